@@ -1,0 +1,253 @@
+//! What can be added to a flow: [`IntoNode`], for every kind of node, flows, closures and pauses behind one `add`.
+//!
+//! The marker type `M` stands for the kind, so that the implementations for the traits do not overlap, as in axum's
+//! `Handler`; `K` is the kind of flow, so that an async node in a [`Flow`](crate::Flow) does not compile.
+
+use std::{marker::PhantomData, sync::Arc};
+
+use crate::{
+    action::Label,
+    ask::{Ask, Asking},
+    batch::{Batch, SpawnedBatch},
+    flow::Body,
+    graph::{About, Graph, Kind},
+    node::{AsyncBatchNode, AsyncNode, BatchNode, ItemOutcome, Node, State},
+    policy::{Inline, Parallel, Plain, Policy, Spawned, With},
+    pool::Pooled,
+    visit::Single,
+};
+
+/// The kind of flow that takes sync nodes: [`Flow`](crate::Flow).
+#[derive(Debug, Clone, Copy)]
+pub enum SyncKind {}
+
+/// The kind of flow that takes sync and async nodes: [`AsyncFlow`](crate::AsyncFlow).
+#[derive(Debug, Clone, Copy)]
+pub enum AsyncKind {}
+
+/// Something that [`Builder::add`](crate::Builder::add) takes.
+///
+/// Implemented for types with one of the node traits, bare or with a policy; for flows, [batch flows](crate::BatchFlow)
+/// and flows [over a part of the state](crate::AsyncFlow::on); for [`Ask`] nodes; for [`step`](crate::step); and for
+/// closures `Fn(&mut S) -> action`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be added to this flow over `{S}`",
+    label = "not a node of this flow",
+    note = "a node implements one of the node traits for `{S}` (`#[node]` does that), or is a flow or a closure `|s: &mut {S}|`",
+    note = "a `Flow` takes sync nodes only; async nodes, async flows and `parallel` need an `AsyncFlow`",
+    note = "`inline` is for sync nodes, `parallel` for batch nodes and batch flows, `spawned` for async batch nodes"
+)]
+pub trait IntoNode<S, K, M> {
+    /// What the node returns.
+    type Action: Label;
+
+    /// Takes the types off.
+    #[doc(hidden)]
+    fn into_node(self) -> Added<S>;
+}
+
+/// A node type in a mode (plain, inline, parallel, spawned) that it can have in a kind of flow.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be added to this flow over `{S}`",
+    label = "not a node of this flow",
+    note = "a node implements one of the node traits for `{S}` (`#[node]` does that), or is a flow or a closure `|s: &mut {S}|`",
+    note = "a `Flow` takes sync nodes only; async nodes, async flows and `parallel` need an `AsyncFlow`",
+    note = "`inline` is for sync nodes, `parallel` for batch nodes and batch flows, `spawned` for async batch nodes"
+)]
+pub trait NodeIn<S, K, M, Mode> {
+    /// What the node returns.
+    type Action: Label;
+
+    /// Takes the types off.
+    #[doc(hidden)]
+    fn with_policy(self, policy: Policy, limit: usize) -> Added<S>;
+}
+
+/// A node or a flow without its types.
+pub struct Added<S> {
+    pub(crate) graph: AddedGraph,
+    pub(crate) bodies: Vec<Body<S>>,
+    pub(crate) labels: &'static [&'static str],
+}
+
+pub(crate) enum AddedGraph {
+    Node(About),
+    Flow(Arc<Graph>),
+}
+
+impl<S> std::fmt::Debug for Added<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Added").field("labels", &self.labels).finish_non_exhaustive()
+    }
+}
+
+impl<S> Added<S> {
+    pub(crate) fn node(about: About, body: Body<S>) -> Self {
+        let labels = about.labels;
+        Self { graph: AddedGraph::Node(about), bodies: vec![body], labels }
+    }
+
+    pub(crate) fn flow(graph: Arc<Graph>, bodies: Vec<Body<S>>, labels: &'static [&'static str]) -> Self {
+        Self { graph: AddedGraph::Flow(graph), bodies, labels }
+    }
+}
+
+/// The kind of a node as it is, for [`IntoNode`].
+#[derive(Debug)]
+pub struct Bare<M>(PhantomData<M>);
+
+/// The kind of a node with a policy, for [`IntoNode`].
+#[derive(Debug)]
+pub struct Configured<M>(PhantomData<M>);
+
+impl<S, K, M, N: NodeIn<S, K, M, Plain>> IntoNode<S, K, Bare<M>> for N {
+    type Action = N::Action;
+
+    fn into_node(self) -> Added<S> {
+        self.with_policy(Policy::default(), 1)
+    }
+}
+
+impl<S, K, M, Mode, N: NodeIn<S, K, M, Mode>> IntoNode<S, K, Configured<M>> for With<N, Mode> {
+    type Action = N::Action;
+
+    fn into_node(self) -> Added<S> {
+        self.node.with_policy(self.policy, self.limit)
+    }
+}
+
+/// The kind of a [`Node`].
+#[derive(Debug)]
+pub enum SyncNode {}
+
+/// The kind of an [`AsyncNode`].
+#[derive(Debug)]
+pub enum AwaitedNode {}
+
+/// The kind of a [`BatchNode`].
+#[derive(Debug)]
+pub enum SyncBatch {}
+
+/// The kind of an [`AsyncBatchNode`].
+#[derive(Debug)]
+pub enum AwaitedBatch {}
+
+/// The kind of an [`Ask`] node.
+#[derive(Debug)]
+pub enum Question {}
+
+impl<S: State, K, N: Node<S>> NodeIn<S, K, SyncNode, Plain> for N {
+    type Action = N::Action;
+
+    fn with_policy(self, policy: Policy, _: usize) -> Added<S> {
+        let node = Arc::new(self);
+        let pooled = Single { node: Arc::new(Pooled(Arc::clone(&node))), policy: policy.clone().pooled() };
+        let about = About::new(Kind::Node, N::Action::NAMES, policy.clone().pooled());
+        Added::node(about, Body::Either(Arc::new(Single { node, policy }), Arc::new(pooled)))
+    }
+}
+
+impl<S: State, K, N: Node<S>> NodeIn<S, K, SyncNode, Inline> for N {
+    type Action = N::Action;
+
+    fn with_policy(self, policy: Policy, _: usize) -> Added<S> {
+        let about = About::new(Kind::Node, N::Action::NAMES, policy.clone());
+        Added::node(about, Body::Sync(Arc::new(Single { node: Arc::new(self), policy })))
+    }
+}
+
+impl<S: State, N: AsyncNode<S>> NodeIn<S, AsyncKind, AwaitedNode, Plain> for N {
+    type Action = N::Action;
+
+    fn with_policy(self, policy: Policy, _: usize) -> Added<S> {
+        let about = About::new(Kind::AsyncNode, N::Action::NAMES, policy.clone());
+        Added::node(about, Body::Async(Arc::new(Single { node: Arc::new(self), policy })))
+    }
+}
+
+impl<S: State, K, N: BatchNode<S>> NodeIn<S, K, SyncBatch, Plain> for N {
+    type Action = N::Action;
+
+    fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
+        let node = Arc::new(self);
+        let pooled = pooled_batch::<S, N>(&node, policy.clone(), limit);
+        let about = About::batch::<N::Output, N::Outcome, N::Action>(Kind::BatchNode, pooled.policy.clone(), limit);
+        Added::node(about, Body::Either(Arc::new(Batch { node, policy, limit }), Arc::new(pooled)))
+    }
+}
+
+impl<S: State, K, N: BatchNode<S>> NodeIn<S, K, SyncBatch, Inline> for N {
+    type Action = N::Action;
+
+    fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
+        let about = About::batch::<N::Output, N::Outcome, N::Action>(Kind::BatchNode, policy.clone(), limit);
+        Added::node(about, Body::Sync(Arc::new(Batch { node: Arc::new(self), policy, limit })))
+    }
+}
+
+impl<S: State, N: BatchNode<S>> NodeIn<S, AsyncKind, SyncBatch, Parallel> for N {
+    type Action = N::Action;
+
+    fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
+        let pooled = pooled_batch::<S, N>(&Arc::new(self), policy, limit);
+        let about = About::batch::<N::Output, N::Outcome, N::Action>(Kind::BatchNode, pooled.policy.clone(), limit);
+        Added::node(about, Body::Async(Arc::new(pooled)))
+    }
+}
+
+fn pooled_batch<S: State, N: BatchNode<S>>(node: &Arc<N>, policy: Policy, limit: usize) -> Batch<Pooled<N>> {
+    Batch { node: Arc::new(Pooled(Arc::clone(node))), policy: policy.pooled(), limit }
+}
+
+/// An async batch node, polled in place, in the modes that differ by their limit only.
+macro_rules! awaited_batch {
+    ($($mode:ident),+) => {$(
+        impl<S: State, N: AsyncBatchNode<S>> NodeIn<S, AsyncKind, AwaitedBatch, $mode> for N {
+            type Action = N::Action;
+
+            fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
+                let about = About::batch::<N::Output, N::Outcome, N::Action>(Kind::AsyncBatchNode, policy.clone(), limit);
+                Added::node(about, Body::Async(Arc::new(Batch { node: Arc::new(self), policy, limit })))
+            }
+        }
+    )+};
+}
+
+awaited_batch!(Plain, Parallel);
+
+impl<S: State, N: AsyncBatchNode<S>> NodeIn<S, AsyncKind, AwaitedBatch, Spawned> for N {
+    type Action = N::Action;
+
+    fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
+        let mut about = About::batch::<N::Output, N::Outcome, N::Action>(Kind::AsyncBatchNode, policy.clone(), limit);
+        about.detaches = true;
+        let batch = Batch { node: Arc::new(self), policy, limit };
+        Added::node(about, Body::Async(Arc::new(SpawnedBatch(batch))))
+    }
+}
+
+impl<S: State, K, N: Ask<S>> NodeIn<S, K, Question, Plain> for N {
+    type Action = N::Action;
+
+    fn with_policy(self, policy: Policy, _: usize) -> Added<S> {
+        Added::node(About::new(Kind::Ask, N::Action::NAMES, policy), Body::Ask(Arc::new(Asking(self))))
+    }
+}
+
+impl About {
+    pub(crate) fn new(kind: Kind, labels: &'static [&'static str], policy: Policy) -> Self {
+        let detaches = policy.pooled;
+        Self { kind, labels, policy, limit: 1, on_error: None, children: None, detaches }
+    }
+
+    fn batch<O, C: ItemOutcome<O>, A: Label>(kind: Kind, policy: Policy, limit: usize) -> Self {
+        Self { limit, on_error: Some(C::ON_ERROR), ..Self::new(kind, A::NAMES, policy) }
+    }
+}
+
+impl Policy {
+    fn pooled(mut self) -> Self {
+        self.pooled = true;
+        self
+    }
+}

@@ -1,0 +1,158 @@
+//! Pauses for people: the [`Ask`] node, and the [`Pause`] that a run returns when it reaches one.
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    action::{Label, Returned},
+    context::Context,
+    error::{Failure, NodeError, Phase, Result},
+    flow::Position,
+    node::State,
+    path::NodePath,
+    visit::catch,
+};
+
+/// A node whose `exec` is done by somebody outside.
+///
+/// A run that reaches it calls [`ask`](Self::ask) and returns [`Outcome::Paused`](crate::Outcome::Paused); nothing
+/// of it runs or waits. [`resume`](crate::AsyncFlow::resume) gives the answer to [`post`](Self::post) and goes on from
+/// there: nothing is run again.
+///
+/// # Example
+///
+/// ```
+/// use flowstone_core::{Ask, Flow, Result, Outcome};
+///
+/// struct Approve;
+///
+/// impl Ask<Vec<String>> for Approve {
+///     type Question = String;
+///     type Answer = bool;
+///     type Action = ();
+///
+///     fn ask(&self, shared: &Vec<String>) -> Result<String> {
+///         Ok(format!("post {} invoices?", shared.len()))
+///     }
+///     fn post(&self, shared: &mut Vec<String>, answer: bool) -> Result<()> {
+///         if !answer { shared.clear() }
+///         Ok(())
+///     }
+/// }
+///
+/// let mut flow = Flow::builder("post");
+/// let approve = flow.add("approve", Approve);
+/// flow.start(approve);
+/// let flow = flow.build()?;
+///
+/// let mut invoices = vec!["a".to_owned(), "b".to_owned()];
+/// let Outcome::Paused(pause) = flow.run(&mut invoices)? else { panic!("it asks") };
+/// assert_eq!(pause.question(), "post 2 invoices?");
+///
+/// flow.resume(&mut invoices, pause, false)?;
+/// assert!(invoices.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a pause of a flow over `{S}`",
+    note = "a pause of a flow over `{S}` implements `Ask<{S}>`"
+)]
+pub trait Ask<S>: Send + Sync + 'static {
+    /// What is asked, as plain data.
+    type Question: Serialize;
+    /// What is answered, as plain data.
+    type Answer: DeserializeOwned;
+    /// What `post` returns.
+    type Action: Label;
+
+    /// Makes the question. Called once per visit.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the run.
+    fn ask(&self, shared: &S) -> Result<Self::Question>;
+
+    /// Returns the JSON schema of the answer, for whoever draws a form; `true`, the default, describes anything.
+    fn schema(&self) -> Value {
+        Value::Bool(true)
+    }
+
+    /// Writes the answer back, and returns the action to follow. Called once per visit.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the run.
+    fn post(&self, shared: &mut S, answer: Self::Answer) -> Result<Self::Action>;
+}
+
+/// A run that waits for an answer: what is asked, and where.
+///
+/// It is used up by [`resume`](crate::AsyncFlow::resume), so a question is answered once.
+#[derive(Debug)]
+pub struct Pause {
+    pub(crate) position: Position,
+    pub(crate) node: NodePath,
+    pub(crate) question: Value,
+    pub(crate) schema: Value,
+    pub(crate) cx: Context,
+}
+
+impl Pause {
+    /// Returns the path of the node that asks.
+    #[must_use]
+    pub fn node(&self) -> &NodePath {
+        &self.node
+    }
+
+    /// Returns the position of the node that asks.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Returns the question.
+    #[must_use]
+    pub fn question(&self) -> &Value {
+        &self.question
+    }
+
+    /// Returns the JSON schema of the answer; `true` describes anything.
+    #[must_use]
+    pub fn schema(&self) -> &Value {
+        &self.schema
+    }
+}
+
+/// A pause without its types.
+pub(crate) trait AskBody<S>: Send + Sync {
+    fn ask(&self, shared: &S) -> Result<(Value, Value), Failure>;
+    fn answer(&self, shared: &mut S, answer: Value) -> Result<Returned, AnswerError>;
+}
+
+/// Why an answer was not taken.
+pub(crate) enum AnswerError {
+    /// It is not of the asked type; the state is untouched.
+    Unfit(serde_json::Error),
+    /// `post` failed on it.
+    Failed(Failure),
+}
+
+pub(crate) struct Asking<N>(pub(crate) N);
+
+impl<S: State, N: Ask<S>> AskBody<S> for Asking<N> {
+    fn ask(&self, shared: &S) -> Result<(Value, Value), Failure> {
+        let question = catch(|| {
+            let question = self.0.ask(shared)?;
+            serde_json::to_value(question).map_err(NodeError::terminal)
+        });
+        let question = question.map_err(|error| Failure::in_phase(Phase::Prep, error))?;
+        Ok((question, self.0.schema()))
+    }
+
+    fn answer(&self, shared: &mut S, answer: Value) -> Result<Returned, AnswerError> {
+        let answer = serde_json::from_value(answer).map_err(AnswerError::Unfit)?;
+        catch(|| self.0.post(shared, answer))
+            .map(Returned::of)
+            .map_err(|error| AnswerError::Failed(Failure::in_phase(Phase::Post, error)))
+    }
+}

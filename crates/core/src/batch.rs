@@ -1,0 +1,248 @@
+//! One visit of a batch node: `exec` once per item, outputs in input order.
+//!
+//! Retry, fallback and attempt counter belong to the item: each has a [`Context`] of its own.
+//!
+//! **Invariant:** beyond inputs and outputs, memory grows with the limit, not with the number of items.
+
+use std::{future::Future, marker::PhantomData, sync::Arc};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::{
+    action::Returned,
+    context::Context,
+    error::{Failure, NodeError, Phase, Result},
+    event::EventKind,
+    node::{AsyncBatchNode, BatchNode, ItemOutcome, OnError, State},
+    policy::Policy,
+    visit::{AsyncBody, BoxFuture, SyncBody, Work, attempts, attempts_async, catch, catch_async},
+};
+
+/// A [`BatchNode`] or an [`AsyncBatchNode`] with its policy, and how many items may be under way at once.
+pub(crate) struct Batch<N> {
+    pub(crate) node: Arc<N>,
+    pub(crate) policy: Policy,
+    pub(crate) limit: usize,
+}
+
+impl<N> Clone for Batch<N> {
+    fn clone(&self) -> Self {
+        Self { node: Arc::clone(&self.node), policy: self.policy.clone(), limit: self.limit }
+    }
+}
+
+impl<S: State, N: BatchNode<S>> SyncBody<S> for Batch<N> {
+    fn visit(&self, shared: &mut S, cx: &mut Context) -> Result<Returned, Failure> {
+        let node = &*self.node;
+        let items = catch(|| node.prep(shared)).map_err(in_prep)?;
+        let mut outcomes = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let mut cx = cx.for_item(index);
+            cx.check()?;
+            let result = attempts(
+                &self.policy,
+                &mut cx,
+                |cx| node.exec(item, cx),
+                |error, cx| node.exec_fallback(item, error, cx),
+            );
+            outcomes.push(outcome(result, &cx)?);
+        }
+        let action = catch(|| node.post(shared, items, outcomes)).map_err(in_post)?;
+        Ok(Returned::of(action))
+    }
+}
+
+impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for Batch<N> {
+    fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Result<Returned, Failure>> {
+        Box::pin(async move {
+            let node = &*self.node;
+            let items = catch_async(|| node.prep(shared)).await.map_err(in_prep)?;
+            let each = Items::<S, N> { node, policy: &self.policy, end: self.policy.end(), cx, state: PhantomData };
+            let outcomes = in_order(&each, items.iter().enumerate(), self.limit).await?;
+            let action = catch_async(|| node.post(shared, items, outcomes)).await.map_err(in_post)?;
+            Ok(Returned::of(action))
+        })
+    }
+}
+
+/// An [`AsyncBatchNode`] whose items are tasks of their own.
+pub(crate) struct SpawnedBatch<N>(pub(crate) Batch<N>);
+
+impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for SpawnedBatch<N> {
+    fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Result<Returned, Failure>> {
+        Box::pin(async move {
+            let node = &*self.0.node;
+            let items = Arc::new(catch_async(|| node.prep(shared)).await.map_err(in_prep)?);
+            let mut tasks = JoinSet::new();
+            let result = self.0.spawn_all::<S>(&mut tasks, &items, cx).await;
+            tasks.shutdown().await; // after an error, siblings are cancelled and awaited
+            let outcomes = result?;
+            let items = Arc::into_inner(items).expect("invariant: every task has ended and dropped its items");
+            let action = catch_async(|| node.post(shared, items, outcomes)).await.map_err(in_post)?;
+            Ok(Returned::of(action))
+        })
+    }
+}
+
+impl<N> Batch<N> {
+    async fn spawn_all<S>(
+        &self,
+        tasks: &mut JoinSet<(usize, Result<N::Outcome, Failure>)>,
+        items: &Arc<Vec<N::Item>>,
+        cx: &Context,
+    ) -> Result<Vec<N::Outcome>, Failure>
+    where
+        S: State,
+        N: AsyncBatchNode<S>,
+    {
+        let end = self.policy.end();
+        let mut outcomes: Vec<Option<N::Outcome>> = items.iter().map(|_| None).collect();
+        let mut next = 0;
+        loop {
+            while next < items.len() && tasks.len() < self.limit {
+                let task = spawned_item::<S, N>(self.clone(), end, cx.clone(), Arc::clone(items), next);
+                match cx.scope() {
+                    Some(scope) => tasks.spawn(scope.started.track_future(task)),
+                    None => tasks.spawn(task),
+                };
+                next += 1;
+            }
+            match tasks.join_next().await {
+                None => break,
+                Some(Ok((index, outcome))) => outcomes[index] = Some(outcome?),
+                Some(Err(error)) => return Err(Failure::in_phase(Phase::Exec, NodeError::terminal(error))),
+            }
+        }
+        Ok(filled(outcomes))
+    }
+}
+
+async fn spawned_item<S: State, N: AsyncBatchNode<S>>(
+    batch: Batch<N>,
+    end: Option<Instant>,
+    cx: Context,
+    items: Arc<Vec<N::Item>>,
+    index: usize,
+) -> (usize, Result<N::Outcome, Failure>) {
+    let each = Items::<S, N> { node: &*batch.node, policy: &batch.policy, end, cx: &cx, state: PhantomData };
+    (index, each.run((index, &items[index])).await)
+}
+
+/// What every item of one visit shares.
+struct Items<'a, S, N> {
+    node: &'a N,
+    policy: &'a Policy,
+    end: Option<Instant>,
+    cx: &'a Context,
+    state: PhantomData<fn(S)>,
+}
+
+impl<'a, S: State, N: AsyncBatchNode<S>> Each for Items<'a, S, N> {
+    type Input = (usize, &'a N::Item);
+    type Output = N::Outcome;
+
+    async fn run(&self, (index, item): (usize, &'a N::Item)) -> Result<N::Outcome, Failure> {
+        let mut cx = self.cx.for_item(index);
+        let work = ItemWork { node: self.node, item, state: PhantomData };
+        let result = attempts_async(&work, self.policy, self.end, &mut cx).await;
+        outcome(result, &cx)
+    }
+}
+
+/// `exec` and `exec_fallback` of an [`AsyncBatchNode`] for one item.
+struct ItemWork<'a, S, N: AsyncBatchNode<S>> {
+    node: &'a N,
+    item: &'a N::Item,
+    state: PhantomData<fn(S)>,
+}
+
+impl<S: State, N: AsyncBatchNode<S>> Work for ItemWork<'_, S, N> {
+    type Output = N::Output;
+
+    fn exec(&self, cx: &Context) -> impl Future<Output = Result<N::Output>> + Send {
+        self.node.exec(self.item, cx)
+    }
+
+    fn fallback(&self, error: NodeError, cx: &Context) -> impl Future<Output = Result<N::Output>> + Send {
+        self.node.exec_fallback(self.item, error, cx)
+    }
+}
+
+/// What `post` gets for an item; an error if it ends the batch.
+fn outcome<O, C: ItemOutcome<O>>(result: Result<O, Failure>, cx: &Context) -> Result<C, Failure> {
+    let ended = |error: Option<String>| cx.event(|| EventKind::ItemEnded { error });
+    match result {
+        Ok(output) => {
+            ended(None);
+            C::from_result(Ok(output)).map_err(in_post)
+        }
+        Err(Failure::Node(failure)) if C::ON_ERROR == OnError::Collect => {
+            ended(cx.listening().then(|| failure.error.to_string()));
+            C::from_result(Err(failure.error)).map_err(in_post)
+        }
+        Err(failure) => {
+            if let Failure::Node(failure) = &failure {
+                ended(cx.listening().then(|| failure.error.to_string()));
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// Something that is done for each of a row of inputs.
+pub(crate) trait Each: Sync {
+    type Input: Send;
+    type Output: Send;
+
+    fn run(&self, input: Self::Input) -> impl Future<Output = Result<Self::Output, Failure>> + Send;
+}
+
+/// Does something for each input, up to `limit` at once, and gives the outputs in input order.
+///
+/// The futures are polled in place, on the task of the caller. After the first failure the others are dropped.
+pub(crate) async fn in_order<E: Each>(
+    each: &E,
+    mut inputs: impl ExactSizeIterator<Item = E::Input> + Send,
+    limit: usize,
+) -> Result<Vec<E::Output>, Failure> {
+    if limit <= 1 {
+        let mut outputs = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            outputs.push(each.run(input).await?);
+        }
+        return Ok(outputs);
+    }
+    let mut outputs = Vec::new();
+    outputs.resize_with(inputs.len(), || None);
+    let mut running = FuturesUnordered::new();
+    let mut begun = 0;
+    loop {
+        while running.len() < limit
+            && let Some(input) = inputs.next()
+        {
+            running.push(numbered(each, begun, input));
+            begun += 1;
+        }
+        match running.next().await {
+            None => return Ok(filled(outputs)),
+            Some((index, output)) => outputs[index] = Some(output?),
+        }
+    }
+}
+
+async fn numbered<E: Each>(each: &E, index: usize, input: E::Input) -> (usize, Result<E::Output, Failure>) {
+    (index, each.run(input).await)
+}
+
+fn filled<T>(outputs: Vec<Option<T>>) -> Vec<T> {
+    outputs.into_iter().map(|output| output.expect("invariant: every input gave an output")).collect()
+}
+
+fn in_prep(error: NodeError) -> Failure {
+    Failure::in_phase(Phase::Prep, error)
+}
+
+fn in_post(error: NodeError) -> Failure {
+    Failure::in_phase(Phase::Post, error)
+}

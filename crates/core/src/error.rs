@@ -1,0 +1,321 @@
+//! What can go wrong in a node and in a run.
+//!
+//! A phase fails with a [`NodeError`], which any error becomes through `?`, and which says whether to try again. A run
+//! stops with a [`RunError`], which says where. What the engine acts on is in the type, never in the text.
+
+use std::{any::Any, error::Error, fmt, time::Duration};
+
+use crate::{
+    action::Action,
+    ask::Pause,
+    context::Stop,
+    path::{NodePath, RunId},
+};
+
+/// A boxed error of any type.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The result of a phase.
+pub type Result<T, E = NodeError> = std::result::Result<T, E>;
+
+/// Why a phase of a node failed: any error, and whether to try again.
+///
+/// Every error type becomes a retryable `NodeError` through `?`. It is not itself a [`std::error::Error`], which is
+/// what allows that conversion; [`source_ref`](Self::source_ref) gives the error inside.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+/// use flowstone_core::NodeError;
+///
+/// fn parse(text: &str) -> Result<u32, NodeError> {
+///     if text.is_empty() {
+///         return Err(NodeError::terminal("nothing to parse")); // no second attempt can help
+///     }
+///     Ok(text.parse()?)
+/// }
+///
+/// assert!(parse("").unwrap_err().is_terminal());
+/// assert!(!parse("x").unwrap_err().is_terminal());
+///
+/// let busy = NodeError::new("rate limited").with_retry_after(Duration::from_secs(3));
+/// assert_eq!(busy.retry_after(), Some(Duration::from_secs(3)));
+/// ```
+pub struct NodeError(Box<Inner>);
+
+struct Inner {
+    source: BoxError,
+    terminal: bool,
+    retry_after: Option<Duration>,
+}
+
+impl NodeError {
+    /// Creates an error that a retry policy may try again.
+    pub fn new(source: impl Into<BoxError>) -> Self {
+        Self(Box::new(Inner { source: source.into(), terminal: false, retry_after: None }))
+    }
+
+    /// Creates an error that no retry policy tries again.
+    pub fn terminal(source: impl Into<BoxError>) -> Self {
+        Self(Box::new(Inner { source: source.into(), terminal: true, retry_after: None }))
+    }
+
+    /// Sets the least time to wait before the next attempt, as a service asked for it.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.0.retry_after = Some(wait);
+        self
+    }
+
+    /// Returns whether no further attempt is to be made.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        self.0.terminal
+    }
+
+    /// Returns the least time to wait before the next attempt, if the error named one.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// Returns the error inside.
+    #[must_use]
+    pub fn source_ref(&self) -> &(dyn Error + Send + Sync + 'static) {
+        self.0.source.as_ref()
+    }
+
+    /// Returns the error inside if it is an `E`.
+    #[must_use]
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        self.0.source.downcast_ref()
+    }
+
+    /// Gives the error inside.
+    #[must_use]
+    pub fn into_source(self) -> BoxError {
+        self.0.source
+    }
+
+    pub(crate) fn panicked(payload: &(dyn Any + Send)) -> Self {
+        let message = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "a panic without a text".to_owned());
+        Self::new(Panicked { message })
+    }
+
+    pub(crate) fn timed_out(limit: Duration) -> Self {
+        Self::new(TimedOut { limit })
+    }
+}
+
+impl<E: Into<BoxError>> From<E> for NodeError {
+    fn from(source: E) -> Self {
+        Self::new(source)
+    }
+}
+
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.source.fmt(f)
+    }
+}
+
+impl fmt::Debug for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeError")
+            .field("source", &self.0.source)
+            .field("terminal", &self.0.terminal)
+            .field("retry_after", &self.0.retry_after)
+            .finish()
+    }
+}
+
+/// A panic in a phase, caught; found as the source of the error of that phase.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("panicked: {message}")]
+#[non_exhaustive]
+pub struct Panicked {
+    /// What the panic said.
+    pub message: String,
+}
+
+/// An attempt that took longer than it was allowed; found as the source of the error of its phase.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("timed out after {limit:?}")]
+#[non_exhaustive]
+pub struct TimedOut {
+    /// The time that the attempt had.
+    pub limit: Duration,
+}
+
+/// The phase of a visit in which something failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Phase {
+    /// Reading the state; for a batch flow, `fork`; for a pause, the question.
+    Prep,
+    /// The work without the state, and what stands in for it after its last attempt.
+    Exec,
+    /// Writing back; for a batch flow, `join`; for a pause, the answer.
+    Post,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Prep => "prep",
+            Self::Exec => "exec",
+            Self::Post => "post",
+        })
+    }
+}
+
+/// Why a run stopped before its end.
+///
+/// The state keeps what was written before.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A node's own code failed, after every attempt and its fallback.
+    #[error("run `{run}`: node `{node}`{} failed in {phase} after {attempts} attempt(s)", OfItem(*.item))]
+    #[non_exhaustive]
+    Node {
+        /// The run.
+        run: RunId,
+        /// The node.
+        node: NodePath,
+        /// The phase that failed.
+        phase: Phase,
+        /// How often `exec` was tried; 0 if it was never reached.
+        attempts: u32,
+        /// The item, for a batch node.
+        item: Option<usize>,
+        /// What the node's code returned.
+        source: BoxError,
+    },
+    /// A string action for which the node has edges, but none that fits.
+    #[error(
+        "run `{run}`: node `{node}` returned `{action}`, which is routed nowhere; its edges are {edges:?} \
+         (add a route, or build the flow with `Unrouted::End`)"
+    )]
+    #[non_exhaustive]
+    Unrouted {
+        /// The run.
+        run: RunId,
+        /// The node, or the flow inside a flow, whose edges do not fit.
+        node: NodePath,
+        /// What it returned.
+        action: Action,
+        /// The labels of its edges.
+        edges: Vec<Action>,
+    },
+    /// The run made as many visits as its options allow, and was not at its end.
+    #[error("run `{run}`: stopped before node `{node}`: {limit} visits were made, which is the most allowed")]
+    #[non_exhaustive]
+    TooManyVisits {
+        /// The run.
+        run: RunId,
+        /// The node that would have been next.
+        node: NodePath,
+        /// The number allowed.
+        limit: u64,
+    },
+    /// The run's cancellation token was cancelled.
+    #[error("run `{run}`: cancelled at node `{node}`")]
+    #[non_exhaustive]
+    Cancelled {
+        /// The run.
+        run: RunId,
+        /// The node that was being visited.
+        node: NodePath,
+    },
+    /// The run took longer than its options allow.
+    #[error("run `{run}`: not done within {limit:?}; it was at node `{node}`")]
+    #[non_exhaustive]
+    DeadlineExceeded {
+        /// The run.
+        run: RunId,
+        /// The node that was being visited.
+        node: NodePath,
+        /// The time that the run had.
+        limit: Duration,
+    },
+    /// An answer that does not fit the question; the run still waits, and `pause` can be answered again.
+    #[error("run `{run}`: the answer to node `{}` does not fit", .pause.node())]
+    #[non_exhaustive]
+    Answer {
+        /// The run.
+        run: RunId,
+        /// The pause, still unanswered.
+        pause: Box<Pause>,
+        /// What did not fit, with its place in the JSON.
+        source: serde_json::Error,
+    },
+    /// A pause that another flow returned: this flow has no such node, or that node asks nothing.
+    #[error("run `{run}`: flow `{flow}` has no pause at node `{}`", .pause.node())]
+    #[non_exhaustive]
+    NoSuchPause {
+        /// The run.
+        run: RunId,
+        /// The flow that was to go on.
+        flow: String,
+        /// The pause, still unanswered.
+        pause: Box<Pause>,
+    },
+}
+
+impl RunError {
+    /// Returns the path of the node at which the run stopped.
+    #[must_use]
+    pub fn node(&self) -> &NodePath {
+        match self {
+            Self::Node { node, .. }
+            | Self::Unrouted { node, .. }
+            | Self::TooManyVisits { node, .. }
+            | Self::Cancelled { node, .. }
+            | Self::DeadlineExceeded { node, .. } => node,
+            Self::Answer { pause, .. } | Self::NoSuchPause { pause, .. } => pause.node(),
+        }
+    }
+}
+
+/// The part of a message that names an item.
+struct OfItem(Option<usize>);
+
+impl fmt::Display for OfItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |item| write!(f, ", item {item},"))
+    }
+}
+
+/// Why a visit failed, before its node, run and path are filled in. Kept small: it travels on the hot path.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// This node's own code.
+    Node(Box<NodeFailure>),
+    /// A child's run, whose error already says where.
+    Child(Box<RunError>),
+    /// Nothing failed: the run is to stop.
+    Stopped(Stop),
+}
+
+#[derive(Debug)]
+pub(crate) struct NodeFailure {
+    pub(crate) phase: Phase,
+    pub(crate) attempts: u32,
+    pub(crate) item: Option<usize>,
+    pub(crate) error: NodeError,
+}
+
+impl Failure {
+    /// A failure outside `exec`, where nothing is tried again.
+    #[cold]
+    pub(crate) fn in_phase(phase: Phase, error: NodeError) -> Self {
+        Self::Node(Box::new(NodeFailure { phase, attempts: 0, item: None, error }))
+    }
+}

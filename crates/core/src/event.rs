@@ -1,0 +1,208 @@
+//! Events: what happens in a run, as typed data, while it happens.
+//!
+//! A [`Listener`] gets each event on the thread where it happens. [`AsyncFlow::stream`](crate::AsyncFlow::stream) makes
+//! a stream of them.
+//!
+//! **Invariant:** whoever listens gets exactly one terminal event, and it is the last one, however the run ends.
+
+use std::{fmt, time::{Duration, SystemTime}};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{action::Action, context::Context, drive::Outcome, error::{Phase, RunError}, path::{NodePath, RunId}};
+
+/// Something that happened in a run.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Event {
+    /// The run.
+    pub run: RunId,
+    /// When it happened.
+    pub at: SystemTime,
+    /// The node; `None` for events of the run itself.
+    pub node: Option<NodePath>,
+    /// The number of the visit in its run, from 0.
+    pub visit: u64,
+    /// The item, in a batch node.
+    pub item: Option<usize>,
+    /// The number of the attempt, from 0.
+    pub attempt: u32,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+impl Event {
+    /// Returns whether this is the last event of its run.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        matches!(self.kind, EventKind::Paused { .. } | EventKind::Ended { .. } | EventKind::Failed { .. })
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The run began, or went on after a pause.
+    RunStarted {
+        /// The flow.
+        flow: String,
+    },
+    /// The visit of a node began.
+    VisitStarted,
+    /// The visit of a node ended; that of a pause ends when it is answered.
+    VisitEnded {
+        /// What it returned.
+        action: Action,
+    },
+    /// The visit of a node failed, and with it the run.
+    VisitFailed {
+        /// What went wrong.
+        error: String,
+    },
+    /// An attempt of `exec` began.
+    AttemptStarted,
+    /// An attempt failed, and another will follow.
+    Retry {
+        /// What went wrong.
+        reason: String,
+        /// The wait until the next attempt.
+        wait: Duration,
+    },
+    /// The last attempt failed; the fallback is called.
+    FellBack {
+        /// What went wrong.
+        reason: String,
+    },
+    /// An item of a batch is done: its output or, with `OnError::Collect`, its error is known.
+    ItemEnded {
+        /// What went wrong, if the item failed.
+        error: Option<String>,
+    },
+    /// A value of the user's own, see [`Context::emit`].
+    Emitted {
+        /// The value.
+        value: Value,
+    },
+    /// Terminal: the run waits for an answer.
+    Paused {
+        /// The node that asks.
+        at: NodePath,
+        /// What it asks.
+        question: Value,
+    },
+    /// Terminal: the run reached its end.
+    Ended {
+        /// The last action.
+        action: Action,
+    },
+    /// Terminal: the run stopped before its end, or was dropped.
+    Failed {
+        /// Where, if it is known.
+        at: Option<NodePath>,
+        /// In which phase, if a node's own code failed.
+        phase: Option<Phase>,
+        /// What went wrong, with all causes.
+        error: String,
+    },
+}
+
+impl EventKind {
+    /// Whether the event belongs to the run rather than to a node.
+    pub(crate) fn is_of_run(&self) -> bool {
+        matches!(
+            self,
+            Self::RunStarted { .. } | Self::Paused { .. } | Self::Ended { .. } | Self::Failed { .. }
+        )
+    }
+
+    pub(crate) fn of_result(result: &Result<Outcome, RunError>) -> Self {
+        match result {
+            Ok(Outcome::Ended(action)) => Self::Ended { action: action.clone() },
+            Ok(Outcome::Paused(pause)) => {
+                Self::Paused { at: pause.node().clone(), question: pause.question().clone() }
+            }
+            Err(error) => {
+                let phase = if let RunError::Node { phase, .. } = error { Some(*phase) } else { None };
+                Self::Failed { at: Some(error.node().clone()), phase, error: with_causes(error) }
+            }
+        }
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// Gets every event of the runs that it is given to, see [`RunOptions::listen`](crate::RunOptions::listen).
+///
+/// It is called on the thread where the event happens, in the way of the run: it should be quick. Closures
+/// `Fn(&Event)` are listeners.
+///
+/// # Example
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+/// use flowstone_core::{Event, Flow, RunOptions};
+///
+/// let mut flow = Flow::builder("count");
+/// let node = flow.add("add", |n: &mut u32| *n += 1);
+/// flow.start(node);
+///
+/// let seen = Arc::new(Mutex::new(Vec::new()));
+/// let into = Arc::clone(&seen);
+/// let options = RunOptions::new().listen(move |event: &Event| into.lock().unwrap().push(event.is_terminal()));
+/// flow.build()?.run_with(&mut 0, &options)?;
+///
+/// assert_eq!(*seen.lock().unwrap(), [false, false, false, true]); // run, visit begins, visit ends; run ends
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Listener: Send + Sync {
+    /// Gets one event.
+    fn event(&self, event: &Event);
+}
+
+impl<F: Fn(&Event) + Send + Sync> Listener for F {
+    fn event(&self, event: &Event) {
+        self(event);
+    }
+}
+
+impl fmt::Debug for dyn Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
+}
+
+/// Sends the terminal event when a run ends, also when it ends by being dropped.
+pub(crate) struct Terminal {
+    cx: Option<Context>,
+}
+
+impl Terminal {
+    /// Announces the run; `cx` is the run's own context.
+    pub(crate) fn begin(cx: &Context, flow: &str) -> Self {
+        cx.event(|| EventKind::RunStarted { flow: flow.to_owned() });
+        Self { cx: cx.listening().then(|| cx.clone()) }
+    }
+
+    pub(crate) fn end(mut self, result: &Result<Outcome, RunError>) {
+        if let Some(cx) = self.cx.take() {
+            cx.event(|| EventKind::of_result(result));
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if let Some(cx) = self.cx.take() {
+            let error = "the run was dropped before its end".to_owned();
+            cx.event(|| EventKind::Failed { at: None, phase: None, error });
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! The graph of a flow, without its nodes' code: names, edges, nested flows, and where each action leads.
+//!
+//! Flows inside flows are flattened when a flow is built: their nodes stand in one table, and each nested flow is a
+//! [`Level`] that actions leave upwards.
+//!
+//! ```text
+//! node returns an action ─▶ its edges ─▶ a node
+//!                             └▶ none: leaves its level ─▶ map_exit ─▶ the edges of that flow, one level up ─▶ …
+//!                                                                       └▶ no level above: the run ends
+//! ```
+//!
+//! For nodes with a closed set of labels, the answers are computed once, when the flow is built.
+
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+use crate::{
+    action::{Action, Returned},
+    context::Context,
+    error::RunError,
+    flow::{Position, Visit},
+    node::OnError,
+    path::NodePath,
+    policy::Policy,
+};
+
+mod picture;
+
+/// What a flow consists of, as data: see [`Flow::to_mermaid`](crate::Flow::to_mermaid).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Graph {
+    pub(crate) nodes: Vec<GraphNode>,
+    /// The flow itself, then the flows in it; a level comes before the levels inside it.
+    pub(crate) levels: Vec<Level>,
+    /// Whether a run may start something beside its own future: blocking attempts, spawned items.
+    pub(crate) detaches: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct GraphNode {
+    pub(crate) name: String,
+    pub(crate) path: NodePath,
+    pub(crate) level: usize,
+    pub(crate) about: About,
+    pub(crate) edges: Edges,
+    /// Where each label leads, by its index; empty for string actions.
+    hops: Vec<Hop>,
+}
+
+/// What the builder knows of a node beside its code.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    pub(crate) kind: Kind,
+    /// The labels of its actions; empty for string actions.
+    pub(crate) labels: &'static [&'static str],
+    pub(crate) policy: Policy,
+    /// How many items may be under way at once; 1 outside parallel kinds.
+    pub(crate) limit: usize,
+    pub(crate) on_error: Option<OnError>,
+    /// The flow that a batch flow runs for each item.
+    pub(crate) children: Option<Arc<Graph>>,
+    /// Whether a visit may start something beside the run's own future.
+    pub(crate) detaches: bool,
+}
+
+/// The kind of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    Function,
+    Node,
+    AsyncNode,
+    BatchNode,
+    AsyncBatchNode,
+    Ask,
+    BatchFlow,
+}
+
+/// A flow in the flattened graph: the whole, or one inside it.
+#[derive(Clone, Debug)]
+pub(crate) struct Level {
+    /// The name of the flow's own definition.
+    pub(crate) flow: String,
+    /// The name that it was added under; that of the definition for the whole.
+    pub(crate) name: String,
+    pub(crate) path: NodePath,
+    /// The level around it; `None` for the whole.
+    pub(crate) parent: Option<usize>,
+    /// Its edges in the level around it.
+    pub(crate) edges: Edges,
+    pub(crate) start: Place,
+    pub(crate) unrouted: Unrouted,
+    pub(crate) exits: Option<ExitMap>,
+}
+
+/// A place in a graph that edges lead from and to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    Node(usize),
+    Level(usize),
+}
+
+/// What a string action does that has no edge, at a node that has others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unrouted {
+    /// The run stops with [`RunError::Unrouted`].
+    #[default]
+    Error,
+    /// The flow ends with that action, which is PocketFlow's rule.
+    End,
+}
+
+/// The edges of a node or of a nested flow; no target is the end of its flow.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Edges(pub(crate) Vec<(Action, Option<Place>)>);
+
+impl Edges {
+    pub(crate) fn get(&self, action: &Action) -> Option<Option<Place>> {
+        self.0.iter().find(|(label, _)| label == action).map(|(_, target)| *target)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn labels(&self) -> impl Iterator<Item = &Action> {
+        self.0.iter().map(|(label, _)| label)
+    }
+}
+
+/// What `map_exit` was given: the action of a flow, for each way in which it can end.
+#[derive(Clone)]
+pub(crate) struct ExitMap {
+    pub(crate) map: Arc<dyn Fn(&Action) -> Action + Send + Sync>,
+    pub(crate) labels: &'static [&'static str],
+}
+
+impl fmt::Debug for ExitMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ExitMap({:?})", self.labels)
+    }
+}
+
+/// Where an action leads in the end.
+#[derive(Clone, Debug)]
+pub(crate) enum Hop {
+    To(Position),
+    /// The end of the run, with its last action.
+    End(Action),
+}
+
+/// A place whose edges do not fit an action.
+#[derive(Debug)]
+pub(crate) struct NoEdge {
+    place: Place,
+    action: Action,
+}
+
+/// The ways in which a flow can end.
+#[derive(Clone, Debug)]
+pub(crate) enum Exits {
+    Closed(BTreeSet<Action>),
+    /// Any action: some node with string actions decides.
+    Open,
+}
+
+impl Graph {
+    pub(crate) fn path(&self, at: Position) -> &NodePath {
+        &self.nodes[at.index()].path
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.levels.first().map_or("", |level| &level.flow)
+    }
+
+    pub(crate) fn push(&mut self, name: &str, path: NodePath, about: About) -> Place {
+        self.detaches |= about.detaches;
+        let node = GraphNode { name: name.to_owned(), path, level: 0, about, edges: Edges::default(), hops: Vec::new() };
+        self.nodes.push(node);
+        Place::Node(self.nodes.len() - 1)
+    }
+
+    pub(crate) fn edges_mut(&mut self, place: Place) -> &mut Edges {
+        match place {
+            Place::Node(index) => &mut self.nodes[index].edges,
+            Place::Level(index) => &mut self.levels[index].edges,
+        }
+    }
+
+    fn edges(&self, place: Place) -> (&Edges, usize) {
+        match place {
+            Place::Node(index) => (&self.nodes[index].edges, self.nodes[index].level),
+            Place::Level(index) => (&self.levels[index].edges, self.levels[index].parent.unwrap_or_default()),
+        }
+    }
+
+    /// The node with which a place begins.
+    pub(crate) fn first(&self, place: Place) -> Position {
+        match place {
+            Place::Node(index) => Position::new(index),
+            Place::Level(index) => self.first(self.levels[index].start),
+        }
+    }
+
+    /// Where a node's action leads: what a visit ends with.
+    #[inline]
+    pub(crate) fn route(&self, at: Position, returned: Returned, cx: &Context) -> Result<Visit, RunError> {
+        let node = &self.nodes[at.index()];
+        let (action, hop) = match returned {
+            Returned::Label(index) => (Action::from(node.about.labels[index]), node.hops[index].clone()),
+            Returned::Named(action) => {
+                let hop = self.follow(Place::Node(at.index()), action.clone());
+                (action, hop.map_err(|no_edge| self.unrouted(no_edge, cx))?)
+            }
+        };
+        Ok(match hop {
+            Hop::To(next) => Visit::Next { action, next },
+            Hop::End(exit) => Visit::End { action, exit },
+        })
+    }
+
+    /// Where an action of a place leads.
+    fn follow(&self, place: Place, action: Action) -> Result<Hop, NoEdge> {
+        let (edges, level) = self.edges(place);
+        match edges.get(&action) {
+            Some(Some(target)) => Ok(Hop::To(self.first(target))),
+            None if !edges.is_empty() && self.levels[level].unrouted == Unrouted::Error => {
+                Err(NoEdge { place, action })
+            }
+            Some(None) | None => self.leave(level, action),
+        }
+    }
+
+    /// Where an action leads that ends a level.
+    fn leave(&self, level: usize, action: Action) -> Result<Hop, NoEdge> {
+        let action = match &self.levels[level].exits {
+            Some(exits) => (exits.map)(&action),
+            None => action,
+        };
+        match self.levels[level].parent {
+            Some(_) => self.follow(Place::Level(level), action),
+            None => Ok(Hop::End(action)),
+        }
+    }
+
+    #[cold]
+    fn unrouted(&self, no_edge: NoEdge, cx: &Context) -> RunError {
+        let (edges, _) = self.edges(no_edge.place);
+        let node = match no_edge.place {
+            Place::Node(index) => cx.path_of(Position::new(index)),
+            Place::Level(index) => cx.below(&self.levels[index].path),
+        };
+        RunError::Unrouted { run: cx.run_id(), node, action: no_edge.action, edges: edges.labels().cloned().collect() }
+    }
+
+    /// Computes where every label of every node leads. The graph has been checked.
+    pub(crate) fn compile(&mut self) {
+        let hops = |(index, node): (usize, &GraphNode)| {
+            let hop = |label: &&'static str| {
+                self.follow(Place::Node(index), Action::from(*label)).expect("invariant: `build` checked every label")
+            };
+            node.about.labels.iter().map(hop).collect()
+        };
+        let table: Vec<Vec<Hop>> = self.nodes.iter().enumerate().map(hops).collect();
+        for (node, hops) in self.nodes.iter_mut().zip(table) {
+            node.hops = hops;
+        }
+    }
+
+    /// The actions with which this flow can end.
+    pub(crate) fn exits(&self) -> Exits {
+        let mut exits = BTreeSet::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            let place = Place::Node(index);
+            let named = node.about.labels.iter().map(|label| Action::from(*label));
+            let named: Vec<Action> = if node.about.labels.is_empty() {
+                node.edges.labels().cloned().collect()
+            } else {
+                named.collect()
+            };
+            exits.extend(named.into_iter().filter_map(|action| match self.follow(place, action) {
+                Ok(Hop::End(exit)) => Some(exit),
+                _ => None,
+            }));
+            if node.about.labels.is_empty() && !self.any_exit(place, &mut exits) {
+                return Exits::Open;
+            }
+        }
+        Exits::Closed(exits)
+    }
+
+    /// Follows an unknown action of a place upwards; `false` if it can end the flow.
+    fn any_exit(&self, place: Place, exits: &mut BTreeSet<Action>) -> bool {
+        let (edges, level) = self.edges(place);
+        if !edges.is_empty() && self.levels[level].unrouted == Unrouted::Error {
+            return true;
+        }
+        let labels: Vec<Action> = match &self.levels[level].exits {
+            Some(exits) if !exits.labels.is_empty() => exits.labels.iter().map(|label| Action::from(*label)).collect(),
+            _ if self.levels[level].parent.is_none() => return false,
+            _ => {
+                let outer = Place::Level(level);
+                let labels: Vec<Action> = self.edges(outer).0.labels().cloned().collect();
+                self.add_exits(outer, labels, exits);
+                return self.any_exit(outer, exits);
+            }
+        };
+        match self.levels[level].parent {
+            None => exits.extend(labels),
+            Some(_) => self.add_exits(Place::Level(level), labels, exits),
+        }
+        true
+    }
+
+    fn add_exits(&self, place: Place, actions: Vec<Action>, exits: &mut BTreeSet<Action>) {
+        exits.extend(actions.into_iter().filter_map(|action| match self.follow(place, action) {
+            Ok(Hop::End(exit)) => Some(exit),
+            _ => None,
+        }));
+    }
+
+    /// Takes in another flow as one of this flow's elements; its nodes keep their order.
+    pub(crate) fn nest(&mut self, name: &str, inner: &Self) -> Place {
+        let (nodes, levels) = (self.nodes.len(), self.levels.len());
+        let moved = |place: Place| match place {
+            Place::Node(index) => Place::Node(index + nodes),
+            Place::Level(index) => Place::Level(index + levels),
+        };
+        let moved_edges = |edges: &Edges| Edges(edges.0.iter().map(|(a, to)| (a.clone(), to.map(moved))).collect());
+        let below = |path: &NodePath| NodePath::from(format!("{name}/{path}"));
+        self.levels.extend(inner.levels.iter().map(|level| Level {
+            flow: level.flow.clone(),
+            name: if level.parent.is_some() { level.name.clone() } else { name.to_owned() },
+            path: if level.parent.is_some() { below(&level.path) } else { name.into() },
+            parent: Some(level.parent.map_or(0, |parent| parent + levels)),
+            edges: moved_edges(&level.edges),
+            start: moved(level.start),
+            unrouted: level.unrouted,
+            exits: level.exits.clone(),
+        }));
+        self.nodes.extend(inner.nodes.iter().map(|node| GraphNode {
+            name: node.name.clone(),
+            path: below(&node.path),
+            level: node.level + levels,
+            about: node.about.clone(),
+            edges: moved_edges(&node.edges),
+            hops: Vec::new(),
+        }));
+        self.detaches |= inner.detaches;
+        Place::Level(levels)
+    }
+
+    /// Whether this flow, or a flow in it, or one that it runs as a child, has this name.
+    pub(crate) fn contains_flow(&self, name: &str) -> bool {
+        let children = || self.nodes.iter().filter_map(|node| node.about.children.as_ref());
+        self.levels.iter().any(|level| level.flow == name) || children().any(|graph| graph.contains_flow(name))
+    }
+}

@@ -1,0 +1,198 @@
+//! Flows as nodes: flattened over the same state or a part of it, or run once per child state.
+
+use std::{fmt, marker::PhantomData, sync::Arc};
+
+use serde_json::Value;
+
+use crate::{
+    action::{Label, Returned},
+    ask::{AnswerError, AskBody},
+    add::{Added, AsyncKind, IntoNode, SyncKind},
+    children::{Child, Children, Fork, Join},
+    context::Context,
+    error::{Failure, Result},
+    flow::{AsyncFlow, Body, Definition, Flow},
+    graph::{About, Kind},
+    node::{OnError, State},
+    policy::Policy,
+    step::IntoAction,
+    visit::{AsyncBody, BoxFuture, SyncBody},
+};
+
+/// A flow as a node of a flow over a larger state; made by [`AsyncFlow::on`].
+#[derive(Debug, Clone)]
+pub struct On<F>(pub(crate) F);
+
+/// Holds for one and the same type: lets [`AsyncFlow::on`] name it.
+pub trait IsSelf<T> {}
+
+impl<T> IsSelf<T> for T {}
+
+/// The kind of a flow as a node, for [`IntoNode`].
+#[derive(Debug)]
+pub enum NestedFlow {}
+
+/// The kind of a flow over a part of the state, for [`IntoNode`].
+#[derive(Debug)]
+pub struct NestedPart<T>(PhantomData<T>);
+
+impl<S: State, X: Label, K> IntoNode<S, K, NestedFlow> for Flow<S, X> {
+    type Action = X;
+
+    fn into_node(self) -> Added<S> {
+        Added::flow(Arc::clone(&self.definition.graph), self.definition.bodies.clone(), X::NAMES)
+    }
+}
+
+impl<S: State, X: Label> IntoNode<S, AsyncKind, NestedFlow> for AsyncFlow<S, X> {
+    type Action = X;
+
+    fn into_node(self) -> Added<S> {
+        Added::flow(Arc::clone(&self.definition.graph), self.definition.bodies.clone(), X::NAMES)
+    }
+}
+
+impl<S, T, X, K> IntoNode<S, K, NestedPart<T>> for On<Flow<T, X>>
+where
+    S: State + AsRef<T> + AsMut<T>,
+    T: State,
+    X: Label,
+{
+    type Action = X;
+
+    fn into_node(self) -> Added<S> {
+        on_part(&self.0.definition, X::NAMES)
+    }
+}
+
+impl<S, T, X> IntoNode<S, AsyncKind, NestedPart<T>> for On<AsyncFlow<T, X>>
+where
+    S: State + AsRef<T> + AsMut<T>,
+    T: State,
+    X: Label,
+{
+    type Action = X;
+
+    fn into_node(self) -> Added<S> {
+        on_part(&self.0.definition, X::NAMES)
+    }
+}
+
+fn on_part<S, T>(definition: &Definition<T>, labels: &'static [&'static str]) -> Added<S>
+where
+    S: State + AsRef<T> + AsMut<T>,
+    T: State,
+{
+    let bodies = definition.bodies.iter().map(|body| match body {
+        Body::Sync(body) => Body::Sync(Part::of(body)),
+        Body::Async(body) => Body::Async(Part::of(body)),
+        Body::Either(sync, pooled) => Body::Either(Part::of(sync), Part::of(pooled)),
+        Body::Ask(body) => Body::Ask(Part::of(body)),
+    });
+    Added::flow(Arc::clone(&definition.graph), bodies.collect(), labels)
+}
+
+/// A body over a part `T` of the state that it is given.
+struct Part<T, B: ?Sized> {
+    body: Arc<B>,
+    part: PhantomData<fn(T)>,
+}
+
+impl<T, B: ?Sized> Part<T, B> {
+    fn of(body: &Arc<B>) -> Arc<Self> {
+        Arc::new(Self { body: Arc::clone(body), part: PhantomData })
+    }
+}
+
+impl<S: AsMut<T>, T> SyncBody<S> for Part<T, dyn SyncBody<T>> {
+    fn visit(&self, shared: &mut S, cx: &mut Context) -> Result<Returned, Failure> {
+        self.body.visit(shared.as_mut(), cx)
+    }
+}
+
+impl<S: AsMut<T>, T> AsyncBody<S> for Part<T, dyn AsyncBody<T>> {
+    fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Result<Returned, Failure>> {
+        self.body.visit(shared.as_mut(), cx)
+    }
+}
+
+impl<S: AsRef<T> + AsMut<T>, T> AskBody<S> for Part<T, dyn AskBody<T>> {
+    fn ask(&self, shared: &S) -> Result<(Value, Value), Failure> {
+        self.body.ask(shared.as_ref())
+    }
+
+    fn answer(&self, shared: &mut S, answer: Value) -> Result<Returned, AnswerError> {
+        self.body.answer(shared.as_mut(), answer)
+    }
+}
+
+/// A node that runs a flow once per forked state; made by [`AsyncFlow::batch`].
+///
+/// `S` is the state of the flow around it, `T` that of a child. Children run one after another, or with
+/// [`parallel`](Self::parallel) up to a limit at once, which takes an [`AsyncFlow`] around it.
+pub struct BatchFlow<S, T, A, K> {
+    children: Children<S, T>,
+    types: PhantomData<fn() -> (A, K)>,
+}
+
+impl<S: State, T: State, A: Label, K> BatchFlow<S, T, A, K> {
+    pub(crate) fn new<F, J, R>(definition: &Arc<Definition<T>>, fork: F, join: J, on_error: OnError) -> Self
+    where
+        F: Fn(&S) -> Vec<T> + Send + Sync + 'static,
+        J: Fn(&mut S, Vec<Child<T>>) -> R + Send + Sync + 'static,
+        R: IntoAction<Action = A>,
+    {
+        let fork: Fork<S, T> = Arc::new(move |shared| Ok(fork(shared)));
+        let join: Join<S, T> = Arc::new(move |shared, ended| join(shared, ended).into_action().map(Returned::of));
+        let children = Children { definition: Arc::clone(definition), fork, join, limit: 1, on_error };
+        Self { children, types: PhantomData }
+    }
+
+    /// Lets up to `limit` children run at once (`usize::MAX`: all); 0 is an error of `build()`.
+    #[must_use]
+    pub fn parallel(mut self, limit: usize) -> BatchFlow<S, T, A, AsyncKind> {
+        self.children.limit = limit;
+        BatchFlow { children: self.children, types: PhantomData }
+    }
+
+    fn about(&self) -> About {
+        let graph = &self.children.definition.graph;
+        About {
+            limit: self.children.limit,
+            on_error: Some(self.children.on_error),
+            children: Some(Arc::clone(graph)),
+            detaches: graph.detaches,
+            ..About::new(Kind::BatchFlow, A::NAMES, Policy::default())
+        }
+    }
+}
+
+impl<S, T, A, K> fmt::Debug for BatchFlow<S, T, A, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flow = self.children.definition.graph.name();
+        f.debug_struct("BatchFlow").field("flow", &flow).field("limit", &self.children.limit).finish()
+    }
+}
+
+/// The kind of a batch flow, for [`IntoNode`].
+#[derive(Debug)]
+pub enum BatchOfFlows {}
+
+impl<S: State, T: State, A: Label, K> IntoNode<S, K, BatchOfFlows> for BatchFlow<S, T, A, SyncKind> {
+    type Action = A;
+
+    fn into_node(self) -> Added<S> {
+        let about = self.about();
+        let body = Arc::new(self.children);
+        Added::node(about, Body::Either(body.clone(), body))
+    }
+}
+
+impl<S: State, T: State, A: Label> IntoNode<S, AsyncKind, BatchOfFlows> for BatchFlow<S, T, A, AsyncKind> {
+    type Action = A;
+
+    fn into_node(self) -> Added<S> {
+        let about = self.about();
+        Added::node(about, Body::Async(Arc::new(self.children)))
+    }
+}

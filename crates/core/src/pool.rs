@@ -1,0 +1,110 @@
+//! Sync nodes in an async flow: `prep` and `post` on the run's task, `exec` on the blocking pool.
+//!
+//! [`Pooled`] makes an async node of a sync one, so that there is one async visit for both.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio::task::AbortHandle;
+
+use crate::{
+    context::Context,
+    error::{NodeError, Result},
+    node::{AsyncBatchNode, AsyncNode, BatchNode, Node, State},
+    visit::catch,
+};
+
+/// A sync node, seen as an async one.
+///
+/// What `prep` gives is shared with the pool's thread, and taken back for `post`.
+pub(crate) struct Pooled<N>(pub(crate) Arc<N>);
+
+impl<S: State, N: Node<S>> AsyncNode<S> for Pooled<N> {
+    type Prep = Arc<N::Prep>;
+    type Exec = N::Exec;
+    type Action = N::Action;
+
+    async fn prep(&self, shared: &S) -> Result<Arc<N::Prep>> {
+        self.0.prep(shared).map(Arc::new)
+    }
+
+    async fn exec(&self, prep: &Arc<N::Prep>, cx: &Context) -> Result<N::Exec> {
+        let (node, prep) = (Arc::clone(&self.0), Arc::clone(prep));
+        in_pool(cx, move |cx| node.exec(&prep, cx)).await
+    }
+
+    async fn exec_fallback(&self, prep: &Arc<N::Prep>, error: NodeError, cx: &Context) -> Result<N::Exec> {
+        let (node, prep) = (Arc::clone(&self.0), Arc::clone(prep));
+        in_pool(cx, move |cx| node.exec_fallback(&prep, error, cx)).await
+    }
+
+    async fn post(&self, shared: &mut S, prep: Arc<N::Prep>, exec: N::Exec) -> Result<N::Action> {
+        self.0.post(shared, sole(prep), exec)
+    }
+}
+
+impl<S: State, N: BatchNode<S>> AsyncBatchNode<S> for Pooled<N> {
+    type Item = Arc<N::Item>;
+    type Output = N::Output;
+    type Outcome = N::Outcome;
+    type Action = N::Action;
+
+    async fn prep(&self, shared: &S) -> Result<Vec<Arc<N::Item>>> {
+        Ok(self.0.prep(shared)?.into_iter().map(Arc::new).collect())
+    }
+
+    async fn exec(&self, item: &Arc<N::Item>, cx: &Context) -> Result<N::Output> {
+        let (node, item) = (Arc::clone(&self.0), Arc::clone(item));
+        in_pool(cx, move |cx| node.exec(&item, cx)).await
+    }
+
+    async fn exec_fallback(&self, item: &Arc<N::Item>, error: NodeError, cx: &Context) -> Result<N::Output> {
+        let (node, item) = (Arc::clone(&self.0), Arc::clone(item));
+        in_pool(cx, move |cx| node.exec_fallback(&item, error, cx)).await
+    }
+
+    async fn post(&self, shared: &mut S, items: Vec<Arc<N::Item>>, outcomes: Vec<N::Outcome>) -> Result<N::Action> {
+        self.0.post(shared, items.into_iter().map(sole).collect(), outcomes)
+    }
+}
+
+fn sole<T>(shared: Arc<T>) -> T {
+    Arc::into_inner(shared).expect("invariant: every blocking attempt was awaited and has dropped its share")
+}
+
+/// Runs a job on the blocking pool.
+///
+/// # Cancel safety
+///
+/// When dropped, a job that has not begun never begins. One that has is told so through [`Context::cancelled`]; it
+/// counts in its run's [`started`](crate::context::Scope) until it ends, and its result is discarded.
+async fn in_pool<T: Send + 'static>(
+    cx: &Context,
+    job: impl FnOnce(&Context) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let counted = cx.scope().map(|scope| scope.started.token());
+    let (span, own) = (tracing::Span::current(), cx.clone());
+    let task = tokio::task::spawn_blocking(move || {
+        let _counted = counted;
+        span.in_scope(|| catch(|| job(&own)))
+    });
+    let _abandon = Abandon { abandoned: cx.abandoned(), task: task.abort_handle() };
+    task.await.unwrap_or_else(|error| Err(NodeError::terminal(error)))
+}
+
+/// Tells a blocking job that nobody waits for it any more.
+struct Abandon {
+    abandoned: Option<Arc<AtomicBool>>,
+    task: AbortHandle,
+}
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        if let Some(abandoned) = &self.abandoned {
+            abandoned.store(true, Ordering::Relaxed);
+        }
+        self.task.abort();
+    }
+}

@@ -1,0 +1,146 @@
+//! A run as a stream of its events.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context as Polling, Poll},
+};
+
+use futures_util::{Stream, StreamExt, task::AtomicWaker};
+
+use crate::{
+    action::Label,
+    drive::{Outcome, RunOptions},
+    error::RunError,
+    event::{Event, Listener},
+    flow::AsyncFlow,
+    node::State,
+    visit::BoxFuture,
+};
+
+/// A run as a stream of its events, the last of which is terminal; made by [`AsyncFlow::stream`].
+///
+/// Polling the stream drives the run, and a slow reader slows it down: the run is not polled while events wait. What
+/// runs beside it (blocking attempts, spawned items) may emit meanwhile, so at most what those emit is ever kept.
+///
+/// # Cancel safety
+///
+/// Dropping the stream drops the run.
+pub struct EventStream<'a> {
+    run: BoxFuture<'a, Result<Outcome, RunError>>,
+    queue: Arc<Queue>,
+    result: Option<Result<Outcome, RunError>>,
+}
+
+/// Events that wait for the reader.
+#[derive(Default)]
+struct Queue {
+    /// A plain mutex: it is held for a push or a pop.
+    events: Mutex<VecDeque<Event>>,
+    /// Wakes the reader when something beside the run's own future emits.
+    reader: AtomicWaker,
+}
+
+impl Queue {
+    fn pop(&self) -> Option<Event> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+/// Keeps events for the stream, and passes them to the listener that the options had.
+struct Keep {
+    queue: Arc<Queue>,
+    then: Option<Arc<dyn Listener>>,
+}
+
+impl Listener for Keep {
+    fn event(&self, event: &Event) {
+        self.queue.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event.clone());
+        self.queue.reader.wake();
+        if let Some(then) = &self.then {
+            then.event(event);
+        }
+    }
+}
+
+impl<S: State, X: Label> AsyncFlow<S, X> {
+    /// Runs the flow as a stream of its events.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_core::{AsyncFlow, EventKind, RunOptions};
+    /// use futures_util::StreamExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut flow = AsyncFlow::builder("count");
+    /// let add = flow.add("add", |n: &mut u32| *n += 1);
+    /// flow.start(add);
+    /// let flow = flow.build()?;
+    ///
+    /// let mut n = 0;
+    /// let mut events = flow.stream(&mut n, RunOptions::new());
+    /// let mut last = None;
+    /// while let Some(event) = events.next().await {
+    ///     last = Some(event.kind);
+    /// }
+    /// assert!(matches!(last, Some(EventKind::Ended { .. })));
+    /// assert!(events.outcome().await?.action().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stream<'a>(&'a self, shared: &'a mut S, options: RunOptions) -> EventStream<'a> {
+        let queue = Arc::new(Queue::default());
+        let kept = Arc::clone(&queue);
+        let options = options.listen_first(|then| Keep { queue: kept, then });
+        let run = Box::pin(async move { self.run_async_with(shared, &options).await });
+        EventStream { run, queue, result: None }
+    }
+}
+
+impl EventStream<'_> {
+    /// Runs to the end, without the events that are left, and returns how the run came out.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`AsyncFlow::run_async_with`].
+    pub async fn outcome(mut self) -> Result<Outcome, RunError> {
+        while self.next().await.is_some() {}
+        self.result.expect("invariant: a stream that has ended has a result")
+    }
+}
+
+impl Stream for EventStream<'_> {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, polling: &mut Polling<'_>) -> Poll<Option<Event>> {
+        let this = &mut *self;
+        this.queue.reader.register(polling.waker());
+        loop {
+            if let Some(event) = this.queue.pop() {
+                return Poll::Ready(Some(event));
+            }
+            if this.result.is_some() {
+                return Poll::Ready(None);
+            }
+            match this.run.as_mut().poll(polling) {
+                Poll::Ready(result) => this.result = Some(result),
+                Poll::Pending => {
+                    return match this.queue.pop() {
+                        Some(event) => Poll::Ready(Some(event)),
+                        None => Poll::Pending,
+                    };
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for EventStream<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventStream").field("ended", &self.result.is_some()).finish_non_exhaustive()
+    }
+}
