@@ -297,7 +297,8 @@ impl Check {
                 continue;
             }
             let unrouted = returned.iter().filter(|action| edges.get(action).is_none());
-            self.faults.extend(unrouted.map(|action| Fault::UnroutedLabel { node: name.clone(), action: action.clone() }));
+            self.faults
+                .extend(unrouted.map(|action| Fault::UnroutedLabel { node: name.clone(), action: action.clone() }));
             let unknown = edges.labels().filter(|action| !returned.contains(action));
             let unknown = unknown.filter(|action| !element.labels.contains(&action.as_str()));
             self.faults.extend(unknown.map(|action| Fault::UnknownLabel {

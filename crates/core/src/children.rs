@@ -92,7 +92,13 @@ impl<S: State, T: State> Children<S, T> {
     }
 
     /// What `join` gets for a child; an error if it ends the batch.
-    fn ended(&self, cx: &Context, index: usize, state: T, result: Result<Outcome, RunError>) -> Result<Child<T>, Failure> {
+    fn ended(
+        &self,
+        cx: &Context,
+        index: usize,
+        state: T,
+        result: Result<Outcome, RunError>,
+    ) -> Result<Child<T>, Failure> {
         if cx.listening() {
             let error = result.as_ref().err().map(|error| with_causes(error));
             cx.for_item(index).event(|| EventKind::ItemEnded { error });
@@ -101,7 +107,9 @@ impl<S: State, T: State> Children<S, T> {
             Ok(Outcome::Ended(action)) => Ok(action),
             Ok(Outcome::Paused(_)) => unreachable!("invariant: `build` refuses a pause in a batch flow"),
             // Only a child's own failure can be collected; a run that is to stop stops.
-            Err(error @ (RunError::Node { .. } | RunError::Unrouted { .. })) if self.on_error == OnError::Collect => Err(error),
+            Err(error @ (RunError::Node { .. } | RunError::Unrouted { .. })) if self.on_error == OnError::Collect => {
+                Err(error)
+            }
             Err(error) => return Err(Failure::Child(Box::new(error))),
         };
         Ok(Child { state, result })

@@ -120,7 +120,10 @@ impl RunOptions {
     }
 
     /// Puts a listener before the one that there is.
-    pub(crate) fn listen_first<L: Listener + 'static>(mut self, make: impl FnOnce(Option<Arc<dyn Listener>>) -> L) -> Self {
+    pub(crate) fn listen_first<L: Listener + 'static>(
+        mut self,
+        make: impl FnOnce(Option<Arc<dyn Listener>>) -> L,
+    ) -> Self {
         self.listener = Some(Arc::new(make(self.listener.take())));
         self
     }
@@ -332,7 +335,8 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
         let terminal = Terminal::begin(&cx, definition.graph.name());
         let span = run_span(&cx, definition.graph.name());
         let own = cx.clone();
-        let result = until_stopped(definition.drive_async(begin, shared, &mut cx).instrument(span), &own, options).await;
+        let result =
+            until_stopped(definition.drive_async(begin, shared, &mut cx).instrument(span), &own, options).await;
         // What was dropped may have left a blocking attempt or a spawned item behind: nothing outlives the run.
         if let Some(scope) = own.scope() {
             scope.started.close();

@@ -5,12 +5,21 @@
 //!
 //! **Invariant:** whoever listens gets exactly one terminal event, and it is the last one, however the run ends.
 
-use std::{fmt, time::{Duration, SystemTime}};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{action::Action, context::Context, drive::Outcome, error::{Phase, RunError}, path::{NodePath, RunId}};
+use crate::{
+    action::Action,
+    context::Context,
+    drive::Outcome,
+    error::{Phase, RunError},
+    path::{NodePath, RunId},
+};
 
 /// Something that happened in a run.
 #[derive(Debug, Clone, Serialize)]
@@ -113,18 +122,13 @@ pub enum EventKind {
 impl EventKind {
     /// Whether the event belongs to the run rather than to a node.
     pub(crate) fn is_of_run(&self) -> bool {
-        matches!(
-            self,
-            Self::RunStarted { .. } | Self::Paused { .. } | Self::Ended { .. } | Self::Failed { .. }
-        )
+        matches!(self, Self::RunStarted { .. } | Self::Paused { .. } | Self::Ended { .. } | Self::Failed { .. })
     }
 
     pub(crate) fn of_result(result: &Result<Outcome, RunError>) -> Self {
         match result {
             Ok(Outcome::Ended(action)) => Self::Ended { action: action.clone() },
-            Ok(Outcome::Paused(pause)) => {
-                Self::Paused { at: pause.node().clone(), question: pause.question().clone() }
-            }
+            Ok(Outcome::Paused(pause)) => Self::Paused { at: pause.node().clone(), question: pause.question().clone() },
             Err(error) => {
                 let phase = if let RunError::Node { phase, .. } = error { Some(*phase) } else { None };
                 Self::Failed { at: Some(error.node().clone()), phase, error: with_causes(error) }

@@ -12,8 +12,8 @@ use tracing::Instrument;
 
 use crate::{
     action::{Action, Label, Returned},
-    ask::{AskBody, Pause},
     add::{AsyncKind, SyncKind},
+    ask::{AskBody, Pause},
     build::Builder,
     children::Child,
     context::Context,

@@ -175,7 +175,8 @@ impl Graph {
 
     pub(crate) fn push(&mut self, name: &str, path: NodePath, about: About) -> Place {
         self.detaches |= about.detaches;
-        let node = GraphNode { name: name.to_owned(), path, level: 0, about, edges: Edges::default(), hops: Vec::new() };
+        let node =
+            GraphNode { name: name.to_owned(), path, level: 0, about, edges: Edges::default(), hops: Vec::new() };
         self.nodes.push(node);
         Place::Node(self.nodes.len() - 1)
     }
@@ -273,11 +274,8 @@ impl Graph {
         for (index, node) in self.nodes.iter().enumerate() {
             let place = Place::Node(index);
             let named = node.about.labels.iter().map(|label| Action::from(*label));
-            let named: Vec<Action> = if node.about.labels.is_empty() {
-                node.edges.labels().cloned().collect()
-            } else {
-                named.collect()
-            };
+            let named: Vec<Action> =
+                if node.about.labels.is_empty() { node.edges.labels().cloned().collect() } else { named.collect() };
             exits.extend(named.into_iter().filter_map(|action| match self.follow(place, action) {
                 Ok(Hop::End(exit)) => Some(exit),
                 _ => None,

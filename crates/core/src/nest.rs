@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::{
     action::{Label, Returned},
-    ask::{AnswerError, AskBody},
     add::{Added, AsyncKind, IntoNode, SyncKind},
+    ask::{AnswerError, AskBody},
     children::{Child, Children, Fork, Join},
     context::Context,
     error::{Failure, Result},

@@ -93,9 +93,8 @@ impl Retry {
 
     /// Decides what follows a failed attempt: the wait before the next, or `None` if it was the last.
     pub(crate) fn next_wait(&self, attempt: u32, error: &NodeError, spread: impl FnOnce() -> u64) -> Option<Duration> {
-        let again = attempt + 1 < self.attempts
-            && !error.is_terminal()
-            && self.when.as_ref().is_none_or(|when| when(error));
+        let again =
+            attempt + 1 < self.attempts && !error.is_terminal() && self.when.as_ref().is_none_or(|when| when(error));
         again.then(|| {
             let wait = self.wait_after(attempt);
             let wait = if self.jitter && !wait.is_zero() { spread_out(wait, spread()) } else { wait };

@@ -236,5 +236,8 @@ pub(crate) fn catch<T>(phase: impl FnOnce() -> Result<T>) -> Result<T> {
 /// Awaits a phase; a panic in it becomes its error.
 pub(crate) async fn catch_async<T, F: Future<Output = Result<T>>>(phase: impl FnOnce() -> F) -> Result<T> {
     // The call is inside, too: a phase may panic before it returns its future.
-    AssertUnwindSafe(async move { phase().await }).catch_unwind().await.unwrap_or_else(|payload| Err(NodeError::panicked(&*payload)))
+    AssertUnwindSafe(async move { phase().await })
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|payload| Err(NodeError::panicked(&*payload)))
 }

@@ -11,8 +11,9 @@ pub mod prelude {
     pub use std::time::Duration;
 
     pub use flowstone_core::{
-        Action, Ask, AsyncBatchNode, AsyncFlow, AsyncNode, BatchNode, CancellationToken, Context, END, Event, EventKind,
-        Flow, Label, Node, NodeError, NodeExt, Outcome, Result, Retry, RunError, RunOptions, Shared, Unrouted, step,
+        Action, Ask, AsyncBatchNode, AsyncFlow, AsyncNode, BatchNode, CancellationToken, Context, END, Event,
+        EventKind, Flow, Label, Node, NodeError, NodeExt, Outcome, Result, Retry, RunError, RunOptions, Shared,
+        Unrouted, step,
     };
     pub use flowstone_macros::{Action, node};
 }

@@ -52,7 +52,11 @@ impl Graph {
         for (from, action, to) in self.edges_in(level) {
             let target = to.map_or_else(|| format!("{prefix}e{level}"), id);
             ends |= to.is_none();
-            let arrow = if action == Action::DEFAULT { "-->".to_owned() } else { format!("-->|\"{}\"|", mermaid_text(action.as_str())) };
+            let arrow = if action == Action::DEFAULT {
+                "-->".to_owned()
+            } else {
+                format!("-->|\"{}\"|", mermaid_text(action.as_str()))
+            };
             let _ = writeln!(text, "{pad}{} {arrow} {target}", id(from));
         }
         if ends {
@@ -61,7 +65,8 @@ impl Graph {
     }
 
     pub(crate) fn to_dot(&self) -> String {
-        let mut text = format!("digraph {} {{\n    compound=true;\n    node [shape=box, style=rounded];\n", quoted(self.name()));
+        let mut text =
+            format!("digraph {} {{\n    compound=true;\n    node [shape=box, style=rounded];\n", quoted(self.name()));
         self.dot_level(0, 1, "", &mut text);
         text.push_str("}\n");
         text
@@ -70,7 +75,8 @@ impl Graph {
     fn dot_level(&self, level: usize, depth: usize, prefix: &str, text: &mut String) {
         let pad = "    ".repeat(depth);
         let name = |node: &GraphNode| format!("{prefix}{}", node.path);
-        let (start, end) = (format!("{prefix}{}:start", self.levels[level].path), format!("{prefix}{}:end", self.levels[level].path));
+        let (start, end) =
+            (format!("{prefix}{}:start", self.levels[level].path), format!("{prefix}{}:end", self.levels[level].path));
         let _ = writeln!(text, "{pad}{} [shape=point];", quoted(&start));
         for place in self.elements(level) {
             let (title, inner) = (quoted(&self.title(place)), depth + 1);
@@ -81,13 +87,21 @@ impl Graph {
                     }
                     Some(children) => {
                         let below = format!("{}/", name(&self.nodes[index]));
-                        let _ = writeln!(text, "{pad}subgraph {} {{\n{pad}    label={title};", quoted(&self.cluster(place, prefix)));
+                        let _ = writeln!(
+                            text,
+                            "{pad}subgraph {} {{\n{pad}    label={title};",
+                            quoted(&self.cluster(place, prefix))
+                        );
                         children.dot_level(0, inner, &below, text);
                         let _ = writeln!(text, "{pad}}}");
                     }
                 },
                 Place::Level(nested) => {
-                    let _ = writeln!(text, "{pad}subgraph {} {{\n{pad}    label={title};", quoted(&self.cluster(place, prefix)));
+                    let _ = writeln!(
+                        text,
+                        "{pad}subgraph {} {{\n{pad}    label={title};",
+                        quoted(&self.cluster(place, prefix))
+                    );
                     self.dot_level(nested, inner, prefix, text);
                     let _ = writeln!(text, "{pad}}}");
                 }
@@ -115,7 +129,8 @@ impl Graph {
             if let Some(to) = to.filter(|to| self.is_cluster(*to)) {
                 attributes.push(format!("lhead={}", quoted(&self.cluster(to, prefix))));
             }
-            let attributes = if attributes.is_empty() { String::new() } else { format!(" [{}]", attributes.join(", ")) };
+            let attributes =
+                if attributes.is_empty() { String::new() } else { format!(" [{}]", attributes.join(", ")) };
             let _ = writeln!(text, "{pad}{} -> {}{attributes};", quoted(&tail), quoted(&head));
         }
         if ends {
