@@ -1,1 +1,13 @@
 //! What the examples share.
+//!
+//! | module | what it holds | used by |
+//! |---|---|---|
+//! | [`open_meteo`] | a client for Open-Meteo's two services, or for one that speaks like them | `weather` |
+//! | [`service`] | such a service, on a free port of this machine, with delays and failures | `weather` |
+//! | [`cities`] | some dozens of cities, and the one that a misspelt name may mean | both |
+//! | [`wait`] | durations on the command line | most |
+
+pub mod cities;
+pub mod open_meteo;
+pub mod service;
+pub mod wait;

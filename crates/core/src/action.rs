@@ -160,19 +160,3 @@ pub trait HasDefault: Label {}
 
 impl HasDefault for () {}
 impl HasDefault for Action {}
-
-/// What an erased node returned: a label by index where the set is closed, else its name.
-#[derive(Debug)]
-pub(crate) enum Returned {
-    Label(usize),
-    Named(Action),
-}
-
-impl Returned {
-    pub(crate) fn of<A: Label>(label: A) -> Self {
-        match label.index() {
-            Some(index) => Self::Label(index),
-            None => Self::Named(label.action()),
-        }
-    }
-}

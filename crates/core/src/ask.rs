@@ -4,13 +4,13 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    action::{Label, Returned},
+    action::Label,
     context::Context,
-    error::{Failure, NodeError, Phase, Result},
+    error::{Detour, NodeError, Phase, Result, Visited},
     flow::Position,
     node::State,
     path::NodePath,
-    visit::catch,
+    visit::{SyncBody, edge},
 };
 
 /// A node whose `exec` is done by somebody outside.
@@ -123,36 +123,29 @@ impl Pause {
     }
 }
 
-/// A pause without its types.
-pub(crate) trait AskBody<S>: Send + Sync {
-    fn ask(&self, shared: &S) -> Result<(Value, Value), Failure>;
-    fn answer(&self, shared: &mut S, answer: Value) -> Result<Returned, AnswerError>;
-}
+/// What came of an answer: the visit, or why the answer does not fit. One that does not fit leaves the state untouched.
+pub(crate) type Answered = Result<Visited, serde_json::Error>;
 
-/// Why an answer was not taken.
-pub(crate) enum AnswerError {
-    /// It is not of the asked type; the state is untouched.
-    Unfit(serde_json::Error),
-    /// `post` failed on it.
-    Failed(Failure),
-}
-
+/// An [`Ask`] node: its visit ends in a pause, and goes on with the answer.
 pub(crate) struct Asking<N>(pub(crate) N);
 
-impl<S: State, N: Ask<S>> AskBody<S> for Asking<N> {
-    fn ask(&self, shared: &S) -> Result<(Value, Value), Failure> {
-        let question = catch(|| {
-            let question = self.0.ask(shared)?;
-            serde_json::to_value(question).map_err(NodeError::terminal)
-        });
-        let question = question.map_err(|error| Failure::in_phase(Phase::Prep, error))?;
-        Ok((question, self.0.schema()))
+impl<S: State, N: Ask<S>> SyncBody<S> for Asking<N> {
+    fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
+        let question = self.0.ask(shared).map_err(|error| cx.failed(error))?;
+        let question = serde_json::to_value(question).map_err(|error| cx.failed(NodeError::terminal(error)))?;
+        let (position, node, schema) = (cx.position(), cx.node(), self.0.schema());
+        Err(Box::new(Detour::Paused(Pause { position, node, question, schema, cx: cx.clone() })))
     }
 
-    fn answer(&self, shared: &mut S, answer: Value) -> Result<Returned, AnswerError> {
-        let answer = serde_json::from_value(answer).map_err(AnswerError::Unfit)?;
-        catch(|| self.0.post(shared, answer))
-            .map(Returned::of)
-            .map_err(|error| AnswerError::Failed(Failure::in_phase(Phase::Post, error)))
+    fn answer(&self, shared: &mut S, answer: Value, cx: &mut Context) -> Option<Answered> {
+        let answer = match serde_json::from_value(answer) {
+            Ok(answer) => answer,
+            Err(unfit) => return Some(Err(unfit)),
+        };
+        cx.phase = Phase::Post;
+        Some(Ok(match self.0.post(shared, answer) {
+            Ok(action) => edge(action, cx),
+            Err(error) => Err(cx.failed(error)),
+        }))
     }
 }

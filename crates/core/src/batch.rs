@@ -10,13 +10,12 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    action::Returned,
     context::Context,
-    error::{Failure, NodeError, Phase, Result},
+    error::{Detour, NodeError, Phase, Result, Visited},
     event::EventKind,
     node::{AsyncBatchNode, BatchNode, ItemOutcome, OnError, State},
     policy::Policy,
-    visit::{AsyncBody, BoxFuture, SyncBody, Work, attempts, attempts_async, catch, catch_async},
+    visit::{AsyncBody, BoxFuture, Catch, SyncBody, Work, attempts, attempts_async, catch, edge, retry},
 };
 
 /// A [`BatchNode`] or an [`AsyncBatchNode`] with its policy, and how many items may be under way at once.
@@ -33,35 +32,37 @@ impl<N> Clone for Batch<N> {
 }
 
 impl<S: State, N: BatchNode<S>> SyncBody<S> for Batch<N> {
-    fn visit(&self, shared: &mut S, cx: &mut Context) -> Result<Returned, Failure> {
+    fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
         let node = &*self.node;
-        let items = catch(|| node.prep(shared)).map_err(in_prep)?;
+        let items = node.prep(shared).map_err(|error| cx.failed(error))?;
+        cx.phase = Phase::Exec;
         let mut outcomes = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
             let mut cx = cx.for_item(index);
             cx.check()?;
-            let result = attempts(
-                &self.policy,
-                &mut cx,
-                |cx| node.exec(item, cx),
-                |error, cx| node.exec_fallback(item, error, cx),
-            );
+            let result = catch(|| {
+                let fallback = |error, cx: &Context| node.exec_fallback(item, error, cx);
+                attempts(&self.policy, &mut cx, |cx| node.exec(item, cx), fallback)
+            });
             outcomes.push(outcome(result, &cx)?);
         }
-        let action = catch(|| node.post(shared, items, outcomes)).map_err(in_post)?;
-        Ok(Returned::of(action))
+        cx.phase = Phase::Post;
+        let action = node.post(shared, items, outcomes).map_err(|error| cx.failed(error))?;
+        edge(action, cx)
     }
 }
 
 impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for Batch<N> {
-    fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Result<Returned, Failure>> {
+    fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited> {
         Box::pin(async move {
             let node = &*self.node;
-            let items = catch_async(|| node.prep(shared)).await.map_err(in_prep)?;
+            let items = node.prep(shared).await.map_err(|error| cx.failed(error))?;
+            cx.phase = Phase::Exec;
             let each = Items::<S, N> { node, policy: &self.policy, end: self.policy.end(), cx, state: PhantomData };
             let outcomes = in_order(&each, items.iter().enumerate(), self.limit).await?;
-            let action = catch_async(|| node.post(shared, items, outcomes)).await.map_err(in_post)?;
-            Ok(Returned::of(action))
+            cx.phase = Phase::Post;
+            let action = node.post(shared, items, outcomes).await.map_err(|error| cx.failed(error))?;
+            edge(action, cx)
         })
     }
 }
@@ -70,17 +71,19 @@ impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for Batch<N> {
 pub(crate) struct SpawnedBatch<N>(pub(crate) Batch<N>);
 
 impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for SpawnedBatch<N> {
-    fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Result<Returned, Failure>> {
+    fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited> {
         Box::pin(async move {
             let node = &*self.0.node;
-            let items = Arc::new(catch_async(|| node.prep(shared)).await.map_err(in_prep)?);
+            let items = Arc::new(node.prep(shared).await.map_err(|error| cx.failed(error))?);
+            cx.phase = Phase::Exec;
             let mut tasks = JoinSet::new();
             let result = self.0.spawn_all::<S>(&mut tasks, &items, cx).await;
             tasks.shutdown().await; // after an error, siblings are cancelled and awaited
             let outcomes = result?;
             let items = Arc::into_inner(items).expect("invariant: every task has ended and dropped its items");
-            let action = catch_async(|| node.post(shared, items, outcomes)).await.map_err(in_post)?;
-            Ok(Returned::of(action))
+            cx.phase = Phase::Post;
+            let action = node.post(shared, items, outcomes).await.map_err(|error| cx.failed(error))?;
+            edge(action, cx)
         })
     }
 }
@@ -88,10 +91,10 @@ impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for SpawnedBatch<N> {
 impl<N> Batch<N> {
     async fn spawn_all<S>(
         &self,
-        tasks: &mut JoinSet<(usize, Result<N::Outcome, Failure>)>,
+        tasks: &mut JoinSet<(usize, Result<N::Outcome, Box<Detour>>)>,
         items: &Arc<Vec<N::Item>>,
         cx: &Context,
-    ) -> Result<Vec<N::Outcome>, Failure>
+    ) -> Result<Vec<N::Outcome>, Box<Detour>>
     where
         S: State,
         N: AsyncBatchNode<S>,
@@ -111,7 +114,7 @@ impl<N> Batch<N> {
             match tasks.join_next().await {
                 None => break,
                 Some(Ok((index, outcome))) => outcomes[index] = Some(outcome?),
-                Some(Err(error)) => return Err(Failure::in_phase(Phase::Exec, NodeError::terminal(error))),
+                Some(Err(error)) => return Err(cx.failed(NodeError::terminal(error))),
             }
         }
         Ok(filled(outcomes))
@@ -124,7 +127,7 @@ async fn spawned_item<S: State, N: AsyncBatchNode<S>>(
     cx: Context,
     items: Arc<Vec<N::Item>>,
     index: usize,
-) -> (usize, Result<N::Outcome, Failure>) {
+) -> (usize, Result<N::Outcome, Box<Detour>>) {
     let each = Items::<S, N> { node: &*batch.node, policy: &batch.policy, end, cx: &cx, state: PhantomData };
     (index, each.run((index, &items[index])).await)
 }
@@ -142,11 +145,24 @@ impl<'a, S: State, N: AsyncBatchNode<S>> Each for Items<'a, S, N> {
     type Input = (usize, &'a N::Item);
     type Output = N::Outcome;
 
-    async fn run(&self, (index, item): (usize, &'a N::Item)) -> Result<N::Outcome, Failure> {
+    async fn run(&self, (index, item): (usize, &'a N::Item)) -> Result<N::Outcome, Box<Detour>> {
         let mut cx = self.cx.for_item(index);
         let work = ItemWork { node: self.node, item, state: PhantomData };
-        let result = attempts_async(&work, self.policy, self.end, &mut cx).await;
+        let result = Catch::new(self.attempts(&work, &mut cx)).await;
         outcome(result, &cx)
+    }
+}
+
+impl<S: State, N: AsyncBatchNode<S>> Items<'_, S, N> {
+    /// The first attempt of an item without limits, in place; what an item rarely needs is boxed.
+    async fn attempts(&self, work: &ItemWork<'_, S, N>, cx: &mut Context) -> Result<N::Output, Box<Detour>> {
+        if self.policy.guarded || cx.watched() {
+            return Box::pin(attempts_async(work, self.policy, self.end, cx)).await;
+        }
+        match work.exec(cx).await {
+            Ok(output) => Ok(output),
+            Err(error) => Box::pin(retry(work, self.policy, self.end, error, cx)).await,
+        }
     }
 }
 
@@ -170,22 +186,27 @@ impl<S: State, N: AsyncBatchNode<S>> Work for ItemWork<'_, S, N> {
 }
 
 /// What `post` gets for an item; an error if it ends the batch.
-fn outcome<O, C: ItemOutcome<O>>(result: Result<O, Failure>, cx: &Context) -> Result<C, Failure> {
-    let ended = |error: Option<String>| cx.event(|| EventKind::ItemEnded { error });
-    match result {
+fn outcome<O, C: ItemOutcome<O>>(
+    result: Result<O, Box<Detour>>,
+    cx: &Context,
+) -> Result<C, Box<Detour>> {
+    let detour = match result {
         Ok(output) => {
-            ended(None);
-            C::from_result(Ok(output)).map_err(in_post)
+            cx.event(|| EventKind::ItemEnded { error: None });
+            return C::from_result(Ok(output)).map_err(|error| cx.failed(error));
         }
-        Err(Failure::Node(failure)) if C::ON_ERROR == OnError::Collect => {
-            ended(cx.listening().then(|| failure.error.to_string()));
-            C::from_result(Err(failure.error)).map_err(in_post)
+        Err(detour) => cx.located(detour),
+    };
+    match *detour {
+        Detour::Failed { error, .. } if C::ON_ERROR == OnError::Collect => {
+            cx.event(|| EventKind::ItemEnded { error: Some(error.to_string()) });
+            C::from_result(Err(error)).map_err(|error| cx.failed(error))
         }
-        Err(failure) => {
-            if let Failure::Node(failure) = &failure {
-                ended(cx.listening().then(|| failure.error.to_string()));
+        detour => {
+            if let Detour::Failed { error, .. } = &detour {
+                cx.event(|| EventKind::ItemEnded { error: Some(error.to_string()) });
             }
-            Err(failure)
+            Err(Box::new(detour))
         }
     }
 }
@@ -195,7 +216,7 @@ pub(crate) trait Each: Sync {
     type Input: Send;
     type Output: Send;
 
-    fn run(&self, input: Self::Input) -> impl Future<Output = Result<Self::Output, Failure>> + Send;
+    fn run(&self, input: Self::Input) -> impl Future<Output = Result<Self::Output, Box<Detour>>> + Send;
 }
 
 /// Does something for each input, up to `limit` at once, and gives the outputs in input order.
@@ -205,7 +226,7 @@ pub(crate) async fn in_order<E: Each>(
     each: &E,
     mut inputs: impl ExactSizeIterator<Item = E::Input> + Send,
     limit: usize,
-) -> Result<Vec<E::Output>, Failure> {
+) -> Result<Vec<E::Output>, Box<Detour>> {
     if limit <= 1 {
         let mut outputs = Vec::with_capacity(inputs.len());
         for input in inputs {
@@ -231,18 +252,10 @@ pub(crate) async fn in_order<E: Each>(
     }
 }
 
-async fn numbered<E: Each>(each: &E, index: usize, input: E::Input) -> (usize, Result<E::Output, Failure>) {
+async fn numbered<E: Each>(each: &E, index: usize, input: E::Input) -> (usize, Result<E::Output, Box<Detour>>) {
     (index, each.run(input).await)
 }
 
 fn filled<T>(outputs: Vec<Option<T>>) -> Vec<T> {
     outputs.into_iter().map(|output| output.expect("invariant: every input gave an output")).collect()
-}
-
-fn in_prep(error: NodeError) -> Failure {
-    Failure::in_phase(Phase::Prep, error)
-}
-
-fn in_post(error: NodeError) -> Failure {
-    Failure::in_phase(Phase::Post, error)
 }

@@ -4,10 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     marker::PhantomData,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use crate::{
@@ -127,8 +124,7 @@ impl<S: State, K> Builder<S, K> {
         if !check.faults.is_empty() {
             return Err(BuildError { flow: self.name, faults: check.faults });
         }
-        graph.compile();
-        Ok(Definition { graph: Arc::new(graph), bodies })
+        Ok(Definition::new(graph, bodies))
     }
 }
 

@@ -5,15 +5,15 @@
 use std::{future::Future, sync::Arc};
 
 use crate::{
-    action::{Action, Returned},
+    action::Action,
     batch::{Each, in_order},
     context::Context,
     drive::Outcome,
-    error::{Failure, Phase, Result, RunError},
+    error::{Detour, Phase, Result, RunError, Visited},
     event::{EventKind, with_causes},
     flow::Definition,
     node::{OnError, State},
-    visit::{AsyncBody, BoxFuture, SyncBody, catch},
+    visit::{AsyncBody, BoxFuture, SyncBody},
 };
 
 /// How a child of a batch flow ended: its state and its last action, or why it stopped.
@@ -28,8 +28,8 @@ pub struct Child<T> {
     pub result: Result<Action, RunError>,
 }
 
-pub(crate) type Fork<S, T> = Arc<dyn Fn(&S) -> Result<Vec<T>> + Send + Sync>;
-pub(crate) type Join<S, T> = Arc<dyn Fn(&mut S, Vec<Child<T>>) -> Result<Returned> + Send + Sync>;
+pub(crate) type Fork<S, T> = Arc<dyn Fn(&S) -> Vec<T> + Send + Sync>;
+pub(crate) type Join<S, T> = Arc<dyn Fn(&mut S, Vec<Child<T>>, &Context) -> Result<Visited> + Send + Sync>;
 
 /// A flow that runs once per state that `fork` gives.
 pub(crate) struct Children<S, T> {
@@ -41,24 +41,27 @@ pub(crate) struct Children<S, T> {
 }
 
 impl<S: State, T: State> SyncBody<S> for Children<S, T> {
-    fn visit(&self, shared: &mut S, cx: &mut Context) -> Result<Returned, Failure> {
+    fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
         let mut ended = Vec::new();
-        for (index, mut state) in self.fork(shared)?.into_iter().enumerate() {
+        let states = (self.fork)(shared);
+        cx.phase = Phase::Exec;
+        for (index, mut state) in states.into_iter().enumerate() {
             let mut child = cx.for_child(index, &self.definition.graph);
             let result = self.definition.follow(self.definition.start(), &mut state, &mut child);
             ended.push(self.ended(cx, index, state, result)?);
         }
-        self.join(shared, ended)
+        self.join(shared, ended, cx)
     }
 }
 
 impl<S: State, T: State> AsyncBody<S> for Children<S, T> {
-    fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Result<Returned, Failure>> {
+    fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited> {
         Box::pin(async move {
-            let states = self.fork(shared)?;
+            let states = (self.fork)(shared);
+            cx.phase = Phase::Exec;
             let each = Runs { children: self, cx };
             let ended = in_order(&each, states.into_iter().enumerate(), self.limit).await?;
-            self.join(shared, ended)
+            self.join(shared, ended, cx)
         })
     }
 }
@@ -72,7 +75,7 @@ impl<S: State, T: State> Each for Runs<'_, S, T> {
     type Input = (usize, T);
     type Output = Child<T>;
 
-    fn run(&self, (index, mut state): (usize, T)) -> impl Future<Output = Result<Child<T>, Failure>> + Send {
+    fn run(&self, (index, mut state): (usize, T)) -> impl Future<Output = Result<Child<T>, Box<Detour>>> + Send {
         async move {
             let definition = &self.children.definition;
             let mut child = self.cx.for_child(index, &definition.graph);
@@ -83,12 +86,9 @@ impl<S: State, T: State> Each for Runs<'_, S, T> {
 }
 
 impl<S: State, T: State> Children<S, T> {
-    fn fork(&self, shared: &S) -> Result<Vec<T>, Failure> {
-        catch(|| (self.fork)(shared)).map_err(|error| Failure::in_phase(Phase::Prep, error))
-    }
-
-    fn join(&self, shared: &mut S, ended: Vec<Child<T>>) -> Result<Returned, Failure> {
-        catch(|| (self.join)(shared, ended)).map_err(|error| Failure::in_phase(Phase::Post, error))
+    fn join(&self, shared: &mut S, ended: Vec<Child<T>>, cx: &mut Context) -> Visited {
+        cx.phase = Phase::Post;
+        (self.join)(shared, ended, cx).unwrap_or_else(|error| Err(cx.failed(error)))
     }
 
     /// What `join` gets for a child; an error if it ends the batch.
@@ -98,7 +98,7 @@ impl<S: State, T: State> Children<S, T> {
         index: usize,
         state: T,
         result: Result<Outcome, RunError>,
-    ) -> Result<Child<T>, Failure> {
+    ) -> Result<Child<T>, Box<Detour>> {
         if cx.listening() {
             let error = result.as_ref().err().map(|error| with_causes(error));
             cx.for_item(index).event(|| EventKind::ItemEnded { error });
@@ -110,7 +110,7 @@ impl<S: State, T: State> Children<S, T> {
             Err(error @ (RunError::Node { .. } | RunError::Unrouted { .. })) if self.on_error == OnError::Collect => {
                 Err(error)
             }
-            Err(error) => return Err(Failure::Child(Box::new(error))),
+            Err(error) => return Err(Box::new(Detour::Child(error))),
         };
         Ok(Child { state, result })
     }

@@ -16,10 +16,11 @@ use serde_json::Value;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    action::Action,
     clock::Clock,
-    error::{Failure, RunError},
+    error::{Detour, NodeError, Phase, RunError, Visited},
     event::{Event, EventKind, Listener},
-    flow::Position,
+    flow::{Halt, Position},
     graph::Graph,
     path::{NodePath, RunId},
 };
@@ -53,9 +54,13 @@ pub struct Context {
     visits: u64,
     node: Position,
     pub(crate) attempt: u32,
+    /// The phase that the visit is in, for whoever catches its panic.
+    pub(crate) phase: Phase,
     item: Option<usize>,
     listening: bool,
     traced: bool,
+    /// Whether somebody listens or traces: the one check of a run that nobody watches.
+    watched: bool,
 }
 
 /// What a run shares with everything that it starts, where there is something to share.
@@ -104,9 +109,11 @@ impl Context {
             visits: 1,
             node: Position::new(0),
             attempt: 0,
+            phase: Phase::Prep,
             item: None,
             listening: false,
             traced: false,
+            watched: false,
         }
     }
 
@@ -114,7 +121,7 @@ impl Context {
     pub(crate) fn of_run(graph: &Arc<Graph>) -> Self {
         let number = RUNS.fetch_add(1, Ordering::Relaxed);
         let traced = tracing::enabled!(target: "flowstone", tracing::Level::INFO);
-        Self { graph: Some(Arc::clone(graph)), number, visits: 0, traced, ..Self::detached() }
+        Self { graph: Some(Arc::clone(graph)), number, visits: 0, traced, watched: traced, ..Self::detached() }
     }
 
     /// Returns the same context with another attempt number.
@@ -162,6 +169,10 @@ impl Context {
     #[must_use]
     pub fn node(&self) -> NodePath {
         self.path_of(self.node)
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        self.node
     }
 
     pub(crate) fn path_of(&self, node: Position) -> NodePath {
@@ -224,7 +235,7 @@ impl Context {
     }
 
     pub(crate) fn watched(&self) -> bool {
-        self.listening || self.traced
+        self.watched
     }
 
     pub(crate) fn scope(&self) -> Option<&Arc<Scope>> {
@@ -233,6 +244,7 @@ impl Context {
 
     pub(crate) fn set_scope(&mut self, scope: Arc<Scope>) {
         self.listening = scope.listener.is_some();
+        self.watched = self.listening || self.traced;
         self.scope = Some(scope);
     }
 
@@ -257,10 +269,19 @@ impl Context {
         listener.event(&Event { run: self.run_id(), at: SystemTime::now(), node, visit, item, attempt, kind });
     }
 
+    /// Finds the edge of the visited node for a string action.
+    pub(crate) fn edge_for(&self, action: Action) -> Visited {
+        let edges = self.graph.as_ref().map(|graph| &graph.nodes[self.node.index()].edges);
+        match edges.and_then(|edges| edges.labels().position(|label| *label == action)) {
+            Some(index) => Ok(index),
+            None => Err(Box::new(Detour::NoEdge(action))),
+        }
+    }
+
     /// Begins the visit of a node, if the run may make one more.
     #[inline]
-    pub(crate) fn enter(&mut self, node: Position) -> Result<(), RunError> {
-        (self.node, self.attempt, self.item) = (node, 0, None);
+    pub(crate) fn enter(&mut self, node: Position) -> Result<(), Box<Halt>> {
+        (self.node, self.attempt, self.item, self.phase) = (node, 0, None, Phase::Prep);
         if self.scope.is_some() {
             self.check_visit()?;
         }
@@ -268,8 +289,8 @@ impl Context {
         Ok(())
     }
 
-    fn check_visit(&self) -> Result<(), RunError> {
-        self.check().map_err(|failure| self.error(failure))?;
+    fn check_visit(&self) -> Result<(), Box<Halt>> {
+        self.check().map_err(|detour| self.halt(*detour))?;
         let Some(scope) = &self.scope else { return Ok(()) };
         if self.parent.is_none() {
             scope.at.store(self.node.number(), Ordering::Relaxed);
@@ -278,12 +299,27 @@ impl Context {
         if scope.visits.fetch_add(1, Ordering::Relaxed) < limit {
             return Ok(());
         }
-        Err(RunError::TooManyVisits { run: self.run_id(), node: self.node(), limit })
+        Err(Box::new(Halt::Failed(RunError::TooManyVisits { run: self.run_id(), node: self.node(), limit })))
+    }
+
+    /// What a failure in the current phase makes of the visit.
+    #[cold]
+    pub(crate) fn failed(&self, error: NodeError) -> Box<Detour> {
+        let attempts = if self.phase == Phase::Exec { self.attempt + 1 } else { 0 };
+        Box::new(Detour::Failed { phase: self.phase, attempts, item: self.item, error })
+    }
+
+    /// Tells a panic the phase that it was in.
+    pub(crate) fn located(&self, detour: Box<Detour>) -> Box<Detour> {
+        match *detour {
+            Detour::Panicked(error) => self.failed(error),
+            detour => Box::new(detour),
+        }
     }
 
     /// Fails if the run is to stop.
-    pub(crate) fn check(&self) -> Result<(), Failure> {
-        self.stop().map_or(Ok(()), |stop| Err(Failure::Stopped(stop)))
+    pub(crate) fn check(&self) -> Result<(), Box<Detour>> {
+        self.stop().map_or(Ok(()), |stop| Err(Box::new(Detour::Stopped(stop))))
     }
 
     fn stop(&self) -> Option<Stop> {
@@ -296,7 +332,7 @@ impl Context {
     }
 
     /// Waits between two attempts of a sync node; a run that can be stopped looks up every few milliseconds.
-    pub(crate) fn sleep(&self, wait: Duration) -> Result<(), Failure> {
+    pub(crate) fn sleep(&self, wait: Duration) -> Result<(), Box<Detour>> {
         const LOOK_UP: Duration = Duration::from_millis(10);
 
         let Some(clock) = self.scope.as_ref().and_then(|scope| scope.clock.as_ref()) else {
@@ -350,23 +386,20 @@ impl Context {
         [self.visits, item, u64::from(self.attempt)].into_iter().fold(base, |bits, part| mix(bits ^ part))
     }
 
-    /// Completes a failure with the run and the place in it.
+    /// Completes what ended a visit with the run and the place in it.
     #[cold]
-    pub(crate) fn error(&self, failure: Failure) -> RunError {
+    pub(crate) fn halt(&self, detour: Detour) -> Box<Halt> {
         let (run, node) = (self.run_id(), self.node());
-        match failure {
-            Failure::Child(error) => *error,
-            Failure::Stopped(Stop::Cancelled) => RunError::Cancelled { run, node },
-            Failure::Stopped(Stop::Deadline(limit)) => RunError::DeadlineExceeded { run, node, limit },
-            Failure::Node(failure) => RunError::Node {
-                run,
-                node,
-                phase: failure.phase,
-                attempts: failure.attempts,
-                item: failure.item,
-                source: failure.error.into_source(),
-            },
-        }
+        Box::new(Halt::Failed(match *self.located(Box::new(detour)) {
+            Detour::Failed { phase, attempts, item, error } => {
+                RunError::Node { run, node, phase, attempts, item, source: error.into_source() }
+            }
+            Detour::Child(error) => error,
+            Detour::Stopped(Stop::Cancelled) => RunError::Cancelled { run, node },
+            Detour::Stopped(Stop::Deadline(limit)) => RunError::DeadlineExceeded { run, node, limit },
+            Detour::Paused(pause) => return Box::new(Halt::Paused(pause)),
+            Detour::NoEdge(_) | Detour::Panicked(_) => unreachable!("invariant: routed by the graph, or located"),
+        }))
     }
 }
 

@@ -16,14 +16,15 @@ use tracing::Instrument;
 
 use crate::{
     action::{Action, Label},
-    ask::{AnswerError, Pause},
+    ask::Pause,
     clock::{Clock, SystemClock},
     context::{Context, Scope},
     error::RunError,
     event::{Listener, Terminal},
-    flow::{AsyncFlow, Body, Definition, Flow, Position, Visit},
+    flow::{AsyncFlow, Definition, Flow, Halt, Position},
     node::State,
     path::RunId,
+    visit::catch,
 };
 
 /// How a run came out.
@@ -383,28 +384,37 @@ fn run_span(cx: &Context, flow: &str) -> tracing::Span {
     tracing::info_span!(target: "flowstone", "run", flow, run = %cx.run_id())
 }
 
+impl Outcome {
+    fn of(halt: Halt) -> Result<Self, RunError> {
+        match halt {
+            Halt::Ended(exit) => Ok(Self::Ended(exit)),
+            Halt::Paused(pause) => Ok(Self::Paused(pause)),
+            Halt::Failed(error) => Err(error),
+        }
+    }
+}
+
 impl<S: State> Definition<S> {
     fn drive(&self, begin: Begin, shared: &mut S, cx: &mut Context) -> Result<Outcome, RunError> {
-        match self.first_visit(begin, shared, cx)? {
+        match self.first_visit(begin, shared, cx) {
             Ok(at) => self.follow(at, shared, cx),
-            Err(outcome) => Ok(outcome),
+            Err(halt) => Outcome::of(*halt),
         }
     }
 
     async fn drive_async(&self, begin: Begin, shared: &mut S, cx: &mut Context) -> Result<Outcome, RunError> {
-        match self.first_visit(begin, shared, cx)? {
+        match self.first_visit(begin, shared, cx) {
             Ok(at) => self.follow_async(at, shared, cx).await,
-            Err(outcome) => Ok(outcome),
+            Err(halt) => Outcome::of(*halt),
         }
     }
 
     /// Visits node after node.
     pub(crate) fn follow(&self, mut at: Position, shared: &mut S, cx: &mut Context) -> Result<Outcome, RunError> {
         loop {
-            match self.visit(at, shared, cx)? {
-                Visit::Next { next, .. } => at = next,
-                Visit::End { exit, .. } => return Ok(Outcome::Ended(exit)),
-                Visit::Pause(pause) => return Ok(Outcome::Paused(*pause)),
+            match self.visit(at, shared, cx) {
+                Ok(next) => at = next,
+                Err(halt) => return Outcome::of(*halt),
             }
         }
     }
@@ -416,57 +426,50 @@ impl<S: State> Definition<S> {
         shared: &mut S,
         cx: &mut Context,
     ) -> Result<Outcome, RunError> {
-        /// So often a run lets others run, too, if its nodes never wait: rarely enough to cost nothing.
-        const YIELD_EVERY: u64 = 256;
+        /// After so many visits a run lets others run, if its nodes never wait: rarely enough to cost nothing.
+        const IN_A_ROW: u32 = 256;
 
         loop {
-            match self.visit_async(at, shared, cx).await? {
-                Visit::Next { next, .. } => at = next,
-                Visit::End { exit, .. } => return Ok(Outcome::Ended(exit)),
-                Visit::Pause(pause) => return Ok(Outcome::Paused(*pause)),
+            match self.visit_async(at, shared, cx, IN_A_ROW).await {
+                Ok(next) => at = next,
+                Err(halt) => return Outcome::of(*halt),
             }
-            if cx.visit() % YIELD_EVERY == YIELD_EVERY - 1 {
-                tokio::task::yield_now().await;
-            }
+            tokio::task::yield_now().await;
         }
     }
 
-    /// Finds the node to visit first: the start, or what follows an answer, which may be the end already.
-    fn first_visit(
-        &self,
-        begin: Begin,
-        shared: &mut S,
-        cx: &mut Context,
-    ) -> Result<Result<Position, Outcome>, RunError> {
+    /// Finds the node to visit first: the start, or what follows an answer.
+    fn first_visit(&self, begin: Begin, shared: &mut S, cx: &mut Context) -> Result<Position, Box<Halt>> {
         let (pause, answer) = match begin {
-            Begin::Start => return Ok(Ok(self.start())),
+            Begin::Start => return Ok(self.start()),
             Begin::Answer(pause, answer) => (pause, answer),
         };
         cx.take_over(&pause.cx);
-        let run = cx.run_id();
-        let at = pause.position;
-        let body = match self.bodies.get(at.index()) {
-            Some(Body::Ask(body)) if *self.graph.path(at) == pause.node => body,
-            _ => {
-                let flow = self.graph.name().to_owned();
-                return Err(RunError::NoSuchPause { run, flow, pause });
+        let (run, at) = (cx.run_id(), pause.position);
+        let no_pause = |run, pause| {
+            let flow = self.graph.name().to_owned();
+            Err(Box::new(Halt::Failed(RunError::NoSuchPause { run, flow, pause })))
+        };
+        if self.graph.nodes.get(at.index()).is_none_or(|node| node.path != pause.node) {
+            return no_pause(run, pause);
+        }
+        let Some(body) = &self.slots[at.index()].body.sync else { return no_pause(run, pause) };
+        let mut answered = None;
+        let visited = catch(|| {
+            answered = match answer {
+                Ok(answer) => body.answer(shared, answer, cx),
+                Err(unfit) => Some(Err(unfit)),
+            };
+            Ok(0)
+        });
+        let visited = match (visited, answered) {
+            (Err(panicked), _) => Err(panicked),
+            (Ok(_), Some(Ok(visited))) => visited,
+            (Ok(_), Some(Err(source))) => {
+                return Err(Box::new(Halt::Failed(RunError::Answer { run, pause, source })));
             }
+            (Ok(_), None) => return no_pause(run, pause),
         };
-        let answered = match answer {
-            Ok(answer) => body.answer(shared, answer),
-            Err(error) => Err(AnswerError::Unfit(error)),
-        };
-        let returned = match answered {
-            Ok(returned) => returned,
-            Err(AnswerError::Failed(failure)) => return Err(cx.error(failure)),
-            Err(AnswerError::Unfit(source)) => return Err(RunError::Answer { run, pause, source }),
-        };
-        let visit = self.graph.route(at, returned, cx);
-        Self::end(cx, &visit);
-        Ok(match visit? {
-            Visit::Next { next, .. } => Ok(next),
-            Visit::End { exit, .. } => Err(Outcome::Ended(exit)),
-            Visit::Pause(pause) => Err(Outcome::Paused(*pause)),
-        })
+        self.end(at, visited, cx)
     }
 }

@@ -293,29 +293,24 @@ impl fmt::Display for OfItem {
     }
 }
 
-/// Why a visit failed, before its node, run and path are filled in. Kept small: it travels on the hot path.
+/// What came of a node's visit: the index of its label (of an open set: of its edge), or something rarer.
+///
+/// Two words, and so returned in registers: it travels on the hot path.
+pub(crate) type Visited = Result<usize, Box<Detour>>;
+
+/// Anything but the label of an edge, before run and path are filled in.
 #[derive(Debug)]
-pub(crate) enum Failure {
-    /// This node's own code.
-    Node(Box<NodeFailure>),
-    /// A child's run, whose error already says where.
-    Child(Box<RunError>),
+pub(crate) enum Detour {
+    /// This node's own code failed.
+    Failed { phase: Phase, attempts: u32, item: Option<usize>, error: NodeError },
+    /// This node's own code panicked; the context knows in which phase.
+    Panicked(NodeError),
+    /// A child's run failed; its error already says where.
+    Child(RunError),
     /// Nothing failed: the run is to stop.
     Stopped(Stop),
-}
-
-#[derive(Debug)]
-pub(crate) struct NodeFailure {
-    pub(crate) phase: Phase,
-    pub(crate) attempts: u32,
-    pub(crate) item: Option<usize>,
-    pub(crate) error: NodeError,
-}
-
-impl Failure {
-    /// A failure outside `exec`, where nothing is tried again.
-    #[cold]
-    pub(crate) fn in_phase(phase: Phase, error: NodeError) -> Self {
-        Self::Node(Box::new(NodeFailure { phase, attempts: 0, item: None, error }))
-    }
+    /// A label of an open set for which the node has no edge.
+    NoEdge(Action),
+    /// The node asks.
+    Paused(Pause),
 }

@@ -11,19 +11,19 @@ use std::{fmt, marker::PhantomData, sync::Arc};
 use tracing::Instrument;
 
 use crate::{
-    action::{Action, Label, Returned},
+    action::{Action, Label},
     add::{AsyncKind, SyncKind},
-    ask::{AskBody, Pause},
+    ask::Pause,
     build::Builder,
     children::Child,
     context::Context,
-    error::{Result, RunError},
+    error::{Result, RunError, Visited},
     event::{EventKind, with_causes},
     graph::{ExitMap, Graph},
     nest::{BatchFlow, IsSelf, On},
     node::{OnError, State},
     step::IntoAction,
-    visit::{AsyncBody, SyncBody},
+    visit::{AsyncBody, Catch, SyncBody, catch},
 };
 
 /// A flow of sync nodes, which runs on the caller's thread and needs no runtime.
@@ -104,125 +104,163 @@ impl Position {
 /// What came of one visit.
 #[derive(Debug)]
 pub enum Visit {
-    /// The run goes on.
-    Next {
-        /// What the node returned.
-        action: Action,
-        /// The node to visit next.
-        next: Position,
-    },
-    /// The run is at its end.
-    End {
-        /// What the node returned.
-        action: Action,
-        /// The run's last action: that of the node, as the flows around it mapped it.
-        exit: Action,
-    },
+    /// The run goes on with this node.
+    Next(Position),
+    /// The run is at its end, with this last action.
+    End(Action),
     /// The run waits for an answer.
-    Pause(Box<Pause>),
+    Pause(Pause),
+}
+
+/// Why a run does not go on. Boxed, so that what a visit returns fits two registers.
+#[derive(Debug)]
+pub(crate) enum Halt {
+    Ended(Action),
+    Paused(Pause),
+    Failed(RunError),
+}
+
+impl Visit {
+    fn of(visited: Result<Position, Box<Halt>>) -> Result<Self, RunError> {
+        visited.map_or_else(
+            |halt| match *halt {
+                Halt::Ended(exit) => Ok(Self::End(exit)),
+                Halt::Paused(pause) => Ok(Self::Pause(pause)),
+                Halt::Failed(error) => Err(error),
+            },
+            |next| Ok(Self::Next(next)),
+        )
+    }
 }
 
 /// A checked graph and the code of its nodes, in the same order.
 pub(crate) struct Definition<S> {
     pub(crate) graph: Arc<Graph>,
-    pub(crate) bodies: Vec<Body<S>>,
+    pub(crate) slots: Vec<Slot<S>>,
 }
 
-/// The code of a node, without its types.
-pub(crate) enum Body<S> {
-    /// Runs on the thread of the run, in both kinds of flow.
-    Sync(Arc<dyn SyncBody<S>>),
-    Async(Arc<dyn AsyncBody<S>>),
-    /// A sync node: in an async flow its `exec` leaves the thread.
-    Either(Arc<dyn SyncBody<S>>, Arc<dyn AsyncBody<S>>),
-    Ask(Arc<dyn AskBody<S>>),
+/// What a visit needs of a node, in one place.
+pub(crate) struct Slot<S> {
+    pub(crate) body: Body<S>,
+    /// The next node for each label, by its index; `None` where the run ends.
+    next: Box<[Option<Position>]>,
+}
+
+/// The code of a node, without its types. At least one half is there.
+pub(crate) struct Body<S> {
+    /// Runs on the thread of the run.
+    pub(crate) sync: Option<Arc<dyn SyncBody<S>>>,
+    /// Awaits; what an async flow prefers.
+    pub(crate) awaited: Option<Arc<dyn AsyncBody<S>>>,
+}
+
+impl<S> Body<S> {
+    /// A node that runs on the thread of the run in both kinds of flow.
+    pub(crate) fn sync(body: Arc<dyn SyncBody<S>>) -> Self {
+        Self { sync: Some(body), awaited: None }
+    }
+
+    /// An async node.
+    pub(crate) fn awaited(body: Arc<dyn AsyncBody<S>>) -> Self {
+        Self { sync: None, awaited: Some(body) }
+    }
+
+    /// A sync node whose `exec` leaves the thread in an async flow.
+    pub(crate) fn either(sync: Arc<dyn SyncBody<S>>, awaited: Arc<dyn AsyncBody<S>>) -> Self {
+        Self { sync: Some(sync), awaited: Some(awaited) }
+    }
 }
 
 impl<S> Clone for Body<S> {
     fn clone(&self) -> Self {
-        match self {
-            Self::Sync(body) => Self::Sync(Arc::clone(body)),
-            Self::Async(body) => Self::Async(Arc::clone(body)),
-            Self::Either(sync, pooled) => Self::Either(Arc::clone(sync), Arc::clone(pooled)),
-            Self::Ask(body) => Self::Ask(Arc::clone(body)),
-        }
+        Self { sync: self.sync.clone(), awaited: self.awaited.clone() }
     }
 }
 
 impl<S: State> Definition<S> {
+    pub(crate) fn new(mut graph: Graph, bodies: Vec<Body<S>>) -> Self {
+        graph.compile();
+        let slots = bodies.into_iter().enumerate().map(|(at, body)| Slot { body, next: graph.next(at) });
+        Self { slots: slots.collect(), graph: Arc::new(graph) }
+    }
+
+    pub(crate) fn bodies(&self) -> Vec<Body<S>> {
+        self.slots.iter().map(|slot| slot.body.clone()).collect()
+    }
+
     /// The node with which a run begins.
     pub(crate) fn start(&self) -> Position {
         self.graph.first(self.graph.levels[0].start)
     }
 
-    /// Visits one node: the waist that every driver goes through.
+    /// Visits one node, and says which is next: the waist that every driver goes through.
     #[inline]
-    pub(crate) fn visit(&self, at: Position, shared: &mut S, cx: &mut Context) -> Result<Visit, RunError> {
+    pub(crate) fn visit(&self, at: Position, shared: &mut S, cx: &mut Context) -> Result<Position, Box<Halt>> {
         cx.enter(at)?;
         if cx.watched() {
             return self.watched(at, shared, cx);
         }
-        self.bare(at, shared, cx)
+        let slot = &self.slots[at.index()];
+        let visited = slot.call(shared, cx);
+        self.route(slot, at, visited, cx)
     }
 
+    /// Where what came of a visit leads.
     #[inline]
-    fn bare(&self, at: Position, shared: &mut S, cx: &mut Context) -> Result<Visit, RunError> {
-        let returned = match &self.bodies[at.index()] {
-            Body::Sync(body) | Body::Either(body, _) => body.visit(shared, cx),
-            Body::Ask(body) => return self.pause(&**body, at, shared, cx),
-            Body::Async(_) => unreachable!("invariant: a `Flow` has no async nodes"),
-        };
-        self.settle(at, returned, cx)
+    pub(crate) fn route(
+        &self,
+        slot: &Slot<S>,
+        at: Position,
+        visited: Visited,
+        cx: &Context,
+    ) -> Result<Position, Box<Halt>> {
+        match visited {
+            Ok(index) if let Some(next) = slot.next[index] => Ok(next),
+            visited => self.graph.halt(at, visited, cx),
+        }
     }
 
     #[cold]
-    fn watched(&self, at: Position, shared: &mut S, cx: &mut Context) -> Result<Visit, RunError> {
-        let _span = self.begin(cx).entered();
-        let visit = self.bare(at, shared, cx);
-        Self::end(cx, &visit);
-        visit
+    fn watched(&self, at: Position, shared: &mut S, cx: &mut Context) -> Result<Position, Box<Halt>> {
+        let _span = Self::begin(cx).entered();
+        let visited = self.slots[at.index()].call(shared, cx);
+        self.end(at, visited, cx)
     }
 
-    /// The async twin of [`visit`](Self::visit).
-    #[inline]
-    pub(crate) async fn visit_async(&self, at: Position, shared: &mut S, cx: &mut Context) -> Result<Visit, RunError> {
-        cx.enter(at)?;
-        let body = match &self.bodies[at.index()] {
-            Body::Async(body) | Body::Either(_, body) => body,
-            Body::Sync(_) | Body::Ask(_) if cx.watched() => return self.watched(at, shared, cx),
-            Body::Sync(_) | Body::Ask(_) => return self.bare(at, shared, cx),
-        };
-        if cx.watched() {
-            let span = self.begin(cx);
-            let returned = Box::pin(body.visit(shared, cx).instrument(span)).await;
-            let visit = self.settle(at, returned, cx);
-            Self::end(cx, &visit);
-            return visit;
-        }
-        let returned = body.visit(shared, cx).await;
-        self.settle(at, returned, cx)
-    }
-
-    #[inline]
-    fn settle(
+    /// The async twin of [`visit`](Self::visit), for up to `most` visits in a row; gives the node after them.
+    ///
+    /// A loop, since a future for each visit inside one for the run would cost a quarter more.
+    pub(crate) async fn visit_async(
         &self,
-        at: Position,
-        returned: Result<Returned, crate::error::Failure>,
-        cx: &Context,
-    ) -> Result<Visit, RunError> {
-        match returned {
-            Ok(returned) => self.graph.route(at, returned, cx),
-            Err(failure) => Err(cx.error(failure)),
+        mut at: Position,
+        shared: &mut S,
+        cx: &mut Context,
+        most: u32,
+    ) -> Result<Position, Box<Halt>> {
+        for _ in 0..most {
+            cx.enter(at)?;
+            if cx.watched() {
+                at = Box::pin(self.watched_async(at, shared, cx)).await?;
+                continue;
+            }
+            let slot = &self.slots[at.index()];
+            let visited = match &slot.body.awaited {
+                Some(body) => Catch::new(body.visit(shared, cx)).await,
+                None => slot.call(shared, cx),
+            };
+            at = self.route(slot, at, visited, cx)?;
         }
+        Ok(at)
     }
 
-    fn pause(&self, body: &dyn AskBody<S>, at: Position, shared: &S, cx: &Context) -> Result<Visit, RunError> {
-        let (question, schema) = body.ask(shared).map_err(|failure| cx.error(failure))?;
-        let pause = Pause { position: at, node: cx.node(), question, schema, cx: cx.clone() };
-        Ok(Visit::Pause(Box::new(pause)))
+    async fn watched_async(&self, at: Position, shared: &mut S, cx: &mut Context) -> Result<Position, Box<Halt>> {
+        let Some(body) = &self.slots[at.index()].body.awaited else { return self.watched(at, shared, cx) };
+        let span = Self::begin(cx);
+        let visited = Catch::new(body.visit(shared, cx).instrument(span)).await;
+        self.end(at, visited, cx)
     }
 
-    fn begin(&self, cx: &Context) -> tracing::Span {
+    fn begin(cx: &Context) -> tracing::Span {
         cx.event(|| EventKind::VisitStarted);
         if !cx.traced() {
             return tracing::Span::none();
@@ -230,15 +268,27 @@ impl<S: State> Definition<S> {
         tracing::info_span!(target: "flowstone", "visit", node = %cx.node(), visit = cx.visit())
     }
 
-    /// Tells how a visit ended; one that pauses ends when it is answered.
-    pub(crate) fn end(cx: &Context, visit: &Result<Visit, RunError>) {
-        match visit {
-            Ok(Visit::Next { action, .. } | Visit::End { action, .. }) => {
-                cx.event(|| EventKind::VisitEnded { action: action.clone() });
+    /// Ends a watched visit; one that pauses ends when it is answered.
+    pub(crate) fn end(&self, at: Position, visited: Visited, cx: &Context) -> Result<Position, Box<Halt>> {
+        let action = self.graph.action(at, &visited);
+        let routed = self.route(&self.slots[at.index()], at, visited, cx);
+        match (&routed, action) {
+            (Err(halt), _) if let Halt::Failed(error) = &**halt => {
+                cx.event(|| EventKind::VisitFailed { error: with_causes(error) });
             }
-            Ok(Visit::Pause(_)) => {}
-            Err(error) => cx.event(|| EventKind::VisitFailed { error: with_causes(error) }),
+            (_, Some(action)) => cx.event(|| EventKind::VisitEnded { action }),
+            (_, None) => {}
         }
+        routed
+    }
+}
+
+impl<S> Slot<S> {
+    /// Visits the node on this thread.
+    #[inline]
+    pub(crate) fn call(&self, shared: &mut S, cx: &mut Context) -> Visited {
+        let Some(body) = &self.body.sync else { unreachable!("invariant: a `Flow` has no async nodes") };
+        catch(|| body.visit(shared, cx))
     }
 }
 
@@ -323,9 +373,7 @@ macro_rules! flow {
                         None => map(exit).action(),
                     }),
                 });
-                graph.compile();
-                let bodies = self.definition.bodies.clone();
-                $flow::new(Definition { graph: Arc::new(graph), bodies })
+                $flow::new(Definition::new(graph, self.definition.bodies()))
             }
 
             /// Makes a node of this flow for a flow over a larger state, of which `T` is a part.
@@ -398,7 +446,7 @@ impl<S: State, X: Label> Flow<S, X> {
     ///
     /// When the node fails for good, or its action is routed nowhere.
     pub fn visit(&self, at: Position, shared: &mut S, cx: &mut Context) -> Result<Visit, RunError> {
-        self.definition.visit(at, shared, cx)
+        Visit::of(self.definition.visit(at, shared, cx))
     }
 }
 
@@ -413,6 +461,6 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     ///
     /// A dropped visit leaves in the state what `post` wrote until then, which is nothing before `post` began.
     pub async fn visit(&self, at: Position, shared: &mut S, cx: &mut Context) -> Result<Visit, RunError> {
-        self.definition.visit_async(at, shared, cx).await
+        Visit::of(self.definition.visit_async(at, shared, cx, 1).await)
     }
 }

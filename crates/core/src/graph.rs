@@ -14,10 +14,10 @@
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use crate::{
-    action::{Action, Returned},
+    action::Action,
     context::Context,
-    error::RunError,
-    flow::{Position, Visit},
+    error::{Detour, RunError, Visited},
+    flow::{Halt, Position},
     node::OnError,
     path::NodePath,
     policy::Policy,
@@ -33,6 +33,8 @@ pub(crate) struct Graph {
     pub(crate) levels: Vec<Level>,
     /// Whether a run may start something beside its own future: blocking attempts, spawned items.
     pub(crate) detaches: bool,
+    /// Where each label of each node leads; for a node with string actions, where each of its edges does.
+    hops: Vec<Box<[Hop]>>,
 }
 
 #[derive(Clone, Debug)]
@@ -42,8 +44,6 @@ pub(crate) struct GraphNode {
     pub(crate) level: usize,
     pub(crate) about: About,
     pub(crate) edges: Edges,
-    /// Where each label leads, by its index; empty for string actions.
-    hops: Vec<Hop>,
 }
 
 /// What the builder knows of a node beside its code.
@@ -176,7 +176,7 @@ impl Graph {
     pub(crate) fn push(&mut self, name: &str, path: NodePath, about: About) -> Place {
         self.detaches |= about.detaches;
         let node =
-            GraphNode { name: name.to_owned(), path, level: 0, about, edges: Edges::default(), hops: Vec::new() };
+            GraphNode { name: name.to_owned(), path, level: 0, about, edges: Edges::default() };
         self.nodes.push(node);
         Place::Node(self.nodes.len() - 1)
     }
@@ -203,21 +203,43 @@ impl Graph {
         }
     }
 
-    /// Where a node's action leads: what a visit ends with.
-    #[inline]
-    pub(crate) fn route(&self, at: Position, returned: Returned, cx: &Context) -> Result<Visit, RunError> {
-        let node = &self.nodes[at.index()];
-        let (action, hop) = match returned {
-            Returned::Label(index) => (Action::from(node.about.labels[index]), node.hops[index].clone()),
-            Returned::Named(action) => {
-                let hop = self.follow(Place::Node(at.index()), action.clone());
-                (action, hop.map_err(|no_edge| self.unrouted(no_edge, cx))?)
-            }
+    /// Where anything leads that is not simply the next node: an end, a failure, a pause.
+    #[cold]
+    pub(crate) fn halt(&self, at: Position, visited: Visited, cx: &Context) -> Result<Position, Box<Halt>> {
+        let hop = match visited {
+            Ok(index) => Ok(self.hops[at.index()][index].clone()),
+            Err(detour) => match *detour {
+                Detour::NoEdge(action) => self.follow(Place::Node(at.index()), action),
+                detour => return Err(cx.halt(detour)),
+            },
         };
-        Ok(match hop {
-            Hop::To(next) => Visit::Next { action, next },
-            Hop::End(exit) => Visit::End { action, exit },
-        })
+        match hop {
+            Ok(Hop::To(next)) => Ok(next),
+            Ok(Hop::End(exit)) => Err(Box::new(Halt::Ended(exit))),
+            Err(no_edge) => Err(Box::new(Halt::Failed(self.unrouted(no_edge, cx)))),
+        }
+    }
+
+    /// The next node for each label of a node, by its index; `None` where the run ends.
+    pub(crate) fn next(&self, at: usize) -> Box<[Option<Position>]> {
+        let next = |hop: &Hop| match hop {
+            Hop::To(next) => Some(*next),
+            Hop::End(_) => None,
+        };
+        self.hops[at].iter().map(next).collect()
+    }
+
+    /// The name of what a node returned, if it returned an action.
+    pub(crate) fn action(&self, at: Position, visited: &Visited) -> Option<Action> {
+        let node = &self.nodes[at.index()];
+        match visited {
+            Ok(index) if node.about.labels.is_empty() => Some(node.edges.0[*index].0.clone()),
+            Ok(index) => Some(node.about.labels[*index].into()),
+            Err(detour) => match &**detour {
+                Detour::NoEdge(action) => Some(action.clone()),
+                _ => None,
+            },
+        }
     }
 
     /// Where an action of a place leads.
@@ -256,16 +278,14 @@ impl Graph {
 
     /// Computes where every label of every node leads. The graph has been checked.
     pub(crate) fn compile(&mut self) {
-        let hops = |(index, node): (usize, &GraphNode)| {
-            let hop = |label: &&'static str| {
-                self.follow(Place::Node(index), Action::from(*label)).expect("invariant: `build` checked every label")
-            };
-            node.about.labels.iter().map(hop).collect()
+        let hop = |index: usize, label: Action| {
+            self.follow(Place::Node(index), label).expect("invariant: `build` checked every label")
         };
-        let table: Vec<Vec<Hop>> = self.nodes.iter().enumerate().map(hops).collect();
-        for (node, hops) in self.nodes.iter_mut().zip(table) {
-            node.hops = hops;
-        }
+        let hops = |(index, node): (usize, &GraphNode)| match node.about.labels {
+            [] => node.edges.labels().map(|label| hop(index, label.clone())).collect(),
+            labels => labels.iter().map(|label| hop(index, Action::from(*label))).collect(),
+        };
+        self.hops = self.nodes.iter().enumerate().map(hops).collect();
     }
 
     /// The actions with which this flow can end.
@@ -342,7 +362,6 @@ impl Graph {
             level: node.level + levels,
             about: node.about.clone(),
             edges: moved_edges(&node.edges),
-            hops: Vec::new(),
         }));
         self.detaches |= inner.detaches;
         Place::Level(levels)

@@ -5,18 +5,18 @@ use std::{fmt, marker::PhantomData, sync::Arc};
 use serde_json::Value;
 
 use crate::{
-    action::{Label, Returned},
+    action::Label,
     add::{Added, AsyncKind, IntoNode, SyncKind},
-    ask::{AnswerError, AskBody},
+    ask::Answered,
     children::{Child, Children, Fork, Join},
     context::Context,
-    error::{Failure, Result},
+    error::Visited,
     flow::{AsyncFlow, Body, Definition, Flow},
     graph::{About, Kind},
     node::{OnError, State},
     policy::Policy,
     step::IntoAction,
-    visit::{AsyncBody, BoxFuture, SyncBody},
+    visit::{AsyncBody, BoxFuture, SyncBody, edge},
 };
 
 /// A flow as a node of a flow over a larger state; made by [`AsyncFlow::on`].
@@ -40,7 +40,7 @@ impl<S: State, X: Label, K> IntoNode<S, K, NestedFlow> for Flow<S, X> {
     type Action = X;
 
     fn into_node(self) -> Added<S> {
-        Added::flow(Arc::clone(&self.definition.graph), self.definition.bodies.clone(), X::NAMES)
+        Added::flow(Arc::clone(&self.definition.graph), self.definition.bodies(), X::NAMES)
     }
 }
 
@@ -48,13 +48,13 @@ impl<S: State, X: Label> IntoNode<S, AsyncKind, NestedFlow> for AsyncFlow<S, X> 
     type Action = X;
 
     fn into_node(self) -> Added<S> {
-        Added::flow(Arc::clone(&self.definition.graph), self.definition.bodies.clone(), X::NAMES)
+        Added::flow(Arc::clone(&self.definition.graph), self.definition.bodies(), X::NAMES)
     }
 }
 
 impl<S, T, X, K> IntoNode<S, K, NestedPart<T>> for On<Flow<T, X>>
 where
-    S: State + AsRef<T> + AsMut<T>,
+    S: State + AsMut<T>,
     T: State,
     X: Label,
 {
@@ -67,7 +67,7 @@ where
 
 impl<S, T, X> IntoNode<S, AsyncKind, NestedPart<T>> for On<AsyncFlow<T, X>>
 where
-    S: State + AsRef<T> + AsMut<T>,
+    S: State + AsMut<T>,
     T: State,
     X: Label,
 {
@@ -80,14 +80,12 @@ where
 
 fn on_part<S, T>(definition: &Definition<T>, labels: &'static [&'static str]) -> Added<S>
 where
-    S: State + AsRef<T> + AsMut<T>,
+    S: State + AsMut<T>,
     T: State,
 {
-    let bodies = definition.bodies.iter().map(|body| match body {
-        Body::Sync(body) => Body::Sync(Part::of(body)),
-        Body::Async(body) => Body::Async(Part::of(body)),
-        Body::Either(sync, pooled) => Body::Either(Part::of(sync), Part::of(pooled)),
-        Body::Ask(body) => Body::Ask(Part::of(body)),
+    let bodies = definition.slots.iter().map(|slot| Body {
+        sync: slot.body.sync.as_ref().map(|body| Part::of(body) as Arc<dyn SyncBody<S>>),
+        awaited: slot.body.awaited.as_ref().map(|body| Part::of(body) as Arc<dyn AsyncBody<S>>),
     });
     Added::flow(Arc::clone(&definition.graph), bodies.collect(), labels)
 }
@@ -105,24 +103,18 @@ impl<T, B: ?Sized> Part<T, B> {
 }
 
 impl<S: AsMut<T>, T> SyncBody<S> for Part<T, dyn SyncBody<T>> {
-    fn visit(&self, shared: &mut S, cx: &mut Context) -> Result<Returned, Failure> {
+    fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
         self.body.visit(shared.as_mut(), cx)
+    }
+
+    fn answer(&self, shared: &mut S, answer: Value, cx: &mut Context) -> Option<Answered> {
+        self.body.answer(shared.as_mut(), answer, cx)
     }
 }
 
 impl<S: AsMut<T>, T> AsyncBody<S> for Part<T, dyn AsyncBody<T>> {
-    fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Result<Returned, Failure>> {
+    fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited> {
         self.body.visit(shared.as_mut(), cx)
-    }
-}
-
-impl<S: AsRef<T> + AsMut<T>, T> AskBody<S> for Part<T, dyn AskBody<T>> {
-    fn ask(&self, shared: &S) -> Result<(Value, Value), Failure> {
-        self.body.ask(shared.as_ref())
-    }
-
-    fn answer(&self, shared: &mut S, answer: Value) -> Result<Returned, AnswerError> {
-        self.body.answer(shared.as_mut(), answer)
     }
 }
 
@@ -142,8 +134,8 @@ impl<S: State, T: State, A: Label, K> BatchFlow<S, T, A, K> {
         J: Fn(&mut S, Vec<Child<T>>) -> R + Send + Sync + 'static,
         R: IntoAction<Action = A>,
     {
-        let fork: Fork<S, T> = Arc::new(move |shared| Ok(fork(shared)));
-        let join: Join<S, T> = Arc::new(move |shared, ended| join(shared, ended).into_action().map(Returned::of));
+        let fork: Fork<S, T> = Arc::new(fork);
+        let join: Join<S, T> = Arc::new(move |shared, ended, cx: &Context| join(shared, ended).into_action().map(|action| edge(action, cx)));
         let children = Children { definition: Arc::clone(definition), fork, join, limit: 1, on_error };
         Self { children, types: PhantomData }
     }
@@ -184,7 +176,7 @@ impl<S: State, T: State, A: Label, K> IntoNode<S, K, BatchOfFlows> for BatchFlow
     fn into_node(self) -> Added<S> {
         let about = self.about();
         let body = Arc::new(self.children);
-        Added::node(about, Body::Either(body.clone(), body))
+        Added::node(about, Body::either(body.clone(), body))
     }
 }
 
@@ -193,6 +185,6 @@ impl<S: State, T: State, A: Label> IntoNode<S, AsyncKind, BatchOfFlows> for Batc
 
     fn into_node(self) -> Added<S> {
         let about = self.about();
-        Added::node(about, Body::Async(Arc::new(self.children)))
+        Added::node(about, Body::awaited(Arc::new(self.children)))
     }
 }

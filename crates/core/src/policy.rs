@@ -142,6 +142,8 @@ pub struct Policy {
     pub(crate) total_timeout: Option<Duration>,
     /// Whether `exec` runs on the blocking pool, where it cannot be dropped but only be waited for.
     pub(crate) pooled: bool,
+    /// Whether something stands around an attempt: a time limit or the pool. Follows from the others.
+    pub(crate) guarded: bool,
 }
 
 /// A node with a policy and a mode, made by the methods of [`NodeExt`].

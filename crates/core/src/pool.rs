@@ -2,9 +2,12 @@
 //!
 //! [`Pooled`] makes an async node of a sync one, so that there is one async visit for both.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    panic::resume_unwind,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::task::AbortHandle;
@@ -13,7 +16,6 @@ use crate::{
     context::Context,
     error::{NodeError, Result},
     node::{AsyncBatchNode, AsyncNode, BatchNode, Node, State},
-    visit::catch,
 };
 
 /// A sync node, seen as an async one.
@@ -88,10 +90,17 @@ async fn in_pool<T: Send + 'static>(
     let (span, own) = (tracing::Span::current(), cx.clone());
     let task = tokio::task::spawn_blocking(move || {
         let _counted = counted;
-        span.in_scope(|| catch(|| job(&own)))
+        span.in_scope(|| job(&own))
     });
     let _abandon = Abandon { abandoned: cx.abandoned(), task: task.abort_handle() };
-    task.await.unwrap_or_else(|error| Err(NodeError::terminal(error)))
+    match task.await {
+        Ok(result) => result,
+        // A panic goes on on the run's own task, as if `exec` had run there.
+        Err(error) => match error.try_into_panic() {
+            Ok(payload) => resume_unwind(payload),
+            Err(shut_down) => Err(NodeError::terminal(shut_down)),
+        },
+    }
 }
 
 /// Tells a blocking job that nobody waits for it any more.

@@ -3,15 +3,15 @@
 use std::{future::Future, marker::PhantomData, sync::Arc};
 
 use crate::{
-    action::{Label, Returned},
+    action::Label,
     add::{Added, AwaitedNode, IntoNode, NodeIn, SyncNode},
     context::Context,
-    error::{Failure, NodeError, Phase, Result},
+    error::{NodeError, Phase, Result, Visited},
     flow::Body,
     graph::{About, Kind},
     node::{AsyncNode, Node, State},
     policy::Policy,
-    visit::{SyncBody, catch},
+    visit::{SyncBody, edge},
 };
 
 /// What a closure that ends a visit may return: an action, or a result of one.
@@ -106,10 +106,12 @@ where
     F: Fn(&mut S) -> R + Send + Sync,
     R: IntoAction,
 {
-    fn visit(&self, shared: &mut S, cx: &mut Context) -> Result<Returned, Failure> {
-        let _ = cx; // a function has no `exec`, and so nothing to know of its run
-        let result = catch(|| (self.0)(shared).into_action());
-        result.map(Returned::of).map_err(|error| Failure::in_phase(Phase::Post, error))
+    fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
+        cx.phase = Phase::Post;
+        match (self.0)(shared).into_action() {
+            Ok(action) => edge(action, cx),
+            Err(error) => Err(cx.failed(error)),
+        }
     }
 }
 
@@ -123,7 +125,7 @@ where
 
     fn into_node(self) -> Added<S> {
         let about = About::new(Kind::Function, R::Action::NAMES, Policy::default());
-        Added::node(about, Body::Sync(Arc::new(Call(self))))
+        Added::node(about, Body::sync(Arc::new(Call(self))))
     }
 }
 

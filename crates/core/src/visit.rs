@@ -12,21 +12,25 @@
 //! **Invariant:** `exec` is never given the state, so it may be repeated, moved and abandoned.
 
 use std::{
+    any::Any,
     future::Future,
+    marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, atomic::Ordering},
+    task::{Context as Polling, Poll},
     time::Duration,
 };
 
-use futures_util::FutureExt;
+use serde_json::Value;
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::{
-    action::Returned,
+    action::Label,
+    ask::Answered,
     context::Context,
-    error::{Failure, NodeError, NodeFailure, Phase, Result},
+    error::{Detour, NodeError, Phase, Result, Visited},
     event::EventKind,
     node::{AsyncNode, Node, State},
     policy::Policy,
@@ -34,14 +38,30 @@ use crate::{
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// Boxes a future: as `Box::pin`, but with the future made in its place on the heap, which saves a copy.
+#[inline(always)]
+pub(crate) fn boxed<'a, F: Future + Send + 'a>(make: impl FnOnce() -> F) -> BoxFuture<'a, F::Output> {
+    let place = Box::<F>::new_uninit();
+    let made: Box<F> = Box::write(place, make());
+    Box::into_pin(made)
+}
+
 /// A node without its types, visited on the caller's thread.
+///
+/// A body tells its phase through the context, and lets panics through: whoever calls it catches them.
 pub(crate) trait SyncBody<S>: Send + Sync {
-    fn visit(&self, shared: &mut S, cx: &mut Context) -> Result<Returned, Failure>;
+    fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited;
+
+    /// Goes on with a visit that ended in a pause; `None` if this node asks nothing.
+    fn answer(&self, shared: &mut S, answer: Value, cx: &mut Context) -> Option<Answered> {
+        let _ = (shared, answer, cx);
+        None
+    }
 }
 
 /// A node without its types, visited by awaiting: one box a visit.
 pub(crate) trait AsyncBody<S>: Send + Sync {
-    fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Result<Returned, Failure>>;
+    fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited>;
 }
 
 /// A [`Node`] or an [`AsyncNode`] with its policy.
@@ -51,27 +71,48 @@ pub(crate) struct Single<N> {
 }
 
 impl<S: State, N: Node<S>> SyncBody<S> for Single<N> {
-    fn visit(&self, shared: &mut S, cx: &mut Context) -> Result<Returned, Failure> {
-        let prep = in_phase(Phase::Prep, catch(|| self.node.prep(shared)))?;
+    fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
+        let node = &*self.node;
+        let prep = node.prep(shared).map_err(|error| cx.failed(error))?;
+        cx.phase = Phase::Exec;
         let exec = attempts(
             &self.policy,
             cx,
-            |cx| self.node.exec(&prep, cx),
-            |error, cx| self.node.exec_fallback(&prep, error, cx),
+            |cx| node.exec(&prep, cx),
+            |error, cx| node.exec_fallback(&prep, error, cx),
         )?;
-        let action = in_phase(Phase::Post, catch(|| self.node.post(shared, prep, exec)))?;
-        Ok(Returned::of(action))
+        cx.phase = Phase::Post;
+        match node.post(shared, prep, exec) {
+            Ok(action) => edge(action, cx),
+            Err(error) => Err(cx.failed(error)),
+        }
     }
 }
 
 impl<S: State, N: AsyncNode<S>> AsyncBody<S> for Single<N> {
-    fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Result<Returned, Failure>> {
-        Box::pin(async move {
-            let prep = in_phase(Phase::Prep, catch_async(|| self.node.prep(shared)).await)?;
-            let work = NodeWork { node: &*self.node, prep: &prep, state: std::marker::PhantomData };
-            let exec = attempts_async(&work, &self.policy, self.policy.end(), cx).await?;
-            let action = in_phase(Phase::Post, catch_async(|| self.node.post(shared, prep, exec)).await)?;
-            Ok(Returned::of(action))
+    fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited> {
+        boxed(move || async move {
+            let Self { node, policy } = self;
+            let prep = match node.prep(shared).await {
+                Ok(prep) => prep,
+                Err(error) => return Err(cx.failed(error)),
+            };
+            cx.phase = Phase::Exec;
+            // The first attempt of a node without limits stands here by itself. What a visit rarely needs is boxed,
+            // so that the others carry no room for it.
+            let exec = if policy.guarded || cx.watched() {
+                Box::pin(attempts_async(&NodeWork::new(&**node, &prep), policy, None, cx)).await?
+            } else {
+                match node.exec(&prep, cx).await {
+                    Ok(exec) => exec,
+                    Err(error) => Box::pin(retry(&NodeWork::new(&**node, &prep), policy, None, error, cx)).await?,
+                }
+            };
+            cx.phase = Phase::Post;
+            match node.post(shared, prep, exec).await {
+                Ok(action) => edge(action, cx),
+                Err(error) => Err(cx.failed(error)),
+            }
         })
     }
 }
@@ -80,7 +121,13 @@ impl<S: State, N: AsyncNode<S>> AsyncBody<S> for Single<N> {
 struct NodeWork<'a, S, N: AsyncNode<S>> {
     node: &'a N,
     prep: &'a N::Prep,
-    state: std::marker::PhantomData<fn(S)>,
+    state: PhantomData<fn(S)>,
+}
+
+impl<'a, S, N: AsyncNode<S>> NodeWork<'a, S, N> {
+    fn new(node: &'a N, prep: &'a N::Prep) -> Self {
+        Self { node, prep, state: PhantomData }
+    }
 }
 
 impl<S: State, N: AsyncNode<S>> Work for NodeWork<'_, S, N> {
@@ -101,16 +148,17 @@ pub(crate) fn attempts<T>(
     cx: &mut Context,
     exec: impl Fn(&Context) -> Result<T>,
     fallback: impl FnOnce(NodeError, &Context) -> Result<T>,
-) -> Result<T, Failure> {
+) -> Result<T, Box<Detour>> {
     loop {
-        let error = match attempt(cx, &exec) {
+        let result = if cx.watched() { watched_attempt(cx, &exec) } else { exec(cx) };
+        let error = match result {
             Ok(output) => return Ok(output),
             Err(error) => error,
         };
         cx.check()?;
         let Some(wait) = policy.retry.next_wait(cx.attempt, &error, || cx.spread()) else {
             cx.event(|| EventKind::FellBack { reason: error.to_string() });
-            return catch(|| fallback(error, cx)).map_err(|error| gave_up(cx, error));
+            return fallback(error, cx).map_err(|error| cx.failed(error));
         };
         cx.event(|| EventKind::Retry { reason: error.to_string(), wait });
         cx.sleep(wait)?;
@@ -118,13 +166,10 @@ pub(crate) fn attempts<T>(
     }
 }
 
-#[inline]
-fn attempt<T>(cx: &Context, exec: impl Fn(&Context) -> Result<T>) -> Result<T> {
-    if cx.watched() {
-        cx.event(|| EventKind::AttemptStarted);
-        return attempt_span(cx).in_scope(|| catch(|| exec(cx)));
-    }
-    catch(|| exec(cx))
+#[cold]
+fn watched_attempt<T>(cx: &Context, exec: impl Fn(&Context) -> Result<T>) -> Result<T> {
+    cx.event(|| EventKind::AttemptStarted);
+    attempt_span(cx).in_scope(|| exec(cx))
 }
 
 /// What an attempt runs: the `exec` of a node on its prep value, or of a batch node on one item.
@@ -135,54 +180,55 @@ pub(crate) trait Work: Sync {
     fn fallback(&self, error: NodeError, cx: &Context) -> impl Future<Output = Result<Self::Output>> + Send;
 }
 
-/// The async twin of [`attempts`]; `end` is when the time of the whole visit is over.
+/// The async twin of [`attempts`]; `end` is when the time of the visit is over, if that is known already.
 pub(crate) async fn attempts_async<W: Work>(
     work: &W,
     policy: &Policy,
     end: Option<Instant>,
     cx: &mut Context,
-) -> Result<W::Output, Failure> {
+) -> Result<W::Output, Box<Detour>> {
+    let end = end.or_else(|| policy.end());
+    match attempt(work, policy, end, cx).await {
+        Ok(output) => Ok(output),
+        Err(error) => retry(work, policy, end, error, cx).await,
+    }
+}
+
+/// What follows a failed first attempt.
+pub(crate) async fn retry<W: Work>(
+    work: &W,
+    policy: &Policy,
+    end: Option<Instant>,
+    mut error: NodeError,
+    cx: &mut Context,
+) -> Result<W::Output, Box<Detour>> {
     loop {
-        let plain = policy.timeout.is_none() && end.is_none() && !policy.pooled && !cx.watched();
-        let result = if plain {
-            catch_async(|| work.exec(cx)).await
-        } else {
-            // Boxed, so that a node without limits does not carry the room for them.
-            Box::pin(guarded_attempt(work, policy, end, cx)).await
-        };
-        let error = match result {
-            Ok(output) => return Ok(output),
-            Err(error) => error,
-        };
         let wait = policy.retry.next_wait(cx.attempt, &error, || cx.spread());
         let wait = wait.filter(|wait| end.is_none_or(|end| Instant::now() + *wait < end));
         let Some(wait) = wait else {
             cx.event(|| EventKind::FellBack { reason: error.to_string() });
-            let result = Box::pin(catch_async(|| work.fallback(error, cx))).await;
-            return result.map_err(|error| gave_up(cx, error));
+            return work.fallback(error, cx).await.map_err(|error| cx.failed(error));
         };
         cx.event(|| EventKind::Retry { reason: error.to_string(), wait });
         if !wait.is_zero() {
-            Box::pin(tokio::time::sleep(wait)).await;
+            tokio::time::sleep(wait).await;
         }
         cx.attempt += 1;
+        match attempt(work, policy, end, cx).await {
+            Ok(output) => return Ok(output),
+            Err(next) => error = next,
+        }
     }
 }
 
 /// One attempt with everything that may stand around it: events, a span, a time limit, the blocking pool.
-async fn guarded_attempt<W: Work>(
-    work: &W,
-    policy: &Policy,
-    end: Option<Instant>,
-    cx: &mut Context,
-) -> Result<W::Output> {
+async fn attempt<W: Work>(work: &W, policy: &Policy, end: Option<Instant>, cx: &mut Context) -> Result<W::Output> {
     if policy.pooled {
         cx.renew_abandoned();
     }
     let cx = &*cx;
     cx.event(|| EventKind::AttemptStarted);
-    let span = if cx.traced() { attempt_span(cx) } else { tracing::Span::none() };
-    let mut exec = std::pin::pin!(catch_async(|| work.exec(cx)).instrument(span));
+    let mut exec = std::pin::pin!(work.exec(cx).instrument(attempt_span(cx)));
     let Some(limit) = policy.limit(end) else { return exec.await };
     if let Ok(result) = tokio::time::timeout(limit, exec.as_mut()).await {
         return result;
@@ -211,15 +257,6 @@ impl Policy {
     }
 }
 
-/// The failure of a node, or of an item, after its fallback.
-fn gave_up(cx: &Context, error: NodeError) -> Failure {
-    Failure::Node(Box::new(NodeFailure { phase: Phase::Exec, attempts: cx.attempt + 1, item: cx.item(), error }))
-}
-
-fn in_phase<T>(phase: Phase, result: Result<T>) -> Result<T, Failure> {
-    result.map_err(|error| Failure::in_phase(phase, error))
-}
-
 fn attempt_span(cx: &Context) -> tracing::Span {
     if !cx.traced() {
         return tracing::Span::none();
@@ -227,17 +264,47 @@ fn attempt_span(cx: &Context) -> tracing::Span {
     tracing::info_span!(target: "flowstone", "attempt", attempt = cx.attempt(), item = cx.item())
 }
 
-/// Calls a phase; a panic in it becomes its error.
-pub(crate) fn catch<T>(phase: impl FnOnce() -> Result<T>) -> Result<T> {
-    // The state may be half-written after a panic in `post`, as it may be after an error: the run ends either way.
-    catch_unwind(AssertUnwindSafe(phase)).unwrap_or_else(|payload| Err(NodeError::panicked(&*payload)))
+/// The edge that a label takes.
+#[inline]
+pub(crate) fn edge<A: Label>(label: A, cx: &Context) -> Visited {
+    match label.index() {
+        Some(index) => Ok(index),
+        None => cx.edge_for(label.action()),
+    }
 }
 
-/// Awaits a phase; a panic in it becomes its error.
-pub(crate) async fn catch_async<T, F: Future<Output = Result<T>>>(phase: impl FnOnce() -> F) -> Result<T> {
-    // The call is inside, too: a phase may panic before it returns its future.
-    AssertUnwindSafe(async move { phase().await })
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|payload| Err(NodeError::panicked(&*payload)))
+/// Calls something of the user's, and catches its panic.
+#[inline]
+pub(crate) fn catch<T>(call: impl FnOnce() -> Result<T, Box<Detour>>) -> Result<T, Box<Detour>> {
+    // The state may be half-written after a panic in `post`, as it may be after an error: the run ends either way.
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| Err(panicked(&*payload)))
+}
+
+pin_project_lite::pin_project! {
+    /// A future whose panics are caught.
+    pub(crate) struct Catch<F> { #[pin] future: F }
+}
+
+impl<F> Catch<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self { future }
+    }
+}
+
+impl<T, F: Future<Output = Result<T, Box<Detour>>>> Future for Catch<F> {
+    type Output = F::Output;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, polling: &mut Polling<'_>) -> Poll<F::Output> {
+        let future = self.project().future;
+        match catch_unwind(AssertUnwindSafe(|| future.poll(polling))) {
+            Ok(polled) => polled,
+            Err(payload) => Poll::Ready(Err(panicked(&*payload))),
+        }
+    }
+}
+
+#[cold]
+fn panicked(payload: &(dyn Any + Send)) -> Box<Detour> {
+    Box::new(Detour::Panicked(NodeError::panicked(payload)))
 }

@@ -1,14 +1,158 @@
-//! The `#[node]` attribute and the `Action` derive.
+//! The macros of Flowstone: the attribute `#[node]` and `#[derive(Action)]`.
+//!
+//! Users get them from the crate `flowstone`, to which the written code refers as `::flowstone`. In the order in which
+//! an `impl` block goes through them:
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `node` | takes the attribute and the block, gives back the block and a trait `impl` |
+//! | `method` | finds the phases by name, checks what holds for all of them |
+//! | `signature` | reads what each phase takes and gives |
+//! | `forward` | writes the trait `impl` that calls the user's methods |
+//! | `types`, `errors` | what can be told of a type by its tokens; many errors at once |
+//! | `action` | `#[derive(Action)]` |
+//!
+//! # Invariants
+//!
+//! - The user's methods stay what they are: plain methods that a test calls without the engine.
+//! - A wrong signature is an error at the user's line, which says what is expected; all of them come at once.
+//! - Written code never calls a phase that the user has not written.
+
+mod action;
+mod errors;
+mod forward;
+mod method;
+mod node;
+mod signature;
+mod types;
+
 use proc_macro::TokenStream;
 
-/// Being built.
+/// Makes a node of a type: stands over an inherent `impl` block, whose phases are known by their names.
+///
+/// It leaves the block as it is, and adds an `impl` of one of the node traits that forwards to it: `Node`, or
+/// `AsyncNode` as soon as one phase is an `async fn`; with `#[node(batch)]`, `BatchNode` or `AsyncBatchNode`. Other
+/// methods of the block are left alone.
+///
+/// | phase | parameters after `&self` | returns |
+/// |---|---|---|
+/// | `prep` | `state: &S` | what `exec` needs, owned |
+/// | `exec` | `prep: &P`, `cx: &Context`; each may be left out | what `post` needs, owned |
+/// | `exec_fallback` | those of `exec`, with `error: NodeError` before `cx` | as `exec` |
+/// | `post` | `state: &mut S`, then what `prep` gave and what `exec` made | the action |
+///
+/// Only the phases that are needed are written, and at least one. A phase that is not there gives `()`, and `post` may
+/// leave out the parameter for it; without `post` the action is `()`. Each phase may return a `Result`, of any error
+/// that becomes a `NodeError` through `?`; a return type counts as one if its name is `Result`. `exec` may take
+/// `&str` for a `String` and `&[T]` for a `Vec<T>`. A node with neither `prep` nor `post` goes with every state.
+///
+/// Types in the signatures of a `pub` node over a `pub` state have to be `pub` themselves.
+///
+/// # Example
+///
+/// ```
+/// use flowstone::prelude::*;
+///
+/// struct Trip { city: String, report: Option<String> }
+///
+/// #[derive(Action)]
+/// enum Found { Yes, No }
+///
+/// struct Fetch;
+///
+/// #[node]
+/// impl Fetch {
+///     fn prep(&self, trip: &Trip) -> String {
+///         trip.city.clone()
+///     }
+///     async fn exec(&self, city: &str, cx: &Context) -> Result<Option<String>> {
+///         Ok((city != "Atlantis").then(|| format!("sunny in {city}, attempt {}", cx.attempt())))
+///     }
+///     fn post(&self, trip: &mut Trip, _city: String, report: Option<String>) -> Found {
+///         trip.report = report;
+///         if trip.report.is_some() { Found::Yes } else { Found::No }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<()> {
+/// // In a flow:
+/// let mut flow = AsyncFlow::builder("weather");
+/// let fetch = flow.add("fetch", Fetch);
+/// flow.start(fetch);
+/// let mut trip = Trip { city: "London".to_owned(), report: None };
+/// let outcome = flow.build()?.run_async(&mut trip).await?;
+/// assert_eq!(outcome.action(), Some(&Found::Yes.action()));
+/// assert_eq!(trip.report.as_deref(), Some("sunny in London, attempt 0"));
+///
+/// // Without one:
+/// let report = Fetch.exec("Atlantis", &Context::detached()).await?;
+/// assert_eq!(report, None);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Batches
+///
+/// In `#[node(batch)]`, `prep` gives a `Vec` of items, `exec` takes one, and `post` gets all outcomes in input order,
+/// after the items where wanted. The type of the outcomes says what an item does that fails for good: with
+/// `Vec<Output>` it ends the run, with `Vec<Result<Output>>` its error is one of the outcomes.
+///
+/// ```
+/// use flowstone::prelude::*;
+///
+/// struct ParseAll;
+///
+/// #[node(batch)]
+/// impl ParseAll {
+///     fn prep(&self, state: &Vec<String>) -> Vec<String> {
+///         state.clone()
+///     }
+///     fn exec(&self, text: &str) -> Result<u32> {
+///         Ok(text.parse()?)
+///     }
+///     fn post(&self, state: &mut Vec<String>, numbers: Vec<Result<u32>>) {
+///         *state = numbers.into_iter().map(|n| n.map_or_else(|e| e.to_string(), |n| (n + 1).to_string())).collect();
+///     }
+/// }
+///
+/// let mut flow = Flow::builder("parse");
+/// let parse = flow.add("parse", ParseAll);
+/// flow.start(parse);
+/// let mut state = vec!["1".to_owned(), "x".to_owned()];
+/// flow.build()?.run(&mut state)?;
+/// assert_eq!(state, ["2", "invalid digit found in string"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[proc_macro_attribute]
-pub fn node(_: TokenStream, item: TokenStream) -> TokenStream {
-    item
+pub fn node(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    node::expand(arguments.into(), item.into()).into()
 }
 
-/// Being built.
+/// Makes the labels of a node of an enum without fields.
+///
+/// A label is named after its variant, in snake case (`NotFound` is `not_found`, `HTTPError` is `http_error`), unless
+/// `#[action(name = "…")]` names it. An enum with a label `default` has the default action, so that `node >> next` is
+/// an edge for it.
+///
+/// # Example
+///
+/// ```
+/// use flowstone::prelude::*;
+///
+/// #[derive(Action)]
+/// enum Verdict {
+///     Approve,
+///     NeedsWork,
+///     #[action(name = "no!")]
+///     Reject,
+/// }
+///
+/// assert_eq!(Verdict::NAMES, ["approve", "needs_work", "no!"]);
+/// assert_eq!(Verdict::NeedsWork.action(), "needs_work");
+/// assert_eq!([Verdict::Approve.index(), Verdict::Reject.index()], [Some(0), Some(2)]);
+/// ```
 #[proc_macro_derive(Action, attributes(action))]
-pub fn action(_: TokenStream) -> TokenStream {
-    TokenStream::new()
+pub fn action(input: TokenStream) -> TokenStream {
+    action::expand(input.into()).into()
 }

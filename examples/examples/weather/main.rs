@@ -1,0 +1,131 @@
+//! The weather of any number of cities, fetched at once: HTTP, retries, time limits, a flow per city, a pause.
+//!
+//! ```text
+//! cargo run --release --example weather -- London Paris Tokyo
+//! cargo run --release --example weather              # asks for the cities
+//! cargo run --release --example weather -- --live Oslo
+//! ```
+//!
+//! By default the program brings its own small weather service, of whose answers one in twenty is an error 500: the
+//! retries absorb it (`--verbose` shows how). A city that nobody knows is asked for again, on a terminal; elsewhere it
+//! is a line on standard error, and the others go on. The exit code is 0 if every city has its weather, 1 if one has
+//! not, 2 if there was nothing to ask for.
+//!
+//! `flow` has the flows: one over a city, and the one around it. `terminal` has everything that a person sees.
+#![expect(clippy::print_stderr, reason = "a program for the command line")]
+
+mod flow;
+mod terminal;
+
+use std::{
+    io::{self, IsTerminal, stdin},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::Parser;
+use flowstone::prelude::*;
+use flowstone_examples::{
+    open_meteo::OpenMeteo,
+    service::{Manners, Service},
+    wait::millis,
+};
+
+use crate::{
+    flow::{Patience, Trip, city_flow, trip_flow},
+    terminal::{answer, complain, draw_table, print, progress, watched_by},
+};
+
+/// Shows the weather of cities.
+#[derive(Parser)]
+struct Args {
+    /// The cities; without any, the program asks
+    #[arg(value_parser = name)]
+    cities: Vec<String>,
+    /// Ask the real Open-Meteo, over the network
+    #[arg(long, conflicts_with = "service")]
+    live: bool,
+    /// Ask a service that speaks like Open-Meteo, at this base URL
+    #[arg(long, value_name = "URL")]
+    service: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Tell of every attempt that failed
+    #[arg(short, long)]
+    verbose: bool,
+    /// Ask for cities also when standard input is not a terminal
+    #[arg(long)]
+    ask: bool,
+    /// How often a request is tried
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    attempts: u32,
+    /// The time that one attempt has, in milliseconds
+    #[arg(long, value_name = "MS", default_value = "5000", value_parser = millis)]
+    timeout_ms: Duration,
+    /// The time that a request has with all its attempts and waits, in milliseconds
+    #[arg(long, value_name = "MS", default_value = "30000", value_parser = millis)]
+    patience_ms: Duration,
+    /// How long the program's own service takes for an answer, in milliseconds
+    #[arg(long, value_name = "MS", default_value = "150", value_parser = millis)]
+    delay_ms: Duration,
+    /// Of a hundred answers of the program's own service, how many are errors
+    #[arg(long, value_name = "PERCENT", default_value_t = 5)]
+    failures: u64,
+}
+
+/// Takes the name of a city, which is not empty.
+fn name(text: &str) -> Result<String, &'static str> {
+    let name = text.trim();
+    if name.is_empty() { Err("a city has a name") } else { Ok(name.to_owned()) }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    let interactive = args.ask || stdin().is_terminal();
+    if args.cities.is_empty() && !interactive {
+        eprintln!("weather: no city given: name one or more, as in `weather London Paris`");
+        return Ok(ExitCode::from(2));
+    }
+    let own = own_service(&args).await.context("the program's own weather service does not start")?;
+    let service = match own.as_ref().map(Service::url).or(args.service.as_deref()) {
+        Some(url) => OpenMeteo::at(url),
+        None => OpenMeteo::live(),
+    };
+    let service = service.context("the HTTP client does not start")?;
+    let patience = Patience { attempts: args.attempts, attempt: args.timeout_ms, total: args.patience_ms };
+    let flow = trip_flow(city_flow(service, patience)?)?;
+    let mut trip = Trip::default();
+    trip.add(args.cities.iter().cloned());
+
+    run(&flow, &mut trip, interactive, args.verbose).await?;
+
+    let text = if args.json { serde_json::to_string_pretty(&trip)? } else { draw_table(&trip) };
+    print(&text)?;
+    Ok(complain(&trip, args.live))
+}
+
+/// Starts the program's own service, unless another one is to be asked. It stops when it is dropped.
+async fn own_service(args: &Args) -> io::Result<Option<Service>> {
+    if args.live || args.service.is_some() {
+        return Ok(None);
+    }
+    Service::start(Manners { delay: args.delay_ms, failures: args.failures }).await.map(Some)
+}
+
+/// Runs the flow to its end, or to a question that nobody answers.
+async fn run(flow: &AsyncFlow<Trip>, trip: &mut Trip, interactive: bool, verbose: bool) -> anyhow::Result<()> {
+    let bar = progress(trip.cities.len());
+    let options = watched_by(&bar, verbose);
+    let mut outcome = flow.run_async_with(trip, &options).await?;
+    while let Outcome::Paused(pause) = outcome {
+        let answer = if interactive { bar.suspend(|| answer(pause.question()))? } else { None };
+        let Some(answer) = answer else { break };
+        bar.set_length(answer.len() as u64);
+        bar.set_position(0);
+        outcome = flow.resume_with(trip, pause, answer, &options).await?;
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
