@@ -18,9 +18,23 @@ pub const CASES: [Case; 5] = [
         limit: async_chain::limit,
         memory: false,
     },
-    Case { name: "concurrent", n: 1_000_000, unit: "runs", ours: concurrent::ours, limit: concurrent::limit, memory: true },
+    Case {
+        name: "concurrent",
+        n: 1_000_000,
+        unit: "runs",
+        ours: concurrent::ours,
+        limit: concurrent::limit,
+        memory: true,
+    },
     Case { name: "fanout", n: 1_000_000, unit: "items", ours: fanout::ours, limit: fanout::limit, memory: true },
-    Case { name: "fanout-100", n: 20_000, unit: "items", ours: fanout::ours_100, limit: fanout::limit_100, memory: true },
+    Case {
+        name: "fanout-100",
+        n: 20_000,
+        unit: "items",
+        ours: fanout::ours_100,
+        limit: fanout::limit_100,
+        memory: true,
+    },
 ];
 
 /// A step that a benchmark takes cannot fail.

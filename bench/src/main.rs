@@ -50,7 +50,8 @@ impl Arguments {
                 "--json" => parsed.json = true,
                 "--n" => {
                     let n = words.next().with_context(|| format!("--n takes a number; {USAGE}"))?;
-                    let n: usize = n.replace('_', "").parse().with_context(|| format!("--n takes a number, not `{n}`"))?;
+                    let n: usize =
+                        n.replace('_', "").parse().with_context(|| format!("--n takes a number, not `{n}`"))?;
                     parsed.n = Some(n.max(1));
                 }
                 "--peak" => {
@@ -63,7 +64,9 @@ impl Arguments {
                 name => {
                     let known = || CASES.map(|case| case.name).join(", ");
                     let case = CASES.into_iter().find(|case| case.name == name);
-                    parsed.cases.push(case.with_context(|| format!("no case `{name}`; there are {}; {USAGE}", known()))?);
+                    parsed
+                        .cases
+                        .push(case.with_context(|| format!("no case `{name}`; there are {}; {USAGE}", known()))?);
                 }
             }
         }

@@ -127,7 +127,8 @@ impl Case {
 ///
 /// Where there is no `/proc`.
 pub fn peak_memory() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("memory is read from /proc, which is not here")?;
+    let status =
+        std::fs::read_to_string("/proc/self/status").context("memory is read from /proc, which is not here")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM in /proc/self/status")?;
     let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kib * 1024)

@@ -41,7 +41,7 @@ pub(super) fn ours(n: usize) {
     assert_eq!(count.done, n as u64);
 }
 
-type BoxFuture<'a> = Pin<Box<dyn Future<Output = usize> + Send + 'a>>;
+type BoxFuture<'a> = Pin<Box<dyn Future<Output = Result<usize>> + Send + 'a>>;
 
 /// What an async step is without a library: one box.
 trait Step: Send + Sync {
@@ -51,9 +51,26 @@ trait Step: Send + Sync {
 impl Step for Add {
     fn step<'a>(&'a self, count: &'a mut Count) -> BoxFuture<'a> {
         Box::pin(async move {
-            count.done += self.0;
-            count.go() as usize
+            let done = self.read(count).await;
+            let done = self.work(&done).await?;
+            Ok(self.write(count, done).await as usize)
         })
+    }
+}
+
+/// The same three phases.
+impl Add {
+    async fn read(&self, count: &Count) -> u64 {
+        count.done
+    }
+
+    async fn work(&self, done: &u64) -> Result<u64> {
+        Ok(done + self.0)
+    }
+
+    async fn write(&self, count: &mut Count, done: u64) -> Go {
+        count.done = done;
+        count.go()
     }
 }
 
@@ -64,7 +81,7 @@ pub(super) fn limit(n: usize) {
     runtime().block_on(async {
         let mut at = Some(0);
         while let Some(index) = at {
-            at = next[index][steps[index].step(&mut count).await];
+            at = next[index][sure(steps[index].step(&mut count).await)];
         }
     });
     assert_eq!(count.done, n as u64);

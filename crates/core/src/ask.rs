@@ -89,7 +89,11 @@ pub trait Ask<S>: Send + Sync + 'static {
 ///
 /// It is used up by [`resume`](crate::AsyncFlow::resume), so a question is answered once.
 #[derive(Debug)]
-pub struct Pause {
+pub struct Pause(pub(crate) Box<Paused>);
+
+/// What a [`Pause`] holds; boxed, since every run carries the room for its outcome.
+#[derive(Debug)]
+pub(crate) struct Paused {
     pub(crate) position: Position,
     pub(crate) node: NodePath,
     pub(crate) question: Value,
@@ -101,25 +105,25 @@ impl Pause {
     /// Returns the path of the node that asks.
     #[must_use]
     pub fn node(&self) -> &NodePath {
-        &self.node
+        &self.0.node
     }
 
     /// Returns the position of the node that asks.
     #[must_use]
     pub fn position(&self) -> Position {
-        self.position
+        self.0.position
     }
 
     /// Returns the question.
     #[must_use]
     pub fn question(&self) -> &Value {
-        &self.question
+        &self.0.question
     }
 
     /// Returns the JSON schema of the answer; `true` describes anything.
     #[must_use]
     pub fn schema(&self) -> &Value {
-        &self.schema
+        &self.0.schema
     }
 }
 
@@ -134,7 +138,8 @@ impl<S: State, N: Ask<S>> SyncBody<S> for Asking<N> {
         let question = self.0.ask(shared).map_err(|error| cx.failed(error))?;
         let question = serde_json::to_value(question).map_err(|error| cx.failed(NodeError::terminal(error)))?;
         let (position, node, schema) = (cx.position(), cx.node(), self.0.schema());
-        Err(Box::new(Detour::Paused(Pause { position, node, question, schema, cx: cx.clone() })))
+        let pause = Pause(Box::new(Paused { position, node, question, schema, cx: cx.clone() }));
+        Err(Box::new(Detour::Paused(pause)))
     }
 
     fn answer(&self, shared: &mut S, answer: Value, cx: &mut Context) -> Option<Answered> {

@@ -4,14 +4,23 @@
 //!
 //! **Invariant:** beyond inputs and outputs, memory grows with the limit, not with the number of items.
 
-use std::{future::Future, marker::PhantomData, sync::Arc};
+use std::{
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context as Polling, Poll},
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::{JoinSet, coop::has_budget_remaining},
+    time::Instant,
+};
 
 use crate::{
     context::Context,
-    error::{Detour, NodeError, Phase, Result, Visited},
+    error::{Detour, NodeError, Panicked, Phase, Result, Visited},
     event::EventKind,
     node::{AsyncBatchNode, BatchNode, ItemOutcome, OnError, State},
     policy::Policy,
@@ -148,21 +157,17 @@ impl<'a, S: State, N: AsyncBatchNode<S>> Each for Items<'a, S, N> {
     async fn run(&self, (index, item): (usize, &'a N::Item)) -> Result<N::Outcome, Box<Detour>> {
         let mut cx = self.cx.for_item(index);
         let work = ItemWork { node: self.node, item, state: PhantomData };
-        let result = Catch::new(self.attempts(&work, &mut cx)).await;
+        // As in a visit: the first attempt of an item without limits stands here, and what is rare is boxed.
+        let result = if self.policy.guarded || cx.watched() {
+            Catch::new(Box::pin(attempts_async(&work, self.policy, self.end, &mut cx))).await
+        } else {
+            match Catch::new(self.node.exec(item, &cx)).await {
+                Ok(output) => Ok(output),
+                Err(error) if error.downcast_ref::<Panicked>().is_some() => Err(cx.failed(error)),
+                Err(error) => Catch::new(Box::pin(retry(&work, self.policy, self.end, error, &mut cx))).await,
+            }
+        };
         outcome(result, &cx)
-    }
-}
-
-impl<S: State, N: AsyncBatchNode<S>> Items<'_, S, N> {
-    /// The first attempt of an item without limits, in place; what an item rarely needs is boxed.
-    async fn attempts(&self, work: &ItemWork<'_, S, N>, cx: &mut Context) -> Result<N::Output, Box<Detour>> {
-        if self.policy.guarded || cx.watched() {
-            return Box::pin(attempts_async(work, self.policy, self.end, cx)).await;
-        }
-        match work.exec(cx).await {
-            Ok(output) => Ok(output),
-            Err(error) => Box::pin(retry(work, self.policy, self.end, error, cx)).await,
-        }
     }
 }
 
@@ -186,10 +191,7 @@ impl<S: State, N: AsyncBatchNode<S>> Work for ItemWork<'_, S, N> {
 }
 
 /// What `post` gets for an item; an error if it ends the batch.
-fn outcome<O, C: ItemOutcome<O>>(
-    result: Result<O, Box<Detour>>,
-    cx: &Context,
-) -> Result<C, Box<Detour>> {
+fn outcome<O, C: ItemOutcome<O>>(result: Result<O, Box<Detour>>, cx: &Context) -> Result<C, Box<Detour>> {
     let detour = match result {
         Ok(output) => {
             cx.event(|| EventKind::ItemEnded { error: None });
@@ -242,7 +244,7 @@ pub(crate) async fn in_order<E: Each>(
         while running.len() < limit
             && let Some(input) = inputs.next()
         {
-            running.push(numbered(each, begun, input));
+            running.push(Numbered { index: begun, future: each.run(input) });
             begun += 1;
         }
         match running.next().await {
@@ -252,8 +254,26 @@ pub(crate) async fn in_order<E: Each>(
     }
 }
 
-async fn numbered<E: Each>(each: &E, index: usize, input: E::Input) -> (usize, Result<E::Output, Box<Detour>>) {
-    (index, each.run(input).await)
+pin_project_lite::pin_project! {
+    /// One of many futures of a task, with its number.
+    ///
+    /// It gives way at once when the task has used up its share of time. tokio's own resources give way, too, but wake
+    /// up later, so that `FuturesUnordered` goes on to poll all the others in vain: a fan-out would cost the square of
+    /// its width.
+    struct Numbered<F> { index: usize, #[pin] future: F }
+}
+
+impl<F: Future> Future for Numbered<F> {
+    type Output = (usize, F::Output);
+
+    fn poll(self: Pin<&mut Self>, polling: &mut Polling<'_>) -> Poll<Self::Output> {
+        if !has_budget_remaining() {
+            polling.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let this = self.project();
+        this.future.poll(polling).map(|output| (*this.index, output))
+    }
 }
 
 fn filled<T>(outputs: Vec<Option<T>>) -> Vec<T> {

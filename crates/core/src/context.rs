@@ -42,12 +42,8 @@ use crate::{
 pub struct Context {
     /// `None` for a detached context.
     graph: Option<Arc<Graph>>,
-    /// What the run shares with everything that it starts; `None` for a plain run.
-    scope: Option<Arc<Scope>>,
-    /// Inside a batch flow: the visit and the item that this child's run belongs to.
-    parent: Option<Arc<Self>>,
-    /// Set when a blocking attempt is no longer wanted.
-    abandoned: Option<Arc<AtomicBool>>,
+    /// What most runs do not have; behind one pointer, since every run and every item carries a context.
+    more: Option<Arc<More>>,
     /// The number of the run in this process.
     number: u64,
     /// How many visits this run, or child's run, has begun.
@@ -56,11 +52,23 @@ pub struct Context {
     pub(crate) attempt: u32,
     /// The phase that the visit is in, for whoever catches its panic.
     pub(crate) phase: Phase,
-    item: Option<usize>,
+    /// `usize::MAX` outside batches, which no batch is long enough to reach.
+    item: usize,
     listening: bool,
     traced: bool,
     /// Whether somebody listens or traces: the one check of a run that nobody watches.
     watched: bool,
+}
+
+/// The parts of a context that most runs do not have.
+#[derive(Clone, Default)]
+struct More {
+    /// What the run shares with everything that it starts.
+    scope: Option<Arc<Scope>>,
+    /// Inside a batch flow: the visit and the item that this child's run belongs to.
+    parent: Option<Context>,
+    /// Set when a blocking attempt is no longer wanted.
+    abandoned: Option<Arc<AtomicBool>>,
 }
 
 /// What a run shares with everything that it starts, where there is something to share.
@@ -102,15 +110,13 @@ impl Context {
     pub fn detached() -> Self {
         Self {
             graph: None,
-            scope: None,
-            parent: None,
-            abandoned: None,
+            more: None,
             number: 0,
             visits: 1,
             node: Position::new(0),
             attempt: 0,
             phase: Phase::Prep,
-            item: None,
+            item: usize::MAX,
             listening: false,
             traced: false,
             watched: false,
@@ -134,7 +140,7 @@ impl Context {
     /// Returns the same context with an item number.
     #[must_use]
     pub fn with_item(mut self, item: usize) -> Self {
-        self.item = Some(item);
+        self.item = item;
         self
     }
 
@@ -147,7 +153,7 @@ impl Context {
     /// Returns the place of this item in its batch, counted from 0; `None` outside batches.
     #[must_use]
     pub fn item(&self) -> Option<usize> {
-        self.item
+        (self.item != usize::MAX).then_some(self.item)
     }
 
     /// Returns how many visits the run made before this one. A child of a batch flow counts its own.
@@ -159,7 +165,7 @@ impl Context {
     /// Returns the id of the run.
     #[must_use]
     pub fn run_id(&self) -> RunId {
-        match self.scope.as_ref().and_then(|scope| scope.id.clone()) {
+        match self.scope().and_then(|scope| scope.id.clone()) {
             Some(id) => id,
             None => format!("{:016x}-{}", *PROCESS, self.number).into(),
         }
@@ -182,15 +188,15 @@ impl Context {
 
     /// Returns the path of the node that the run visits, also from a copy of its context made before.
     pub(crate) fn last_node(&self) -> NodePath {
-        let at = self.scope.as_ref().map_or(self.node.number(), |scope| scope.at.load(Ordering::Relaxed));
+        let at = self.scope().map_or(self.node.number(), |scope| scope.at.load(Ordering::Relaxed));
         self.path_of(Position::new(at as usize))
     }
 
     /// Returns a path of this graph as seen from the flow that is run.
     pub(crate) fn below(&self, path: &NodePath) -> NodePath {
-        match &self.parent {
+        match self.parent() {
             None => path.clone(),
-            Some(parent) => format!("{}[{}]/{path}", parent.node(), parent.item.unwrap_or_default()).into(),
+            Some(parent) => format!("{}[{}]/{path}", parent.node(), parent.item).into(),
         }
     }
 
@@ -198,12 +204,12 @@ impl Context {
     /// to recognise a request that it has seen.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
-        let base = match &self.parent {
+        let base = match self.parent() {
             None => self.run_id().to_string(),
             Some(parent) => parent.idempotency_key(),
         };
         let node = self.graph.as_ref().map_or("detached", |graph| graph.path(self.node).as_str());
-        let item = self.item.map_or_else(String::new, |item| format!("[{item}]"));
+        let item = self.item().map_or_else(String::new, |item| format!("[{item}]"));
         format!("{base}:{}:{node}{item}", self.visit())
     }
 
@@ -214,7 +220,7 @@ impl Context {
     /// anything; the result is discarded.
     #[must_use]
     pub fn cancelled(&self) -> bool {
-        self.abandoned.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) || self.stop().is_some()
+        self.abandoned().is_some_and(|flag| flag.load(Ordering::Relaxed)) || self.stop().is_some()
     }
 
     /// Sends a value of the user's own to whoever listens to the run: a token, a progress report.
@@ -239,13 +245,24 @@ impl Context {
     }
 
     pub(crate) fn scope(&self) -> Option<&Arc<Scope>> {
-        self.scope.as_ref()
+        self.more.as_ref()?.scope.as_ref()
+    }
+
+    fn parent(&self) -> Option<&Self> {
+        self.more.as_ref()?.parent.as_ref()
+    }
+
+    /// Changes a copy of the rare parts; other contexts keep theirs.
+    fn change(&mut self, change: impl FnOnce(&mut More)) {
+        let mut more = self.more.as_deref().cloned().unwrap_or_default();
+        change(&mut more);
+        self.more = Some(Arc::new(more));
     }
 
     pub(crate) fn set_scope(&mut self, scope: Arc<Scope>) {
         self.listening = scope.listener.is_some();
         self.watched = self.listening || self.traced;
-        self.scope = Some(scope);
+        self.change(|more| more.scope = Some(scope));
     }
 
     /// Takes over the run and the count of visits of a paused run.
@@ -263,9 +280,9 @@ impl Context {
 
     #[cold]
     fn send(&self, kind: EventKind) {
-        let Some(listener) = self.scope.as_ref().and_then(|scope| scope.listener.as_ref()) else { return };
+        let Some(listener) = self.scope().and_then(|scope| scope.listener.as_ref()) else { return };
         let node = (!kind.is_of_run()).then(|| self.node());
-        let (visit, item, attempt) = (self.visit(), self.item, self.attempt);
+        let (visit, item, attempt) = (self.visit(), self.item(), self.attempt);
         listener.event(&Event { run: self.run_id(), at: SystemTime::now(), node, visit, item, attempt, kind });
     }
 
@@ -281,8 +298,8 @@ impl Context {
     /// Begins the visit of a node, if the run may make one more.
     #[inline]
     pub(crate) fn enter(&mut self, node: Position) -> Result<(), Box<Halt>> {
-        (self.node, self.attempt, self.item, self.phase) = (node, 0, None, Phase::Prep);
-        if self.scope.is_some() {
+        (self.node, self.attempt, self.item, self.phase) = (node, 0, usize::MAX, Phase::Prep);
+        if self.more.is_some() {
             self.check_visit()?;
         }
         self.visits += 1;
@@ -291,8 +308,8 @@ impl Context {
 
     fn check_visit(&self) -> Result<(), Box<Halt>> {
         self.check().map_err(|detour| self.halt(*detour))?;
-        let Some(scope) = &self.scope else { return Ok(()) };
-        if self.parent.is_none() {
+        let Some(scope) = self.scope() else { return Ok(()) };
+        if self.parent().is_none() {
             scope.at.store(self.node.number(), Ordering::Relaxed);
         }
         let Some(limit) = scope.max_visits else { return Ok(()) };
@@ -306,7 +323,7 @@ impl Context {
     #[cold]
     pub(crate) fn failed(&self, error: NodeError) -> Box<Detour> {
         let attempts = if self.phase == Phase::Exec { self.attempt + 1 } else { 0 };
-        Box::new(Detour::Failed { phase: self.phase, attempts, item: self.item, error })
+        Box::new(Detour::Failed { phase: self.phase, attempts, item: self.item(), error })
     }
 
     /// Tells a panic the phase that it was in.
@@ -323,7 +340,7 @@ impl Context {
     }
 
     fn stop(&self) -> Option<Stop> {
-        let scope = self.scope.as_ref()?;
+        let scope = self.scope()?;
         if scope.cancel.as_ref().is_some_and(CancellationToken::is_cancelled) {
             return Some(Stop::Cancelled);
         }
@@ -335,7 +352,7 @@ impl Context {
     pub(crate) fn sleep(&self, wait: Duration) -> Result<(), Box<Detour>> {
         const LOOK_UP: Duration = Duration::from_millis(10);
 
-        let Some(clock) = self.scope.as_ref().and_then(|scope| scope.clock.as_ref()) else {
+        let Some(clock) = self.scope().and_then(|scope| scope.clock.as_ref()) else {
             std::thread::sleep(wait);
             return Ok(());
         };
@@ -350,7 +367,7 @@ impl Context {
     }
 
     fn stoppable(&self) -> bool {
-        self.scope.as_ref().is_some_and(|scope| scope.cancel.is_some() || scope.deadline.is_some())
+        self.scope().is_some_and(|scope| scope.cancel.is_some() || scope.deadline.is_some())
     }
 
     /// Returns the context of one item of this visit.
@@ -361,29 +378,28 @@ impl Context {
     /// Returns the context of a child's run, which belongs to one item of this visit.
     pub(crate) fn for_child(&self, item: usize, graph: &Arc<Graph>) -> Self {
         let mut child = self.clone();
-        child.parent = Some(Arc::new(self.for_item(item)));
+        child.change(|more| more.parent = Some(self.for_item(item)));
         child.graph = Some(Arc::clone(graph));
-        (child.visits, child.item) = (0, None);
+        (child.visits, child.item) = (0, usize::MAX);
         child
     }
 
     /// Gives the next blocking attempt a flag of its own.
     pub(crate) fn renew_abandoned(&mut self) {
-        self.abandoned = Some(Arc::default());
+        self.change(|more| more.abandoned = Some(Arc::default()));
     }
 
-    pub(crate) fn abandoned(&self) -> Option<Arc<AtomicBool>> {
-        self.abandoned.clone()
+    pub(crate) fn abandoned(&self) -> Option<&Arc<AtomicBool>> {
+        self.more.as_ref()?.abandoned.as_ref()
     }
 
     /// Returns 64 bits that follow from the run's seed and from where in the run this is.
     pub(crate) fn spread(&self) -> u64 {
-        let base = match &self.parent {
+        let base = match self.parent() {
             Some(parent) => parent.spread(),
-            None => self.scope.as_ref().and_then(|scope| scope.seed).unwrap_or_else(|| *PROCESS ^ self.number),
+            None => self.scope().and_then(|scope| scope.seed).unwrap_or_else(|| *PROCESS ^ self.number),
         };
-        let item = self.item.map_or(u64::MAX, |item| item as u64);
-        [self.visits, item, u64::from(self.attempt)].into_iter().fold(base, |bits, part| mix(bits ^ part))
+        [self.visits, self.item as u64, u64::from(self.attempt)].into_iter().fold(base, |bits, part| mix(bits ^ part))
     }
 
     /// Completes what ended a visit with the run and the place in it.
@@ -416,7 +432,7 @@ impl fmt::Debug for Context {
             .field("node", &self.node())
             .field("visit", &self.visit())
             .field("attempt", &self.attempt)
-            .field("item", &self.item)
+            .field("item", &self.item())
             .finish()
     }
 }

@@ -153,7 +153,8 @@ impl RunOptions {
             None => None,
         };
         let clock = clock.filter(|_| sync);
-        let deadline = clock.as_ref().zip(self.deadline).map(|(clock, limit)| (clock.now() + limit, limit));
+        let deadline =
+            clock.as_ref().zip(self.deadline).map(|(clock, limit)| (clock.now().saturating_add(limit), limit));
         let asked = self.id.is_some()
             || self.cancel.is_some()
             || self.max_visits.is_some()
@@ -190,12 +191,12 @@ impl fmt::Debug for RunOptions {
 /// What a run begins with.
 enum Begin {
     Start,
-    Answer(Box<Pause>, Result<Value, serde_json::Error>),
+    Answer(Pause, Result<Value, serde_json::Error>),
 }
 
 impl Begin {
     fn answer(pause: Pause, answer: impl Serialize) -> Self {
-        Self::Answer(Box::new(pause), serde_json::to_value(answer))
+        Self::Answer(pause, serde_json::to_value(answer))
     }
 }
 
@@ -444,13 +445,13 @@ impl<S: State> Definition<S> {
             Begin::Start => return Ok(self.start()),
             Begin::Answer(pause, answer) => (pause, answer),
         };
-        cx.take_over(&pause.cx);
-        let (run, at) = (cx.run_id(), pause.position);
+        cx.take_over(&pause.0.cx);
+        let (run, at) = (cx.run_id(), pause.position());
         let no_pause = |run, pause| {
             let flow = self.graph.name().to_owned();
             Err(Box::new(Halt::Failed(RunError::NoSuchPause { run, flow, pause })))
         };
-        if self.graph.nodes.get(at.index()).is_none_or(|node| node.path != pause.node) {
+        if self.graph.nodes.get(at.index()).is_none_or(|node| node.path != *pause.node()) {
             return no_pause(run, pause);
         }
         let Some(body) = &self.slots[at.index()].body.sync else { return no_pause(run, pause) };

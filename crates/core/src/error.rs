@@ -252,7 +252,7 @@ pub enum RunError {
         /// The run.
         run: RunId,
         /// The pause, still unanswered.
-        pause: Box<Pause>,
+        pause: Pause,
         /// What did not fit, with its place in the JSON.
         source: serde_json::Error,
     },
@@ -265,7 +265,7 @@ pub enum RunError {
         /// The flow that was to go on.
         flow: String,
         /// The pause, still unanswered.
-        pause: Box<Pause>,
+        pause: Pause,
     },
 }
 

@@ -175,8 +175,7 @@ impl Graph {
 
     pub(crate) fn push(&mut self, name: &str, path: NodePath, about: About) -> Place {
         self.detaches |= about.detaches;
-        let node =
-            GraphNode { name: name.to_owned(), path, level: 0, about, edges: Edges::default() };
+        let node = GraphNode { name: name.to_owned(), path, level: 0, about, edges: Edges::default() };
         self.nodes.push(node);
         Place::Node(self.nodes.len() - 1)
     }

@@ -135,7 +135,9 @@ impl<S: State, T: State, A: Label, K> BatchFlow<S, T, A, K> {
         R: IntoAction<Action = A>,
     {
         let fork: Fork<S, T> = Arc::new(fork);
-        let join: Join<S, T> = Arc::new(move |shared, ended, cx: &Context| join(shared, ended).into_action().map(|action| edge(action, cx)));
+        let join: Join<S, T> = Arc::new(move |shared, ended, cx: &Context| {
+            join(shared, ended).into_action().map(|action| edge(action, cx))
+        });
         let children = Children { definition: Arc::clone(definition), fork, join, limit: 1, on_error };
         Self { children, types: PhantomData }
     }

@@ -92,7 +92,7 @@ async fn in_pool<T: Send + 'static>(
         let _counted = counted;
         span.in_scope(|| job(&own))
     });
-    let _abandon = Abandon { abandoned: cx.abandoned(), task: task.abort_handle() };
+    let _abandon = Abandon { abandoned: cx.abandoned().cloned(), task: task.abort_handle() };
     match task.await {
         Ok(result) => result,
         // A panic goes on on the run's own task, as if `exec` had run there.

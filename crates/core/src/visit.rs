@@ -75,12 +75,8 @@ impl<S: State, N: Node<S>> SyncBody<S> for Single<N> {
         let node = &*self.node;
         let prep = node.prep(shared).map_err(|error| cx.failed(error))?;
         cx.phase = Phase::Exec;
-        let exec = attempts(
-            &self.policy,
-            cx,
-            |cx| node.exec(&prep, cx),
-            |error, cx| node.exec_fallback(&prep, error, cx),
-        )?;
+        let exec =
+            attempts(&self.policy, cx, |cx| node.exec(&prep, cx), |error, cx| node.exec_fallback(&prep, error, cx))?;
         cx.phase = Phase::Post;
         match node.post(shared, prep, exec) {
             Ok(action) => edge(action, cx),
@@ -204,7 +200,9 @@ pub(crate) async fn retry<W: Work>(
 ) -> Result<W::Output, Box<Detour>> {
     loop {
         let wait = policy.retry.next_wait(cx.attempt, &error, || cx.spread());
-        let wait = wait.filter(|wait| end.is_none_or(|end| Instant::now() + *wait < end));
+        let in_time =
+            |wait: &Duration| end.is_none_or(|end| Instant::now().checked_add(*wait).is_some_and(|at| at < end));
+        let wait = wait.filter(in_time);
         let Some(wait) = wait else {
             cx.event(|| EventKind::FellBack { reason: error.to_string() });
             return work.fallback(error, cx).await.map_err(|error| cx.failed(error));
@@ -244,7 +242,8 @@ async fn attempt<W: Work>(work: &W, policy: &Policy, end: Option<Instant>, cx: &
 impl Policy {
     /// When a visit that begins now has used up its time.
     pub(crate) fn end(&self) -> Option<Instant> {
-        self.total_timeout.map(|limit| Instant::now() + limit)
+        // A limit beyond the clock's range is none.
+        self.total_timeout.and_then(|limit| Instant::now().checked_add(limit))
     }
 
     /// The time of an attempt that begins now.
@@ -277,7 +276,7 @@ pub(crate) fn edge<A: Label>(label: A, cx: &Context) -> Visited {
 #[inline]
 pub(crate) fn catch<T>(call: impl FnOnce() -> Result<T, Box<Detour>>) -> Result<T, Box<Detour>> {
     // The state may be half-written after a panic in `post`, as it may be after an error: the run ends either way.
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| Err(panicked(&*payload)))
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| Err(FromPanic::from_panic(&*payload)))
 }
 
 pin_project_lite::pin_project! {
@@ -291,7 +290,7 @@ impl<F> Catch<F> {
     }
 }
 
-impl<T, F: Future<Output = Result<T, Box<Detour>>>> Future for Catch<F> {
+impl<T, E: FromPanic, F: Future<Output = Result<T, E>>> Future for Catch<F> {
     type Output = F::Output;
 
     #[inline]
@@ -299,12 +298,26 @@ impl<T, F: Future<Output = Result<T, Box<Detour>>>> Future for Catch<F> {
         let future = self.project().future;
         match catch_unwind(AssertUnwindSafe(|| future.poll(polling))) {
             Ok(polled) => polled,
-            Err(payload) => Poll::Ready(Err(panicked(&*payload))),
+            Err(payload) => Poll::Ready(Err(E::from_panic(&*payload))),
         }
     }
 }
 
-#[cold]
-fn panicked(payload: &(dyn Any + Send)) -> Box<Detour> {
-    Box::new(Detour::Panicked(NodeError::panicked(payload)))
+/// An error that a panic can become.
+pub(crate) trait FromPanic {
+    fn from_panic(payload: &(dyn Any + Send)) -> Self;
+}
+
+impl FromPanic for Box<Detour> {
+    #[cold]
+    fn from_panic(payload: &(dyn Any + Send)) -> Self {
+        Self::new(Detour::Panicked(NodeError::panicked(payload)))
+    }
+}
+
+impl FromPanic for NodeError {
+    #[cold]
+    fn from_panic(payload: &(dyn Any + Send)) -> Self {
+        Self::panicked(payload)
+    }
 }
