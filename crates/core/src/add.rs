@@ -143,7 +143,7 @@ impl<S: State, K, N: Node<S>> NodeIn<S, K, SyncNode, Plain> for N {
         let node = Arc::new(self);
         let pooled = Single { node: Arc::new(Pooled(Arc::clone(&node))), policy: policy.clone().pooled() };
         let about = About::new(Kind::Node, N::Action::NAMES, policy.clone().pooled());
-        Added::node(about, Body::either(Arc::new(Single { node, policy }), Arc::new(pooled)))
+        Added::node(about, Body::either(Single { node, policy }, pooled))
     }
 }
 
@@ -152,7 +152,7 @@ impl<S: State, K, N: Node<S>> NodeIn<S, K, SyncNode, Inline> for N {
 
     fn with_policy(self, policy: Policy, _: usize) -> Added<S> {
         let about = About::new(Kind::Node, N::Action::NAMES, policy.clone());
-        Added::node(about, Body::sync(Arc::new(Single { node: Arc::new(self), policy })))
+        Added::node(about, Body::sync(Single { node: Arc::new(self), policy }))
     }
 }
 
@@ -161,7 +161,7 @@ impl<S: State, N: AsyncNode<S>> NodeIn<S, AsyncKind, AwaitedNode, Plain> for N {
 
     fn with_policy(self, policy: Policy, _: usize) -> Added<S> {
         let about = About::new(Kind::AsyncNode, N::Action::NAMES, policy.clone());
-        Added::node(about, Body::awaited(Arc::new(Single { node: Arc::new(self), policy })))
+        Added::node(about, Body::awaited(Single { node: Arc::new(self), policy }))
     }
 }
 
@@ -172,7 +172,7 @@ impl<S: State, K, N: BatchNode<S>> NodeIn<S, K, SyncBatch, Plain> for N {
         let node = Arc::new(self);
         let pooled = pooled_batch::<S, N>(&node, policy.clone(), limit);
         let about = About::batch::<N::Output, N::Outcome, N::Action>(Kind::BatchNode, pooled.policy.clone(), limit);
-        Added::node(about, Body::either(Arc::new(Batch { node, policy, limit }), Arc::new(pooled)))
+        Added::node(about, Body::either(Batch { node, policy, limit }, pooled))
     }
 }
 
@@ -181,7 +181,7 @@ impl<S: State, K, N: BatchNode<S>> NodeIn<S, K, SyncBatch, Inline> for N {
 
     fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
         let about = About::batch::<N::Output, N::Outcome, N::Action>(Kind::BatchNode, policy.clone(), limit);
-        Added::node(about, Body::sync(Arc::new(Batch { node: Arc::new(self), policy, limit })))
+        Added::node(about, Body::sync(Batch { node: Arc::new(self), policy, limit }))
     }
 }
 
@@ -191,7 +191,7 @@ impl<S: State, N: BatchNode<S>> NodeIn<S, AsyncKind, SyncBatch, Parallel> for N 
     fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
         let pooled = pooled_batch::<S, N>(&Arc::new(self), policy, limit);
         let about = About::batch::<N::Output, N::Outcome, N::Action>(Kind::BatchNode, pooled.policy.clone(), limit);
-        Added::node(about, Body::awaited(Arc::new(pooled)))
+        Added::node(about, Body::awaited(pooled))
     }
 }
 
@@ -207,7 +207,7 @@ macro_rules! awaited_batch {
 
             fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
                 let about = About::batch::<N::Output, N::Outcome, N::Action>(Kind::AsyncBatchNode, policy.clone(), limit);
-                Added::node(about, Body::awaited(Arc::new(Batch { node: Arc::new(self), policy, limit })))
+                Added::node(about, Body::awaited(Batch { node: Arc::new(self), policy, limit }))
             }
         }
     )+};
@@ -222,7 +222,7 @@ impl<S: State, N: AsyncBatchNode<S>> NodeIn<S, AsyncKind, AwaitedBatch, Spawned>
         let mut about = About::batch::<N::Output, N::Outcome, N::Action>(Kind::AsyncBatchNode, policy.clone(), limit);
         about.detaches = true;
         let batch = Batch { node: Arc::new(self), policy, limit };
-        Added::node(about, Body::awaited(Arc::new(SpawnedBatch(batch))))
+        Added::node(about, Body::awaited(SpawnedBatch(batch)))
     }
 }
 
@@ -230,7 +230,7 @@ impl<S: State, K, N: Ask<S>> NodeIn<S, K, Question, Plain> for N {
     type Action = N::Action;
 
     fn with_policy(self, policy: Policy, _: usize) -> Added<S> {
-        Added::node(About::new(Kind::Ask, N::Action::NAMES, policy), Body::sync(Arc::new(Asking(self))))
+        Added::node(About::new(Kind::Ask, N::Action::NAMES, policy), Body::sync(Asking(Arc::new(self))))
     }
 }
 

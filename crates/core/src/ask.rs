@@ -1,5 +1,7 @@
 //! Pauses for people: the [`Ask`] node, and the [`Pause`] that a run returns when it reaches one.
 
+use std::sync::Arc;
+
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -131,7 +133,13 @@ impl Pause {
 pub(crate) type Answered = Result<Visited, serde_json::Error>;
 
 /// An [`Ask`] node: its visit ends in a pause, and goes on with the answer.
-pub(crate) struct Asking<N>(pub(crate) N);
+pub(crate) struct Asking<N>(pub(crate) Arc<N>);
+
+impl<N> Clone for Asking<N> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
 impl<S: State, N: Ask<S>> SyncBody<S> for Asking<N> {
     fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
@@ -152,5 +160,9 @@ impl<S: State, N: Ask<S>> SyncBody<S> for Asking<N> {
             Ok(action) => edge(action, cx),
             Err(error) => Err(cx.failed(error)),
         }))
+    }
+
+    fn share(&self) -> Box<dyn SyncBody<S>> {
+        Box::new(self.clone())
     }
 }

@@ -59,6 +59,10 @@ impl<S: State, N: BatchNode<S>> SyncBody<S> for Batch<N> {
         let action = node.post(shared, items, outcomes).map_err(|error| cx.failed(error))?;
         edge(action, cx)
     }
+
+    fn share(&self) -> Box<dyn SyncBody<S>> {
+        Box::new(self.clone())
+    }
 }
 
 impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for Batch<N> {
@@ -73,6 +77,10 @@ impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for Batch<N> {
             let action = node.post(shared, items, outcomes).await.map_err(|error| cx.failed(error))?;
             edge(action, cx)
         })
+    }
+
+    fn share(&self) -> Box<dyn AsyncBody<S>> {
+        Box::new(self.clone())
     }
 }
 
@@ -94,6 +102,10 @@ impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for SpawnedBatch<N> {
             let action = node.post(shared, items, outcomes).await.map_err(|error| cx.failed(error))?;
             edge(action, cx)
         })
+    }
+
+    fn share(&self) -> Box<dyn AsyncBody<S>> {
+        Box::new(Self(self.0.clone()))
     }
 }
 

@@ -40,6 +40,13 @@ pub(crate) struct Children<S, T> {
     pub(crate) on_error: OnError,
 }
 
+impl<S, T> Clone for Children<S, T> {
+    fn clone(&self) -> Self {
+        let (fork, join) = (Arc::clone(&self.fork), Arc::clone(&self.join));
+        Self { definition: Arc::clone(&self.definition), fork, join, limit: self.limit, on_error: self.on_error }
+    }
+}
+
 impl<S: State, T: State> SyncBody<S> for Children<S, T> {
     fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
         let mut ended = Vec::new();
@@ -52,6 +59,10 @@ impl<S: State, T: State> SyncBody<S> for Children<S, T> {
         }
         self.join(shared, ended, cx)
     }
+
+    fn share(&self) -> Box<dyn SyncBody<S>> {
+        Box::new(self.clone())
+    }
 }
 
 impl<S: State, T: State> AsyncBody<S> for Children<S, T> {
@@ -63,6 +74,10 @@ impl<S: State, T: State> AsyncBody<S> for Children<S, T> {
             let ended = in_order(&each, states.into_iter().enumerate(), self.limit).await?;
             self.join(shared, ended, cx)
         })
+    }
+
+    fn share(&self) -> Box<dyn AsyncBody<S>> {
+        Box::new(self.clone())
     }
 }
 

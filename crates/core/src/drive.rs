@@ -8,7 +8,10 @@
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use futures_util::future::{Either, pending, select};
+use futures_util::{
+    FutureExt,
+    future::{Either, pending, select},
+};
 use serde::Serialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -271,13 +274,19 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     /// When this returns, nothing that the run started still runs. When it is dropped, neither, but for a blocking
     /// `exec` that is already on the pool: it cannot be interrupted, [`Context::cancelled`] tells it to stop, and its
     /// result is discarded.
-    pub async fn run_async(&self, shared: &mut S) -> Result<Outcome, RunError> {
-        let definition = &*self.definition;
-        let mut cx = Context::of_run(&definition.graph);
-        if definition.graph.detaches || cx.traced() {
-            return Box::pin(self.begin(Begin::Start, shared, &RunOptions::default())).await;
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` would hold its arguments twice, in every run")]
+    pub fn run_async<'a>(
+        &'a self,
+        shared: &'a mut S,
+    ) -> impl Future<Output = Result<Outcome, RunError>> + Send + use<'a, S, X> {
+        async move {
+            let definition = &*self.definition;
+            let mut cx = Context::of_run(&definition.graph);
+            if definition.graph.detaches || cx.traced() {
+                return Box::pin(async move { self.run_async_with(shared, &RunOptions::default()).await }).await;
+            }
+            Outcome::of_halted(definition.visit_async(definition.start(), shared, &mut cx, u64::MAX).await)
         }
-        definition.follow_async(definition.start(), shared, &mut cx).await
     }
 
     /// Runs the flow with options.
@@ -386,6 +395,13 @@ fn run_span(cx: &Context, flow: &str) -> tracing::Span {
 }
 
 impl Outcome {
+    fn of_halted(visited: Result<Position, Box<Halt>>) -> Result<Self, RunError> {
+        match visited {
+            Err(halt) => Self::of(*halt),
+            Ok(_) => unreachable!("invariant: no run lives for 2^64 visits"),
+        }
+    }
+
     fn of(halt: Halt) -> Result<Self, RunError> {
         match halt {
             Halt::Ended(exit) => Ok(Self::Ended(exit)),
@@ -421,22 +437,13 @@ impl<S: State> Definition<S> {
     }
 
     /// The async twin of [`follow`](Self::follow).
-    pub(crate) async fn follow_async(
-        &self,
-        mut at: Position,
-        shared: &mut S,
-        cx: &mut Context,
-    ) -> Result<Outcome, RunError> {
-        /// After so many visits a run lets others run, if its nodes never wait: rarely enough to cost nothing.
-        const IN_A_ROW: u32 = 256;
-
-        loop {
-            match self.visit_async(at, shared, cx, IN_A_ROW).await {
-                Ok(next) => at = next,
-                Err(halt) => return Outcome::of(*halt),
-            }
-            tokio::task::yield_now().await;
-        }
+    pub(crate) fn follow_async<'a>(
+        &'a self,
+        at: Position,
+        shared: &'a mut S,
+        cx: &'a mut Context,
+    ) -> impl Future<Output = Result<Outcome, RunError>> + Send + 'a {
+        self.visit_async(at, shared, cx, u64::MAX).map(Outcome::of_halted)
     }
 
     /// Finds the node to visit first: the start, or what follows an answer.

@@ -6,7 +6,7 @@
 //!
 //! **Invariant:** a flow that exists is right: `build()` has checked every edge and every name.
 
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{fmt, future::Future, marker::PhantomData, sync::Arc};
 
 use tracing::Instrument;
 
@@ -149,31 +149,34 @@ pub(crate) struct Slot<S> {
 /// The code of a node, without its types. At least one half is there.
 pub(crate) struct Body<S> {
     /// Runs on the thread of the run.
-    pub(crate) sync: Option<Arc<dyn SyncBody<S>>>,
+    pub(crate) sync: Option<Box<dyn SyncBody<S>>>,
     /// Awaits; what an async flow prefers.
-    pub(crate) awaited: Option<Arc<dyn AsyncBody<S>>>,
+    pub(crate) awaited: Option<Box<dyn AsyncBody<S>>>,
 }
 
 impl<S> Body<S> {
     /// A node that runs on the thread of the run in both kinds of flow.
-    pub(crate) fn sync(body: Arc<dyn SyncBody<S>>) -> Self {
-        Self { sync: Some(body), awaited: None }
+    pub(crate) fn sync(body: impl SyncBody<S> + 'static) -> Self {
+        Self { sync: Some(Box::new(body)), awaited: None }
     }
 
     /// An async node.
-    pub(crate) fn awaited(body: Arc<dyn AsyncBody<S>>) -> Self {
-        Self { sync: None, awaited: Some(body) }
+    pub(crate) fn awaited(body: impl AsyncBody<S> + 'static) -> Self {
+        Self { sync: None, awaited: Some(Box::new(body)) }
     }
 
     /// A sync node whose `exec` leaves the thread in an async flow.
-    pub(crate) fn either(sync: Arc<dyn SyncBody<S>>, awaited: Arc<dyn AsyncBody<S>>) -> Self {
-        Self { sync: Some(sync), awaited: Some(awaited) }
+    pub(crate) fn either(sync: impl SyncBody<S> + 'static, awaited: impl AsyncBody<S> + 'static) -> Self {
+        Self { sync: Some(Box::new(sync)), awaited: Some(Box::new(awaited)) }
     }
 }
 
 impl<S> Clone for Body<S> {
     fn clone(&self) -> Self {
-        Self { sync: self.sync.clone(), awaited: self.awaited.clone() }
+        Self {
+            sync: self.sync.as_ref().map(|body| body.share()),
+            awaited: self.awaited.as_ref().map(|body| body.share()),
+        }
     }
 }
 
@@ -207,16 +210,13 @@ impl<S: State> Definition<S> {
 
     /// Where what came of a visit leads.
     #[inline]
-    pub(crate) fn route(
-        &self,
-        slot: &Slot<S>,
-        at: Position,
-        visited: Visited,
-        cx: &Context,
-    ) -> Result<Position, Box<Halt>> {
+    fn route(&self, slot: &Slot<S>, at: Position, visited: Visited, cx: &Context) -> Result<Position, Box<Halt>> {
         match visited {
-            Ok(index) if let Some(next) = slot.next[index] => Ok(next),
-            visited => self.graph.halt(at, visited, cx),
+            Ok(index) => match slot.next[index] {
+                Some(next) => Ok(next),
+                None => self.graph.halt(at, Ok(index), cx),
+            },
+            Err(detour) => self.graph.halt(at, Err(detour), cx),
         }
     }
 
@@ -230,27 +230,37 @@ impl<S: State> Definition<S> {
     /// The async twin of [`visit`](Self::visit), for up to `most` visits in a row; gives the node after them.
     ///
     /// A loop, since a future for each visit inside one for the run would cost a quarter more.
-    pub(crate) async fn visit_async(
-        &self,
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` would hold its arguments twice, in every run")]
+    pub(crate) fn visit_async<'a>(
+        &'a self,
         mut at: Position,
-        shared: &mut S,
-        cx: &mut Context,
-        most: u32,
-    ) -> Result<Position, Box<Halt>> {
-        for _ in 0..most {
-            cx.enter(at)?;
-            if cx.watched() {
-                at = Box::pin(self.watched_async(at, shared, cx)).await?;
-                continue;
+        shared: &'a mut S,
+        cx: &'a mut Context,
+        mut most: u64,
+    ) -> impl Future<Output = Result<Position, Box<Halt>>> + Send + 'a {
+        /// After so many visits a run lets others run, if its nodes never wait: rarely enough to cost nothing.
+        const IN_A_ROW: u64 = 256;
+
+        async move {
+            while most > 0 {
+                most -= 1;
+                cx.enter(at)?;
+                if cx.watched() {
+                    at = Box::pin(self.watched_async(at, shared, cx)).await?;
+                    continue;
+                }
+                let slot = &self.slots[at.index()];
+                let visited = match &slot.body.awaited {
+                    Some(body) => Catch::new(body.visit(shared, cx)).await,
+                    None => slot.call(shared, cx),
+                };
+                at = self.route(slot, at, visited, cx)?;
+                if most % IN_A_ROW == IN_A_ROW - 1 {
+                    tokio::task::yield_now().await;
+                }
             }
-            let slot = &self.slots[at.index()];
-            let visited = match &slot.body.awaited {
-                Some(body) => Catch::new(body.visit(shared, cx)).await,
-                None => slot.call(shared, cx),
-            };
-            at = self.route(slot, at, visited, cx)?;
+            Ok(at)
         }
-        Ok(at)
     }
 
     async fn watched_async(&self, at: Position, shared: &mut S, cx: &mut Context) -> Result<Position, Box<Halt>> {

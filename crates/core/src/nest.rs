@@ -84,27 +84,31 @@ where
     T: State,
 {
     let bodies = definition.slots.iter().map(|slot| Body {
-        sync: slot.body.sync.as_ref().map(|body| Part::of(body) as Arc<dyn SyncBody<S>>),
-        awaited: slot.body.awaited.as_ref().map(|body| Part::of(body) as Arc<dyn AsyncBody<S>>),
+        sync: slot.body.sync.as_ref().map(|body| Part::new(body.share()) as Box<dyn SyncBody<S>>),
+        awaited: slot.body.awaited.as_ref().map(|body| Part::new(body.share()) as Box<dyn AsyncBody<S>>),
     });
     Added::flow(Arc::clone(&definition.graph), bodies.collect(), labels)
 }
 
 /// A body over a part `T` of the state that it is given.
 struct Part<T, B: ?Sized> {
-    body: Arc<B>,
+    body: Box<B>,
     part: PhantomData<fn(T)>,
 }
 
 impl<T, B: ?Sized> Part<T, B> {
-    fn of(body: &Arc<B>) -> Arc<Self> {
-        Arc::new(Self { body: Arc::clone(body), part: PhantomData })
+    fn new(body: Box<B>) -> Box<Self> {
+        Box::new(Self { body, part: PhantomData })
     }
 }
 
-impl<S: AsMut<T>, T> SyncBody<S> for Part<T, dyn SyncBody<T>> {
+impl<S: AsMut<T>, T: 'static> SyncBody<S> for Part<T, dyn SyncBody<T>> {
     fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
         self.body.visit(shared.as_mut(), cx)
+    }
+
+    fn share(&self) -> Box<dyn SyncBody<S>> {
+        Self::new(self.body.share())
     }
 
     fn answer(&self, shared: &mut S, answer: Value, cx: &mut Context) -> Option<Answered> {
@@ -112,9 +116,13 @@ impl<S: AsMut<T>, T> SyncBody<S> for Part<T, dyn SyncBody<T>> {
     }
 }
 
-impl<S: AsMut<T>, T> AsyncBody<S> for Part<T, dyn AsyncBody<T>> {
+impl<S: AsMut<T>, T: 'static> AsyncBody<S> for Part<T, dyn AsyncBody<T>> {
     fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited> {
         self.body.visit(shared.as_mut(), cx)
+    }
+
+    fn share(&self) -> Box<dyn AsyncBody<S>> {
+        Self::new(self.body.share())
     }
 }
 
@@ -177,8 +185,7 @@ impl<S: State, T: State, A: Label, K> IntoNode<S, K, BatchOfFlows> for BatchFlow
 
     fn into_node(self) -> Added<S> {
         let about = self.about();
-        let body = Arc::new(self.children);
-        Added::node(about, Body::either(body.clone(), body))
+        Added::node(about, Body::either(self.children.clone(), self.children))
     }
 }
 
@@ -187,6 +194,6 @@ impl<S: State, T: State, A: Label> IntoNode<S, AsyncKind, BatchOfFlows> for Batc
 
     fn into_node(self) -> Added<S> {
         let about = self.about();
-        Added::node(about, Body::awaited(Arc::new(self.children)))
+        Added::node(about, Body::awaited(self.children))
     }
 }

@@ -99,12 +99,18 @@ pub struct Steps<T>(PhantomData<T>);
 #[derive(Debug)]
 pub struct AsyncSteps<T>(PhantomData<T>);
 
-struct Call<F>(F);
+struct Call<F>(Arc<F>);
+
+impl<F> Clone for Call<F> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
 impl<S: State, F, R> SyncBody<S> for Call<F>
 where
-    F: Fn(&mut S) -> R + Send + Sync,
-    R: IntoAction,
+    F: Fn(&mut S) -> R + Send + Sync + 'static,
+    R: IntoAction + 'static,
 {
     fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
         cx.phase = Phase::Post;
@@ -113,19 +119,23 @@ where
             Err(error) => Err(cx.failed(error)),
         }
     }
+
+    fn share(&self) -> Box<dyn SyncBody<S>> {
+        Box::new(self.clone())
+    }
 }
 
 impl<S, K, F, R> IntoNode<S, K, Function<R>> for F
 where
     S: State,
     F: Fn(&mut S) -> R + Send + Sync + 'static,
-    R: IntoAction,
+    R: IntoAction + 'static,
 {
     type Action = R::Action;
 
     fn into_node(self) -> Added<S> {
         let about = About::new(Kind::Function, R::Action::NAMES, Policy::default());
-        Added::node(about, Body::sync(Arc::new(Call(self))))
+        Added::node(about, Body::sync(Call(Arc::new(self))))
     }
 }
 

@@ -52,6 +52,9 @@ pub(crate) fn boxed<'a, F: Future + Send + 'a>(make: impl FnOnce() -> F) -> BoxF
 pub(crate) trait SyncBody<S>: Send + Sync {
     fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited;
 
+    /// The same body again, for a flow that takes this one in.
+    fn share(&self) -> Box<dyn SyncBody<S>>;
+
     /// Goes on with a visit that ended in a pause; `None` if this node asks nothing.
     fn answer(&self, shared: &mut S, answer: Value, cx: &mut Context) -> Option<Answered> {
         let _ = (shared, answer, cx);
@@ -62,12 +65,21 @@ pub(crate) trait SyncBody<S>: Send + Sync {
 /// A node without its types, visited by awaiting: one box a visit.
 pub(crate) trait AsyncBody<S>: Send + Sync {
     fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited>;
+
+    /// The same body again, for a flow that takes this one in.
+    fn share(&self) -> Box<dyn AsyncBody<S>>;
 }
 
 /// A [`Node`] or an [`AsyncNode`] with its policy.
 pub(crate) struct Single<N> {
     pub(crate) node: Arc<N>,
     pub(crate) policy: Policy,
+}
+
+impl<N> Clone for Single<N> {
+    fn clone(&self) -> Self {
+        Self { node: Arc::clone(&self.node), policy: self.policy.clone() }
+    }
 }
 
 impl<S: State, N: Node<S>> SyncBody<S> for Single<N> {
@@ -83,33 +95,40 @@ impl<S: State, N: Node<S>> SyncBody<S> for Single<N> {
             Err(error) => Err(cx.failed(error)),
         }
     }
+
+    fn share(&self) -> Box<dyn SyncBody<S>> {
+        Box::new(self.clone())
+    }
 }
 
 impl<S: State, N: AsyncNode<S>> AsyncBody<S> for Single<N> {
     fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited> {
         boxed(move || async move {
-            let Self { node, policy } = self;
-            let prep = match node.prep(shared).await {
+            let prep = match self.node.prep(shared).await {
                 Ok(prep) => prep,
                 Err(error) => return Err(cx.failed(error)),
             };
             cx.phase = Phase::Exec;
             // The first attempt of a node without limits stands here by itself. What a visit rarely needs is boxed,
             // so that the others carry no room for it.
-            let exec = if policy.guarded || cx.watched() {
-                Box::pin(attempts_async(&NodeWork::new(&**node, &prep), policy, None, cx)).await?
+            let exec = if self.policy.guarded || cx.watched() {
+                Box::pin(attempts_async(&NodeWork::new(&*self.node, &prep), &self.policy, None, cx)).await?
             } else {
-                match node.exec(&prep, cx).await {
+                match self.node.exec(&prep, cx).await {
                     Ok(exec) => exec,
-                    Err(error) => Box::pin(retry(&NodeWork::new(&**node, &prep), policy, None, error, cx)).await?,
+                    Err(error) => Box::pin(retry(&NodeWork::new(&*self.node, &prep), &self.policy, None, error, cx)).await?,
                 }
             };
             cx.phase = Phase::Post;
-            match node.post(shared, prep, exec).await {
+            match self.node.post(shared, prep, exec).await {
                 Ok(action) => edge(action, cx),
                 Err(error) => Err(cx.failed(error)),
             }
         })
+    }
+
+    fn share(&self) -> Box<dyn AsyncBody<S>> {
+        Box::new(self.clone())
     }
 }
 

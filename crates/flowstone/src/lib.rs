@@ -3,6 +3,9 @@
 //! This crate is what users add. It holds no logic: it re-exports `flowstone-core` and the macros of
 //! `flowstone-macros`. `use flowstone::prelude::*;` brings what most programs need.
 
+#[cfg(doctest)]
+mod guide;
+
 pub use flowstone_core::*;
 pub use flowstone_macros::{Action, node};
 
