@@ -151,6 +151,8 @@ impl Label for Action {
 }
 
 /// An action type that has the default action, so that `a >> b` means something.
+///
+/// Not to be implemented by hand: where `a >> b` does not compile, name the label, as in `a - Found::Yes >> b`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no default action",
     label = "this node returns `{Self}`",

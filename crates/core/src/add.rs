@@ -9,7 +9,7 @@ use crate::{
     action::Label,
     ask::{Ask, Asking},
     batch::{Batch, SpawnedBatch},
-    flow::Body,
+    definition::Body,
     graph::{About, Graph, Kind},
     node::{AsyncBatchNode, AsyncNode, BatchNode, ItemOutcome, Node, State},
     policy::{Inline, Parallel, Plain, Policy, Spawned, With},
@@ -35,7 +35,9 @@ pub enum AsyncKind {}
     label = "not a node of this flow",
     note = "a node implements one of the node traits for `{S}` (`#[node]` does that), or is a flow or a closure `|s: &mut {S}|`",
     note = "a `Flow` takes sync nodes only; async nodes, async flows and `parallel` need an `AsyncFlow`",
-    note = "`inline` is for sync nodes, `parallel` for batch nodes and batch flows, `spawned` for async batch nodes"
+    note = "an `Ask` node has no policy, since nothing of it is tried again or can time out",
+    note = "`inline` is for sync nodes, `parallel` for batch nodes and batch flows, `spawned` for async batch nodes",
+    note = "a state is `Send + Sync + 'static`; a builder becomes a flow by `build()`"
 )]
 pub trait IntoNode<S, K, M> {
     /// What the node returns.
@@ -52,7 +54,9 @@ pub trait IntoNode<S, K, M> {
     label = "not a node of this flow",
     note = "a node implements one of the node traits for `{S}` (`#[node]` does that), or is a flow or a closure `|s: &mut {S}|`",
     note = "a `Flow` takes sync nodes only; async nodes, async flows and `parallel` need an `AsyncFlow`",
-    note = "`inline` is for sync nodes, `parallel` for batch nodes and batch flows, `spawned` for async batch nodes"
+    note = "an `Ask` node has no policy, since nothing of it is tried again or can time out",
+    note = "`inline` is for sync nodes, `parallel` for batch nodes and batch flows, `spawned` for async batch nodes",
+    note = "a state is `Send + Sync + 'static`; a builder becomes a flow by `build()`"
 )]
 pub trait NodeIn<S, K, M, Mode> {
     /// What the node returns.
@@ -100,6 +104,7 @@ pub struct Bare<M>(PhantomData<M>);
 #[derive(Debug)]
 pub struct Configured<M>(PhantomData<M>);
 
+#[diagnostic::do_not_recommend]
 impl<S, K, M, N: NodeIn<S, K, M, Plain>> IntoNode<S, K, Bare<M>> for N {
     type Action = N::Action;
 
@@ -108,6 +113,7 @@ impl<S, K, M, N: NodeIn<S, K, M, Plain>> IntoNode<S, K, Bare<M>> for N {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S, K, M, Mode, N: NodeIn<S, K, M, Mode>> IntoNode<S, K, Configured<M>> for With<N, Mode> {
     type Action = N::Action;
 
@@ -136,6 +142,7 @@ pub enum AwaitedBatch {}
 #[derive(Debug)]
 pub enum Question {}
 
+#[diagnostic::do_not_recommend]
 impl<S: State, K, N: Node<S>> NodeIn<S, K, SyncNode, Plain> for N {
     type Action = N::Action;
 
@@ -147,6 +154,7 @@ impl<S: State, K, N: Node<S>> NodeIn<S, K, SyncNode, Plain> for N {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: State, K, N: Node<S>> NodeIn<S, K, SyncNode, Inline> for N {
     type Action = N::Action;
 
@@ -156,6 +164,7 @@ impl<S: State, K, N: Node<S>> NodeIn<S, K, SyncNode, Inline> for N {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: State, N: AsyncNode<S>> NodeIn<S, AsyncKind, AwaitedNode, Plain> for N {
     type Action = N::Action;
 
@@ -165,6 +174,7 @@ impl<S: State, N: AsyncNode<S>> NodeIn<S, AsyncKind, AwaitedNode, Plain> for N {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: State, K, N: BatchNode<S>> NodeIn<S, K, SyncBatch, Plain> for N {
     type Action = N::Action;
 
@@ -176,6 +186,7 @@ impl<S: State, K, N: BatchNode<S>> NodeIn<S, K, SyncBatch, Plain> for N {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: State, K, N: BatchNode<S>> NodeIn<S, K, SyncBatch, Inline> for N {
     type Action = N::Action;
 
@@ -185,6 +196,7 @@ impl<S: State, K, N: BatchNode<S>> NodeIn<S, K, SyncBatch, Inline> for N {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: State, N: BatchNode<S>> NodeIn<S, AsyncKind, SyncBatch, Parallel> for N {
     type Action = N::Action;
 
@@ -202,6 +214,7 @@ fn pooled_batch<S: State, N: BatchNode<S>>(node: &Arc<N>, policy: Policy, limit:
 /// An async batch node, polled in place, in the modes that differ by their limit only.
 macro_rules! awaited_batch {
     ($($mode:ident),+) => {$(
+        #[diagnostic::do_not_recommend]
         impl<S: State, N: AsyncBatchNode<S>> NodeIn<S, AsyncKind, AwaitedBatch, $mode> for N {
             type Action = N::Action;
 
@@ -215,6 +228,7 @@ macro_rules! awaited_batch {
 
 awaited_batch!(Plain, Parallel);
 
+#[diagnostic::do_not_recommend]
 impl<S: State, N: AsyncBatchNode<S>> NodeIn<S, AsyncKind, AwaitedBatch, Spawned> for N {
     type Action = N::Action;
 
@@ -226,11 +240,13 @@ impl<S: State, N: AsyncBatchNode<S>> NodeIn<S, AsyncKind, AwaitedBatch, Spawned>
     }
 }
 
-impl<S: State, K, N: Ask<S>> NodeIn<S, K, Question, Plain> for N {
+#[diagnostic::do_not_recommend]
+impl<S: State, K, N: Ask<S>> IntoNode<S, K, Question> for N {
     type Action = N::Action;
 
-    fn with_policy(self, policy: Policy, _: usize) -> Added<S> {
-        Added::node(About::new(Kind::Ask, N::Action::NAMES, policy), Body::sync(Asking(Arc::new(self))))
+    fn into_node(self) -> Added<S> {
+        let about = About::new(Kind::Ask, N::Action::NAMES, Policy::default());
+        Added::node(about, Body::sync(Asking(Arc::new(self))))
     }
 }
 

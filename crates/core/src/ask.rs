@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::{
     action::Label,
     context::Context,
+    definition::Position,
     error::{Detour, NodeError, Phase, Result, Visited},
-    flow::Position,
     node::State,
     path::NodePath,
     visit::{SyncBody, edge},

@@ -112,7 +112,7 @@ impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for SpawnedBatch<N> {
 impl<N> Batch<N> {
     async fn spawn_all<S>(
         &self,
-        tasks: &mut JoinSet<(usize, Result<N::Outcome, Box<Detour>>)>,
+        tasks: &mut JoinSet<(usize, Ended<N::Outcome>)>,
         items: &Arc<Vec<N::Item>>,
         cx: &Context,
     ) -> Result<Vec<N::Outcome>, Box<Detour>>
@@ -148,10 +148,13 @@ async fn spawned_item<S: State, N: AsyncBatchNode<S>>(
     cx: Context,
     items: Arc<Vec<N::Item>>,
     index: usize,
-) -> (usize, Result<N::Outcome, Box<Detour>>) {
+) -> (usize, Ended<N::Outcome>) {
     let each = Items::<S, N> { node: &*batch.node, policy: &batch.policy, end, cx: &cx, state: PhantomData };
     (index, each.run((index, &items[index])).await)
 }
+
+/// What came of an item.
+type Ended<C> = Result<C, Box<Detour>>;
 
 /// What every item of one visit shares.
 struct Items<'a, S, N> {
@@ -166,20 +169,26 @@ impl<'a, S: State, N: AsyncBatchNode<S>> Each for Items<'a, S, N> {
     type Input = (usize, &'a N::Item);
     type Output = N::Outcome;
 
-    async fn run(&self, (index, item): (usize, &'a N::Item)) -> Result<N::Outcome, Box<Detour>> {
-        let mut cx = self.cx.for_item(index);
-        let work = ItemWork { node: self.node, item, state: PhantomData };
-        // As in a visit: the first attempt of an item without limits stands here, and what is rare is boxed.
-        let result = if self.policy.guarded || cx.watched() {
-            Catch::new(Box::pin(attempts_async(&work, self.policy, self.end, &mut cx))).await
-        } else {
-            match Catch::new(self.node.exec(item, &cx)).await {
-                Ok(output) => Ok(output),
-                Err(error) if error.downcast_ref::<Panicked>().is_some() => Err(cx.failed(error)),
-                Err(error) => Catch::new(Box::pin(retry(&work, self.policy, self.end, error, &mut cx))).await,
-            }
-        };
-        outcome(result, &cx)
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` would hold its arguments twice, for every item")]
+    fn run(&self, (index, item): (usize, &'a N::Item)) -> impl Future<Output = Result<N::Outcome, Box<Detour>>> + Send {
+        async move {
+            let mut cx = self.cx.for_item(index);
+            // As in a visit: the first attempt of an item without limits stands here, and what is rare is boxed.
+            let result = if self.policy.guarded || cx.watched() {
+                let work = ItemWork::new(self.node, item);
+                Catch::new(Box::pin(attempts_async(&work, self.policy, self.end, &mut cx))).await
+            } else {
+                match Catch::new(self.node.exec(item, &cx)).await {
+                    Ok(output) => Ok(output),
+                    Err(error) if error.downcast_ref::<Panicked>().is_some() => Err(cx.failed(error)),
+                    Err(error) => {
+                        let work = ItemWork::new(self.node, item);
+                        Catch::new(Box::pin(retry(&work, self.policy, self.end, error, &mut cx))).await
+                    }
+                }
+            };
+            outcome(result, &cx)
+        }
     }
 }
 
@@ -188,6 +197,12 @@ struct ItemWork<'a, S, N: AsyncBatchNode<S>> {
     node: &'a N,
     item: &'a N::Item,
     state: PhantomData<fn(S)>,
+}
+
+impl<'a, S, N: AsyncBatchNode<S>> ItemWork<'a, S, N> {
+    fn new(node: &'a N, item: &'a N::Item) -> Self {
+        Self { node, item, state: PhantomData }
+    }
 }
 
 impl<S: State, N: AsyncBatchNode<S>> Work for ItemWork<'_, S, N> {
@@ -209,7 +224,7 @@ fn outcome<O, C: ItemOutcome<O>>(result: Result<O, Box<Detour>>, cx: &Context) -
             cx.event(|| EventKind::ItemEnded { error: None });
             return C::from_result(Ok(output)).map_err(|error| cx.failed(error));
         }
-        Err(detour) => cx.located(detour),
+        Err(detour) => cx.located(*detour),
     };
     match *detour {
         Detour::Failed { error, .. } if C::ON_ERROR == OnError::Collect => {

@@ -10,7 +10,8 @@ use std::{
 use crate::{
     action::Action,
     add::{Added, AddedGraph, AsyncKind, IntoNode, SyncKind},
-    flow::{AsyncFlow, Body, Definition, Flow},
+    definition::{Body, Definition},
+    flow::{AsyncFlow, Flow},
     graph::{About, Edges, Exits, Graph, Kind, Level, Place, Unrouted},
     node::State,
     route::{At, Edge, Route, Spot},
@@ -208,7 +209,10 @@ pub enum Fault {
     ZeroAttempts { node: String },
     #[error("node `{node}` has a parallel limit of zero: nothing would run")]
     ZeroLimit { node: String },
-    #[error("node `{node}` has a timeout, but nothing can interrupt a node of a `Flow`: make it an `AsyncFlow`")]
+    #[error(
+        "node `{node}` has a timeout, but runs on the thread of the run, where nothing can interrupt it: \
+         add it to an `AsyncFlow`, without `inline`"
+    )]
     TimeoutInSyncFlow { node: String },
     #[error("node `{node}` contains a flow named `{flow}`: a flow cannot be inside itself")]
     FlowInsideItself { node: String, flow: String },

@@ -2,16 +2,16 @@
 //!
 //! Parallel children cannot race: each owns its state.
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     action::Action,
     batch::{Each, in_order},
     context::Context,
+    definition::Definition,
     drive::Outcome,
     error::{Detour, Phase, Result, RunError, Visited},
-    event::{EventKind, with_causes},
-    flow::Definition,
+    event::EventKind,
     node::{OnError, State},
     visit::{AsyncBody, BoxFuture, SyncBody},
 };
@@ -90,13 +90,11 @@ impl<S: State, T: State> Each for Runs<'_, S, T> {
     type Input = (usize, T);
     type Output = Child<T>;
 
-    fn run(&self, (index, mut state): (usize, T)) -> impl Future<Output = Result<Child<T>, Box<Detour>>> + Send {
-        async move {
-            let definition = &self.children.definition;
-            let mut child = self.cx.for_child(index, &definition.graph);
-            let result = definition.follow_async(definition.start(), &mut state, &mut child).await;
-            self.children.ended(self.cx, index, state, result)
-        }
+    async fn run(&self, (index, mut state): (usize, T)) -> Result<Child<T>, Box<Detour>> {
+        let definition = &self.children.definition;
+        let mut child = self.cx.for_child(index, &definition.graph);
+        let result = definition.follow_async(definition.start(), &mut state, &mut child).await;
+        self.children.ended(self.cx, index, state, result)
     }
 }
 
@@ -115,7 +113,7 @@ impl<S: State, T: State> Children<S, T> {
         result: Result<Outcome, RunError>,
     ) -> Result<Child<T>, Box<Detour>> {
         if cx.listening() {
-            let error = result.as_ref().err().map(|error| with_causes(error));
+            let error = result.as_ref().err().map(RunError::report);
             cx.for_item(index).event(|| EventKind::ItemEnded { error });
         }
         let result = match result {

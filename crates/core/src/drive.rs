@@ -4,9 +4,9 @@
 //! loop { visit ─▶ next? go on │ end? Outcome::Ended │ pause? Outcome::Paused }
 //! ```
 //!
-//! A run without options is the bare loop. One with options gets a [`Scope`], which its context carries.
+//! A run without options is the bare loop. One with options gets a [`Scope`](crate::context::Scope), which its context carries.
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, sync::Arc};
 
 use futures_util::{
     FutureExt,
@@ -14,19 +14,19 @@ use futures_util::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
     action::{Action, Label},
     ask::Pause,
-    clock::{Clock, SystemClock},
-    context::{Context, Scope},
+    context::Context,
+    definition::{Definition, Halt, Position},
     error::RunError,
-    event::{Listener, Terminal},
-    flow::{AsyncFlow, Definition, Flow, Halt, Position},
+    event::Terminal,
+    flow::{AsyncFlow, Flow},
+    graph::Graph,
     node::State,
-    path::RunId,
+    options::RunOptions,
     visit::catch,
 };
 
@@ -50,147 +50,6 @@ impl Outcome {
     }
 }
 
-/// What a run may have beside its flow and its state. The default has nothing, and costs nothing.
-///
-/// # Example
-///
-/// ```
-/// use flowstone_core::{Action, Flow, RunError, RunOptions};
-///
-/// let mut flow = Flow::builder("loop");
-/// let again = flow.add("again", |n: &mut u32| { *n += 1; Action::from("again") });
-/// flow.start(again);
-/// flow.route(again - "again" >> again);
-///
-/// let mut n = 0;
-/// let error = flow.build()?.run_with(&mut n, &RunOptions::new().max_visits(100)).unwrap_err();
-/// assert!(matches!(error, RunError::TooManyVisits { limit: 100, .. }));
-/// assert_eq!(n, 100);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Default)]
-pub struct RunOptions {
-    id: Option<RunId>,
-    cancel: Option<CancellationToken>,
-    deadline: Option<Duration>,
-    max_visits: Option<u64>,
-    listener: Option<Arc<dyn Listener>>,
-    clock: Option<Arc<dyn Clock>>,
-    seed: Option<u64>,
-}
-
-impl RunOptions {
-    /// Creates options that ask for nothing.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Names the run; the name is part of every error, event and [idempotency key](Context::idempotency_key).
-    #[must_use]
-    pub fn id(mut self, id: impl Into<RunId>) -> Self {
-        self.id = Some(id.into());
-        self
-    }
-
-    /// Stops the run when the token is cancelled, with [`RunError::Cancelled`]: no retry, no fallback.
-    ///
-    /// An async run stops at once; a sync run before its next visit, attempt or wait.
-    #[must_use]
-    pub fn cancel(mut self, token: CancellationToken) -> Self {
-        self.cancel = Some(token);
-        self
-    }
-
-    /// Stops the run when it is not done within this time, with [`RunError::DeadlineExceeded`].
-    #[must_use]
-    pub fn deadline(mut self, limit: Duration) -> Self {
-        self.deadline = Some(limit);
-        self
-    }
-
-    /// Stops the run before it makes more visits than this, children's included, with [`RunError::TooManyVisits`].
-    #[must_use]
-    pub fn max_visits(mut self, limit: u64) -> Self {
-        self.max_visits = Some(limit);
-        self
-    }
-
-    /// Sends every event of the run to a listener.
-    #[must_use]
-    pub fn listen(mut self, listener: impl Listener + 'static) -> Self {
-        self.listener = Some(Arc::new(listener));
-        self
-    }
-
-    /// Puts a listener before the one that there is.
-    pub(crate) fn listen_first<L: Listener + 'static>(
-        mut self,
-        make: impl FnOnce(Option<Arc<dyn Listener>>) -> L,
-    ) -> Self {
-        self.listener = Some(Arc::new(make(self.listener.take())));
-        self
-    }
-
-    /// Measures a sync run's waits and deadline by another clock; async runs go by tokio's.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = Some(clock);
-        self
-    }
-
-    /// Makes the jitter of retries repeatable. Without a seed, each run has its own.
-    #[must_use]
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
-        self
-    }
-
-    /// The scope of a run, if these options or its flow need one.
-    fn scope(&self, detaches: bool, sync: bool) -> Option<Arc<Scope>> {
-        let clock = match &self.clock {
-            Some(clock) => Some(Arc::clone(clock)),
-            None if sync && (self.deadline.is_some() || self.cancel.is_some()) => {
-                Some(Arc::new(SystemClock::default()) as Arc<dyn Clock>)
-            }
-            None => None,
-        };
-        let clock = clock.filter(|_| sync);
-        let deadline =
-            clock.as_ref().zip(self.deadline).map(|(clock, limit)| (clock.now().saturating_add(limit), limit));
-        let asked = self.id.is_some()
-            || self.cancel.is_some()
-            || self.max_visits.is_some()
-            || self.listener.is_some()
-            || self.seed.is_some();
-        (asked || detaches || clock.is_some()).then(|| {
-            Arc::new(Scope {
-                id: self.id.clone(),
-                listener: self.listener.clone(),
-                cancel: self.cancel.clone(),
-                max_visits: self.max_visits,
-                seed: self.seed,
-                clock,
-                deadline,
-                ..Scope::default()
-            })
-        })
-    }
-}
-
-impl fmt::Debug for RunOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RunOptions")
-            .field("id", &self.id)
-            .field("cancel", &self.cancel.is_some())
-            .field("deadline", &self.deadline)
-            .field("max_visits", &self.max_visits)
-            .field("listens", &self.listener.is_some())
-            .field("seed", &self.seed)
-            .finish()
-    }
-}
-
 /// What a run begins with.
 enum Begin {
     Start,
@@ -200,6 +59,22 @@ enum Begin {
 impl Begin {
     fn answer(pause: Pause, answer: impl Serialize) -> Self {
         Self::Answer(pause, serde_json::to_value(answer))
+    }
+
+    /// The context of the run: a new one, or that of the paused run under new options.
+    fn context(&self, graph: &Arc<Graph>, options: &RunOptions, sync: bool) -> Context {
+        let mut cx = Context::of_run(graph);
+        let paused = match self {
+            Self::Start => None,
+            Self::Answer(pause, _) => Some(&pause.0.cx),
+        };
+        if let Some(paused) = paused {
+            cx.take_over(paused);
+        }
+        if let Some(scope) = options.scope(paused, graph.detaches && !sync, sync) {
+            cx.set_scope(scope);
+        }
+        cx
     }
 }
 
@@ -231,7 +106,7 @@ impl<S: State, X: Label> Flow<S, X> {
         self.resume_with(shared, pause, answer, &RunOptions::default())
     }
 
-    /// Goes on with a paused run, with options, which are not kept over a pause.
+    /// Goes on with a paused run, with options. Of the options before the pause only the id is kept.
     ///
     /// # Errors
     ///
@@ -248,10 +123,7 @@ impl<S: State, X: Label> Flow<S, X> {
 
     fn begin(&self, begin: Begin, shared: &mut S, options: &RunOptions) -> Result<Outcome, RunError> {
         let definition = &*self.definition;
-        let mut cx = Context::of_run(&definition.graph);
-        if let Some(scope) = options.scope(false, true) {
-            cx.set_scope(scope);
-        }
+        let mut cx = begin.context(&definition.graph, options, true);
         if !cx.watched() {
             return definition.drive(begin, shared, &mut cx);
         }
@@ -285,7 +157,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
             if definition.graph.detaches || cx.traced() {
                 return Box::pin(async move { self.run_async_with(shared, &RunOptions::default()).await }).await;
             }
-            Outcome::of_halted(definition.visit_async(definition.start(), shared, &mut cx, u64::MAX).await)
+            Outcome::of_halted(definition.visit_all(definition.start(), shared, &mut cx).await)
         }
     }
 
@@ -317,7 +189,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
         self.begin(begin, shared, &RunOptions::default()).await
     }
 
-    /// Goes on with a paused run, with options, which are not kept over a pause.
+    /// Goes on with a paused run, with options. Of the options before the pause only the id is kept.
     ///
     /// # Errors
     ///
@@ -339,10 +211,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
 
     async fn begin(&self, begin: Begin, shared: &mut S, options: &RunOptions) -> Result<Outcome, RunError> {
         let definition = &*self.definition;
-        let mut cx = Context::of_run(&definition.graph);
-        if let Some(scope) = options.scope(definition.graph.detaches, false) {
-            cx.set_scope(scope);
-        }
+        let mut cx = begin.context(&definition.graph, options, false);
         let terminal = Terminal::begin(&cx, definition.graph.name());
         let span = run_span(&cx, definition.graph.name());
         let own = cx.clone();
@@ -395,11 +264,9 @@ fn run_span(cx: &Context, flow: &str) -> tracing::Span {
 }
 
 impl Outcome {
-    fn of_halted(visited: Result<Position, Box<Halt>>) -> Result<Self, RunError> {
-        match visited {
-            Err(halt) => Self::of(*halt),
-            Ok(_) => unreachable!("invariant: no run lives for 2^64 visits"),
-        }
+    fn of_halted(halted: Result<Infallible, Box<Halt>>) -> Result<Self, RunError> {
+        let Err(halt) = halted;
+        Self::of(*halt)
     }
 
     fn of(halt: Halt) -> Result<Self, RunError> {
@@ -443,7 +310,7 @@ impl<S: State> Definition<S> {
         shared: &'a mut S,
         cx: &'a mut Context,
     ) -> impl Future<Output = Result<Outcome, RunError>> + Send + 'a {
-        self.visit_async(at, shared, cx, u64::MAX).map(Outcome::of_halted)
+        self.visit_all(at, shared, cx).map(Outcome::of_halted)
     }
 
     /// Finds the node to visit first: the start, or what follows an answer.
@@ -452,7 +319,6 @@ impl<S: State> Definition<S> {
             Begin::Start => return Ok(self.start()),
             Begin::Answer(pause, answer) => (pause, answer),
         };
-        cx.take_over(&pause.0.cx);
         let (run, at) = (cx.run_id(), pause.position());
         let no_pause = |run, pause| {
             let flow = self.graph.name().to_owned();
@@ -478,6 +344,6 @@ impl<S: State> Definition<S> {
             }
             (Ok(_), None) => return no_pause(run, pause),
         };
-        self.end(at, visited, cx)
+        self.end(at, visited, cx).1
     }
 }

@@ -106,10 +106,6 @@ impl NodeError {
             .unwrap_or_else(|| "a panic without a text".to_owned());
         Self::new(Panicked { message })
     }
-
-    pub(crate) fn timed_out(limit: Duration) -> Self {
-        Self::new(TimedOut { limit })
-    }
 }
 
 impl<E: Into<BoxError>> From<E> for NodeError {
@@ -144,12 +140,15 @@ pub struct Panicked {
 }
 
 /// An attempt that took longer than it was allowed; found as the source of the error of its phase.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("timed out after {limit:?}")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub struct TimedOut {
-    /// The time that the attempt had.
-    pub limit: Duration,
+pub enum TimedOut {
+    /// One attempt took longer than its node's `timeout`.
+    #[error("the attempt timed out after {0:?}")]
+    Attempt(Duration),
+    /// All attempts, waits and items together took longer than their node's `total_timeout`.
+    #[error("the visit timed out after {0:?}")]
+    Visit(Duration),
 }
 
 /// The phase of a visit in which something failed.
@@ -182,7 +181,7 @@ impl fmt::Display for Phase {
 #[non_exhaustive]
 pub enum RunError {
     /// A node's own code failed, after every attempt and its fallback.
-    #[error("run `{run}`: node `{node}`{} failed in {phase} after {attempts} attempt(s)", OfItem(*.item))]
+    #[error("run `{run}`: node `{node}`{} failed in {phase}{}", OfItem(*.item), After(*.attempts))]
     #[non_exhaustive]
     Node {
         /// The run.
@@ -191,7 +190,7 @@ pub enum RunError {
         node: NodePath,
         /// The phase that failed.
         phase: Phase,
-        /// How often `exec` was tried; 0 if it was never reached.
+        /// How often `exec` was tried; 0 in the other phases, which are not tried again.
         attempts: u32,
         /// The item, for a batch node.
         item: Option<usize>,
@@ -284,12 +283,53 @@ impl RunError {
     }
 }
 
+impl RunError {
+    /// Returns the error and all its causes in one line, for people.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_core::{Flow, Result, RunOptions};
+    ///
+    /// let mut flow = Flow::builder("parse");
+    /// let parse = flow.add("parse", |text: &mut String| -> Result<()> { text.parse::<u8>()?; Ok(()) });
+    /// flow.start(parse);
+    ///
+    /// let error = flow.build()?.run_with(&mut "x".into(), &RunOptions::new().id("r1")).unwrap_err();
+    /// assert_eq!(error.report(), "run `r1`: node `parse` failed in post: invalid digit found in string");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn report(&self) -> String {
+        with_causes(self)
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// The part of a message that names an item.
 struct OfItem(Option<usize>);
 
 impl fmt::Display for OfItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |item| write!(f, ", item {item},"))
+    }
+}
+
+/// The part of a message that counts attempts.
+struct After(u32);
+
+impl fmt::Display for After {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            1 => f.write_str(" after 1 attempt"),
+            attempts => write!(f, " after {attempts} attempts"),
+        }
     }
 }
 

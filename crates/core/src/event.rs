@@ -29,7 +29,7 @@ pub struct Event {
     pub run: RunId,
     /// When it happened.
     pub at: SystemTime,
-    /// The node; `None` for events of the run itself.
+    /// The node; `None` where the run as a whole begins, ends or is dropped.
     pub node: Option<NodePath>,
     /// The number of the visit in its run, from 0.
     pub visit: u64,
@@ -98,9 +98,7 @@ pub enum EventKind {
     },
     /// Terminal: the run waits for an answer.
     Paused {
-        /// The node that asks.
-        at: NodePath,
-        /// What it asks.
+        /// What the node asks.
         question: Value,
     },
     /// Terminal: the run reached its end.
@@ -110,8 +108,6 @@ pub enum EventKind {
     },
     /// Terminal: the run stopped before its end, or was dropped.
     Failed {
-        /// Where, if it is known.
-        at: Option<NodePath>,
         /// In which phase, if a node's own code failed.
         phase: Option<Phase>,
         /// What went wrong, with all causes.
@@ -120,33 +116,25 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// Whether the event belongs to the run rather than to a node.
-    pub(crate) fn is_of_run(&self) -> bool {
-        matches!(self, Self::RunStarted { .. } | Self::Paused { .. } | Self::Ended { .. } | Self::Failed { .. })
-    }
-
-    pub(crate) fn of_result(result: &Result<Outcome, RunError>) -> Self {
+    /// The terminal event of a run, and the node that it is about.
+    fn of_result(result: &Result<Outcome, RunError>) -> (Option<NodePath>, Self) {
         match result {
-            Ok(Outcome::Ended(action)) => Self::Ended { action: action.clone() },
-            Ok(Outcome::Paused(pause)) => Self::Paused { at: pause.node().clone(), question: pause.question().clone() },
+            Ok(Outcome::Ended(action)) => (None, Self::Ended { action: action.clone() }),
+            Ok(Outcome::Paused(pause)) => {
+                (Some(pause.node().clone()), Self::Paused { question: pause.question().clone() })
+            }
             Err(error) => {
                 let phase = if let RunError::Node { phase, .. } = error { Some(*phase) } else { None };
-                Self::Failed { at: Some(error.node().clone()), phase, error: with_causes(error) }
+                (Some(error.node().clone()), Self::Failed { phase, error: error.report() })
             }
         }
     }
 }
 
-/// An error and its causes in one line.
-pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
 /// Gets every event of the runs that it is given to, see [`RunOptions::listen`](crate::RunOptions::listen).
 ///
-/// It is called on the thread where the event happens, in the way of the run: it should be quick. Closures
-/// `Fn(&Event)` are listeners.
+/// It is called on the thread where the event happens, in the way of the run: it should be quick, and must not panic.
+/// Closures `Fn(&Event)` are listeners.
 ///
 /// # Example
 ///
@@ -191,13 +179,16 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Announces the run; `cx` is the run's own context.
     pub(crate) fn begin(cx: &Context, flow: &str) -> Self {
-        cx.event(|| EventKind::RunStarted { flow: flow.to_owned() });
+        if cx.listening() {
+            cx.send_of(None, EventKind::RunStarted { flow: flow.to_owned() });
+        }
         Self { cx: cx.listening().then(|| cx.clone()) }
     }
 
     pub(crate) fn end(mut self, result: &Result<Outcome, RunError>) {
         if let Some(cx) = self.cx.take() {
-            cx.event(|| EventKind::of_result(result));
+            let (node, kind) = EventKind::of_result(result);
+            cx.send_of(node, kind);
         }
     }
 }
@@ -206,7 +197,7 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         if let Some(cx) = self.cx.take() {
             let error = "the run was dropped before its end".to_owned();
-            cx.event(|| EventKind::Failed { at: None, phase: None, error });
+            cx.send_of(None, EventKind::Failed { phase: None, error });
         }
     }
 }

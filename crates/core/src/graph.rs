@@ -16,8 +16,8 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use crate::{
     action::Action,
     context::Context,
+    definition::{Halt, Position},
     error::{Detour, RunError, Visited},
-    flow::{Halt, Position},
     node::OnError,
     path::NodePath,
     policy::Policy,

@@ -4,16 +4,16 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`mod@node`] | the kinds of node: three phases over a shared state |
-//! | [`mod@action`], `route` | what `post` returns, and PocketFlow's notation for edges |
+//! | `node` | the kinds of node: three phases over a shared state |
+//! | `action`, `route` | what `post` returns, and PocketFlow's notation for edges |
 //! | `policy` | retries, timeouts, and where `exec` runs |
 //! | `step`, `ask`, `nest` | nodes from closures, pauses for people, flows as nodes |
 //! | `add`, `build` | taking the types off; checking a flow, every fault at once |
 //! | `graph` | the flattened graph: where each action leads; pictures |
-//! | `flow` | a built flow, and `visit`, the waist that every driver goes through |
+//! | `flow`, `definition` | a built flow, and `visit`, the waist that every driver goes through |
 //! | `visit`, `batch`, `children`, `pool` | what a visit does, by kind of node |
 //! | `context` | what a visit knows of its run |
-//! | `drive` | the driver in memory: a loop over `visit` |
+//! | `drive`, `options` | the driver in memory: a loop over `visit` |
 //! | `event`, `stream`, `clock` | watching a run, and its time |
 //! | `error` | what can go wrong |
 //!
@@ -32,6 +32,7 @@ mod build;
 mod children;
 mod clock;
 mod context;
+mod definition;
 mod drive;
 mod error;
 mod event;
@@ -39,6 +40,7 @@ mod flow;
 mod graph;
 mod nest;
 mod node;
+mod options;
 mod path;
 mod policy;
 mod pool;
@@ -54,13 +56,15 @@ pub use build::{BuildError, Builder, Fault};
 pub use children::Child;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use context::Context;
-pub use drive::{Outcome, RunOptions};
+pub use definition::{Position, Visit};
+pub use drive::Outcome;
 pub use error::{BoxError, NodeError, Panicked, Phase, Result, RunError, TimedOut};
 pub use event::{Event, EventKind, Listener};
-pub use flow::{AsyncFlow, Flow, Position, Visit};
+pub use flow::{AsyncFlow, Flow};
 pub use graph::Unrouted;
 pub use nest::{BatchFlow, IsSelf, On};
 pub use node::{AsyncBatchNode, AsyncNode, BatchNode, ItemOutcome, Node, OnError, State};
+pub use options::RunOptions;
 pub use path::{NodePath, RunId};
 pub use policy::{Inline, NodeExt, Parallel, Plain, Retry, Spawned, With};
 pub use route::{At, END, End, Exit, Route};

@@ -10,8 +10,9 @@ use crate::{
     ask::Answered,
     children::{Child, Children, Fork, Join},
     context::Context,
+    definition::{Body, Definition},
     error::Visited,
-    flow::{AsyncFlow, Body, Definition, Flow},
+    flow::{AsyncFlow, Flow},
     graph::{About, Kind},
     node::{OnError, State},
     policy::Policy,
@@ -36,6 +37,7 @@ pub enum NestedFlow {}
 #[derive(Debug)]
 pub struct NestedPart<T>(PhantomData<T>);
 
+#[diagnostic::do_not_recommend]
 impl<S: State, X: Label, K> IntoNode<S, K, NestedFlow> for Flow<S, X> {
     type Action = X;
 
@@ -44,6 +46,7 @@ impl<S: State, X: Label, K> IntoNode<S, K, NestedFlow> for Flow<S, X> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: State, X: Label> IntoNode<S, AsyncKind, NestedFlow> for AsyncFlow<S, X> {
     type Action = X;
 
@@ -52,6 +55,7 @@ impl<S: State, X: Label> IntoNode<S, AsyncKind, NestedFlow> for AsyncFlow<S, X> 
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S, T, X, K> IntoNode<S, K, NestedPart<T>> for On<Flow<T, X>>
 where
     S: State + AsMut<T>,
@@ -65,6 +69,7 @@ where
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S, T, X> IntoNode<S, AsyncKind, NestedPart<T>> for On<AsyncFlow<T, X>>
 where
     S: State + AsMut<T>,
@@ -180,6 +185,7 @@ impl<S, T, A, K> fmt::Debug for BatchFlow<S, T, A, K> {
 #[derive(Debug)]
 pub enum BatchOfFlows {}
 
+#[diagnostic::do_not_recommend]
 impl<S: State, T: State, A: Label, K> IntoNode<S, K, BatchOfFlows> for BatchFlow<S, T, A, SyncKind> {
     type Action = A;
 
@@ -189,6 +195,7 @@ impl<S: State, T: State, A: Label, K> IntoNode<S, K, BatchOfFlows> for BatchFlow
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: State, T: State, A: Label> IntoNode<S, AsyncKind, BatchOfFlows> for BatchFlow<S, T, A, AsyncKind> {
     type Action = A;
 

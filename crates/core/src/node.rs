@@ -39,7 +39,8 @@ impl<S: Send + Sync + 'static> State for S {}
 /// Only `exec` is tried again, as often as the node's [`Retry`](crate::Retry) says; then
 /// [`exec_fallback`](Self::exec_fallback) is called, once. In a [`Flow`](crate::Flow) all phases run on the caller's
 /// thread; in an [`AsyncFlow`](crate::AsyncFlow) `exec` runs on the blocking pool, unless the node was added with
-/// [`inline`](crate::NodeExt::inline). A panic in a phase is an error of that phase. After a crash a durable run starts
+/// [`inline`](crate::NodeExt::inline). A panic is a bug: it becomes an error of its phase, with its message, and is not
+/// tried again and has no fallback. After a crash a durable run starts
 /// the visit in flight over from `prep`; visits that were committed never run again.
 ///
 /// # Example
@@ -283,6 +284,10 @@ pub enum OnError {
 }
 
 /// What `post` gets for one item of a batch: the output itself, or a result.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not what `post` gets for an item",
+    note = "`post` takes `Vec<{O}>` (a failed item ends the run) or `Vec<Result<{O}>>` (errors are collected)"
+)]
 pub trait ItemOutcome<O>: Sized + Send + 'static {
     /// What a failed item does.
     const ON_ERROR: OnError;

@@ -31,8 +31,11 @@ pub struct Retry {
     factor: u32,
     max_wait: Duration,
     jitter: bool,
-    when: Option<Arc<dyn Fn(&NodeError) -> bool + Send + Sync>>,
+    when: Option<Arc<Condition>>,
 }
+
+/// Which errors are tried again.
+type Condition = dyn Fn(&NodeError) -> bool + Send + Sync;
 
 impl Retry {
     /// The longest computed wait, unless [`max_wait`](Self::max_wait) says otherwise: one minute.

@@ -6,8 +6,8 @@ use crate::{
     action::Label,
     add::{Added, AwaitedNode, IntoNode, NodeIn, SyncNode},
     context::Context,
+    definition::Body,
     error::{NodeError, Phase, Result, Visited},
-    flow::Body,
     graph::{About, Kind},
     node::{AsyncNode, Node, State},
     policy::Policy,
@@ -125,6 +125,7 @@ where
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S, K, F, R> IntoNode<S, K, Function<R>> for F
 where
     S: State,
@@ -207,6 +208,7 @@ where
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S, K, Mode, P, E, O, T> NodeIn<S, K, Steps<T>, Mode> for Step<P, E, O>
 where
     Typed<P, E, O, T>: NodeIn<S, K, SyncNode, Mode>,
@@ -218,6 +220,7 @@ where
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S, K, Mode, P, E, O, T> NodeIn<S, K, AsyncSteps<T>, Mode> for Step<P, E, O>
 where
     Typed<P, E, O, T>: NodeIn<S, K, AwaitedNode, Mode>,

@@ -8,15 +8,16 @@ use std::{
     task::{Context as Polling, Poll},
 };
 
-use futures_util::{Stream, StreamExt, task::AtomicWaker};
+use futures_util::{Stream, task::AtomicWaker};
 
 use crate::{
     action::Label,
-    drive::{Outcome, RunOptions},
+    drive::Outcome,
     error::RunError,
     event::{Event, Listener},
     flow::AsyncFlow,
     node::State,
+    options::RunOptions,
     visit::BoxFuture,
 };
 
@@ -108,8 +109,10 @@ impl EventStream<'_> {
     ///
     /// Those of [`AsyncFlow::run_async_with`].
     pub async fn outcome(mut self) -> Result<Outcome, RunError> {
-        while self.next().await.is_some() {}
-        self.result.expect("invariant: a stream that has ended has a result")
+        match self.result.take() {
+            Some(result) => result,
+            None => self.run.await,
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //!             └─ attempts ──────┘  └ if the last failed
 //! ```
 //!
-//! Every driver goes through [`Definition::visit`](crate::flow::Definition::visit), which calls a [`SyncBody`] or an
+//! Every driver goes through [`Definition::visit`](crate::definition::Definition::visit), which calls a [`SyncBody`] or an
 //! [`AsyncBody`]; none knows what a phase is. The sync and the async half are twins; what they decide
 //! ([`Retry::next_wait`](crate::Retry)) is shared.
 //!
@@ -30,7 +30,7 @@ use crate::{
     action::Label,
     ask::Answered,
     context::Context,
-    error::{Detour, NodeError, Phase, Result, Visited},
+    error::{Detour, NodeError, Phase, Result, TimedOut, Visited},
     event::EventKind,
     node::{AsyncNode, Node, State},
     policy::Policy,
@@ -116,7 +116,9 @@ impl<S: State, N: AsyncNode<S>> AsyncBody<S> for Single<N> {
             } else {
                 match self.node.exec(&prep, cx).await {
                     Ok(exec) => exec,
-                    Err(error) => Box::pin(retry(&NodeWork::new(&*self.node, &prep), &self.policy, None, error, cx)).await?,
+                    Err(error) => {
+                        Box::pin(retry(&NodeWork::new(&*self.node, &prep), &self.policy, None, error, cx)).await?
+                    }
                 }
             };
             cx.phase = Phase::Post;
@@ -246,8 +248,8 @@ async fn attempt<W: Work>(work: &W, policy: &Policy, end: Option<Instant>, cx: &
     let cx = &*cx;
     cx.event(|| EventKind::AttemptStarted);
     let mut exec = std::pin::pin!(work.exec(cx).instrument(attempt_span(cx)));
-    let Some(limit) = policy.limit(end) else { return exec.await };
-    if let Ok(result) = tokio::time::timeout(limit, exec.as_mut()).await {
+    let Some((left, reason)) = policy.limit(end) else { return exec.await };
+    if let Ok(result) = tokio::time::timeout(left, exec.as_mut()).await {
         return result;
     }
     if let Some(abandoned) = cx.abandoned().filter(|_| policy.pooled) {
@@ -255,7 +257,7 @@ async fn attempt<W: Work>(work: &W, policy: &Policy, end: Option<Instant>, cx: &
         abandoned.store(true, Ordering::Relaxed);
         drop(exec.await);
     }
-    Err(NodeError::timed_out(limit))
+    Err(NodeError::new(reason))
 }
 
 impl Policy {
@@ -265,13 +267,13 @@ impl Policy {
         self.total_timeout.and_then(|limit| Instant::now().checked_add(limit))
     }
 
-    /// The time of an attempt that begins now.
-    fn limit(&self, end: Option<Instant>) -> Option<Duration> {
-        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-        match (self.timeout, left) {
-            (Some(limit), Some(left)) => Some(limit.min(left)),
-            (limit, left) => limit.or(left),
-        }
+    /// The time that an attempt has which begins now, and what it fails with when that is over.
+    fn limit(&self, end: Option<Instant>) -> Option<(Duration, TimedOut)> {
+        let attempt = self.timeout.map(|limit| (limit, TimedOut::Attempt(limit)));
+        let visit = end
+            .zip(self.total_timeout)
+            .map(|(end, limit)| (end.saturating_duration_since(Instant::now()), TimedOut::Visit(limit)));
+        [attempt, visit].into_iter().flatten().min_by_key(|(left, _)| *left)
     }
 }
 

@@ -147,7 +147,10 @@ async fn each_item_knows_its_place() {
 
 #[tokio::test]
 async fn each_item_has_its_own_attempts() {
-    let case = Case::new(9, |item, cx| if (cx.attempt() as usize) < item % 3 { Err("not yet".into()) } else { Ok(cx.attempt()) });
+    let case = Case::new(
+        9,
+        |item, cx| if (cx.attempt() as usize) < item % 3 { Err("not yet".into()) } else { Ok(cx.attempt()) },
+    );
 
     for (kind, state, result) in case.retry(3).runs::<u32>().await {
         result.unwrap();
@@ -190,25 +193,35 @@ async fn an_item_that_fails_for_good_stops_the_batch_and_post_is_not_called() {
 
 #[tokio::test]
 async fn the_items_after_the_one_that_failed_are_not_begun_in_a_sequential_batch() {
-    for (kind, failed) in [("sync", 0), ("pooled", 1), ("inline", 2), ("async", 5), ("async, 1 at once", 6)] {
-        let calls = Count::default();
-        let counted = calls.clone();
-        let case = Case::new(6, move |item, _| {
-            counted.up();
-            if item == 2 { Err("two broke".into()) } else { Ok(1) }
-        });
+    let log = Log::default();
+    let case = |kind: &'static str| {
+        let note = log.clone();
+        move |item: usize| {
+            note.push(format!("{kind} {item}"));
+            if item == 1 { Err(NodeError::from("one broke")) } else { Ok(1) }
+        }
+    };
+    let sync = |kind| {
+        let exec = case(kind);
+        items(9, move |item, _| exec(item))
+    };
+    let awaited = case("async");
+    let awaited = async_items(9, move |item, _| std::future::ready(awaited(item)));
+    let flows: [AsyncFlow<Vec<u32>>; 3] = [alone(sync("pooled")), alone(sync("inline").inline()), alone(awaited)];
 
-        let runs = case.runs::<u32>().await;
-
-        assert_eq!(runs[failed].0, kind);
-        // The five sequential kinds make three calls each; the five others make up to six.
-        assert!(calls.get() <= 5 * 3 + 5 * 6, "{} calls", calls.get());
+    alone_sync::<Vec<u32>, _, _>(sync("sync")).run(&mut vec![]).unwrap_err();
+    for flow in flows {
+        flow.run_async(&mut vec![]).await.unwrap_err();
     }
+
+    let expected = ["sync", "pooled", "inline", "async"].map(|kind| [0, 1].map(|item| format!("{kind} {item}")));
+    assert_eq!(log.lines(), expected.concat());
 }
 
 #[tokio::test]
 async fn post_gets_a_result_per_item_where_errors_are_collected() {
-    let case = Case::new(5, |item, _| if item % 2 == 1 { Err(format!("{item} broke").into()) } else { Ok(item as u32) });
+    let case =
+        Case::new(5, |item, _| if item % 2 == 1 { Err(format!("{item} broke").into()) } else { Ok(item as u32) });
 
     for (kind, state, result) in case.retry(2).runs::<Result<u32>>().await {
         result.unwrap();

@@ -276,7 +276,8 @@ fn a_terminal_error_is_not_tried_again_and_the_policy_is_not_asked() {
 
 #[tokio::test]
 async fn a_terminal_error_has_its_fallback() {
-    let node = || blocking(|_| Err(NodeError::terminal("no use"))).or(|error, cx| Ok(format!("{error} {}", cx.attempt())));
+    let node =
+        || blocking(|_| Err(NodeError::terminal("no use"))).or(|error, cx| Ok(format!("{error} {}", cx.attempt())));
 
     let mut states = [vec![], vec![]];
     alone_sync(node().retry(Retry::attempts(5))).run(&mut states[0]).unwrap();

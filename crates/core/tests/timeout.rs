@@ -160,10 +160,12 @@ async fn each_item_has_the_limit_of_an_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn the_time_of_a_visit_holds_for_all_items_together() {
-    let node = || async_items(5, |item, _| async move {
-        tokio::time::sleep(secs(4)).await;
-        Ok(item)
-    });
+    let node = || {
+        async_items(5, |item, _| async move {
+            tokio::time::sleep(secs(4)).await;
+            Ok(item)
+        })
+    };
     let flows: [AsyncFlow<Vec<Result<usize>>>; 3] = [
         alone(node().total_timeout(secs(10))),
         alone(node().parallel(2).total_timeout(secs(6))),

@@ -234,7 +234,10 @@ fn an_attempt_that_succeeds_is_the_last() {
 fn the_attempts_of_each_visit_count_from_zero() {
     let mut flow = Flow::builder("twice");
     let fails_first = || blocking(|cx| if cx.attempt() == 0 { Err("first".into()) } else { Ok(cx.attempt()) });
-    let (a, b) = (flow.add("a", fails_first().retry(Retry::attempts(2))), flow.add("b", fails_first().retry(Retry::attempts(2))));
+    let (a, b) = (
+        flow.add("a", fails_first().retry(Retry::attempts(2))),
+        flow.add("b", fails_first().retry(Retry::attempts(2))),
+    );
     flow.start(a);
     flow.route(a >> b);
 

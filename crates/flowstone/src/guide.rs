@@ -20,4 +20,5 @@ pages! {
     Pauses = "../../../docs/guide/pauses.md",
     Watching = "../../../docs/guide/watching.md",
     Testing = "../../../docs/guide/testing.md",
+    FromPocketflow = "../../../docs/guide/from-pocketflow.md",
 }

@@ -5,7 +5,7 @@
 use std::{
     future::Future,
     sync::{
-        Arc, Mutex,
+        Arc, Condvar, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -325,6 +325,26 @@ impl Life {
 impl Drop for Life {
     fn drop(&mut self) {
         self.0.now.fetch_sub(1, SeqCst);
+    }
+}
+
+/// A place where threads wait for each other; as a barrier, but one that tells when the others never come.
+#[derive(Clone)]
+pub(crate) struct Meeting(Arc<(Mutex<usize>, Condvar, usize)>);
+
+impl Meeting {
+    pub(crate) fn of(count: usize) -> Self {
+        Self(Arc::new((Mutex::new(0), Condvar::new(), count)))
+    }
+
+    /// Waits for the others; `false` if they do not come in a time after which something hangs.
+    pub(crate) fn met(&self) -> bool {
+        let (here, changed, count) = &*self.0;
+        let mut arrived = here.lock().unwrap();
+        *arrived += 1;
+        changed.notify_all();
+        let (_guard, wait) = changed.wait_timeout_while(arrived, secs(20), |arrived| *arrived < *count).unwrap();
+        !wait.timed_out()
     }
 }
 

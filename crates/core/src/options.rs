@@ -1,0 +1,156 @@
+//! What a run may have beside its flow and its state.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::{Clock, SystemClock},
+    context::{Context, Deadline, Scope},
+    event::Listener,
+    path::RunId,
+};
+
+/// What a run may have beside its flow and its state. The default has nothing, and costs nothing.
+///
+/// # Example
+///
+/// ```
+/// use flowstone_core::{Action, Flow, RunError, RunOptions};
+///
+/// let mut flow = Flow::builder("loop");
+/// let again = flow.add("again", |n: &mut u32| { *n += 1; Action::from("again") });
+/// flow.start(again);
+/// flow.route(again - "again" >> again);
+///
+/// let mut n = 0;
+/// let error = flow.build()?.run_with(&mut n, &RunOptions::new().max_visits(100)).unwrap_err();
+/// assert!(matches!(error, RunError::TooManyVisits { limit: 100, .. }));
+/// assert_eq!(n, 100);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct RunOptions {
+    id: Option<RunId>,
+    pub(crate) cancel: Option<CancellationToken>,
+    pub(crate) deadline: Option<Duration>,
+    max_visits: Option<u64>,
+    listener: Option<Arc<dyn Listener>>,
+    clock: Option<Arc<dyn Clock>>,
+    seed: Option<u64>,
+}
+
+impl RunOptions {
+    /// Creates options that ask for nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Names the run; the name is part of every error, event and [idempotency key](Context::idempotency_key).
+    #[must_use]
+    pub fn id(mut self, id: impl Into<RunId>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// Stops the run when the token is cancelled, with [`RunError::Cancelled`](crate::RunError::Cancelled): no retry, no fallback.
+    ///
+    /// An async run stops at once; a sync run before its next visit, attempt or wait.
+    #[must_use]
+    pub fn cancel(mut self, token: CancellationToken) -> Self {
+        self.cancel = Some(token);
+        self
+    }
+
+    /// Stops the run when it is not done within this time, with [`RunError::DeadlineExceeded`](crate::RunError::DeadlineExceeded).
+    #[must_use]
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.deadline = Some(limit);
+        self
+    }
+
+    /// Stops the run before it makes more visits than this, children's included, with
+    /// [`RunError::TooManyVisits`](crate::RunError::TooManyVisits).
+    #[must_use]
+    pub fn max_visits(mut self, limit: u64) -> Self {
+        self.max_visits = Some(limit);
+        self
+    }
+
+    /// Sends every event of the run to a listener.
+    #[must_use]
+    pub fn listen(mut self, listener: impl Listener + 'static) -> Self {
+        self.listener = Some(Arc::new(listener));
+        self
+    }
+
+    /// Puts a listener before the one that there is.
+    pub(crate) fn listen_first<L: Listener + 'static>(
+        mut self,
+        make: impl FnOnce(Option<Arc<dyn Listener>>) -> L,
+    ) -> Self {
+        self.listener = Some(Arc::new(make(self.listener.take())));
+        self
+    }
+
+    /// Measures a sync run's waits and deadline by another clock; async runs go by tokio's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Makes the jitter of retries repeatable. Without a seed, each run has its own.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The scope of a run, if these options, its flow or its pause need one.
+    pub(crate) fn scope(&self, paused: Option<&Context>, detaches: bool, sync: bool) -> Option<Arc<Scope>> {
+        let id = self.id.clone().or_else(|| paused.and_then(Context::given_id));
+        let clock = if sync { self.sync_clock() } else { None };
+        let deadline = clock
+            .as_ref()
+            .zip(self.deadline)
+            .map(|(clock, limit)| Deadline { at: clock.now().saturating_add(limit), limit });
+        let asked = id.is_some()
+            || self.cancel.is_some()
+            || self.max_visits.is_some()
+            || self.listener.is_some()
+            || self.seed.is_some();
+        (asked || detaches || clock.is_some()).then(|| {
+            Arc::new(Scope {
+                id,
+                listener: self.listener.clone(),
+                cancel: self.cancel.clone(),
+                max_visits: self.max_visits,
+                seed: self.seed,
+                clock,
+                deadline,
+                ..Scope::default()
+            })
+        })
+    }
+
+    /// The clock of a sync run, if anything has to be measured.
+    fn sync_clock(&self) -> Option<Arc<dyn Clock>> {
+        let measured = self.deadline.is_some() || self.cancel.is_some();
+        self.clock.clone().or_else(|| measured.then(|| Arc::new(SystemClock::default()) as Arc<dyn Clock>))
+    }
+}
+
+impl fmt::Debug for RunOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunOptions")
+            .field("id", &self.id)
+            .field("cancel", &self.cancel.is_some())
+            .field("deadline", &self.deadline)
+            .field("max_visits", &self.max_visits)
+            .field("listens", &self.listener.is_some())
+            .field("seed", &self.seed)
+            .finish()
+    }
+}
