@@ -53,7 +53,7 @@ struct Count {
 }
 
 /// Whether a chain goes on.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, flowstone::Action)]
 enum Go {
     On,
     Out,
@@ -62,17 +62,5 @@ enum Go {
 impl Count {
     fn go(&self) -> Go {
         if self.done < self.of { Go::On } else { Go::Out }
-    }
-}
-
-impl flowstone::Label for Go {
-    const NAMES: &'static [&'static str] = &["on", "out"];
-
-    fn index(&self) -> Option<usize> {
-        Some(*self as usize)
-    }
-
-    fn action(self) -> flowstone::Action {
-        Self::NAMES[self as usize].into()
     }
 }

@@ -309,12 +309,14 @@ fn any_number_of_runs_wait_at_once() {
 }
 
 #[tokio::test]
-async fn a_policy_does_not_change_a_pause() {
-    let flow = alone(Number("how many?").retry(flowstone_core::Retry::attempts(3)));
+async fn a_run_keeps_the_name_that_it_was_given() {
+    let flow = builder();
+    let options = RunOptions::new().id("order-7");
 
     let mut state = vec![];
-    let pause = paused(flow.run_async(&mut state).await);
-    ended(flow.resume(&mut state, pause, 1).await);
+    let pause = paused(flow.run_async_with(&mut state, &options).await);
+    let pause = paused(flow.resume(&mut state, pause, 7).await);
+    let error = flow.resume(&mut state, pause, 13).await.unwrap_err();
 
-    assert_eq!(state, [1]);
+    assert!(error.to_string().starts_with("run `order-7`: node `again`"), "{error}");
 }

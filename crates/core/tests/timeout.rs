@@ -22,9 +22,9 @@ fn hangs(alive: &Alive) -> impl Fn(Context) -> std::pin::Pin<Box<dyn Future<Outp
 }
 
 /// The limit that an error of a run says was passed, and the number of attempts.
-fn timed_out(error: RunError) -> (Duration, u32) {
+fn timed_out(error: RunError) -> (TimedOut, u32) {
     let RunError::Node { source, attempts, .. } = error else { panic!("{error}") };
-    (source.downcast_ref::<TimedOut>().expect("the source is a timeout").limit, attempts)
+    (*source.downcast_ref().expect("the source is a timeout"), attempts)
 }
 
 #[tokio::test(start_paused = true)]
@@ -35,7 +35,7 @@ async fn an_attempt_that_takes_too_long_is_dropped_and_fails() {
     let before = Instant::now();
     let error = flow.run_async(&mut vec![]).await.unwrap_err();
 
-    assert_eq!(timed_out(error), (secs(3), 1));
+    assert_eq!(timed_out(error), (TimedOut::Attempt(secs(3)), 1));
     assert_eq!(before.elapsed().as_secs(), 3);
     assert_eq!((alive.begun(), alive.finished(), alive.now()), (1, 0, 0));
 }
@@ -76,7 +76,7 @@ async fn each_attempt_has_the_whole_limit() {
     let before = Instant::now();
     let error = flow.run_async(&mut vec![]).await.unwrap_err();
 
-    assert_eq!(timed_out(error), (secs(3), 4));
+    assert_eq!(timed_out(error), (TimedOut::Attempt(secs(3)), 4));
     assert_eq!(before.elapsed().as_secs(), 12);
     assert_eq!((alive.begun(), alive.most()), (4, 1));
 }
@@ -106,8 +106,7 @@ async fn the_time_of_a_visit_holds_for_attempts_and_waits_together() {
     let error = flow.run_async(&mut vec![]).await.unwrap_err();
 
     // 2 s for the first attempt, 3 s of waiting, 1 s left for the second.
-    let (limit, attempts) = timed_out(error);
-    assert_eq!((limit.as_secs_f64().round(), attempts), (1.0, 2));
+    assert_eq!(timed_out(error), (TimedOut::Visit(secs(6)), 2));
     assert_eq!(before.elapsed().as_secs(), 6);
     assert_eq!(alive.now(), 0);
 }
@@ -121,7 +120,7 @@ async fn a_wait_beyond_the_time_of_a_visit_is_not_begun() {
     let before = Instant::now();
     let error = flow.run_async(&mut vec![]).await.unwrap_err();
 
-    assert_eq!(timed_out(error), (secs(2), 2));
+    assert_eq!(timed_out(error), (TimedOut::Attempt(secs(2)), 2));
     assert_eq!(before.elapsed().as_secs(), 7);
 }
 
@@ -223,7 +222,7 @@ async fn a_blocking_attempt_that_times_out_is_told_and_waited_for_before_the_nex
     };
     let (result, ()) = tokio::join!(flow.run_async(&mut state), time_passes);
 
-    assert_eq!(timed_out(result.unwrap_err()), (secs(3), 2));
+    assert_eq!(timed_out(result.unwrap_err()), (TimedOut::Attempt(secs(3)), 2));
     assert_eq!((alive.begun(), alive.finished(), alive.most(), alive.now()), (2, 2, 1, 0));
     assert!(state.is_empty(), "the result of an attempt that timed out is discarded");
 }

@@ -1,4 +1,4 @@
-//! The pages of the guide, whose code is compiled and run as doc tests.
+//! The README and the pages of the guide, whose code is compiled and run as doc tests.
 //!
 //! There is an item for each page. They exist while doc tests are collected, and in no build.
 
@@ -10,6 +10,7 @@ macro_rules! pages {
 }
 
 pages! {
+    Readme = "../../../README.md",
     Guide = "../../../docs/guide/README.md",
     Nodes = "../../../docs/guide/nodes.md",
     Actions = "../../../docs/guide/actions.md",

@@ -215,7 +215,12 @@ where
 
 /// A flow of one node, called `node`.
 pub(crate) fn alone<S: State, M, N: IntoNode<S, AsyncKind, M>>(node: N) -> AsyncFlow<S> {
-    let mut flow = AsyncFlow::builder("alone");
+    named("alone", node)
+}
+
+/// A flow of one node, called `node`, with a name of its own.
+pub(crate) fn named<S: State, M, N: IntoNode<S, AsyncKind, M>>(name: &str, node: N) -> AsyncFlow<S> {
+    let mut flow = AsyncFlow::builder(name);
     let node = flow.add("node", node);
     flow.start(node);
     flow.build().expect("one node is a flow")
