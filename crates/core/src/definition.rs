@@ -17,7 +17,7 @@ use crate::{
     visit::{AsyncBody, Catch, SyncBody, catch},
 };
 
-/// A node of a built flow, as a number: for drivers, while the process lives. Store the [path](Flow::path) instead.
+/// A node of a built flow, as a number: for drivers, while the process lives. Store the [path](crate::Flow::path) instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position(u32);
 
@@ -201,16 +201,16 @@ impl<S: State> Definition<S> {
         async move {
             loop {
                 cx.enter(at)?;
-                if cx.watched() {
-                    at = Box::pin(self.watched_async(at, shared, cx)).await.1?;
-                    continue;
-                }
                 let slot = &self.slots[at.index()];
-                let visited = match &slot.body.awaited {
-                    Some(body) => Catch::new(body.visit(shared, cx)).await,
-                    None => slot.call(shared, cx),
+                at = if cx.watched() {
+                    Box::pin(self.watched_async(at, shared, cx)).await.1?
+                } else {
+                    let visited = match &slot.body.awaited {
+                        Some(body) => Catch::new(body.visit(shared, cx)).await,
+                        None => slot.call(shared, cx),
+                    };
+                    self.route(slot, at, visited, cx)?
                 };
-                at = self.route(slot, at, visited, cx)?;
                 if cx.visit() % IN_A_ROW == IN_A_ROW - 1 {
                     tokio::task::yield_now().await;
                 }

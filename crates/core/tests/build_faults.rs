@@ -4,7 +4,8 @@ mod common;
 
 use common::{async_items, awaiting, blocking, items, secs};
 use flowstone_core::{
-    Action, Ask, AsyncFlow, BuildError, Builder, END, Fault, Flow, Label, NodeExt, Result, Retry, SyncKind, Unrouted, step,
+    Action, Ask, AsyncFlow, BuildError, Builder, END, Fault, Flow, Label, NodeExt, Result, Retry, SyncKind, Unrouted,
+    step,
 };
 
 type Sync = Builder<Vec<u32>, SyncKind>;
@@ -51,8 +52,12 @@ impl Label for Verdict {
     }
 }
 
-fn judge(_: &mut Vec<u32>) -> Verdict {
-    Verdict::Approve
+fn judge(state: &mut Vec<u32>) -> Verdict {
+    match state.len() {
+        0 => Verdict::Later,
+        1 => Verdict::Approve,
+        _ => Verdict::Reject,
+    }
 }
 
 fn node(name: &str) -> String {
@@ -99,7 +104,9 @@ fn a_name_is_not_empty_and_has_no_slash() {
 
 #[test]
 fn any_other_name_will_do() {
-    for name in ["🦀", " ", "a b", "line\nbreak", "\0", "[0]", "\\", "\"", "ünïcödé", "%2F", "..", &"long".repeat(10_000)] {
+    for name in
+        ["🦀", " ", "a b", "line\nbreak", "\0", "[0]", "\\", "\"", "ünïcödé", "%2F", "..", &"long".repeat(10_000)]
+    {
         let mut flow = Flow::<Vec<u32>>::builder(name);
         let it = flow.add(name, blocking(|_| Err(flowstone_core::NodeError::new("broken"))));
         flow.start(it);
@@ -262,7 +269,10 @@ fn zero_attempts_are_refused_for_every_kind_of_node() {
     assert_eq!(faults_of_async!(awaiting(|_| async { Ok(1) }).retry(none())), zero);
     assert_eq!(faults_of_async!(items(1, |_, _| Ok(1)).retry(none())), zero);
     assert_eq!(faults_of_async!(async_items(1, |_, _| async { Ok(1) }).parallel(2).spawned().retry(none())), zero);
-    assert_eq!(faults_of_async!(step(|_: &Vec<u32>| (), |(): &()| Ok(()), |_: &mut Vec<u32>, (), ()| ()).retry(none())), zero);
+    assert_eq!(
+        faults_of_async!(step(|_: &Vec<u32>| (), |(): &()| Ok(()), |_: &mut Vec<u32>, (), ()| ()).retry(none())),
+        zero
+    );
 }
 
 #[test]

@@ -1,0 +1,413 @@
+//! Events: what a listener is told, in which order, and that the last one is terminal (LESSONS rows 16, 20, 26).
+
+mod common;
+
+use std::{future::pending, sync::Arc};
+
+use common::{Alive, Log, Recorder, alone, alone_sync, async_items, awaiting, blocking, ended, items, line, secs};
+use flowstone_core::{
+    Action, Ask, AsyncFlow, CancellationToken, Context, EventKind, Flow, ManualClock, NodeExt, Outcome, Phase, Result,
+    Retry, RunOptions,
+};
+use futures_util::poll;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+fn listening() -> (RunOptions, Recorder) {
+    let recorder = Recorder::default();
+    (RunOptions::new().id("r1").listen(recorder.clone()), recorder)
+}
+
+#[test]
+fn a_run_that_succeeds() {
+    let mut flow = Flow::builder("two");
+    let first = flow.add("first", |_: &mut Vec<u32>| ());
+    let second = flow.add("second", blocking(|_| Ok(1)));
+    flow.start(first);
+    flow.route(first >> second);
+    let (options, recorder) = listening();
+
+    ended(flow.build().unwrap().run_with(&mut vec![], &options));
+
+    assert_eq!(
+        recorder.lines(),
+        [
+            "run_started",
+            "first visit_started",
+            "first visit_ended",
+            "second visit_started",
+            "second attempt_started",
+            "second visit_ended",
+            "ended"
+        ]
+    );
+}
+
+/// A node that fails at first, in every kind of flow and place.
+async fn each_kind_of_retry(attempts: u32, fallback: bool) -> Vec<Vec<String>> {
+    let exec = |cx: &Context| if cx.attempt() < 2 { Err(format!("{} broke", cx.attempt()).into()) } else { Ok(1) };
+    let or = move |error, _: &Context| if fallback { Ok(2) } else { Err(error) };
+    let retry = || Retry::attempts(attempts).fixed(secs(1));
+    let clock = Arc::new(ManualClock::default());
+    let sync: Flow<Vec<u32>> = alone_sync(blocking(exec).or(or).retry(retry()));
+    let flows: [AsyncFlow<Vec<u32>>; 3] = [
+        alone(blocking(exec).or(or).retry(retry())),
+        alone(awaiting(move |cx| async move { exec(&cx) }).or(or).retry(retry())),
+        alone(awaiting(move |cx| async move { exec(&cx) }).or(or).retry(retry()).timeout(secs(9))),
+    ];
+
+    let (options, recorder) = listening();
+    let _ = sync.run_with(&mut vec![], &options.clock(clock));
+    let mut seen = vec![recorder.lines()];
+    for flow in flows {
+        let (options, recorder) = listening();
+        let _ = flow.run_async_with(&mut vec![], &options).await;
+        seen.push(recorder.lines());
+    }
+    seen
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_with_retries() {
+    for lines in each_kind_of_retry(3, false).await {
+        assert_eq!(
+            lines,
+            [
+                "run_started",
+                "node visit_started",
+                "node attempt_started",
+                "node retry",
+                "node#1 attempt_started",
+                "node#1 retry",
+                "node#2 attempt_started",
+                "node#2 visit_ended",
+                "ended"
+            ]
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_with_a_fallback() {
+    for lines in each_kind_of_retry(1, true).await {
+        assert_eq!(
+            lines,
+            ["run_started", "node visit_started", "node attempt_started", "node fell_back", "node visit_ended", "ended"]
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_fails() {
+    for lines in each_kind_of_retry(1, false).await {
+        let [begin @ .., failed] = lines.as_slice() else { panic!() };
+        assert_eq!(begin[..3], ["run_started", "node visit_started", "node attempt_started"]);
+        assert_eq!([begin.last().unwrap(), failed], ["node visit_failed", "node failed"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_tells_its_reason_and_its_wait() {
+    let flow = alone(awaiting(|_| async { Result::<u32>::Err("broken".into()) }).retry(Retry::attempts(3).exponential(secs(1))));
+    let (options, recorder) = listening();
+
+    flow.run_async_with(&mut vec![], &options).await.unwrap_err();
+
+    let kinds = recorder.events().into_iter().map(|event| event.kind);
+    let retries: Vec<_> = kinds.filter(|kind| matches!(kind, EventKind::Retry { .. })).collect();
+    let retry = |seconds| EventKind::Retry { reason: "broken".to_owned(), wait: secs(seconds) };
+    assert_eq!(retries, [retry(1), retry(2)]);
+}
+
+#[test]
+fn a_failure_tells_where_in_which_phase_and_why() {
+    let flow = alone_sync(|_: &mut u32| -> Result<()> { Err("no ink".into()) });
+    let (options, recorder) = listening();
+
+    flow.run_with(&mut 0, &options).unwrap_err();
+
+    let last = recorder.events().pop().unwrap();
+    let error = "run `r1`: node `node` failed in post: no ink".to_owned();
+    assert_eq!(last.node, Some("node".into()));
+    assert_eq!(last.kind, EventKind::Failed { phase: Some(Phase::Post), error });
+}
+
+#[test]
+fn a_batch_tells_of_each_item() {
+    let exec = |item: usize, cx: &Context| match (item, cx.attempt()) {
+        (0, 0) => Err("first".into()),
+        (2, _) => Err("never".into()),
+        _ => Ok(()),
+    };
+    let flow: Flow<Vec<Result<()>>> = alone_sync(items(3, exec).retry(Retry::attempts(2)));
+    let (options, recorder) = listening();
+
+    ended(flow.run_with(&mut vec![], &options));
+
+    assert_eq!(
+        recorder.lines()[2..],
+        [
+            "node[0] attempt_started",
+            "node[0] retry",
+            "node[0]#1 attempt_started",
+            "node[0]#1 item_ended",
+            "node[1] attempt_started",
+            "node[1] item_ended",
+            "node[2] attempt_started",
+            "node[2] retry",
+            "node[2]#1 attempt_started",
+            "node[2]#1 fell_back",
+            "node[2]#1 item_ended",
+            "node visit_ended",
+            "ended"
+        ]
+    );
+    let errors = recorder.events().into_iter().filter_map(|event| match event.kind {
+        EventKind::ItemEnded { error } => Some(error),
+        _ => None,
+    });
+    assert_eq!(errors.collect::<Vec<_>>(), [None, None, Some("never".to_owned())]);
+}
+
+#[tokio::test]
+async fn every_parallel_item_is_told_of_once() {
+    for spawned in [false, true] {
+        let node = async_items(100, |_, _| async { Ok(tokio::task::yield_now().await) }).parallel(9);
+        let flow: AsyncFlow<Vec<()>> = if spawned { alone(node.spawned()) } else { alone(node) };
+        let (options, recorder) = listening();
+
+        ended(flow.run_async_with(&mut vec![], &options).await);
+
+        let ends = recorder.events().into_iter().filter(|event| matches!(event.kind, EventKind::ItemEnded { .. }));
+        let mut items: Vec<_> = ends.filter_map(|event| event.item).collect();
+        items.sort_unstable();
+        assert!(items.into_iter().eq(0..100));
+    }
+}
+
+#[tokio::test]
+async fn values_are_emitted_where_they_happen() {
+    let emits = |cx: &Context| {
+        cx.emit("token");
+        cx.emit(json!({ "done": 0.5 }));
+        Ok(1)
+    };
+    let flow = alone(blocking(emits));
+    let (options, recorder) = listening();
+
+    ended(flow.run_async_with(&mut vec![], &options).await);
+
+    assert_eq!(
+        recorder.lines()[2..],
+        ["node attempt_started", "node emitted", "node emitted", "node visit_ended", "ended"]
+    );
+    let values = recorder.events().into_iter().filter_map(|event| match event.kind {
+        EventKind::Emitted { value } => Some(value),
+        _ => None,
+    });
+    assert_eq!(values.collect::<Vec<_>>(), [json!("token"), json!({ "done": 0.5 })]);
+}
+
+/// A value that must not be made.
+struct Costly;
+
+impl From<Costly> for Value {
+    fn from(_: Costly) -> Self {
+        panic!("nobody listens, and the value was made");
+    }
+}
+
+#[tokio::test]
+async fn with_nobody_listening_no_value_is_made() {
+    let node = || blocking(|cx| {
+        cx.emit(Costly);
+        Ok(cx.listening())
+    });
+    let options = RunOptions::new().id("r1").max_visits(9).cancel(CancellationToken::new());
+
+    let mut states = vec![vec![]; 4];
+    ended(alone_sync(node()).run(&mut states[0]));
+    ended(alone_sync(node()).run_with(&mut states[1], &options));
+    ended(alone(node()).run_async(&mut states[2]).await);
+    ended(alone(node()).run_async_with(&mut states[3], &options).await);
+
+    assert_eq!(states, vec![[false]; 4]);
+    Context::detached().emit(Costly);
+}
+
+/// Asks whether to go on.
+struct Confirm;
+
+impl Ask<Vec<u32>> for Confirm {
+    type Question = &'static str;
+    type Answer = bool;
+    type Action = Action;
+
+    fn ask(&self, _: &Vec<u32>) -> Result<&'static str> {
+        Ok("really?")
+    }
+
+    fn post(&self, _: &mut Vec<u32>, answer: bool) -> Result<Action> {
+        Ok(if answer { "yes" } else { "no" }.into())
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_pauses_and_goes_on() {
+    let mut flow = AsyncFlow::builder("asks");
+    let first = flow.add("first", |_: &mut Vec<u32>| ());
+    let ask = flow.add("ask", Confirm);
+    flow.start(first);
+    flow.route(first >> ask);
+    let flow = flow.build().unwrap();
+    let (before, after) = (listening(), listening());
+
+    let mut state = vec![];
+    let Outcome::Paused(pause) = flow.run_async_with(&mut state, &before.0).await.unwrap() else { panic!() };
+    ended(flow.resume_with(&mut state, pause, true, &after.0).await);
+
+    assert_eq!(
+        before.1.lines(),
+        ["run_started", "first visit_started", "first visit_ended", "ask visit_started", "ask paused"]
+    );
+    assert_eq!(after.1.lines(), ["run_started", "ask visit_ended", "ended"]);
+    let paused = before.1.events().pop().unwrap();
+    assert_eq!(paused.kind, EventKind::Paused { question: json!("really?") });
+    assert_eq!(after.1.events()[1].kind, EventKind::VisitEnded { action: "yes".into() });
+}
+
+#[test]
+fn a_terminal_event_of_a_node_tells_its_visit() {
+    let mut flow = Flow::builder("asks");
+    let first = flow.add("first", |_: &mut Vec<u32>| ());
+    let ask = flow.add("ask", Confirm);
+    flow.start(first);
+    flow.route(first >> ask);
+    let (options, recorder) = listening();
+
+    flow.build().unwrap().run_with(&mut vec![], &options).unwrap();
+
+    let paused = recorder.events().pop().unwrap();
+    assert_eq!((line(&paused).as_str(), paused.visit), ("ask paused", 1));
+}
+
+#[test]
+fn children_tell_their_path_and_count_their_visits() {
+    let mut child = Flow::builder("child");
+    let (a, b) = (child.add("a", |_: &mut u32| ()), child.add("b", blocking_step()));
+    child.start(a);
+    child.route(a >> b);
+    let flow = alone_sync(child.build().unwrap().batch(|_: &u32| vec![0, 0], |_: &mut u32, _| ()));
+    let (options, recorder) = listening();
+
+    ended(flow.run_with(&mut 0, &options));
+
+    let visits = recorder.events().into_iter().filter(|event| matches!(event.kind, EventKind::VisitStarted));
+    let seen: Vec<_> = visits.map(|event| format!("{} {}", event.node.unwrap(), event.visit)).collect();
+    assert_eq!(seen, ["node 0", "node[0]/a 0", "node[0]/b 1", "node[1]/a 0", "node[1]/b 1"]);
+    assert_eq!(recorder.lines().iter().filter(|line| line.ends_with("item_ended")).count(), 2);
+}
+
+fn blocking_step() -> impl Fn(&mut u32) + Send + Sync + 'static {
+    |n| *n += 1
+}
+
+#[test]
+fn events_are_flat_json() {
+    let flow = alone_sync(items(1, |_, cx| {
+        cx.emit("token");
+        Ok(())
+    }));
+    let (options, recorder) = listening();
+
+    ended(flow.run_with::<>(&mut Vec::<()>::new(), &options));
+
+    let json = recorder.events().iter().map(|event| {
+        let mut json = serde_json::to_value(event).unwrap();
+        assert!(json.as_object_mut().unwrap().remove("at").is_some());
+        json
+    });
+    let of_node = |event: &str, item: Value| {
+        json!({ "run": "r1", "node": "node", "visit": 0, "item": item, "attempt": 0, "event": event })
+    };
+    let of_run = |event: &str| json!({ "run": "r1", "node": null, "visit": 0, "item": null, "attempt": 0, "event": event });
+    let with = |mut json: Value, key: &str, value: Value| {
+        json[key] = value;
+        json
+    };
+    let expected = [
+        with(of_run("run_started"), "flow", json!("alone")),
+        of_node("visit_started", Value::Null),
+        of_node("attempt_started", json!(0)),
+        with(of_node("emitted", json!(0)), "value", json!("token")),
+        with(of_node("item_ended", json!(0)), "error", Value::Null),
+        with(of_node("visit_ended", Value::Null), "action", json!("default")),
+        with(of_run("ended"), "action", json!("default")),
+    ];
+    assert_eq!(json.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn a_listener_of_a_dropped_run_hears_nothing_after_its_terminal_event() {
+    let (alive, begun, log) = (Alive::default(), Arc::new(Notify::new()), Log::default());
+    let (living, note) = (alive.clone(), Arc::clone(&begun));
+    let flow = alone(blocking(move |cx| {
+        let life = living.begin();
+        note.notify_one();
+        while !cx.cancelled() {
+            std::thread::yield_now();
+        }
+        cx.emit("too late");
+        life.finish();
+        Ok(1)
+    }));
+    let heard = log.clone();
+    let options = RunOptions::new().listen(move |event: &flowstone_core::Event| heard.push(line(event)));
+
+    let mut state = vec![];
+    tokio::select! {
+        biased;
+        _ = flow.run_async_with(&mut state, &options) => panic!("the run ended"),
+        () = begun.notified() => {}
+    }
+    while alive.now() > 0 {
+        tokio::task::yield_now().await;
+    }
+
+    assert_eq!(log.lines(), ["run_started", "node visit_started", "node attempt_started", "failed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_dropped_stopped_or_late_ends_with_one_terminal_event() {
+    let flow: AsyncFlow<Vec<u32>> = alone(awaiting(|_| pending()));
+    let token = CancellationToken::new();
+    token.cancel();
+
+    let mut seen = vec![];
+    for change in [RunOptions::cancel as fn(RunOptions, CancellationToken) -> RunOptions, |options, _| options.deadline(secs(1))] {
+        let (options, recorder) = listening();
+        flow.run_async_with(&mut vec![], &change(options, token.clone())).await.unwrap_err();
+        seen.push(recorder.events());
+    }
+    let (options, recorder) = listening();
+    let mut state = vec![];
+    {
+        let mut run = std::pin::pin!(flow.run_async_with(&mut state, &options));
+        assert!(poll!(run.as_mut()).is_pending());
+    }
+    seen.push(recorder.events());
+
+    let errors = seen.iter().map(|events| {
+        assert_eq!(events.iter().filter(|event| event.is_terminal()).count(), 1);
+        match &events.last().unwrap().kind {
+            EventKind::Failed { error, .. } => error.as_str(),
+            other => panic!("{other:?}"),
+        }
+    });
+    let expected = [
+        "run `r1`: cancelled at node `node`",
+        "run `r1`: not done within 1s; it was at node `node`",
+        "the run was dropped before its end",
+    ];
+    assert!(errors.eq(expected));
+}
