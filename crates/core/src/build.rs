@@ -90,7 +90,7 @@ impl<S: State, K> Builder<S, K> {
     }
 
     fn finish(self, sync: bool) -> Result<Definition<S>, BuildError> {
-        let mut check = Check { faults: Vec::new(), names: Vec::new() };
+        let mut check = Check::default();
         let mut graph = Graph::default();
         graph.levels.push(Level {
             flow: self.name.clone(),
@@ -228,16 +228,19 @@ struct Placed {
 }
 
 /// The checks, and what they found.
+#[derive(Default)]
 struct Check {
     faults: Vec<Fault>,
+    /// The names of the elements, in their order.
     names: Vec<String>,
+    taken: BTreeSet<String>,
 }
 
 impl Check {
     fn name(&mut self, name: &str) {
         if name.is_empty() || name.contains('/') {
             self.faults.push(Fault::BadName { name: name.to_owned() });
-        } else if self.names.iter().any(|other| other == name) {
+        } else if !self.taken.insert(name.to_owned()) {
             self.faults.push(Fault::DuplicateName { name: name.to_owned() });
         }
         self.names.push(name.to_owned());

@@ -6,7 +6,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, LazyLock,
+        Arc, LazyLock, RwLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -86,8 +86,9 @@ pub(crate) struct Scope {
     /// The clock and the deadline of a sync run; an async run has tokio's.
     pub(crate) clock: Option<Arc<dyn Clock>>,
     pub(crate) deadline: Option<Deadline>,
-    /// Set by the terminal event, which is the last: what still runs after a drop is not heard.
-    pub(crate) ended: AtomicBool,
+    /// Set by the terminal event, which is the last: what still runs after a drop is not heard. Read while a listener
+    /// is called, so that no other event can be under way when the terminal one is sent.
+    pub(crate) ended: RwLock<bool>,
     /// Counts what runs beside the run's own future: blocking attempts and spawned items.
     pub(crate) started: TaskTracker,
 }

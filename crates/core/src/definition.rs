@@ -99,7 +99,7 @@ pub(crate) struct Definition<S> {
 /// What a visit needs of a node, in one place.
 pub(crate) struct Slot<S> {
     pub(crate) body: Body<S>,
-    /// The next node for each label, by its index; `None` where the run ends.
+    /// The next node for each label, by its index; `None` where [`Graph::halt`] has to say.
     next: Box<[Option<Position>]>,
 }
 
@@ -138,9 +138,9 @@ impl<S> Clone for Body<S> {
 }
 
 impl<S: State> Definition<S> {
-    pub(crate) fn new(mut graph: Graph, bodies: Vec<Body<S>>) -> Self {
-        graph.compile();
-        let slots = bodies.into_iter().enumerate().map(|(at, body)| Slot { body, next: graph.next(at) });
+    pub(crate) fn new(graph: Graph, bodies: Vec<Body<S>>) -> Self {
+        let next = |at| graph.next(Position::new(at));
+        let slots = bodies.into_iter().enumerate().map(|(at, body)| Slot { body, next: next(at) });
         Self { slots: slots.collect(), graph: Arc::new(graph) }
     }
 
@@ -150,7 +150,7 @@ impl<S: State> Definition<S> {
 
     /// The node with which a run begins.
     pub(crate) fn start(&self) -> Position {
-        self.graph.first(self.graph.levels[0].start)
+        self.graph.start()
     }
 
     /// Visits one node, and says which is next: the waist that every driver goes through.
@@ -171,10 +171,16 @@ impl<S: State> Definition<S> {
         match visited {
             Ok(index) => match slot.next[index] {
                 Some(next) => Ok(next),
-                None => self.graph.halt(at, Ok(index), cx),
+                None => self.halt(at, Ok(index), cx),
             },
-            Err(detour) => self.graph.halt(at, Err(detour), cx),
+            Err(detour) => self.halt(at, Err(detour), cx),
         }
+    }
+
+    #[cold]
+    fn halt(&self, at: Position, visited: Visited, cx: &Context) -> Result<Position, Box<Halt>> {
+        // A flow's `map_exit` may be called, which is the user's.
+        catch(|| Ok(self.graph.halt(at, visited, cx))).unwrap_or_else(|detour| Err(cx.halt(*detour)))
     }
 
     #[cold]

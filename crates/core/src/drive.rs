@@ -129,7 +129,7 @@ impl<S: State, X: Label> Flow<S, X> {
         }
         let terminal = Terminal::begin(&cx, definition.graph.name());
         let result = run_span(&cx, definition.graph.name()).in_scope(|| definition.drive(begin, shared, &mut cx));
-        terminal.end(&result);
+        terminal.end(&result, &cx);
         result
     }
 }
@@ -222,7 +222,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
             scope.started.close();
             scope.started.wait().await;
         }
-        terminal.end(&result);
+        terminal.end(&result, &cx);
         result
     }
 }
@@ -319,6 +319,7 @@ impl<S: State> Definition<S> {
             Begin::Start => return Ok(self.start()),
             Begin::Answer(pause, answer) => (pause, answer),
         };
+        cx.check().map_err(|detour| cx.halt(*detour))?;
         let (run, at) = (cx.run_id(), pause.position());
         let no_pause = |run, pause| {
             let flow = self.graph.name().to_owned();

@@ -81,7 +81,7 @@ pub enum EventKind {
         /// The wait until the next attempt.
         wait: Duration,
     },
-    /// The last attempt failed; the fallback is called.
+    /// No attempt is left: `exec_fallback` is called, which fails with the last error unless the node has its own.
     FellBack {
         /// What went wrong.
         reason: String,
@@ -185,8 +185,9 @@ impl Terminal {
         Self { cx: cx.listening().then(|| cx.clone()) }
     }
 
-    pub(crate) fn end(mut self, result: &Result<Outcome, RunError>) {
-        if let Some(cx) = self.cx.take() {
+    /// Sends the terminal event; `cx` is the context in which the run ended.
+    pub(crate) fn end(mut self, result: &Result<Outcome, RunError>, cx: &Context) {
+        if self.cx.take().is_some() {
             let (node, kind) = EventKind::of_result(result);
             cx.send_of(node, kind);
         }

@@ -147,8 +147,8 @@ macro_rules! flow {
 
             /// Names the exits of this flow anew: what it ends with is what `map` makes of its last action.
             ///
-            /// `map` is a function of the action alone. It is called for every exit that is known when a flow is built,
-            /// and during a run for the others.
+            /// `map` is a function of the action alone: it is called when a flow is built, for the exits that are known
+            /// then, and when a run leaves this flow.
             #[must_use]
             pub fn map_exit<A: Label>(self, map: impl Fn(&Action) -> A + Send + Sync + 'static) -> $flow<S, A> {
                 let mut graph = (*self.definition.graph).clone();

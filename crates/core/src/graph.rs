@@ -9,7 +9,7 @@
 //!                                                                       └▶ no level above: the run ends
 //! ```
 //!
-//! For nodes with a closed set of labels, the answers are computed once, when the flow is built.
+//! For every label that is known, the next node is computed once, when the flow is built ([`Graph::next`]).
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -33,8 +33,6 @@ pub(crate) struct Graph {
     pub(crate) levels: Vec<Level>,
     /// Whether a run may start something beside its own future: blocking attempts, spawned items.
     pub(crate) detaches: bool,
-    /// Where each label of each node leads; for a node with string actions, where each of its edges does.
-    hops: Vec<Box<[Hop]>>,
 }
 
 #[derive(Clone, Debug)]
@@ -194,6 +192,11 @@ impl Graph {
         }
     }
 
+    /// The node with which a run begins.
+    pub(crate) fn start(&self) -> Position {
+        self.first(self.levels[0].start)
+    }
+
     /// The node with which a place begins.
     pub(crate) fn first(&self, place: Place) -> Position {
         match place {
@@ -203,37 +206,45 @@ impl Graph {
     }
 
     /// Where anything leads that is not simply the next node: an end, a failure, a pause.
-    #[cold]
     pub(crate) fn halt(&self, at: Position, visited: Visited, cx: &Context) -> Result<Position, Box<Halt>> {
-        let hop = match visited {
-            Ok(index) => Ok(self.hops[at.index()][index].clone()),
+        let action = match visited {
+            Ok(index) => self.label(at, index),
             Err(detour) => match *detour {
-                Detour::NoEdge(action) => self.follow(Place::Node(at.index()), action),
+                Detour::NoEdge(action) => action,
                 detour => return Err(cx.halt(detour)),
             },
         };
-        match hop {
+        match self.follow(Place::Node(at.index()), action) {
             Ok(Hop::To(next)) => Ok(next),
             Ok(Hop::End(exit)) => Err(Box::new(Halt::Ended(exit))),
             Err(no_edge) => Err(Box::new(Halt::Failed(self.unrouted(no_edge, cx)))),
         }
     }
 
-    /// The next node for each label of a node, by its index; `None` where the run ends.
-    pub(crate) fn next(&self, at: usize) -> Box<[Option<Position>]> {
-        let next = |hop: &Hop| match hop {
-            Hop::To(next) => Some(*next),
-            Hop::End(_) => None,
+    /// The next node for each label of a node, by its index; for a node with string actions, for each of its edges.
+    /// `None` where it takes [`halt`](Self::halt) to say.
+    pub(crate) fn next(&self, at: Position) -> Box<[Option<Position>]> {
+        let node = &self.nodes[at.index()];
+        let count = if node.about.labels.is_empty() { node.edges.0.len() } else { node.about.labels.len() };
+        let next = |index| match self.follow(Place::Node(at.index()), self.label(at, index)) {
+            Ok(Hop::To(next)) => Some(next),
+            _ => None,
         };
-        self.hops[at].iter().map(next).collect()
+        (0..count).map(next).collect()
+    }
+
+    fn label(&self, at: Position, index: usize) -> Action {
+        let node = &self.nodes[at.index()];
+        match node.about.labels {
+            [] => node.edges.0[index].0.clone(),
+            labels => labels[index].into(),
+        }
     }
 
     /// The name of what a node returned, if it returned an action.
     pub(crate) fn action(&self, at: Position, visited: &Visited) -> Option<Action> {
-        let node = &self.nodes[at.index()];
         match visited {
-            Ok(index) if node.about.labels.is_empty() => Some(node.edges.0[*index].0.clone()),
-            Ok(index) => Some(node.about.labels[*index].into()),
+            Ok(index) => Some(self.label(at, *index)),
             Err(detour) => match &**detour {
                 Detour::NoEdge(action) => Some(action.clone()),
                 _ => None,
@@ -273,18 +284,6 @@ impl Graph {
             Place::Level(index) => cx.below(&self.levels[index].path),
         };
         RunError::Unrouted { run: cx.run_id(), node, action: no_edge.action, edges: edges.labels().cloned().collect() }
-    }
-
-    /// Computes where every label of every node leads. The graph has been checked.
-    pub(crate) fn compile(&mut self) {
-        let hop = |index: usize, label: Action| {
-            self.follow(Place::Node(index), label).expect("invariant: `build` checked every label")
-        };
-        let hops = |(index, node): (usize, &GraphNode)| match node.about.labels {
-            [] => node.edges.labels().map(|label| hop(index, label.clone())).collect(),
-            labels => labels.iter().map(|label| hop(index, Action::from(*label))).collect(),
-        };
-        self.hops = self.nodes.iter().enumerate().map(hops).collect();
     }
 
     /// The actions with which this flow can end.

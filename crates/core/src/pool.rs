@@ -92,8 +92,10 @@ async fn in_pool<T: Send + 'static>(
         let _counted = counted;
         span.in_scope(|| job(&own))
     });
-    let _abandon = Abandon { abandoned: cx.abandoned().cloned(), task: task.abort_handle() };
-    match task.await {
+    let mut abandon = Abandon { abandoned: cx.abandoned().cloned(), task: task.abort_handle() };
+    let ended = task.await;
+    abandon.abandoned = None;
+    match ended {
         Ok(result) => result,
         // A panic goes on on the run's own task, as if `exec` had run there.
         Err(error) => match error.try_into_panic() {

@@ -226,6 +226,9 @@ pub(crate) async fn retry<W: Work>(
         let wait = wait.filter(in_time);
         let Some(wait) = wait else {
             cx.event(|| EventKind::FellBack { reason: error.to_string() });
+            if policy.pooled {
+                cx.renew_abandoned();
+            }
             return work.fallback(error, cx).await.map_err(|error| cx.failed(error));
         };
         cx.event(|| EventKind::Retry { reason: error.to_string(), wait });

@@ -1,8 +1,10 @@
 //! A flow per item: fork, children with states of their own, join (SEMANTICS rows 21, 25, 27, 30, 31).
 
+#![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
+
 mod common;
 
-use common::{Alive, Count, Log, alone, alone_sync, awaiting, blocking, ended, secs};
+use common::{Alive, Count, Log, alone, alone_sync, awaiting, blocking, ended, rest, secs};
 use flowstone_core::{Action, AsyncFlow, Child, Flow, NodeExt, Phase, Result, Retry, RunError, RunOptions};
 use tokio::time::{Instant, sleep};
 
@@ -16,17 +18,13 @@ fn grow() -> Flow<u32> {
     flow.build().unwrap()
 }
 
-fn fork(numbers: &Vec<u32>) -> Vec<u32> {
-    numbers.clone()
-}
-
 fn join(numbers: &mut Vec<u32>, ended: Vec<u32>) {
     *numbers = ended;
 }
 
 #[test]
 fn children_run_on_forked_states_and_are_joined_in_input_order() {
-    let flow = alone_sync(grow().batch(fork, join));
+    let flow = alone_sync(grow().batch(Vec::clone, join));
 
     let mut numbers = vec![1, 5, 3];
     let action = ended(flow.run(&mut numbers));
@@ -55,7 +53,7 @@ fn the_action_of_join_picks_the_edge() {
     let mut flow = Flow::builder("outer");
     let each = flow.add(
         "each",
-        grow().batch(fork, |numbers: &mut Vec<u32>, ended: Vec<u32>| {
+        grow().batch(Vec::clone, |numbers: &mut Vec<u32>, ended: Vec<u32>| {
             *numbers = ended;
             Action::from(if numbers.iter().sum::<u32>() > 10 { "large" } else { "small" })
         }),
@@ -82,7 +80,7 @@ fn sequential_children_run_one_after_another() {
     let b = child.add("b", move |n: &mut u32| second.push(format!("b{n}")));
     child.start(a);
     child.route(a >> b);
-    let flow = alone_sync(child.build().unwrap().batch(fork, join));
+    let flow = alone_sync(child.build().unwrap().batch(Vec::clone, join));
 
     ended(flow.run(&mut vec![1, 2, 3]));
 
@@ -96,7 +94,7 @@ fn waits() -> AsyncFlow<Vec<u64>> {
         "wait",
         flowstone_core::step(
             |state: &Vec<u64>| state[0],
-            |seconds: u64| async move { Ok(sleep(secs(seconds)).await) },
+            |seconds: u64| rest(secs(seconds)),
             |state: &mut Vec<u64>, _, ()| state.push(0),
         ),
     );
@@ -136,8 +134,8 @@ fn picky() -> Flow<u32> {
 
 #[tokio::test]
 async fn a_child_that_fails_ends_the_run_with_its_own_error_and_path() {
-    let sync = alone_sync(picky().batch(fork, join));
-    let flows = [alone(picky().batch(fork, join)), alone(picky().batch(fork, join).parallel(3))];
+    let sync = alone_sync(picky().batch(Vec::clone, join));
+    let flows = [alone(picky().batch(Vec::clone, join)), alone(picky().batch(Vec::clone, join).parallel(3))];
 
     let mut states = vec![vec![2, 4, 5, 6]; 3];
     let mut results = vec![sync.run(&mut states[0])];
@@ -271,7 +269,7 @@ fn an_unrouted_exit_inside_a_child_can_be_collected() {
         *all = ended.iter().filter(|child| child.result.is_ok()).map(|child| child.state).collect();
         assert!(matches!(&ended[1].result, Err(RunError::Unrouted { node, .. }) if *node == "node[1]/node"));
     };
-    let flow = alone_sync(inner.build().unwrap().batch_collect(fork, join));
+    let flow = alone_sync(inner.build().unwrap().batch_collect(Vec::clone, join));
 
     let mut all = vec![1, 2];
     ended(flow.run(&mut all));
@@ -285,7 +283,7 @@ fn unreachable_join() {
 
 #[test]
 fn a_run_that_is_to_stop_is_not_collected() {
-    let flow = alone_sync(grow().batch_collect(fork, |_: &mut Vec<u32>, _| unreachable_join()));
+    let flow = alone_sync(grow().batch_collect(Vec::clone, |_: &mut Vec<u32>, _| unreachable_join()));
 
     let error = flow.run_with(&mut vec![1, 2, 3], &RunOptions::new().max_visits(4)).unwrap_err();
 

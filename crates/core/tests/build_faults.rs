@@ -1,5 +1,7 @@
 //! What `build()` refuses, all of it at once and by name (SEMANTICS rows 4, 12, 14, 15; LESSONS row 4).
 
+#![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
+
 mod common;
 
 use common::{async_items, awaiting, blocking, items, secs};
@@ -53,10 +55,10 @@ impl Label for Verdict {
 }
 
 fn judge(state: &mut Vec<u32>) -> Verdict {
-    match state.len() {
-        0 => Verdict::Later,
-        1 => Verdict::Approve,
-        _ => Verdict::Reject,
+    match state.pop() {
+        None => Verdict::Later,
+        Some(0) => Verdict::Reject,
+        Some(_) => Verdict::Approve,
     }
 }
 

@@ -1,5 +1,7 @@
 //! A run that is told to stop by its token: no retry, no fallback, nothing left behind (SEMANTICS rows 6, 32).
 
+#![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
+
 mod common;
 
 use std::{future::pending, sync::Arc};

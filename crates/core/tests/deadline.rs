@@ -1,22 +1,21 @@
 //! The time of a run as a whole, and the number of its visits (SEMANTICS rows 17, 32).
 
+#![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
+
 mod common;
 
 use std::{future::pending, sync::Arc};
 
-use common::{Alive, Count, alone, alone_sync, awaiting, blocking, ended, secs};
+use common::{Alive, Count, alone, alone_sync, awaiting, blocking, ended, rest, secs};
 use flowstone_core::{AsyncFlow, Context, Flow, ManualClock, NodeExt, Retry, RunError, RunOptions};
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep},
-};
+use tokio::{sync::Notify, time::Instant};
 
 #[tokio::test(start_paused = true)]
 async fn an_async_run_ends_at_its_deadline_and_names_its_node() {
     let alive = Alive::default();
     let begun = alive.clone();
     let mut flow = AsyncFlow::builder("slow");
-    let quick = flow.add("quick", awaiting(|_| async { Ok(sleep(secs(3)).await) }));
+    let quick = flow.add("quick", awaiting(|_| rest(secs(3))));
     let slow = flow.add(
         "slow",
         awaiting(move |_| {
@@ -46,7 +45,7 @@ async fn an_async_run_ends_at_its_deadline_and_names_its_node() {
 
 #[tokio::test(start_paused = true)]
 async fn an_async_run_in_time_ends() {
-    let flow = alone(awaiting(|_| async { Ok(sleep(secs(9)).await) }));
+    let flow = alone(awaiting(|_| rest(secs(9))));
 
     let mut state = vec![];
     ended(flow.run_async_with(&mut state, &RunOptions::new().deadline(secs(10))).await);

@@ -1,12 +1,14 @@
 //! Flows: chains, branches, loops, and one flow run many times (SEMANTICS rows 10, 11, 13, 16, 17, 20; LESSONS 6, 19, 23).
 
+#![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
+
 mod common;
 
-use common::{alone, alone_sync, awaiting, blocking, ended, secs};
+use common::{alone, alone_sync, awaiting, blocking, ended, rest, secs};
 use flowstone_core::{Action, AsyncFlow, END, Flow, HasDefault, Label, Outcome, RunError, RunOptions, Shared, Visit};
 use futures_util::future::join_all;
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 /// How a number compares with 10.
 #[derive(Clone, Copy)]
@@ -170,7 +172,7 @@ fn a_sync_flow_runs_on_many_threads_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn two_runs_on_one_thread_overlap_their_waits() {
-    let flow = alone(awaiting(|_| async { Ok(sleep(secs(2)).await) }));
+    let flow = alone(awaiting(|_| rest(secs(2))));
 
     let before = Instant::now();
     let (mut one, mut two) = (vec![], vec![]);

@@ -1,5 +1,7 @@
 //! Flows as nodes of flows (SEMANTICS row 18).
 
+#![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
+
 mod common;
 
 use common::{alone, awaiting, blocking, ended};
@@ -329,4 +331,28 @@ fn each_level_has_its_own_rule_for_unrouted_actions() {
             (result, _) => panic!("{rules:?}: {result:?}"),
         }
     }
+}
+
+#[test]
+fn an_edge_to_the_end_whose_exit_no_outer_edge_fits_is_an_error_of_the_run() {
+    let mut inner = Flow::builder("inner");
+    let first = inner.add("first", |exit: &mut Action| exit.clone());
+    let open = inner.add("open", |_: &mut Action| Action::from("any"));
+    inner.start(first);
+    inner.route(first - "end" >> END);
+    inner.route(first - "open" >> open);
+    let mut outer = Flow::builder("outer");
+    let inner = outer.add("inner", inner.build().unwrap());
+    let after = outer.add("after", |_: &mut Action| ());
+    outer.start(inner);
+    outer.route(inner - "any" >> after);
+
+    let flow = outer.build().unwrap();
+
+    assert_eq!(ended(flow.run(&mut "open".into())), "default");
+    let error = flow.run(&mut "end".into()).unwrap_err();
+    assert!(
+        matches!(&error, RunError::Unrouted { node, action, .. } if *node == "inner" && *action == "end"),
+        "{error}"
+    );
 }

@@ -7,7 +7,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering::SeqCst},
 };
 
-use common::{Alive, Count, Meeting, alone, async_items, ended, items, ms, secs};
+use common::{Alive, Count, Meeting, alone, async_items, ended, items, ms, rest, secs};
 use flowstone_core::{AsyncFlow, Context, NodeExt, Result, Retry, RunError};
 use tokio::time::{Instant, sleep};
 
@@ -31,7 +31,7 @@ async fn many_waiting_items_take_the_time_of_one() {
 
 #[tokio::test(start_paused = true)]
 async fn items_one_after_another_take_the_sum_of_their_times() {
-    let flow: AsyncFlow<Vec<()>> = alone(async_items(10, |_, _| async { Ok(sleep(secs(1)).await) }));
+    let flow: AsyncFlow<Vec<()>> = alone(async_items(10, |_, _| rest(secs(1))));
 
     let before = Instant::now();
     ended(flow.run_async(&mut vec![]).await);
@@ -41,7 +41,7 @@ async fn items_one_after_another_take_the_sum_of_their_times() {
 
 #[tokio::test(start_paused = true)]
 async fn the_next_item_begins_when_one_is_done() {
-    let node = async_items(100, |_, _| async { Ok(sleep(secs(1)).await) });
+    let node = async_items(100, |_, _| rest(secs(1)));
     let flow: AsyncFlow<Vec<()>> = alone(node.parallel(10));
 
     let before = Instant::now();
@@ -52,7 +52,7 @@ async fn the_next_item_begins_when_one_is_done() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_item_does_not_hold_up_the_others() {
-    let node = async_items(20, |item, _| async move { Ok(sleep(secs(if item == 0 { 10 } else { 1 })).await) });
+    let node = async_items(20, |item, _| rest(secs(if item == 0 { 10 } else { 1 })));
     let flow: AsyncFlow<Vec<()>> = alone(node.parallel(2));
 
     let before = Instant::now();

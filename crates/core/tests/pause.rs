@@ -1,11 +1,13 @@
 //! Pauses in memory: a question, its answer, and a run that goes on as if it had not stopped (LESSONS row 12).
 
+#![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
+
 mod common;
 
 use common::{Recorder, alone, alone_sync, blocking, ended};
 use flowstone_core::{
-    Action, Ask, AsyncFlow, CancellationToken, Flow, NodeError, NodeExt, Outcome, Pause, Phase, Result, RunError,
-    RunId, RunOptions,
+    Action, Ask, AsyncFlow, CancellationToken, Flow, NodeError, Outcome, Pause, Phase, Result, RunError, RunId,
+    RunOptions,
 };
 use serde_json::{Value, json};
 

@@ -1,5 +1,7 @@
 //! Sync nodes of an async flow: `exec` on the blocking pool, everything else on the run's thread (SEMANTICS row 28).
 
+#![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
+
 mod common;
 
 use std::{

@@ -2,6 +2,8 @@
 //!
 //! Sync waits are read from a manual clock, async ones from tokio's paused clock; the two have to agree.
 
+#![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
+
 mod common;
 
 use std::{

@@ -1,5 +1,7 @@
 //! String actions: labels known at run time only (SEMANTICS rows 11, 12, 13; LESSONS rows 3, 4).
 
+#![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
+
 mod common;
 
 use common::{alone_sync, causes, ended};

@@ -4,7 +4,7 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use common::{Alive, Count, alone, async_items, awaiting, blocking, ended, items, ms, secs};
+use common::{Alive, Count, alone, async_items, awaiting, blocking, ended, items, ms, rest, secs};
 use flowstone_core::{AsyncFlow, Context, NodeExt, Result, Retry, RunError, TimedOut};
 use tokio::{sync::Notify, time::Instant};
 
@@ -42,7 +42,7 @@ async fn an_attempt_that_takes_too_long_is_dropped_and_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_in_time_succeeds() {
-    let flow = alone(awaiting(|_| async { Ok(tokio::time::sleep(ms(2_990)).await) }).timeout(secs(3)));
+    let flow = alone(awaiting(|_| rest(ms(2_990))).timeout(secs(3)));
 
     let mut state = vec![];
     ended(flow.run_async(&mut state).await);
@@ -185,7 +185,7 @@ async fn the_time_of_a_visit_holds_for_all_items_together() {
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_beyond_the_clock_is_none() {
-    let node = awaiting(|_| async { Ok(tokio::time::sleep(secs(100)).await) });
+    let node = awaiting(|_| rest(secs(100)));
     let flow = alone(node.timeout(Duration::MAX).total_timeout(Duration::MAX).retry(Retry::attempts(2)));
 
     let mut state = vec![];

@@ -1,5 +1,7 @@
 //! One visit: its phases, their order, and what is tried again (SEMANTICS rows 1, 2, 3, 5, 8, 9; LESSONS rows 6, 7).
 
+#![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
+
 mod common;
 
 use common::{Count, Log, alone, alone_sync, awaiting, blocking, ended};

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime},
@@ -25,7 +25,15 @@ impl Context {
     pub(crate) fn of_run(graph: &Arc<Graph>) -> Self {
         let number = RUNS.fetch_add(1, Ordering::Relaxed);
         let traced = tracing::enabled!(target: "flowstone", tracing::Level::INFO);
-        Self { graph: Some(Arc::clone(graph)), number, visits: 0, traced, watched: traced, ..Self::detached() }
+        Self {
+            graph: Some(Arc::clone(graph)),
+            number,
+            visits: 0,
+            node: graph.start(),
+            traced,
+            watched: traced,
+            ..Self::detached()
+        }
     }
 
     pub(crate) fn position(&self) -> Position {
@@ -108,13 +116,20 @@ impl Context {
     #[cold]
     pub(crate) fn send_of(&self, node: Option<NodePath>, kind: EventKind) {
         let Some(scope) = self.scope() else { return };
-        let Some(listener) = scope.listener.as_ref().filter(|_| !scope.ended.load(Ordering::Acquire)) else { return };
+        let Some(listener) = &scope.listener else { return };
         let (visit, item, attempt) = (self.visit(), self.item(), self.attempt);
         let event = Event { run: self.run_id(), at: SystemTime::now(), node, visit, item, attempt, kind };
         if event.is_terminal() {
-            scope.ended.store(true, Ordering::Release);
+            let mut ended = scope.ended.write().unwrap_or_else(PoisonError::into_inner);
+            if !std::mem::replace(&mut *ended, true) {
+                listener.event(&event);
+            }
+            return;
         }
-        listener.event(&event);
+        let ended = scope.ended.read().unwrap_or_else(PoisonError::into_inner);
+        if !*ended {
+            listener.event(&event);
+        }
     }
 
     /// Finds the edge of the visited node for a string action.

@@ -1,13 +1,11 @@
 //! What the tests share: nodes made of closures, a listener that keeps events, and counters of what is alive.
 
-#![allow(dead_code, reason = "each test file uses a part of these helpers")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part of these helpers")]
+#![allow(clippy::unwrap_used, reason = "helpers are tests, too")]
 
 use std::{
     future::Future,
-    sync::{
-        Arc, Condvar, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -15,6 +13,10 @@ use flowstone_core::{
     AsyncBatchNode, AsyncFlow, AsyncKind, AsyncNode, BatchNode, Context, Event, Flow, IntoNode, ItemOutcome, Listener,
     Node, NodeError, Outcome, Result, RunError, State, SyncKind,
 };
+
+pub(crate) use counters::{Alive, Count, Life, Log, Meeting};
+
+mod counters;
 
 /// What a node without a fallback does: give the error back.
 pub(crate) type NoFallback<T> = fn(NodeError, &Context) -> Result<T>;
@@ -242,6 +244,12 @@ pub(crate) fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
+/// What an `exec` does that only waits.
+pub(crate) async fn rest(wait: Duration) -> Result<()> {
+    tokio::time::sleep(wait).await;
+    Ok(())
+}
+
 /// The last action of a run that has to have ended.
 pub(crate) fn ended(result: Result<Outcome, RunError>) -> String {
     match result.expect("the run succeeds") {
@@ -254,103 +262,6 @@ pub(crate) fn ended(result: Result<Outcome, RunError>) -> String {
 pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
-/// Lines that nodes write, in the order in which things happened.
-#[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Log {
-    pub(crate) fn push(&self, line: impl Into<String>) {
-        self.0.lock().unwrap().push(line.into());
-    }
-
-    pub(crate) fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-/// A number that many threads count up.
-#[derive(Clone, Default)]
-pub(crate) struct Count(Arc<AtomicUsize>);
-
-impl Count {
-    pub(crate) fn up(&self) -> usize {
-        self.0.fetch_add(1, SeqCst)
-    }
-
-    pub(crate) fn get(&self) -> usize {
-        self.0.load(SeqCst)
-    }
-}
-
-/// Counts what is alive: begun, and neither finished nor dropped.
-#[derive(Clone, Default)]
-pub(crate) struct Alive {
-    now: Arc<AtomicUsize>,
-    most: Arc<AtomicUsize>,
-    begun: Count,
-    finished: Count,
-}
-
-impl Alive {
-    pub(crate) fn begin(&self) -> Life {
-        self.begun.up();
-        self.most.fetch_max(self.now.fetch_add(1, SeqCst) + 1, SeqCst);
-        Life(self.clone())
-    }
-
-    pub(crate) fn now(&self) -> usize {
-        self.now.load(SeqCst)
-    }
-
-    pub(crate) fn most(&self) -> usize {
-        self.most.load(SeqCst)
-    }
-
-    pub(crate) fn begun(&self) -> usize {
-        self.begun.get()
-    }
-
-    pub(crate) fn finished(&self) -> usize {
-        self.finished.get()
-    }
-}
-
-/// One that is alive until it is dropped.
-pub(crate) struct Life(Alive);
-
-impl Life {
-    /// Ends it as one that was not cut short.
-    pub(crate) fn finish(self) {
-        self.0.finished.up();
-    }
-}
-
-impl Drop for Life {
-    fn drop(&mut self) {
-        self.0.now.fetch_sub(1, SeqCst);
-    }
-}
-
-/// A place where threads wait for each other; as a barrier, but one that tells when the others never come.
-#[derive(Clone)]
-pub(crate) struct Meeting(Arc<(Mutex<usize>, Condvar, usize)>);
-
-impl Meeting {
-    pub(crate) fn of(count: usize) -> Self {
-        Self(Arc::new((Mutex::new(0), Condvar::new(), count)))
-    }
-
-    /// Waits for the others; `false` if they do not come in a time after which something hangs.
-    pub(crate) fn met(&self) -> bool {
-        let (here, changed, count) = &*self.0;
-        let mut arrived = here.lock().unwrap();
-        *arrived += 1;
-        changed.notify_all();
-        let (_guard, wait) = changed.wait_timeout_while(arrived, secs(20), |arrived| *arrived < *count).unwrap();
-        !wait.timed_out()
-    }
 }
 
 /// A listener that keeps every event.
