@@ -10,7 +10,7 @@ use crate::{
     ask::{Ask, Asking},
     batch::{Batch, SpawnedBatch},
     definition::Body,
-    graph::{About, Graph, Kind},
+    graph::{About, Graph, NodeKind},
     node::{AsyncBatchNode, AsyncNode, BatchNode, ItemOutcome, Node, State},
     policy::{Inline, Parallel, Plain, Policy, Spawned, With},
     pool::Pooled,
@@ -24,6 +24,20 @@ pub enum SyncKind {}
 /// The kind of flow that takes sync and async nodes: [`AsyncFlow`](crate::AsyncFlow).
 #[derive(Debug, Clone, Copy)]
 pub enum AsyncKind {}
+
+/// What the kinds of flow differ in.
+pub(crate) trait Kind {
+    /// Whether a run needs no runtime.
+    const SYNC: bool;
+}
+
+impl Kind for SyncKind {
+    const SYNC: bool = true;
+}
+
+impl Kind for AsyncKind {
+    const SYNC: bool = false;
+}
 
 /// Something that [`Builder::add`](crate::Builder::add) takes.
 ///
@@ -149,7 +163,7 @@ impl<S: State, K, N: Node<S>> NodeIn<S, K, SyncNode, Plain> for N {
     fn with_policy(self, policy: Policy, _: usize) -> Added<S> {
         let node = Arc::new(self);
         let pooled = Single { node: Arc::new(Pooled(Arc::clone(&node))), policy: policy.clone().pooled() };
-        let about = About::new(Kind::Node, N::Action::NAMES, policy.clone().pooled());
+        let about = About::new(NodeKind::Node, N::Action::NAMES, policy.clone().pooled());
         Added::node(about, Body::either(Single { node, policy }, pooled))
     }
 }
@@ -159,7 +173,7 @@ impl<S: State, K, N: Node<S>> NodeIn<S, K, SyncNode, Inline> for N {
     type Action = N::Action;
 
     fn with_policy(self, policy: Policy, _: usize) -> Added<S> {
-        let about = About::new(Kind::Node, N::Action::NAMES, policy.clone());
+        let about = About::new(NodeKind::Node, N::Action::NAMES, policy.clone());
         Added::node(about, Body::sync(Single { node: Arc::new(self), policy }))
     }
 }
@@ -169,7 +183,7 @@ impl<S: State, N: AsyncNode<S>> NodeIn<S, AsyncKind, AwaitedNode, Plain> for N {
     type Action = N::Action;
 
     fn with_policy(self, policy: Policy, _: usize) -> Added<S> {
-        let about = About::new(Kind::AsyncNode, N::Action::NAMES, policy.clone());
+        let about = About::new(NodeKind::AsyncNode, N::Action::NAMES, policy.clone());
         Added::node(about, Body::awaited(Single { node: Arc::new(self), policy }))
     }
 }
@@ -181,7 +195,7 @@ impl<S: State, K, N: BatchNode<S>> NodeIn<S, K, SyncBatch, Plain> for N {
     fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
         let node = Arc::new(self);
         let pooled = pooled_batch::<S, N>(&node, policy.clone(), limit);
-        let about = About::batch::<N::Output, N::Outcome, N::Action>(Kind::BatchNode, pooled.policy.clone(), limit);
+        let about = About::batch::<N::Output, N::Outcome, N::Action>(NodeKind::BatchNode, pooled.policy.clone(), limit);
         Added::node(about, Body::either(Batch { node, policy, limit }, pooled))
     }
 }
@@ -191,7 +205,7 @@ impl<S: State, K, N: BatchNode<S>> NodeIn<S, K, SyncBatch, Inline> for N {
     type Action = N::Action;
 
     fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
-        let about = About::batch::<N::Output, N::Outcome, N::Action>(Kind::BatchNode, policy.clone(), limit);
+        let about = About::batch::<N::Output, N::Outcome, N::Action>(NodeKind::BatchNode, policy.clone(), limit);
         Added::node(about, Body::sync(Batch { node: Arc::new(self), policy, limit }))
     }
 }
@@ -202,7 +216,7 @@ impl<S: State, N: BatchNode<S>> NodeIn<S, AsyncKind, SyncBatch, Parallel> for N 
 
     fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
         let pooled = pooled_batch::<S, N>(&Arc::new(self), policy, limit);
-        let about = About::batch::<N::Output, N::Outcome, N::Action>(Kind::BatchNode, pooled.policy.clone(), limit);
+        let about = About::batch::<N::Output, N::Outcome, N::Action>(NodeKind::BatchNode, pooled.policy.clone(), limit);
         Added::node(about, Body::awaited(pooled))
     }
 }
@@ -219,7 +233,7 @@ macro_rules! awaited_batch {
             type Action = N::Action;
 
             fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
-                let about = About::batch::<N::Output, N::Outcome, N::Action>(Kind::AsyncBatchNode, policy.clone(), limit);
+                let about = About::batch::<N::Output, N::Outcome, N::Action>(NodeKind::AsyncBatchNode, policy.clone(), limit);
                 Added::node(about, Body::awaited(Batch { node: Arc::new(self), policy, limit }))
             }
         }
@@ -233,7 +247,8 @@ impl<S: State, N: AsyncBatchNode<S>> NodeIn<S, AsyncKind, AwaitedBatch, Spawned>
     type Action = N::Action;
 
     fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
-        let mut about = About::batch::<N::Output, N::Outcome, N::Action>(Kind::AsyncBatchNode, policy.clone(), limit);
+        let mut about =
+            About::batch::<N::Output, N::Outcome, N::Action>(NodeKind::AsyncBatchNode, policy.clone(), limit);
         about.detaches = true;
         let batch = Batch { node: Arc::new(self), policy, limit };
         Added::node(about, Body::awaited(SpawnedBatch(batch)))
@@ -245,18 +260,18 @@ impl<S: State, K, N: Ask<S>> IntoNode<S, K, Question> for N {
     type Action = N::Action;
 
     fn into_node(self) -> Added<S> {
-        let about = About::new(Kind::Ask, N::Action::NAMES, Policy::default());
+        let about = About::new(NodeKind::Ask, N::Action::NAMES, Policy::default());
         Added::node(about, Body::sync(Asking(Arc::new(self))))
     }
 }
 
 impl About {
-    pub(crate) fn new(kind: Kind, labels: &'static [&'static str], policy: Policy) -> Self {
+    pub(crate) fn new(kind: NodeKind, labels: &'static [&'static str], policy: Policy) -> Self {
         let detaches = policy.pooled;
         Self { kind, labels, policy, limit: 1, on_error: None, children: None, detaches }
     }
 
-    fn batch<O, C: ItemOutcome<O>, A: Label>(kind: Kind, policy: Policy, limit: usize) -> Self {
+    fn batch<O, C: ItemOutcome<O>, A: Label>(kind: NodeKind, policy: Policy, limit: usize) -> Self {
         Self { limit, on_error: Some(C::ON_ERROR), ..Self::new(kind, A::NAMES, policy) }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     definition::Position,
     error::{Detour, NodeError, Phase, Result, Visited},
     node::State,
-    path::NodePath,
+    path::{NodePath, RunId},
     visit::{SyncBody, edge},
 };
 
@@ -100,7 +100,18 @@ pub(crate) struct Paused {
     pub(crate) node: NodePath,
     pub(crate) question: Value,
     pub(crate) schema: Value,
-    pub(crate) cx: Context,
+    pub(crate) run: PausedRun,
+}
+
+/// The run that a pause belongs to.
+#[derive(Debug)]
+pub(crate) struct PausedRun {
+    pub(crate) flow: String,
+    /// The id that the user gave.
+    pub(crate) id: Option<RunId>,
+    pub(crate) number: u64,
+    pub(crate) visits: u64,
+    pub(crate) node: Position,
 }
 
 impl Pause {
@@ -146,7 +157,7 @@ impl<S: State, N: Ask<S>> SyncBody<S> for Asking<N> {
         let question = self.0.ask(shared).map_err(|error| cx.failed(error))?;
         let question = serde_json::to_value(question).map_err(|error| cx.failed(NodeError::terminal(error)))?;
         let (position, node, schema) = (cx.position(), cx.node(), self.0.schema());
-        let pause = Pause(Box::new(Paused { position, node, question, schema, cx: cx.clone() }));
+        let pause = Pause(Box::new(Paused { position, node, question, schema, run: cx.to_paused() }));
         Err(Box::new(Detour::Paused(pause)))
     }
 

@@ -8,15 +8,23 @@ use std::{
     future::Future,
     marker::PhantomData,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context as Polling, Poll},
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
-    task::{JoinSet, coop::has_budget_remaining},
+    task::{
+        JoinSet,
+        coop::{consume_budget, has_budget_remaining},
+        yield_now,
+    },
     time::Instant,
 };
+use tracing::Instrument;
 
 use crate::{
     context::Context,
@@ -94,7 +102,12 @@ impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for SpawnedBatch<N> {
             let items = Arc::new(node.prep(shared).await.map_err(|error| cx.failed(error))?);
             cx.phase = Phase::Exec;
             let mut tasks = JoinSet::new();
-            let result = self.0.spawn_all::<S>(&mut tasks, &items, cx).await;
+            // Items that compute ask whether to stop; they are told when this visit fails or is dropped.
+            let mut item_cx = cx.clone();
+            item_cx.renew_abandoned();
+            let told = Told(item_cx.abandoned().cloned());
+            let result = self.0.spawn_all::<S>(&mut tasks, &items, &item_cx).await;
+            drop(told);
             tasks.shutdown().await; // after an error, siblings are cancelled and awaited
             let outcomes = result?;
             let items = Arc::into_inner(items).expect("invariant: every task has ended and dropped its items");
@@ -125,9 +138,10 @@ impl<N> Batch<N> {
         let mut next = 0;
         loop {
             while next < items.len() && tasks.len() < self.limit {
+                cx.check()?;
                 let task = spawned_item::<S, N>(self.clone(), end, cx.clone(), Arc::clone(items), next);
                 match cx.scope() {
-                    Some(scope) => tasks.spawn(scope.started.track_future(task)),
+                    Some(scope) => tasks.spawn(scope.started.track_future(task.in_current_span())),
                     None => tasks.spawn(task),
                 };
                 next += 1;
@@ -139,6 +153,17 @@ impl<N> Batch<N> {
             }
         }
         Ok(filled(outcomes))
+    }
+}
+
+/// Tells spawned items, when dropped, that nobody waits for them any more.
+struct Told(Option<Arc<AtomicBool>>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if let Some(abandoned) = &self.0 {
+            abandoned.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -168,6 +193,10 @@ struct Items<'a, S, N> {
 impl<'a, S: State, N: AsyncBatchNode<S>> Each for Items<'a, S, N> {
     type Input = (usize, &'a N::Item);
     type Output = N::Outcome;
+
+    fn context(&self) -> &Context {
+        self.cx
+    }
 
     #[expect(clippy::manual_async_fn, reason = "an `async fn` would hold its arguments twice, for every item")]
     fn run(&self, (index, item): (usize, &'a N::Item)) -> impl Future<Output = Result<N::Outcome, Box<Detour>>> + Send {
@@ -245,6 +274,9 @@ pub(crate) trait Each: Sync {
     type Input: Send;
     type Output: Send;
 
+    /// The context of the visit that the inputs belong to.
+    fn context(&self) -> &Context;
+
     fn run(&self, input: Self::Input) -> impl Future<Output = Result<Self::Output, Box<Detour>>> + Send;
 }
 
@@ -259,7 +291,9 @@ pub(crate) async fn in_order<E: Each>(
     if limit <= 1 {
         let mut outputs = Vec::with_capacity(inputs.len());
         for input in inputs {
+            each.context().check()?;
             outputs.push(each.run(input).await?);
+            give_way(each.context()).await;
         }
         return Ok(outputs);
     }
@@ -271,6 +305,7 @@ pub(crate) async fn in_order<E: Each>(
         while running.len() < limit
             && let Some(input) = inputs.next()
         {
+            each.context().check()?;
             running.push(Numbered { index: begun, future: each.run(input) });
             begun += 1;
         }
@@ -278,6 +313,18 @@ pub(crate) async fn in_order<E: Each>(
             None => return Ok(filled(outputs)),
             Some((index, output)) => outputs[index] = Some(output?),
         }
+        if each.context().listening() {
+            yield_now().await;
+        }
+    }
+}
+
+/// Lets others run between two items that never wait, and whoever listens read.
+async fn give_way(cx: &Context) {
+    if cx.listening() {
+        yield_now().await;
+    } else {
+        consume_budget().await;
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     add::{Added, AddedGraph, AsyncKind, IntoNode, SyncKind},
     definition::{Body, Definition},
     flow::{AsyncFlow, Flow},
-    graph::{About, Edges, Exits, Graph, Kind, Level, Place, Unrouted},
+    graph::{About, Edges, Exits, Graph, Level, NodeKind, Place, Unrouted},
     node::State,
     route::{At, Edge, Route, Spot},
 };
@@ -91,7 +91,7 @@ impl<S: State, K> Builder<S, K> {
 
     fn finish(self, sync: bool) -> Result<Definition<S>, BuildError> {
         let mut check = Check::default();
-        let mut graph = Graph::default();
+        let mut graph = Graph { sync, ..Graph::default() };
         graph.levels.push(Level {
             flow: self.name.clone(),
             name: self.name.clone(),
@@ -262,7 +262,7 @@ impl Check {
         if children.contains_flow(flow) {
             self.faults.push(Fault::FlowInsideItself { node: node(), flow: flow.to_owned() });
         }
-        if let Some(ask) = children.nodes.iter().find(|node| node.about.kind == Kind::Ask) {
+        if let Some(ask) = children.nodes.iter().find(|node| node.about.kind == NodeKind::Ask) {
             self.faults.push(Fault::AskInBatchFlow { node: node(), ask: ask.path.to_string() });
         }
     }
@@ -355,6 +355,6 @@ impl About {
 
     /// Whether `exec` runs on the thread of the run, where no timeout can interrupt it.
     fn runs_inline(&self) -> bool {
-        matches!(self.kind, Kind::Node | Kind::BatchNode) && !self.policy.pooled
+        matches!(self.kind, NodeKind::Node | NodeKind::BatchNode) && !self.policy.pooled
     }
 }

@@ -90,6 +90,10 @@ impl<S: State, T: State> Each for Runs<'_, S, T> {
     type Input = (usize, T);
     type Output = Child<T>;
 
+    fn context(&self) -> &Context {
+        self.cx
+    }
+
     async fn run(&self, (index, mut state): (usize, T)) -> Result<Child<T>, Box<Detour>> {
         let definition = &self.children.definition;
         let mut child = self.cx.for_child(index, &definition.graph);

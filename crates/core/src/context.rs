@@ -83,7 +83,7 @@ pub(crate) struct Scope {
     /// The node that the run itself, not a child, visits.
     pub(crate) at: AtomicU32,
     pub(crate) seed: Option<u64>,
-    /// The clock and the deadline of a sync run; an async run has tokio's.
+    /// The clock of a sync run; an async run has tokio's.
     pub(crate) clock: Option<Arc<dyn Clock>>,
     pub(crate) deadline: Option<Deadline>,
     /// Set by the terminal event, which is the last: what still runs after a drop is not heard. Read while a listener
@@ -93,14 +93,21 @@ pub(crate) struct Scope {
     pub(crate) started: TaskTracker,
 }
 
-/// When a sync run is out of time, by its clock, and how much it had.
+/// When a run is out of time, and how much it had.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
-    pub(crate) at: Duration,
+    pub(crate) at: DeadlineAt,
     pub(crate) limit: Duration,
 }
 
-/// Why a sync run is to stop where it is.
+/// A time by the clock of a sync run, or by tokio's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum DeadlineAt {
+    Clock(Duration),
+    Tokio(tokio::time::Instant),
+}
+
+/// Why a run is to stop where it is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Stop {
     Cancelled,
@@ -113,7 +120,8 @@ static PROCESS: LazyLock<u64> = LazyLock::new(|| {
     RandomState::new().hash_one((std::process::id(), SystemTime::now()))
 });
 
-static RUNS: AtomicU64 = AtomicU64::new(0);
+/// Counted from 1: a detached context has the number 0.
+static RUNS: AtomicU64 = AtomicU64::new(1);
 
 impl Context {
     /// Creates a context that belongs to no run, for calling a phase by hand: attempt 0, no item, not cancelled.
@@ -181,8 +189,8 @@ impl Context {
         self.path_of(self.node)
     }
 
-    /// Returns a key that is the same for every attempt of this visit and item, and for no other: what a service takes
-    /// to recognise a request that it has seen.
+    /// Returns a key that is the same for every attempt of this visit and item, and for no other of this run: what a
+    /// service takes to recognise a request that it has seen. Runs that were given the same id share their keys.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
         let base = match self.parent() {
@@ -197,8 +205,8 @@ impl Context {
     /// Returns whether this attempt is no longer wanted: its run was cancelled, dropped or is out of time, its attempt
     /// timed out, or a sibling failed.
     ///
-    /// Async phases need not ask: they are dropped. A blocking `exec` that takes long asks now and then, and returns
-    /// anything; the result is discarded.
+    /// Async phases that wait need not ask: they are dropped. A blocking `exec`, and an item that computes, ask now and
+    /// then, and return anything; the result is discarded.
     #[must_use]
     pub fn cancelled(&self) -> bool {
         self.abandoned().is_some_and(|flag| flag.load(Ordering::Relaxed)) || self.stop().is_some()

@@ -4,6 +4,7 @@
 
 use std::{convert::Infallible, future::Future, sync::Arc};
 
+use serde_json::Value;
 use tracing::Instrument;
 
 use crate::{
@@ -217,7 +218,7 @@ impl<S: State> Definition<S> {
                     };
                     self.route(slot, at, visited, cx)?
                 };
-                if cx.visit() % IN_A_ROW == IN_A_ROW - 1 {
+                if cx.listening() || cx.visit() % IN_A_ROW == IN_A_ROW - 1 {
                     tokio::task::yield_now().await;
                 }
             }
@@ -229,6 +230,40 @@ impl<S: State> Definition<S> {
         let span = Self::begin(cx);
         let visited = Catch::new(body.visit(shared, cx).instrument(span)).await;
         self.end(at, visited, cx)
+    }
+
+    /// Goes on with a visit that ended in a pause.
+    pub(crate) fn answer(
+        &self,
+        pause: Pause,
+        answer: Result<Value, serde_json::Error>,
+        shared: &mut S,
+        cx: &mut Context,
+    ) -> Watched {
+        let fail = |error| (None, Err(Box::new(Halt::Failed(error))));
+        if let Err(detour) = cx.check() {
+            return (None, Err(cx.halt(*detour)));
+        }
+        let (run, at) = (cx.run_id(), pause.position());
+        let asks = self.graph.name() == pause.0.run.flow
+            && self.graph.nodes.get(at.index()).is_some_and(|node| node.path == *pause.node());
+        let Some(body) = self.slots.get(at.index()).and_then(|slot| slot.body.sync.as_ref()).filter(|_| asks) else {
+            return fail(RunError::NoSuchPause { run, flow: self.graph.name().to_owned(), pause });
+        };
+        let mut answered = None;
+        let caught = catch(|| {
+            answered = match answer {
+                Ok(answer) => body.answer(shared, answer, cx),
+                Err(unfit) => Some(Err(unfit)),
+            };
+            Ok(())
+        });
+        match (caught, answered) {
+            (Err(panicked), _) => self.end(at, Err(panicked), cx),
+            (Ok(()), Some(Ok(visited))) => self.end(at, visited, cx),
+            (Ok(()), Some(Err(source))) => fail(RunError::Answer { run, pause, source }),
+            (Ok(()), None) => fail(RunError::NoSuchPause { run, flow: self.graph.name().to_owned(), pause }),
+        }
     }
 
     fn begin(cx: &Context) -> tracing::Span {

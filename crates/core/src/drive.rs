@@ -27,7 +27,6 @@ use crate::{
     graph::Graph,
     node::State,
     options::RunOptions,
-    visit::catch,
 };
 
 /// How a run came out.
@@ -66,7 +65,7 @@ impl Begin {
         let mut cx = Context::of_run(graph);
         let paused = match self {
             Self::Start => None,
-            Self::Answer(pause, _) => Some(&pause.0.cx),
+            Self::Answer(pause, _) => Some(&pause.0.run),
         };
         if let Some(paused) = paused {
             cx.take_over(paused);
@@ -218,10 +217,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
         let result =
             until_stopped(definition.drive_async(begin, shared, &mut cx).instrument(span), &own, options).await;
         // What was dropped may have left a blocking attempt or a spawned item behind: nothing outlives the run.
-        if let Some(scope) = own.scope() {
-            scope.started.close();
-            scope.started.wait().await;
-        }
+        own.wait_for_started().await;
         terminal.end(&result, &cx);
         result
     }
@@ -315,36 +311,9 @@ impl<S: State> Definition<S> {
 
     /// Finds the node to visit first: the start, or what follows an answer.
     fn first_visit(&self, begin: Begin, shared: &mut S, cx: &mut Context) -> Result<Position, Box<Halt>> {
-        let (pause, answer) = match begin {
-            Begin::Start => return Ok(self.start()),
-            Begin::Answer(pause, answer) => (pause, answer),
-        };
-        cx.check().map_err(|detour| cx.halt(*detour))?;
-        let (run, at) = (cx.run_id(), pause.position());
-        let no_pause = |run, pause| {
-            let flow = self.graph.name().to_owned();
-            Err(Box::new(Halt::Failed(RunError::NoSuchPause { run, flow, pause })))
-        };
-        if self.graph.nodes.get(at.index()).is_none_or(|node| node.path != *pause.node()) {
-            return no_pause(run, pause);
+        match begin {
+            Begin::Start => Ok(self.start()),
+            Begin::Answer(pause, answer) => self.answer(pause, answer, shared, cx).1,
         }
-        let Some(body) = &self.slots[at.index()].body.sync else { return no_pause(run, pause) };
-        let mut answered = None;
-        let visited = catch(|| {
-            answered = match answer {
-                Ok(answer) => body.answer(shared, answer, cx),
-                Err(unfit) => Some(Err(unfit)),
-            };
-            Ok(0)
-        });
-        let visited = match (visited, answered) {
-            (Err(panicked), _) => Err(panicked),
-            (Ok(_), Some(Ok(visited))) => visited,
-            (Ok(_), Some(Err(source))) => {
-                return Err(Box::new(Halt::Failed(RunError::Answer { run, pause, source })));
-            }
-            (Ok(_), None) => return no_pause(run, pause),
-        };
-        self.end(at, visited, cx).1
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     drive::Outcome,
     error::{Phase, RunError},
     path::{NodePath, RunId},
+    visit::catch,
 };
 
 /// Something that happened in a run.
@@ -198,7 +199,11 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         if let Some(cx) = self.cx.take() {
             let error = "the run was dropped before its end".to_owned();
-            cx.send_of(None, EventKind::Failed { phase: None, error });
+            // A listener that panics while a panic drops the run would end the process.
+            drop(catch(|| {
+                cx.send_of(None, EventKind::Failed { phase: None, error });
+                Ok(())
+            }));
         }
     }
 }

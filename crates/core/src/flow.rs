@@ -8,9 +8,12 @@
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
+use serde::Serialize;
+
 use crate::{
     action::{Action, Label},
-    add::{AsyncKind, SyncKind},
+    add::{AsyncKind, Kind, SyncKind},
+    ask::Pause,
     build::Builder,
     children::Child,
     context::Context,
@@ -19,6 +22,7 @@ use crate::{
     graph::ExitMap,
     nest::{BatchFlow, IsSelf, On},
     node::{OnError, State},
+    options::RunOptions,
     step::IntoAction,
 };
 
@@ -89,6 +93,8 @@ macro_rules! flow {
         }
 
         impl<S: State, X: Label> $flow<S, X> {
+            const SYNC: bool = <$kind as Kind>::SYNC;
+
             pub(crate) fn new(definition: Definition<S>) -> Self {
                 Self { definition: Arc::new(definition), exits: PhantomData }
             }
@@ -122,9 +128,35 @@ macro_rules! flow {
             }
 
             /// Returns a context for a run that a driver makes by calling [`visit`](Self::visit) itself.
+            ///
+            /// Of the options, a driver of its own has to keep the deadline of an async visit and its cancellation while
+            /// it waits; they are looked at before each visit and item.
             #[must_use]
-            pub fn context(&self) -> Context {
-                Context::of_run(&self.definition.graph)
+            pub fn context(&self, options: &RunOptions) -> Context {
+                let graph = &self.definition.graph;
+                let mut cx = Context::of_run(graph);
+                if let Some(scope) = options.scope(None, graph.detaches, Self::SYNC) {
+                    cx.set_scope(scope);
+                }
+                cx
+            }
+
+            /// Goes on with a visit that ended in [`Visit::Pause`], with the answer.
+            ///
+            /// For drivers; [`resume`](Self::resume) does this and all that follows. `cx` is the context of the run.
+            ///
+            /// # Errors
+            ///
+            /// [`RunError::Answer`] if the answer does not fit, with the pause to try again; and those of
+            /// [`visit`](Self::visit).
+            pub fn answer(
+                &self,
+                pause: Pause,
+                answer: impl Serialize,
+                shared: &mut S,
+                cx: &mut Context,
+            ) -> Result<Visit, RunError> {
+                Visit::of(self.definition.answer(pause, serde_json::to_value(answer), shared, cx))
             }
 
             /// Draws the flow as a Mermaid flowchart.
@@ -232,6 +264,10 @@ impl<S: State, X: Label> Flow<S, X> {
     /// # Errors
     ///
     /// When the node fails for good, or its action is routed nowhere.
+    ///
+    /// # Panics
+    ///
+    /// If the position is of another, larger flow.
     pub fn visit(&self, at: Position, shared: &mut S, cx: &mut Context) -> Result<Visit, RunError> {
         cx.enter(at).map_err(Halt::into_error)?;
         Visit::of(self.definition.watched(at, shared, cx))
@@ -248,8 +284,16 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     /// # Cancel safety
     ///
     /// A dropped visit leaves in the state what `post` wrote until then, which is nothing before `post` began.
+    ///
+    /// # Panics
+    ///
+    /// If the position is of another, larger flow.
     pub async fn visit(&self, at: Position, shared: &mut S, cx: &mut Context) -> Result<Visit, RunError> {
         cx.enter(at).map_err(Halt::into_error)?;
-        Visit::of(self.definition.watched_async(at, shared, cx).await)
+        let visited = Visit::of(self.definition.watched_async(at, shared, cx).await);
+        if visited.is_err() {
+            cx.wait_for_started().await;
+        }
+        visited
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Graph {
     pub(crate) levels: Vec<Level>,
     /// Whether a run may start something beside its own future: blocking attempts, spawned items.
     pub(crate) detaches: bool,
+    /// Whether it is the graph of a `Flow`, which uses no blocking pool.
+    pub(crate) sync: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -47,7 +49,7 @@ pub(crate) struct GraphNode {
 /// What the builder knows of a node beside its code.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
-    pub(crate) kind: Kind,
+    pub(crate) kind: NodeKind,
     /// The labels of its actions; empty for string actions.
     pub(crate) labels: &'static [&'static str],
     pub(crate) policy: Policy,
@@ -63,7 +65,7 @@ pub(crate) struct About {
 /// The kind of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Kind {
+pub(crate) enum NodeKind {
     Function,
     Node,
     AsyncNode,

@@ -13,7 +13,7 @@ use crate::{
     definition::{Body, Definition},
     error::Visited,
     flow::{AsyncFlow, Flow},
-    graph::{About, Kind},
+    graph::{About, NodeKind},
     node::{OnError, State},
     policy::Policy,
     step::IntoAction,
@@ -169,7 +169,7 @@ impl<S: State, T: State, A: Label, K> BatchFlow<S, T, A, K> {
             on_error: Some(self.children.on_error),
             children: Some(Arc::clone(graph)),
             detaches: graph.detaches,
-            ..About::new(Kind::BatchFlow, A::NAMES, Policy::default())
+            ..About::new(NodeKind::BatchFlow, A::NAMES, Policy::default())
         }
     }
 }

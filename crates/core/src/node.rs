@@ -15,7 +15,7 @@ use crate::{
 
 /// What a flow's state has to be: owned data that can go from thread to thread.
 ///
-/// Implemented for every type that is. A durable run asks for serde's traits besides.
+/// Implemented for every type that is.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the state of a flow",
     note = "a state is owned data: `Send + Sync + 'static`; services (clients, pools) are fields of nodes"
@@ -34,14 +34,13 @@ impl<S: Send + Sync + 'static> State for S {}
 ///
 /// A node has no state of its own: every phase takes `&self`, and one node serves any number of runs at once.
 ///
-/// # Retries, threads and crashes
+/// # Retries, threads and panics
 ///
 /// Only `exec` is tried again, as often as the node's [`Retry`](crate::Retry) says; then
 /// [`exec_fallback`](Self::exec_fallback) is called, once. In a [`Flow`](crate::Flow) all phases run on the caller's
 /// thread; in an [`AsyncFlow`](crate::AsyncFlow) `exec` runs on the blocking pool, unless the node was added with
 /// [`inline`](crate::NodeExt::inline). A panic is a bug: it becomes an error of its phase, with its message, and is not
-/// tried again and has no fallback. After a crash a durable run starts
-/// the visit in flight over from `prep`; visits that were committed never run again.
+/// tried again and has no fallback.
 ///
 /// # Example
 ///

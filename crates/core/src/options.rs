@@ -5,9 +5,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    ask::PausedRun,
     clock::{Clock, SystemClock},
-    context::{Context, Deadline, Scope},
-    event::Listener,
+    context::{Deadline, DeadlineAt, Scope},
+    event::{Event, Listener},
     path::RunId,
 };
 
@@ -47,7 +48,7 @@ impl RunOptions {
         Self::default()
     }
 
-    /// Names the run; the name is part of every error, event and [idempotency key](Context::idempotency_key).
+    /// Names the run; the name is part of every error, event and [idempotency key](crate::Context::idempotency_key).
     #[must_use]
     pub fn id(mut self, id: impl Into<RunId>) -> Self {
         self.id = Some(id.into());
@@ -56,14 +57,15 @@ impl RunOptions {
 
     /// Stops the run when the token is cancelled, with [`RunError::Cancelled`](crate::RunError::Cancelled): no retry, no fallback.
     ///
-    /// An async run stops at once; a sync run before its next visit, attempt or wait.
+    /// An async run stops where it waits, or before its next visit or item; a sync run before its next visit, attempt or
+    /// item, and in a wait.
     #[must_use]
     pub fn cancel(mut self, token: CancellationToken) -> Self {
         self.cancel = Some(token);
         self
     }
 
-    /// Stops the run when it is not done within this time, with [`RunError::DeadlineExceeded`](crate::RunError::DeadlineExceeded).
+    /// Stops the run when it is not done within this time, where a cancelled one would stop, with [`RunError::DeadlineExceeded`](crate::RunError::DeadlineExceeded).
     #[must_use]
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = Some(limit);
@@ -78,19 +80,17 @@ impl RunOptions {
         self
     }
 
-    /// Sends every event of the run to a listener.
+    /// Sends every event of the run to a listener, after those that there are.
     #[must_use]
     pub fn listen(mut self, listener: impl Listener + 'static) -> Self {
-        self.listener = Some(Arc::new(listener));
-        self
-    }
-
-    /// Puts a listener before the one that there is.
-    pub(crate) fn listen_first<L: Listener + 'static>(
-        mut self,
-        make: impl FnOnce(Option<Arc<dyn Listener>>) -> L,
-    ) -> Self {
-        self.listener = Some(Arc::new(make(self.listener.take())));
+        let before = self.listener.take();
+        self.listener = Some(match before {
+            None => Arc::new(listener),
+            Some(before) => Arc::new(move |event: &Event| {
+                before.event(event);
+                listener.event(event);
+            }),
+        });
         self
     }
 
@@ -109,18 +109,22 @@ impl RunOptions {
     }
 
     /// The scope of a run, if these options, its flow or its pause need one.
-    pub(crate) fn scope(&self, paused: Option<&Context>, detaches: bool, sync: bool) -> Option<Arc<Scope>> {
-        let id = self.id.clone().or_else(|| paused.and_then(Context::given_id));
+    pub(crate) fn scope(&self, paused: Option<&PausedRun>, detaches: bool, sync: bool) -> Option<Arc<Scope>> {
+        let id = self.id.clone().or_else(|| paused.and_then(|paused| paused.id.clone()));
         let clock = if sync { self.sync_clock() } else { None };
-        let deadline = clock
-            .as_ref()
-            .zip(self.deadline)
-            .map(|(clock, limit)| Deadline { at: clock.now().saturating_add(limit), limit });
+        let deadline = self.deadline.and_then(|limit| {
+            let at = match &clock {
+                Some(clock) => DeadlineAt::Clock(clock.now().saturating_add(limit)),
+                None => DeadlineAt::Tokio(tokio::time::Instant::now().checked_add(limit)?),
+            };
+            Some(Deadline { at, limit })
+        });
         let asked = id.is_some()
             || self.cancel.is_some()
             || self.max_visits.is_some()
             || self.listener.is_some()
-            || self.seed.is_some();
+            || self.seed.is_some()
+            || deadline.is_some();
         (asked || detaches || clock.is_some()).then(|| {
             Arc::new(Scope {
                 id,

@@ -29,7 +29,7 @@ pub struct Retry {
     attempts: u32,
     first: Duration,
     factor: u32,
-    max_wait: Duration,
+    max_wait: Option<Duration>,
     jitter: bool,
     when: Option<Arc<Condition>>,
 }
@@ -38,20 +38,21 @@ pub struct Retry {
 type Condition = dyn Fn(&NodeError) -> bool + Send + Sync;
 
 impl Retry {
-    /// The longest computed wait, unless [`max_wait`](Self::max_wait) says otherwise: one minute.
+    /// The longest wait of [`exponential`](Self::exponential), unless [`max_wait`](Self::max_wait) says otherwise: one
+    /// minute.
     pub const MAX_WAIT: Duration = Duration::from_mins(1);
 
     /// Allows `attempts` attempts in all, without waits: 1 means no retry. 0 is an error of `build()`.
     #[must_use]
     pub const fn attempts(attempts: u32) -> Self {
         let first = Duration::ZERO;
-        Self { attempts, first, factor: 1, max_wait: Self::MAX_WAIT, jitter: false, when: None }
+        Self { attempts, first, factor: 1, max_wait: None, jitter: false, when: None }
     }
 
     /// Waits the same time between all attempts.
     #[must_use]
     pub fn fixed(mut self, wait: Duration) -> Self {
-        (self.first, self.factor, self.max_wait) = (wait, 1, self.max_wait.max(wait));
+        (self.first, self.factor) = (wait, 1);
         self
     }
 
@@ -66,7 +67,7 @@ impl Retry {
     /// Bounds a computed wait. A retry-after that an error names is not bounded.
     #[must_use]
     pub fn max_wait(mut self, wait: Duration) -> Self {
-        self.max_wait = wait;
+        self.max_wait = Some(wait);
         self
     }
 
@@ -91,7 +92,8 @@ impl Retry {
     #[must_use]
     pub fn wait_after(&self, attempt: u32) -> Duration {
         let factor = self.factor.checked_pow(attempt).unwrap_or(u32::MAX);
-        self.first.saturating_mul(factor).min(self.max_wait)
+        let longest = if self.factor == 1 { Duration::MAX } else { Self::MAX_WAIT };
+        self.first.saturating_mul(factor).min(self.max_wait.unwrap_or(longest))
     }
 
     /// Decides what follows a failed attempt: the wait before the next, or `None` if it was the last.
@@ -257,6 +259,8 @@ pub trait NodeExt: Sized {
     }
 
     /// Bounds the time of one attempt of `exec`. One that takes longer is dropped, and counts as failed.
+    ///
+    /// On the blocking pool the time in its queue counts, too.
     ///
     /// A blocking `exec` cannot be dropped: [`Context::cancelled`](crate::Context::cancelled) tells it to stop, and it is
     /// waited for. In a [`Flow`](crate::Flow), which has nobody to tell it, a timeout is an error of `build()`.

@@ -90,6 +90,10 @@ async fn in_pool<T: Send + 'static>(
     let (span, own) = (tracing::Span::current(), cx.clone());
     let task = tokio::task::spawn_blocking(move || {
         let _counted = counted;
+        if own.abandoned().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+            // Its time was over before a thread was free: it must not run beside the next attempt.
+            return Err(NodeError::terminal("abandoned before it began"));
+        }
         span.in_scope(|| job(&own))
     });
     let mut abandon = Abandon { abandoned: cx.abandoned().cloned(), task: task.abort_handle() };

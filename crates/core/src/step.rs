@@ -8,7 +8,7 @@ use crate::{
     context::Context,
     definition::Body,
     error::{NodeError, Phase, Result, Visited},
-    graph::{About, Kind},
+    graph::{About, NodeKind},
     node::{AsyncNode, Node, State},
     policy::Policy,
     visit::{SyncBody, edge},
@@ -135,7 +135,7 @@ where
     type Action = R::Action;
 
     fn into_node(self) -> Added<S> {
-        let about = About::new(Kind::Function, R::Action::NAMES, Policy::default());
+        let about = About::new(NodeKind::Function, R::Action::NAMES, Policy::default());
         Added::node(about, Body::sync(Call(Arc::new(self))))
     }
 }

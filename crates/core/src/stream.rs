@@ -4,7 +4,10 @@ use std::{
     collections::VecDeque,
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context as Polling, Poll},
 };
 
@@ -23,8 +26,9 @@ use crate::{
 
 /// A run as a stream of its events, the last of which is terminal; made by [`AsyncFlow::stream`].
 ///
-/// Polling the stream drives the run, and a slow reader slows it down: the run is not polled while events wait. What
-/// runs beside it (blocking attempts, spawned items) may emit meanwhile, so at most what those emit is ever kept.
+/// Polling the stream drives the run, and a slow reader slows it down: the run gives way after each visit, and after each
+/// item of a batch, and is not polled while events wait. What is kept is what one visit emits without waiting, and what
+/// runs beside the run (blocking attempts, spawned items) emits meanwhile.
 ///
 /// # Cancel safety
 ///
@@ -42,6 +46,8 @@ struct Queue {
     events: Mutex<VecDeque<Event>>,
     /// Wakes the reader when something beside the run's own future emits.
     reader: AtomicWaker,
+    /// Whether nobody reads any more.
+    closed: AtomicBool,
 }
 
 impl Queue {
@@ -50,19 +56,13 @@ impl Queue {
     }
 }
 
-/// Keeps events for the stream, and passes them to the listener that the options had.
-struct Keep {
-    queue: Arc<Queue>,
-    then: Option<Arc<dyn Listener>>,
-}
-
-impl Listener for Keep {
+impl Listener for Arc<Queue> {
     fn event(&self, event: &Event) {
-        self.queue.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event.clone());
-        self.queue.reader.wake();
-        if let Some(then) = &self.then {
-            then.event(event);
+        if self.closed.load(Ordering::Relaxed) {
+            return;
         }
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event.clone());
+        self.reader.wake();
     }
 }
 
@@ -95,8 +95,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     /// ```
     pub fn stream<'a>(&'a self, shared: &'a mut S, options: RunOptions) -> EventStream<'a> {
         let queue = Arc::new(Queue::default());
-        let kept = Arc::clone(&queue);
-        let options = options.listen_first(|then| Keep { queue: kept, then });
+        let options = options.listen(Arc::clone(&queue));
         let run = Box::pin(async move { self.run_async_with(shared, &options).await });
         EventStream { run, queue, result: None }
     }
@@ -111,7 +110,10 @@ impl EventStream<'_> {
     pub async fn outcome(mut self) -> Result<Outcome, RunError> {
         match self.result.take() {
             Some(result) => result,
-            None => self.run.await,
+            None => {
+                self.queue.closed.store(true, Ordering::Relaxed);
+                self.run.await
+            }
         }
     }
 }

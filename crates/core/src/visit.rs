@@ -252,6 +252,9 @@ async fn attempt<W: Work>(work: &W, policy: &Policy, end: Option<Instant>, cx: &
     cx.event(|| EventKind::AttemptStarted);
     let mut exec = std::pin::pin!(work.exec(cx).instrument(attempt_span(cx)));
     let Some((left, reason)) = policy.limit(end) else { return exec.await };
+    if left.is_zero() {
+        return Err(NodeError::new(reason)); // the time of the visit is over: this item does not begin
+    }
     if let Ok(result) = tokio::time::timeout(left, exec.as_mut()).await {
         return result;
     }
@@ -291,9 +294,17 @@ fn attempt_span(cx: &Context) -> tracing::Span {
 #[inline]
 pub(crate) fn edge<A: Label>(label: A, cx: &Context) -> Visited {
     match label.index() {
-        Some(index) => Ok(index),
-        None => cx.edge_for(label.action()),
+        Some(index) if index < A::NAMES.len() => Ok(index),
+        None if A::NAMES.is_empty() => cx.edge_for(label.action()),
+        _ => Err(cx.failed(NodeError::terminal(NoLabel { names: A::NAMES }))),
     }
+}
+
+/// A [`Label`] whose methods do not agree.
+#[derive(Debug, thiserror::Error)]
+#[error("`Label::index` gave no position in `Label::NAMES`, {names:?}")]
+struct NoLabel {
+    names: &'static [&'static str],
 }
 
 /// Calls something of the user's, and catches its panic.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
+#[path = "it/common/mod.rs"]
 mod common;
 
 use std::{
@@ -9,7 +10,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use common::{alone, alone_sync, async_items, awaiting, blocking, ended, named};
+use crate::common::{alone, alone_sync, async_items, awaiting, blocking, ended, named};
 use flowstone_core::{AsyncFlow, Flow, NodeExt, Retry, RunOptions};
 use tracing::{
     Instrument, Metadata, Subscriber,

@@ -10,14 +10,15 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, More, PROCESS, RUNS, Scope, Stop};
+use super::{Context, Deadline, DeadlineAt, More, PROCESS, RUNS, Scope, Stop};
 use crate::{
     action::Action,
+    ask::PausedRun,
     definition::{Halt, Position},
     error::{Detour, NodeError, Phase, RunError, Visited},
     event::{Event, EventKind},
     graph::Graph,
-    path::{NodePath, RunId},
+    path::NodePath,
 };
 
 impl Context {
@@ -89,14 +90,25 @@ impl Context {
         self.change(|more| more.scope = Some(scope));
     }
 
-    /// The id that the user gave the run.
-    pub(crate) fn given_id(&self) -> Option<RunId> {
-        self.scope().and_then(|scope| scope.id.clone())
+    /// What a paused run is known by: not its scope, so that a pause holds no listener and no token.
+    pub(crate) fn to_paused(&self) -> PausedRun {
+        let flow = self.graph.as_ref().map_or("", |graph| graph.name()).to_owned();
+        let id = self.scope().and_then(|scope| scope.id.clone());
+        PausedRun { flow, id, number: self.number, visits: self.visits, node: self.node }
     }
 
     /// Takes over the run and the count of visits of a paused run.
-    pub(crate) fn take_over(&mut self, paused: &Self) {
+    pub(crate) fn take_over(&mut self, paused: &PausedRun) {
         (self.number, self.visits, self.node) = (paused.number, paused.visits, paused.node);
+    }
+
+    /// Waits for what runs beside the run's own future and is no longer wanted: dropped blocking attempts and items.
+    pub(crate) async fn wait_for_started(&self) {
+        if let Some(scope) = self.scope() {
+            scope.started.close();
+            scope.started.wait().await;
+            scope.started.reopen();
+        }
     }
 
     /// Sends an event, which is made only if somebody listens.
@@ -191,29 +203,37 @@ impl Context {
             return Some(Stop::Cancelled);
         }
         let deadline = scope.deadline?;
-        (scope.clock.as_ref()?.now() >= deadline.at).then_some(Stop::Deadline(deadline.limit))
+        let late = match deadline.at {
+            DeadlineAt::Clock(at) => scope.clock.as_ref()?.now() >= at,
+            DeadlineAt::Tokio(at) => tokio::time::Instant::now() >= at,
+        };
+        late.then_some(Stop::Deadline(deadline.limit))
     }
 
-    /// Waits between two attempts of a sync node; a run that can be stopped looks up every few milliseconds.
+    /// Waits between two attempts of a sync node, up to the deadline; with a token, looks up every few milliseconds.
     pub(crate) fn sleep(&self, wait: Duration) -> Result<(), Box<Detour>> {
         const LOOK_UP: Duration = Duration::from_millis(10);
 
-        let Some(clock) = self.scope().and_then(|scope| scope.clock.as_ref()) else {
+        let Some(scope) = self.scope() else {
             std::thread::sleep(wait);
             return Ok(());
         };
+        let Some(clock) = &scope.clock else {
+            std::thread::sleep(wait);
+            return self.check();
+        };
+        let slice = if scope.cancel.is_some() { LOOK_UP } else { Duration::MAX };
         let mut left = wait;
-        let slice = if self.stoppable() { LOOK_UP } else { Duration::MAX };
         while !left.is_zero() {
-            clock.sleep(left.min(slice));
+            let until = match scope.deadline {
+                Some(Deadline { at: DeadlineAt::Clock(at), .. }) => at.saturating_sub(clock.now()),
+                _ => Duration::MAX,
+            };
+            clock.sleep(left.min(slice).min(until));
             left = left.saturating_sub(slice);
             self.check()?;
         }
         Ok(())
-    }
-
-    pub(super) fn stoppable(&self) -> bool {
-        self.scope().is_some_and(|scope| scope.cancel.is_some() || scope.deadline.is_some())
     }
 
     /// Returns the context of one item of this visit.

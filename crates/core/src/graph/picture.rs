@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Edges, Graph, GraphNode, Kind, Level, Place};
+use super::{Edges, Graph, GraphNode, Level, NodeKind, Place};
 use crate::{action::Action, node::OnError};
 
 impl Graph {
@@ -18,7 +18,7 @@ impl Graph {
 
     fn mermaid_level(&self, level: usize, depth: usize, prefix: &str, text: &mut String) {
         let pad = "    ".repeat(depth);
-        let id = |place: Place| mermaid_id(prefix, place);
+        let id = |place: Place| picture_id(prefix, place);
         // Every line below ends in a line break, and writing to a string cannot fail.
         let mut line = |content: String| {
             text.push_str(&pad);
@@ -74,76 +74,68 @@ impl Graph {
 
     fn dot_level(&self, level: usize, depth: usize, prefix: &str, text: &mut String) {
         let pad = "    ".repeat(depth);
-        let name = |node: &GraphNode| format!("{prefix}{}", node.path);
-        let (start, end) =
-            (format!("{prefix}{}:start", self.levels[level].path), format!("{prefix}{}:end", self.levels[level].path));
-        let _ = writeln!(text, "{pad}{} [shape=point];", quoted(&start));
+        let (start, end) = (format!("{prefix}s{level}"), format!("{prefix}e{level}"));
+        let _ = writeln!(text, "{pad}{start} [shape=point];");
         for place in self.elements(level) {
-            let (title, inner) = (quoted(&self.title(place)), depth + 1);
+            let title = quoted(&self.title(place));
+            if !self.is_cluster(place) {
+                let _ = writeln!(text, "{pad}{} [label={title}];", picture_id(prefix, place));
+                continue;
+            }
+            let _ = writeln!(text, "{pad}subgraph {} {{\n{pad}    label={title};", cluster(prefix, place));
             match place {
-                Place::Node(index) => match &self.nodes[index].about.children {
-                    None => {
-                        let _ = writeln!(text, "{pad}{} [label={title}];", quoted(&name(&self.nodes[index])));
+                Place::Level(nested) => self.dot_level(nested, depth + 1, prefix, text),
+                Place::Node(index) => {
+                    if let Some(children) = &self.nodes[index].about.children {
+                        children.dot_level(0, depth + 1, &format!("{}_", picture_id(prefix, place)), text);
                     }
-                    Some(children) => {
-                        let below = format!("{}/", name(&self.nodes[index]));
-                        let _ = writeln!(
-                            text,
-                            "{pad}subgraph {} {{\n{pad}    label={title};",
-                            quoted(&self.cluster(place, prefix))
-                        );
-                        children.dot_level(0, inner, &below, text);
-                        let _ = writeln!(text, "{pad}}}");
-                    }
-                },
-                Place::Level(nested) => {
-                    let _ = writeln!(
-                        text,
-                        "{pad}subgraph {} {{\n{pad}    label={title};",
-                        quoted(&self.cluster(place, prefix))
-                    );
-                    self.dot_level(nested, inner, prefix, text);
-                    let _ = writeln!(text, "{pad}}}");
                 }
             }
+            let _ = writeln!(text, "{pad}}}");
         }
+        let first = self.levels[level].start;
+        let _ = writeln!(
+            text,
+            "{pad}{start} -> {}{};",
+            self.dot_first(first, prefix),
+            self.dot_edge(prefix, None, Some(first))
+        );
         let mut ends = false;
-        let first = (Place::Level(level), None, Some(self.levels[level].start));
-        let edges = self.edges_in(level).map(|(from, action, to)| (from, Some(action), to));
-        for (from, action, to) in std::iter::once(first).chain(edges) {
+        for (from, action, to) in self.edges_in(level) {
             ends |= to.is_none();
-            let mut attributes = Vec::new();
-            let tail = match action {
-                None => start.clone(),
-                Some(action) => {
-                    if action != Action::DEFAULT {
-                        attributes.push(format!("label={}", quoted(action.as_str())));
-                    }
-                    if self.is_cluster(from) {
-                        attributes.push(format!("ltail={}", quoted(&self.cluster(from, prefix))));
-                    }
-                    self.dot_first(from, prefix)
-                }
-            };
             let head = to.map_or_else(|| end.clone(), |to| self.dot_first(to, prefix));
-            if let Some(to) = to.filter(|to| self.is_cluster(*to)) {
-                attributes.push(format!("lhead={}", quoted(&self.cluster(to, prefix))));
-            }
-            let attributes =
-                if attributes.is_empty() { String::new() } else { format!(" [{}]", attributes.join(", ")) };
-            let _ = writeln!(text, "{pad}{} -> {}{attributes};", quoted(&tail), quoted(&head));
+            let attributes = self.dot_edge(prefix, Some((from, &action)), to);
+            let _ = writeln!(text, "{pad}{} -> {head}{attributes};", self.dot_first(from, prefix));
         }
         if ends {
-            let _ = writeln!(text, "{pad}{} [shape=doublecircle, label=\"\", width=0.15];", quoted(&end));
+            let _ = writeln!(text, "{pad}{end} [shape=doublecircle, label=\"\", width=0.15];");
         }
+    }
+
+    /// The attributes of an edge: its label, and the clusters that it is drawn from and to.
+    fn dot_edge(&self, prefix: &str, from: Option<(Place, &Action)>, to: Option<Place>) -> String {
+        let mut attributes = Vec::new();
+        if let Some((from, action)) = from {
+            if *action != Action::DEFAULT {
+                attributes.push(format!("label={}", quoted(action.as_str())));
+            }
+            if self.is_cluster(from) {
+                attributes.push(format!("ltail={}", cluster(prefix, from)));
+            }
+        }
+        if let Some(to) = to.filter(|to| self.is_cluster(*to)) {
+            attributes.push(format!("lhead={}", cluster(prefix, to)));
+        }
+        if attributes.is_empty() { String::new() } else { format!(" [{}]", attributes.join(", ")) }
     }
 
     /// The node that stands for a place in DOT, whose edges join nodes only.
     fn dot_first(&self, place: Place, prefix: &str) -> String {
-        let node = &self.nodes[self.first(place).index()];
-        match &node.about.children {
-            None => format!("{prefix}{}", node.path),
-            Some(children) => children.dot_first(children.levels[0].start, &format!("{prefix}{}/", node.path)),
+        let first = Place::Node(self.first(place).index());
+        let Place::Node(index) = first else { return picture_id(prefix, first) };
+        match &self.nodes[index].about.children {
+            None => picture_id(prefix, first),
+            Some(children) => children.dot_first(children.levels[0].start, &format!("{}_", picture_id(prefix, first))),
         }
     }
 
@@ -154,23 +146,19 @@ impl Graph {
         }
     }
 
-    /// Graphviz takes a subgraph for a cluster by its name.
-    fn cluster(&self, place: Place, prefix: &str) -> String {
-        let path = match place {
-            Place::Node(index) => &self.nodes[index].path,
-            Place::Level(index) => &self.levels[index].path,
-        };
-        format!("cluster {prefix}{path}")
+    pub(crate) fn to_json(&self) -> Value {
+        self.to_json_in(self.sync)
     }
 
-    pub(crate) fn to_json(&self) -> Value {
-        let mut flow = self.json_level(0);
+    /// As a part of a flow that is sync, and so has no use for the blocking pool, or of one that is not.
+    fn to_json_in(&self, sync: bool) -> Value {
+        let mut flow = self.json_level(0, sync);
         flow["flow"] = json!(self.name());
         flow
     }
 
-    fn json_level(&self, level: usize) -> Value {
-        let nodes: Vec<Value> = self.elements(level).map(|place| self.json_element(place)).collect();
+    fn json_level(&self, level: usize, sync: bool) -> Value {
+        let nodes: Vec<Value> = self.elements(level).map(|place| self.json_element(place, sync)).collect();
         let edges = self.edges_in(level).map(|(from, action, to)| {
             json!({ "from": self.name_of(from), "action": action, "to": to.map(|to| self.name_of(to)) })
         });
@@ -184,12 +172,12 @@ impl Graph {
         })
     }
 
-    fn json_element(&self, place: Place) -> Value {
+    fn json_element(&self, place: Place, sync: bool) -> Value {
         let index = match place {
             Place::Node(index) => index,
             Place::Level(index) => {
                 let Level { name, path, flow, .. } = &self.levels[index];
-                let mut nested = self.json_level(index);
+                let mut nested = self.json_level(index, sync);
                 nested["name"] = json!(name);
                 nested["path"] = json!(path);
                 nested["kind"] = json!("flow");
@@ -208,14 +196,14 @@ impl Graph {
             "attempts": policy.retry.count(),
             "timeout_ms": millis(policy.timeout),
             "total_timeout_ms": millis(policy.total_timeout),
-            "blocking_pool": policy.pooled,
+            "blocking_pool": policy.pooled && !sync,
         });
         if let Some(on_error) = about.on_error {
             node["limit"] = if about.limit == usize::MAX { Value::Null } else { json!(about.limit) };
             node["on_error"] = json!(on_error);
         }
         if let Some(children) = &about.children {
-            node["children"] = children.to_json();
+            node["children"] = children.to_json_in(sync);
         }
         node
     }
@@ -268,25 +256,40 @@ impl GraphNode {
     }
 }
 
-fn mermaid_id(prefix: &str, place: Place) -> String {
+fn picture_id(prefix: &str, place: Place) -> String {
     match place {
         Place::Node(index) => format!("{prefix}n{index}"),
         Place::Level(index) => format!("{prefix}f{index}"),
     }
 }
 
+/// Graphviz takes a subgraph for a cluster by its name.
+fn cluster(prefix: &str, place: Place) -> String {
+    format!("cluster_{}", picture_id(prefix, place))
+}
+
 fn mermaid_shape(node: &GraphNode) -> String {
     let text = mermaid_text(&node.title());
     match node.about.kind {
-        Kind::Ask => format!("{{{{\"{text}\"}}}}"),
-        Kind::BatchNode | Kind::AsyncBatchNode => format!("[[\"{text}\"]]"),
+        NodeKind::Ask => format!("{{{{\"{text}\"}}}}"),
+        NodeKind::BatchNode | NodeKind::AsyncBatchNode => format!("[[\"{text}\"]]"),
         _ => format!("[\"{text}\"]"),
     }
 }
 
 /// Text between quotes in Mermaid, whose escapes are HTML's with `#`.
 fn mermaid_text(text: &str) -> String {
-    text.replace('#', "#35;").replace('"', "#quot;").replace('<', "#lt;").replace('>', "#gt;").replace('\n', " ")
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '#' | '"' | '<' | '>' | '&' | '`' | '%' => {
+                let _ = write!(escaped, "#{};", u32::from(character));
+            }
+            '\n' | '\r' => escaped.push(' '),
+            _ => escaped.push(character),
+        }
+    }
+    escaped
 }
 
 /// A quoted string in DOT.

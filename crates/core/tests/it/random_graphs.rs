@@ -1,9 +1,7 @@
 //! Random flows of string actions, run by the engine and by a naive interpreter: both visit the same nodes and end the
 //! same way (SEMANTICS rows 10 to 13 and 18).
 
-mod common;
-
-use common::Lcg;
+use crate::common::Lcg;
 use flowstone_core::{
     Action, AsyncFlow, AsyncNode, BuildError, Context, END, Fault, Flow, Node, Outcome, Result, RunError, RunOptions,
     Unrouted,

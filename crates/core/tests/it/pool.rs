@@ -2,14 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
-mod common;
-
 use std::{
     sync::{Arc, Mutex},
     thread::{ThreadId, current},
 };
 
-use common::{Meeting, alone, blocking, ended, items};
+use crate::common::{Meeting, alone, blocking, ended, items};
 use flowstone_core::{AsyncFlow, Context, Flow, Node, NodeError, NodeExt, Phase, Result, Retry, RunError, step};
 use futures_util::future::join_all;
 
@@ -88,7 +86,7 @@ async fn an_inline_exec_stays_on_the_thread_of_the_run() {
 fn all_phases_of_a_sync_flow_are_on_the_callers_thread() {
     let node = Threads { fails: true, ..Threads::default() };
 
-    ended(common::alone_sync(node.clone()).run(&mut ()));
+    ended(crate::common::alone_sync(node.clone()).run(&mut ()));
 
     assert_eq!(node.here(), [("prep", true), ("exec", true), ("fallback", true), ("post", true)]);
 }

@@ -2,9 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
-mod common;
-
-use common::{items, secs};
+use crate::common::{items, secs};
 use flowstone_core::{Action, AsyncFlow, END, Flow, NodeExt, Retry, Unrouted};
 use serde_json::json;
 
@@ -39,7 +37,7 @@ fn mermaid_shows_labels_and_clusters() {
     let expected = r#"flowchart TD
     s0(( )) --> n0
     n0[["pick, 4 at once, 3 attempts"]]
-    n4["say #quot;sorry#quot;"]
+    n4["say #34;sorry#34;"]
     subgraph n3 ["each, each"]
         n3_s0(( )) --> n3_n0
         n3_n0["add"]
@@ -65,29 +63,29 @@ fn dot_shows_labels_and_clusters() {
     let expected = r#"digraph "shop" {
     compound=true;
     node [shape=box, style=rounded];
-    "shop:start" [shape=point];
-    "pick" [label="pick, 4 at once, 3 attempts"];
-    subgraph "cluster each" {
+    s0 [shape=point];
+    n0 [label="pick, 4 at once, 3 attempts"];
+    subgraph cluster_n3 {
         label="each, each";
-        "each/grow:start" [shape=point];
-        "each/add" [label="add"];
-        "each/grow:start" -> "each/add";
+        n3_s0 [shape=point];
+        n3_n0 [label="add"];
+        n3_s0 -> n3_n0;
     }
-    "say \"sorry\"" [label="say \"sorry\""];
-    subgraph "cluster pay" {
+    n4 [label="say \"sorry\""];
+    subgraph cluster_f1 {
         label="pay";
-        "pay:start" [shape=point];
-        "pay/card" [label="card"];
-        "pay/check" [label="check"];
-        "pay:start" -> "pay/card";
-        "pay/card" -> "pay/check";
+        s1 [shape=point];
+        n1 [label="card"];
+        n2 [label="check"];
+        s1 -> n1;
+        n1 -> n2;
     }
-    "shop:start" -> "pick";
-    "pick" -> "pay/card" [lhead="cluster pay"];
-    "pay/card" -> "each/add" [label="paid", ltail="cluster pay", lhead="cluster each"];
-    "pay/card" -> "say \"sorry\"" [label="refused", ltail="cluster pay"];
-    "pay/card" -> "shop:end" [label="odd", ltail="cluster pay"];
-    "shop:end" [shape=doublecircle, label="", width=0.15];
+    s0 -> n0;
+    n0 -> n1 [lhead=cluster_f1];
+    n1 -> n3_n0 [label="paid", ltail=cluster_f1, lhead=cluster_n3];
+    n1 -> n4 [label="refused", ltail=cluster_f1];
+    n1 -> e0 [label="odd", ltail=cluster_f1];
+    e0 [shape=doublecircle, label="", width=0.15];
 }
 "#;
 

@@ -3,11 +3,9 @@
 //! Each fact is asked of every kind that there is: sync and async, one after another and in parallel, in the pool,
 //! inline and spawned.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::{Count, Log, alone, alone_sync, async_items, ended, items};
+use crate::common::{Count, Log, alone, alone_sync, async_items, ended, items};
 use flowstone_core::{
     AsyncFlow, Context, Flow, ItemOutcome, NodeError, NodeExt, OnError, Phase, Result, Retry, RunError,
 };

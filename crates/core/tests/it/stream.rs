@@ -2,11 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
-mod common;
-
 use std::{future::pending, sync::Arc};
 
-use common::{Alive, Count, Meeting, Recorder, alone, async_items, awaiting, blocking, line, secs};
+use crate::common::{Alive, Count, Meeting, Recorder, alone, async_items, awaiting, blocking, line, secs};
 use flowstone_core::{AsyncFlow, CancellationToken, Event, EventKind, NodeExt, Outcome, Retry, RunError, RunOptions};
 use futures_util::{StreamExt, poll};
 use tokio::{sync::Notify, time::sleep};

@@ -2,9 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
-mod common;
-
-use common::{Count, Log, alone, alone_sync, awaiting, blocking, ended};
+use crate::common::{Count, Log, alone, alone_sync, awaiting, blocking, ended};
 use flowstone_core::{
     Action, AsyncFlow, AsyncNode, Context, Flow, Node, NodeError, NodeExt, Phase, Result, Retry, RunError,
 };

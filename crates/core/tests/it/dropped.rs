@@ -1,10 +1,8 @@
 //! A run that is dropped before its end: what it started stops (LESSONS rows 2, 17).
 
-mod common;
-
 use std::{future::pending, sync::Arc};
 
-use common::{Alive, Count, alone, async_items, awaiting, blocking, named, secs};
+use crate::common::{Alive, Count, alone, async_items, awaiting, blocking, named, secs};
 use flowstone_core::{AsyncFlow, NodeExt, RunOptions};
 use futures_util::poll;
 use tokio::{sync::Notify, task::yield_now, time::sleep};

@@ -2,14 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
-mod common;
-
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
 };
 
-use common::{alone_sync, blocking, ended, items};
+use crate::common::{alone_sync, blocking, ended, items};
 use flowstone_core::{Action, Ask, Context, END, Flow, NodeExt, Outcome, Result, Retry, RunOptions};
 
 /// Keeps the key of every attempt.

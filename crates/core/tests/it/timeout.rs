@@ -1,10 +1,8 @@
 //! Limits of time for an attempt and for a visit (SEMANTICS row 32).
 
-mod common;
-
 use std::{sync::Arc, time::Duration};
 
-use common::{Alive, Count, alone, async_items, awaiting, blocking, ended, items, ms, rest, secs};
+use crate::common::{Alive, Count, alone, async_items, awaiting, blocking, ended, items, ms, rest, secs};
 use flowstone_core::{AsyncFlow, Context, NodeExt, Result, Retry, RunError, TimedOut};
 use tokio::{sync::Notify, time::Instant};
 

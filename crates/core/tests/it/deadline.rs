@@ -2,11 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
-mod common;
-
 use std::{future::pending, sync::Arc};
 
-use common::{Alive, Count, alone, alone_sync, awaiting, blocking, ended, rest, secs};
+use crate::common::{Alive, Count, alone, alone_sync, awaiting, blocking, ended, rest, secs};
 use flowstone_core::{AsyncFlow, Context, Flow, ManualClock, NodeExt, Retry, RunError, RunOptions};
 use tokio::{sync::Notify, time::Instant};
 

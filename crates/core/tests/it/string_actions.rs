@@ -2,9 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
-mod common;
-
-use common::{alone_sync, causes, ended};
+use crate::common::{alone_sync, causes, ended};
 use flowstone_core::{Action, AsyncFlow, END, Flow, RunError, RunOptions, Unrouted};
 
 type Trail = Vec<&'static str>;

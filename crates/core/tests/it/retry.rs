@@ -4,14 +4,12 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
-mod common;
-
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use common::{Count, alone, alone_sync, async_items, awaiting, blocking, ms, secs};
+use crate::common::{Count, alone, alone_sync, async_items, awaiting, blocking, ms, secs};
 use flowstone_core::{AsyncFlow, Flow, ManualClock, NodeError, NodeExt, Result, Retry, RunError, RunOptions};
 use tokio::time::Instant;
 

@@ -1,13 +1,11 @@
 //! Items of a batch that are under way at once (SEMANTICS rows 7, 29, 30; LESSONS rows 1, 2, 18, 22).
 
-mod common;
-
 use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering::SeqCst},
 };
 
-use common::{Alive, Count, Meeting, alone, async_items, ended, items, ms, rest, secs};
+use crate::common::{Alive, Count, Meeting, alone, async_items, ended, items, ms, rest, secs};
 use flowstone_core::{AsyncFlow, Context, NodeExt, Result, Retry, RunError};
 use tokio::time::{Instant, sleep};
 

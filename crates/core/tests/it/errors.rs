@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
-mod common;
-
 use std::{
     error::Error,
     fmt,
@@ -11,7 +9,7 @@ use std::{
     num::ParseIntError,
 };
 
-use common::{alone_sync, blocking, causes, items, secs};
+use crate::common::{alone_sync, blocking, causes, items, secs};
 use flowstone_core::{BoxError, Flow, NodeError, NodeExt, Phase, Result, Retry, RunError, RunOptions, step};
 
 /// A service that is busy, caused by an error of the network.

@@ -2,9 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
-mod common;
-
-use common::{async_items, awaiting, blocking, items, secs};
+use crate::common::{async_items, awaiting, blocking, items, secs};
 use flowstone_core::{
     Action, Ask, AsyncFlow, BuildError, Builder, END, Fault, Flow, Label, NodeExt, Result, Retry, SyncKind, Unrouted,
     step,

@@ -2,9 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
-mod common;
-
-use common::{Recorder, alone, alone_sync, blocking, ended};
+use crate::common::{Recorder, alone, alone_sync, blocking, ended};
 use flowstone_core::{
     Action, Ask, AsyncFlow, CancellationToken, Flow, NodeError, Outcome, Pause, Phase, Result, RunError, RunId,
     RunOptions,

@@ -2,9 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
-mod common;
-
-use common::{Count, alone, alone_sync, async_items, awaiting, blocking, ended, items};
+use crate::common::{Count, alone, alone_sync, async_items, awaiting, blocking, ended, items};
 use flowstone_core::{
     Ask, AsyncFlow, AsyncNode, Context, Flow, Node, NodeError, NodeExt, Outcome, Panicked, Phase, Result, Retry,
     RunError,
@@ -95,7 +93,7 @@ async fn a_panic_in_any_phase_is_an_error_of_that_phase() {
             alone(bang.retry(retry())),
             alone(bang.retry(retry()).inline()),
             alone(AsyncBang(bang).retry(retry())),
-            alone(AsyncBang(bang).retry(retry()).timeout(common::secs(9))),
+            alone(AsyncBang(bang).retry(retry()).timeout(crate::common::secs(9))),
         ];
 
         let mut states = vec![vec![]; 5];

@@ -2,11 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
-mod common;
-
 use std::{future::pending, sync::Arc};
 
-use common::{Alive, Log, Recorder, alone, awaiting, blocking, line, secs};
+use crate::common::{Alive, Log, Recorder, alone, awaiting, blocking, line, secs};
 use flowstone_core::{Action, Ask, AsyncFlow, CancellationToken, END, EventKind, Flow, Result, RunOptions};
 use futures_util::poll;
 use tokio::sync::Notify;

@@ -1,10 +1,8 @@
 //! Events: what a listener is told, and in which order (LESSONS rows 20, 26).
 
-mod common;
-
 use std::sync::Arc;
 
-use common::{Recorder, alone, alone_sync, async_items, awaiting, blocking, ended, items, ms, rest, secs};
+use crate::common::{Recorder, alone, alone_sync, async_items, awaiting, blocking, ended, items, ms, rest, secs};
 use flowstone_core::{
     Action, Ask, AsyncFlow, CancellationToken, Context, EventKind, Flow, ManualClock, NodeExt, Outcome, Phase, Result,
     Retry, RunOptions,

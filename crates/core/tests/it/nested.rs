@@ -2,9 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
-mod common;
-
-use common::{alone, awaiting, blocking, ended};
+use crate::common::{alone, awaiting, blocking, ended};
 use flowstone_core::{
     Action, AsyncFlow, END, Flow, IntoNode, Label, NodeExt, Phase, Result, RunError, RunOptions, State, SyncKind,
     Unrouted,

@@ -1,14 +1,12 @@
 //! Items that are tasks of their own, for work that computes (SEMANTICS row 30; LESSONS row 2).
 
-mod common;
-
 use std::{
     collections::BTreeSet,
     future::pending,
     sync::{Arc, Mutex},
 };
 
-use common::{Alive, Meeting, alone, async_items, ended, secs};
+use crate::common::{Alive, Meeting, alone, async_items, ended, secs};
 use flowstone_core::{AsyncFlow, NodeExt, Phase, Result, RunError, RunOptions};
 use tokio::task::yield_now;
 

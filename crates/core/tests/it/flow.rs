@@ -2,9 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
-mod common;
-
-use common::{alone, alone_sync, awaiting, blocking, ended, rest, secs};
+use crate::common::{alone, alone_sync, awaiting, blocking, ended, rest, secs};
 use flowstone_core::{Action, AsyncFlow, END, Flow, HasDefault, Label, Outcome, RunError, RunOptions, Shared, Visit};
 use futures_util::future::join_all;
 use serde_json::json;
@@ -237,38 +235,29 @@ fn long_loop() -> (Flow<u64>, AsyncFlow<u64>) {
     (build!(Flow), build!(AsyncFlow))
 }
 
-/// The memory of this process in pages, where the system tells.
-fn pages() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default()
-}
-
 #[test]
-fn a_loop_of_a_million_visits_takes_no_stack_and_no_memory() {
+fn a_loop_of_a_million_visits_takes_no_stack() {
     let work = || {
         let (sync, awaited) = long_loop();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut counts = [0; 2];
 
-        let before = pages();
         ended(sync.run(&mut counts[0]));
         ended(runtime.block_on(awaited.run_async(&mut counts[1])));
-        (counts, pages().saturating_sub(before))
+        counts
     };
     let small_stack = std::thread::Builder::new().stack_size(256 * 1024);
 
-    let (counts, grown) = small_stack.spawn(work).unwrap().join().unwrap();
+    let counts = small_stack.spawn(work).unwrap().join().unwrap();
 
     assert_eq!(counts, [MANY / 2; 2]);
-    // A byte a visit would be 500 pages.
-    assert!(grown < 400, "the process grew by {grown} pages");
 }
 
 #[tokio::test]
 async fn a_driver_can_visit_node_by_node() {
     let (sync, awaited) = long_loop();
 
-    let (mut n, mut cx, mut at) = (MANY / 2 - 2, sync.context(), sync.start());
+    let (mut n, mut cx, mut at) = (MANY / 2 - 2, sync.context(&RunOptions::new()), sync.start());
     let mut seen = vec![];
     let action = loop {
         seen.push(format!("{} {}", sync.path(at), n));
@@ -278,7 +267,7 @@ async fn a_driver_can_visit_node_by_node() {
             Visit::Pause(_) => panic!("nothing asks"),
         }
     };
-    let (mut m, mut cx) = (0, awaited.context());
+    let (mut m, mut cx) = (0, awaited.context(&RunOptions::new()));
     let next = awaited.visit(awaited.start(), &mut m, &mut cx).await.unwrap();
 
     assert_eq!(seen, ["count 499998", "decide 499999", "count 499999", "decide 500000"]);
@@ -334,5 +323,5 @@ fn an_error_of_a_run_shows_run_and_node() {
 
     let error: RunError = flow.run_with(&mut vec![], &RunOptions::new().id("r1")).unwrap_err();
 
-    assert_eq!(common::causes(&error), "run `r1`: node `node` failed in exec after 1 attempt: no such file");
+    assert_eq!(crate::common::causes(&error), "run `r1`: node `node` failed in exec after 1 attempt: no such file");
 }

@@ -2,9 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
-mod common;
-
-use common::{Alive, Count, Log, alone, alone_sync, awaiting, blocking, ended, rest, secs};
+use crate::common::{Alive, Count, Log, alone, alone_sync, awaiting, blocking, ended, rest, secs};
 use flowstone_core::{Action, AsyncFlow, Child, Flow, NodeExt, Phase, Result, Retry, RunError, RunOptions};
 use tokio::time::{Instant, sleep};
 
@@ -191,7 +189,7 @@ async fn the_siblings_of_a_failed_child_are_cancelled() {
             Ok(0)
         }
     });
-    let child: AsyncFlow<Vec<u32>> = common::named("child", child);
+    let child: AsyncFlow<Vec<u32>> = crate::common::named("child", child);
     let flow = alone(child.batch(|_: &u32| vec![vec![]; 9], |_: &mut u32, _| ()).parallel(4));
 
     let before = Instant::now();

@@ -2,11 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
-mod common;
-
 use std::{future::pending, sync::Arc};
 
-use common::{Alive, Count, Log, alone, alone_sync, async_items, awaiting, blocking, ended, items, secs};
+use crate::common::{Alive, Count, Log, alone, alone_sync, async_items, awaiting, blocking, ended, items, secs};
 use flowstone_core::{
     AsyncFlow, CancellationToken, Context, Flow, ManualClock, NodeExt, Result, Retry, RunError, RunOptions,
 };

@@ -1,0 +1,31 @@
+//! The tests of the core from outside, a module for each subject, in one program.
+//!
+//! Rows of the semantics and of the lessons from other engines are named where they are pinned.
+
+mod common;
+
+mod batch;
+mod batch_flow;
+mod build_faults;
+mod cancel;
+mod deadline;
+mod dropped;
+mod errors;
+mod events;
+mod flow;
+mod keys;
+mod nested;
+mod panics;
+mod parallel;
+mod pause;
+mod pictures;
+mod pool;
+mod random_graphs;
+mod retry;
+mod sizes;
+mod spawned;
+mod stream;
+mod string_actions;
+mod terminal_event;
+mod timeout;
+mod visit;
