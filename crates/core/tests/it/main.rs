@@ -24,6 +24,7 @@ mod random_graphs;
 mod retry;
 mod sizes;
 mod spawned;
+mod stops;
 mod stream;
 mod string_actions;
 mod terminal_event;
