@@ -1,6 +1,6 @@
 //! A flow without its builder: the checked graph, the nodes' code, and the visit of one node.
 //!
-//! **Invariant:** this is the only place where a node's code is called; every driver comes through here.
+//! **Invariant:** a node's code is called through here and nowhere else; every driver comes this way.
 
 use std::{convert::Infallible, future::Future, sync::Arc};
 
@@ -208,17 +208,18 @@ impl<S: State> Definition<S> {
         async move {
             loop {
                 cx.enter(at)?;
+                if cx.watched() {
+                    at = Box::pin(self.watched_async(at, shared, cx)).await.1?;
+                    tokio::task::yield_now().await; // for whoever listens
+                    continue;
+                }
                 let slot = &self.slots[at.index()];
-                at = if cx.watched() {
-                    Box::pin(self.watched_async(at, shared, cx)).await.1?
-                } else {
-                    let visited = match &slot.body.awaited {
-                        Some(body) => Catch::new(body.visit(shared, cx)).await,
-                        None => slot.call(shared, cx),
-                    };
-                    self.route(slot, at, visited, cx)?
+                let visited = match &slot.body.awaited {
+                    Some(body) => Catch::new(body.visit(shared, cx)).await,
+                    None => slot.call(shared, cx),
                 };
-                if cx.listening() || cx.visit() % IN_A_ROW == IN_A_ROW - 1 {
+                at = self.route(slot, at, visited, cx)?;
+                if cx.visit() % IN_A_ROW == IN_A_ROW - 1 {
                     tokio::task::yield_now().await;
                 }
             }

@@ -143,8 +143,13 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     /// # Cancel safety
     ///
     /// When this returns, nothing that the run started still runs. When it is dropped, neither, but for a blocking
-    /// `exec` that is already on the pool: it cannot be interrupted, [`Context::cancelled`] tells it to stop, and its
-    /// result is discarded.
+    /// `exec` that is already on the pool, and a spawned item until its next `.await`: they cannot be interrupted,
+    /// [`Context::cancelled`] tells them to stop, and their results are discarded.
+    ///
+    /// # Panics
+    ///
+    /// Where a timeout, a wait between attempts, the blocking pool or a deadline needs tokio's timer or runtime and
+    /// there is none.
     #[expect(clippy::manual_async_fn, reason = "an `async fn` would hold its arguments twice, in every run")]
     pub fn run_async<'a>(
         &'a self,

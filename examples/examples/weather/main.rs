@@ -37,6 +37,9 @@ use crate::{
 };
 
 /// Shows the weather of cities.
+///
+/// By default from the program's own service, which makes it up. Ends with 0 if every city has its weather, with 1 if
+/// any has not, with 2 for a command line that it does not understand.
 #[derive(Parser)]
 struct Args {
     /// The cities; without any, the program asks
@@ -70,7 +73,7 @@ struct Args {
     #[arg(long, value_name = "MS", default_value = "150", value_parser = millis)]
     delay_ms: Duration,
     /// Of a hundred answers of the program's own service, how many are errors
-    #[arg(long, value_name = "PERCENT", default_value_t = 5)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 5, value_parser = clap::value_parser!(u64).range(..=100))]
     failures: u64,
 }
 
@@ -103,6 +106,9 @@ async fn main() -> anyhow::Result<ExitCode> {
 
     let text = if args.json { serde_json::to_string_pretty(&trip)? } else { draw_table(&trip) };
     print(&text)?;
+    if own.is_some() && !args.json {
+        eprintln!("weather: from the program's own service, and made up; --live asks Open-Meteo");
+    }
     Ok(complain(&trip, args.live))
 }
 

@@ -156,7 +156,7 @@ impl Context {
     /// Begins the visit of a node, if the run may make one more.
     #[inline]
     pub(crate) fn enter(&mut self, node: Position) -> Result<(), Box<Halt>> {
-        (self.node, self.attempt, self.item, self.phase) = (node, 0, usize::MAX, Phase::Prep);
+        (self.node, self.attempt, self.phase) = (node, 0, Phase::Prep);
         if self.more.is_some() {
             self.check_visit()?;
         }
