@@ -194,6 +194,10 @@ pub enum RunError {
         attempts: u32,
         /// The item, for a batch node.
         item: Option<usize>,
+        /// Whether the error said that no further attempt can help, see [`NodeError::terminal`].
+        terminal: bool,
+        /// The least time to wait before another run tries again, if the error named one.
+        retry_after: Option<Duration>,
         /// What the node's code returned.
         source: BoxError,
     },

@@ -274,7 +274,8 @@ impl Context {
         let (run, node) = (self.run_id(), self.node());
         Box::new(Halt::Failed(match *self.located(detour) {
             Detour::Failed { phase, attempts, item, error } => {
-                RunError::Node { run, node, phase, attempts, item, source: error.into_source() }
+                let (terminal, retry_after) = (error.is_terminal(), error.retry_after());
+                RunError::Node { run, node, phase, attempts, item, terminal, retry_after, source: error.into_source() }
             }
             Detour::Child(error) => error,
             Detour::Stopped(Stop::Cancelled) => RunError::Cancelled { run, node },

@@ -208,3 +208,17 @@ fn phases_are_words() {
     assert_eq!(phases.map(|phase| phase.to_string()), ["prep", "exec", "post"]);
     assert_eq!(serde_json::to_string(&phases).unwrap(), r#"["prep","exec","post"]"#);
 }
+
+#[test]
+fn a_run_error_says_whether_to_try_again_and_when() {
+    let busy = |(): &mut ()| -> Result<()> { Err(NodeError::new("busy").with_retry_after(secs(7))) };
+    let never = |(): &mut ()| -> Result<()> { Err(NodeError::terminal("never")) };
+
+    let errors = [alone_sync(busy).run(&mut ()), alone_sync(never).run(&mut ())];
+
+    let said = errors.map(|result| match result {
+        Err(RunError::Node { terminal, retry_after, .. }) => (terminal, retry_after),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(said, [(false, Some(secs(7))), (true, None)]);
+}

@@ -172,7 +172,7 @@ fn a_blocking_item_whose_time_was_over_in_the_queue_never_begins() {
 
     assert!(run.is_ok());
     assert!(results.iter().all(Result::is_err));
-    assert_eq!(begun.load(Ordering::SeqCst), 1, "the others waited for the only thread until their time was over");
+    assert!(begun.load(Ordering::SeqCst) <= 1, "the others waited for the only thread until their time was over");
 }
 
 #[tokio::test]
