@@ -198,26 +198,34 @@ impl<'a, S: State, N: AsyncBatchNode<S>> Each for Items<'a, S, N> {
         self.cx
     }
 
-    #[expect(clippy::manual_async_fn, reason = "an `async fn` would hold its arguments twice, for every item")]
-    fn run(&self, (index, item): (usize, &'a N::Item)) -> impl Future<Output = Result<N::Outcome, Box<Detour>>> + Send {
+    /// No `async fn`, which would hold its arguments twice, for every item.
+    fn run(&self, (index, item): (usize, &'a N::Item)) -> impl Future<Output = Ended<N::Outcome>> + Send {
+        let mut cx = self.cx.for_item(index);
         async move {
-            let mut cx = self.cx.for_item(index);
             // As in a visit: the first attempt of an item without limits stands here, and what is rare is boxed.
-            let result = if self.policy.guarded || cx.watched() {
-                let work = ItemWork::new(self.node, item);
-                Catch::new(Box::pin(attempts_async(&work, self.policy, self.end, &mut cx))).await
+            let first = if self.policy.guarded || cx.watched() {
+                None
             } else {
                 match Catch::new(self.node.exec(item, &cx)).await {
-                    Ok(output) => Ok(output),
-                    Err(error) if error.downcast_ref::<Panicked>().is_some() => Err(cx.failed(error)),
-                    Err(error) => {
-                        let work = ItemWork::new(self.node, item);
-                        Catch::new(Box::pin(retry(&work, self.policy, self.end, error, &mut cx))).await
-                    }
+                    Ok(output) => return outcome(Ok(output), &cx),
+                    Err(error) => Some(error),
                 }
             };
-            outcome(result, &cx)
+            Box::pin(self.go_on(item, first, &mut cx)).await
         }
+    }
+}
+
+impl<S: State, N: AsyncBatchNode<S>> Items<'_, S, N> {
+    /// What an item takes beyond a first attempt that succeeds: all of it, or what follows the first error.
+    async fn go_on(&self, item: &N::Item, first: Option<NodeError>, cx: &mut Context) -> Ended<N::Outcome> {
+        let work = ItemWork { node: self.node, item, state: PhantomData };
+        let result = match first {
+            None => Catch::new(attempts_async(&work, self.policy, self.end, cx)).await,
+            Some(error) if error.downcast_ref::<Panicked>().is_some() => Err(cx.failed(error)),
+            Some(error) => Catch::new(retry(&work, self.policy, self.end, error, cx)).await,
+        };
+        outcome(result, cx)
     }
 }
 
@@ -226,12 +234,6 @@ struct ItemWork<'a, S, N: AsyncBatchNode<S>> {
     node: &'a N,
     item: &'a N::Item,
     state: PhantomData<fn(S)>,
-}
-
-impl<'a, S, N: AsyncBatchNode<S>> ItemWork<'a, S, N> {
-    fn new(node: &'a N, item: &'a N::Item) -> Self {
-        Self { node, item, state: PhantomData }
-    }
 }
 
 impl<S: State, N: AsyncBatchNode<S>> Work for ItemWork<'_, S, N> {
