@@ -206,9 +206,17 @@ pub(crate) async fn attempts_async<W: Work>(
 ) -> Result<W::Output, Box<Detour>> {
     let end = end.or_else(|| policy.end());
     match attempt(work, policy, end, cx).await {
-        Ok(output) => Ok(output),
+        Ok(output) => still_wanted(output, policy, cx),
         Err(error) => retry(work, policy, end, error, cx).await,
     }
+}
+
+/// Discards what a blocking attempt gave that was told to stop: its run may look at the time a moment later.
+fn still_wanted<T>(output: T, policy: &Policy, cx: &Context) -> Result<T, Box<Detour>> {
+    if policy.pooled {
+        cx.check()?;
+    }
+    Ok(output)
 }
 
 /// What follows a failed first attempt.
@@ -220,6 +228,7 @@ pub(crate) async fn retry<W: Work>(
     cx: &mut Context,
 ) -> Result<W::Output, Box<Detour>> {
     loop {
+        cx.check()?;
         let wait = policy.retry.next_wait(cx.attempt, &error, || cx.spread());
         let in_time =
             |wait: &Duration| end.is_none_or(|end| Instant::now().checked_add(*wait).is_some_and(|at| at < end));
@@ -237,7 +246,7 @@ pub(crate) async fn retry<W: Work>(
         }
         cx.attempt += 1;
         match attempt(work, policy, end, cx).await {
-            Ok(output) => return Ok(output),
+            Ok(output) => return still_wanted(output, policy, cx),
             Err(next) => error = next,
         }
     }

@@ -14,7 +14,7 @@ use flowstone_core::{
 };
 use futures_util::StreamExt;
 
-use crate::common::{alone, ms};
+use crate::common::{alone, blocking, ms};
 
 /// A batch whose items do what a closure says, and count themselves.
 struct Items<F> {
@@ -173,6 +173,23 @@ fn a_blocking_item_whose_time_was_over_in_the_queue_never_begins() {
     assert!(run.is_ok());
     assert!(results.iter().all(Result::is_err));
     assert!(begun.load(Ordering::SeqCst) <= 1, "the others waited for the only thread until their time was over");
+}
+
+#[tokio::test]
+async fn what_a_blocking_attempt_gives_that_was_told_to_stop_is_discarded() {
+    for fails in [false, true].repeat(10) {
+        let told = blocking(move |cx| {
+            while !cx.cancelled() {
+                std::thread::sleep(ms(1));
+            }
+            if fails { Err("told to stop".into()) } else { Ok(()) }
+        });
+        let flow = alone(told.or(|_, _| Ok(())));
+
+        let result = flow.run_async_with(&mut vec![], &RunOptions::new().deadline(ms(5))).await;
+
+        assert!(matches!(result, Err(RunError::DeadlineExceeded { .. })), "{result:?}");
+    }
 }
 
 #[tokio::test]
