@@ -257,17 +257,14 @@ fn outcome<O, C: ItemOutcome<O>>(result: Result<O, Box<Detour>>, cx: &Context) -
         }
         Err(detour) => cx.located(*detour),
     };
+    if let Detour::Failed { error, .. } = &*detour {
+        cx.event(|| EventKind::ItemEnded { error: Some(error.to_string()) });
+    }
     match *detour {
         Detour::Failed { error, .. } if C::ON_ERROR == OnError::Collect => {
-            cx.event(|| EventKind::ItemEnded { error: Some(error.to_string()) });
             C::from_result(Err(error)).map_err(|error| cx.failed(error))
         }
-        detour => {
-            if let Detour::Failed { error, .. } = &detour {
-                cx.event(|| EventKind::ItemEnded { error: Some(error.to_string()) });
-            }
-            Err(Box::new(detour))
-        }
+        detour => Err(Box::new(detour)),
     }
 }
 

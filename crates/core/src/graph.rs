@@ -142,16 +142,14 @@ impl fmt::Debug for ExitMap {
 }
 
 /// Where an action leads in the end.
-#[derive(Clone, Debug)]
-pub(crate) enum Hop {
+enum Hop {
     To(Position),
     /// The end of the run, with its last action.
     End(Action),
 }
 
 /// A place whose edges do not fit an action.
-#[derive(Debug)]
-pub(crate) struct NoEdge {
+struct NoEdge {
     place: Place,
     action: Action,
 }
