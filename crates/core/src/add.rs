@@ -8,14 +8,15 @@ use std::{marker::PhantomData, sync::Arc};
 use crate::{
     action::Label,
     ask::{Ask, Asking},
-    batch::{Batch, SpawnedBatch},
     definition::Body,
     graph::{About, Graph, NodeKind},
-    node::{AsyncBatchNode, AsyncNode, BatchNode, ItemOutcome, Node, State},
-    policy::{Inline, Parallel, Plain, Policy, Spawned, With},
+    node::{AsyncNode, Node, State},
+    policy::{Inline, Plain, Policy, With},
     pool::Pooled,
     visit::Single,
 };
+
+mod batch;
 
 /// The kind of flow that takes sync nodes: [`Flow`](crate::Flow).
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +52,7 @@ impl Kind for AsyncKind {
     note = "a `Flow` takes sync nodes only; async nodes, async flows and `parallel` need an `AsyncFlow`",
     note = "an `Ask` node has no policy, since nothing of it is tried again or can time out",
     note = "`inline` is for sync nodes, `parallel` for batch nodes and batch flows, `spawned` for async batch nodes",
+    note = "`journaled` is for batch nodes whose `Output` is `Serialize + DeserializeOwned`, and for batch flows",
     note = "a state is `Send + Sync + 'static`; a builder becomes a flow by `build()`"
 )]
 pub trait IntoNode<S, K, M> {
@@ -62,7 +64,7 @@ pub trait IntoNode<S, K, M> {
     fn into_node(self) -> Added<S>;
 }
 
-/// A node type in a mode (plain, inline, parallel, spawned) that it can have in a kind of flow.
+/// A node type in a mode (plain, inline, parallel, spawned, journaled) that it can have in a kind of flow.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be added to this flow over `{S}`",
     label = "not a node of this flow",
@@ -70,6 +72,7 @@ pub trait IntoNode<S, K, M> {
     note = "a `Flow` takes sync nodes only; async nodes, async flows and `parallel` need an `AsyncFlow`",
     note = "an `Ask` node has no policy, since nothing of it is tried again or can time out",
     note = "`inline` is for sync nodes, `parallel` for batch nodes and batch flows, `spawned` for async batch nodes",
+    note = "`journaled` is for batch nodes whose `Output` is `Serialize + DeserializeOwned`, and for batch flows",
     note = "a state is `Send + Sync + 'static`; a builder becomes a flow by `build()`"
 )]
 pub trait NodeIn<S, K, M, Mode> {
@@ -189,73 +192,6 @@ impl<S: State, N: AsyncNode<S>> NodeIn<S, AsyncKind, AwaitedNode, Plain> for N {
 }
 
 #[diagnostic::do_not_recommend]
-impl<S: State, K, N: BatchNode<S>> NodeIn<S, K, SyncBatch, Plain> for N {
-    type Action = N::Action;
-
-    fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
-        let node = Arc::new(self);
-        let pooled = pooled_batch::<S, N>(&node, policy.clone(), limit);
-        let about = About::batch::<N::Output, N::Outcome, N::Action>(NodeKind::BatchNode, pooled.policy.clone(), limit);
-        Added::node(about, Body::either(Batch { node, policy, limit }, pooled))
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<S: State, K, N: BatchNode<S>> NodeIn<S, K, SyncBatch, Inline> for N {
-    type Action = N::Action;
-
-    fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
-        let about = About::batch::<N::Output, N::Outcome, N::Action>(NodeKind::BatchNode, policy.clone(), limit);
-        Added::node(about, Body::sync(Batch { node: Arc::new(self), policy, limit }))
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<S: State, N: BatchNode<S>> NodeIn<S, AsyncKind, SyncBatch, Parallel> for N {
-    type Action = N::Action;
-
-    fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
-        let pooled = pooled_batch::<S, N>(&Arc::new(self), policy, limit);
-        let about = About::batch::<N::Output, N::Outcome, N::Action>(NodeKind::BatchNode, pooled.policy.clone(), limit);
-        Added::node(about, Body::awaited(pooled))
-    }
-}
-
-fn pooled_batch<S: State, N: BatchNode<S>>(node: &Arc<N>, policy: Policy, limit: usize) -> Batch<Pooled<N>> {
-    Batch { node: Arc::new(Pooled(Arc::clone(node))), policy: policy.pooled(), limit }
-}
-
-/// An async batch node, polled in place, in the modes that differ by their limit only.
-macro_rules! awaited_batch {
-    ($($mode:ident),+) => {$(
-        #[diagnostic::do_not_recommend]
-        impl<S: State, N: AsyncBatchNode<S>> NodeIn<S, AsyncKind, AwaitedBatch, $mode> for N {
-            type Action = N::Action;
-
-            fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
-                let about = About::batch::<N::Output, N::Outcome, N::Action>(NodeKind::AsyncBatchNode, policy.clone(), limit);
-                Added::node(about, Body::awaited(Batch { node: Arc::new(self), policy, limit }))
-            }
-        }
-    )+};
-}
-
-awaited_batch!(Plain, Parallel);
-
-#[diagnostic::do_not_recommend]
-impl<S: State, N: AsyncBatchNode<S>> NodeIn<S, AsyncKind, AwaitedBatch, Spawned> for N {
-    type Action = N::Action;
-
-    fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
-        let mut about =
-            About::batch::<N::Output, N::Outcome, N::Action>(NodeKind::AsyncBatchNode, policy.clone(), limit);
-        about.detaches = true;
-        let batch = Batch { node: Arc::new(self), policy, limit };
-        Added::node(about, Body::awaited(SpawnedBatch(batch)))
-    }
-}
-
-#[diagnostic::do_not_recommend]
 impl<S: State, K, N: Ask<S>> IntoNode<S, K, Question> for N {
     type Action = N::Action;
 
@@ -268,16 +204,12 @@ impl<S: State, K, N: Ask<S>> IntoNode<S, K, Question> for N {
 impl About {
     pub(crate) fn new(kind: NodeKind, labels: &'static [&'static str], policy: Policy) -> Self {
         let detaches = policy.pooled;
-        Self { kind, labels, policy, limit: 1, on_error: None, children: None, detaches }
-    }
-
-    fn batch<O, C: ItemOutcome<O>, A: Label>(kind: NodeKind, policy: Policy, limit: usize) -> Self {
-        Self { limit, on_error: Some(C::ON_ERROR), ..Self::new(kind, A::NAMES, policy) }
+        Self { kind, labels, policy, limit: 1, on_error: None, children: None, detaches, journaled: false }
     }
 }
 
 impl Policy {
-    fn pooled(mut self) -> Self {
+    pub(crate) fn pooled(mut self) -> Self {
         self.pooled = true;
         self.sealed()
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
@@ -159,6 +159,10 @@ impl<S: State, N: Ask<S>> SyncBody<S> for Asking<N> {
         let (position, node, schema) = (cx.position(), cx.node(), self.0.schema());
         let pause = Pause(Box::new(Paused { position, node, question, schema, run: cx.to_paused() }));
         Err(Box::new(Detour::Paused(pause)))
+    }
+
+    fn fits(&self, answer: &Value) -> Option<Result<(), serde_json::Error>> {
+        Some(N::Answer::deserialize(answer).map(drop))
     }
 
     fn answer(&self, shared: &mut S, answer: Value, cx: &mut Context) -> Option<Answered> {

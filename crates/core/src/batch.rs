@@ -7,26 +7,17 @@
 use std::{
     future::Future,
     marker::PhantomData,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context as Polling, Poll},
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::{
-    task::{
-        JoinSet,
-        coop::{consume_budget, has_budget_remaining},
-        yield_now,
-    },
-    time::Instant,
-};
+use tokio::{task::JoinSet, time::Instant};
 use tracing::Instrument;
 
 use crate::{
+    codec::Codec,
     context::Context,
     error::{Detour, NodeError, Panicked, Phase, Result, Visited},
     event::EventKind,
@@ -35,20 +26,26 @@ use crate::{
     visit::{AsyncBody, BoxFuture, Catch, SyncBody, Work, attempts, attempts_async, catch, edge, retry},
 };
 
+pub(crate) use in_order::{Each, in_order};
+
+mod in_order;
+
 /// A [`BatchNode`] or an [`AsyncBatchNode`] with its policy, and how many items may be under way at once.
-pub(crate) struct Batch<N> {
+pub(crate) struct Batch<N, O> {
     pub(crate) node: Arc<N>,
     pub(crate) policy: Policy,
     pub(crate) limit: usize,
+    /// What the journal of a run keeps the outputs with, if the batch is journaled.
+    pub(crate) codec: Option<Codec<O>>,
 }
 
-impl<N> Clone for Batch<N> {
+impl<N, O> Clone for Batch<N, O> {
     fn clone(&self) -> Self {
-        Self { node: Arc::clone(&self.node), policy: self.policy.clone(), limit: self.limit }
+        Self { node: Arc::clone(&self.node), policy: self.policy.clone(), limit: self.limit, codec: self.codec }
     }
 }
 
-impl<S: State, N: BatchNode<S>> SyncBody<S> for Batch<N> {
+impl<S: State, N: BatchNode<S>> SyncBody<S> for Batch<N, N::Output> {
     fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
         let node = &*self.node;
         let items = node.prep(shared).map_err(|error| cx.failed(error))?;
@@ -73,13 +70,13 @@ impl<S: State, N: BatchNode<S>> SyncBody<S> for Batch<N> {
     }
 }
 
-impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for Batch<N> {
+impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for Batch<N, N::Output> {
     fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited> {
         Box::pin(async move {
             let node = &*self.node;
             let items = node.prep(shared).await.map_err(|error| cx.failed(error))?;
             cx.phase = Phase::Exec;
-            let each = Items::<S, N> { node, policy: &self.policy, end: self.policy.end(), cx, state: PhantomData };
+            let each = Items::<S, N>::new(self, self.policy.end(), cx);
             let outcomes = in_order(&each, items.iter().enumerate(), self.limit).await?;
             cx.phase = Phase::Post;
             let action = node.post(shared, items, outcomes).await.map_err(|error| cx.failed(error))?;
@@ -93,9 +90,9 @@ impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for Batch<N> {
 }
 
 /// An [`AsyncBatchNode`] whose items are tasks of their own.
-pub(crate) struct SpawnedBatch<N>(pub(crate) Batch<N>);
+pub(crate) struct SpawnedBatch<N, O>(pub(crate) Batch<N, O>);
 
-impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for SpawnedBatch<N> {
+impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for SpawnedBatch<N, N::Output> {
     fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited> {
         Box::pin(async move {
             let node = &*self.0.node;
@@ -122,7 +119,7 @@ impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for SpawnedBatch<N> {
     }
 }
 
-impl<N> Batch<N> {
+impl<N, O: 'static> Batch<N, O> {
     async fn spawn_all<S>(
         &self,
         tasks: &mut JoinSet<(usize, Ended<N::Outcome>)>,
@@ -131,7 +128,7 @@ impl<N> Batch<N> {
     ) -> Result<Vec<N::Outcome>, Box<Detour>>
     where
         S: State,
-        N: AsyncBatchNode<S>,
+        N: AsyncBatchNode<S, Output = O>,
     {
         let end = self.policy.end();
         let mut outcomes: Vec<Option<N::Outcome>> = items.iter().map(|_| None).collect();
@@ -152,7 +149,7 @@ impl<N> Batch<N> {
                 Some(Err(error)) => return Err(cx.failed(NodeError::terminal(error))),
             }
         }
-        Ok(filled(outcomes))
+        Ok(in_order::filled(outcomes))
     }
 }
 
@@ -168,13 +165,13 @@ impl Drop for Told {
 }
 
 async fn spawned_item<S: State, N: AsyncBatchNode<S>>(
-    batch: Batch<N>,
+    batch: Batch<N, N::Output>,
     end: Option<Instant>,
     cx: Context,
     items: Arc<Vec<N::Item>>,
     index: usize,
 ) -> (usize, Ended<N::Outcome>) {
-    let each = Items::<S, N> { node: &*batch.node, policy: &batch.policy, end, cx: &cx, state: PhantomData };
+    let each = Items::<S, N>::new(&batch, end, &cx);
     (index, each.run((index, &items[index])).await)
 }
 
@@ -182,12 +179,19 @@ async fn spawned_item<S: State, N: AsyncBatchNode<S>>(
 type Ended<C> = Result<C, Box<Detour>>;
 
 /// What every item of one visit shares.
-struct Items<'a, S, N> {
+struct Items<'a, S, N: AsyncBatchNode<S>> {
     node: &'a N,
     policy: &'a Policy,
+    codec: Option<Codec<N::Output>>,
     end: Option<Instant>,
     cx: &'a Context,
     state: PhantomData<fn(S)>,
+}
+
+impl<'a, S: State, N: AsyncBatchNode<S>> Items<'a, S, N> {
+    fn new(batch: &'a Batch<N, N::Output>, end: Option<Instant>, cx: &'a Context) -> Self {
+        Self { node: &batch.node, policy: &batch.policy, codec: batch.codec, end, cx, state: PhantomData }
+    }
 }
 
 impl<'a, S: State, N: AsyncBatchNode<S>> Each for Items<'a, S, N> {
@@ -221,11 +225,31 @@ impl<S: State, N: AsyncBatchNode<S>> Items<'_, S, N> {
     async fn go_on(&self, item: &N::Item, first: Option<NodeError>, cx: &mut Context) -> Ended<N::Outcome> {
         let work = ItemWork { node: self.node, item, state: PhantomData };
         let result = match first {
-            None => Catch::new(attempts_async(&work, self.policy, self.end, cx)).await,
+            None => Catch::new(self.whole(&work, cx)).await,
             Some(error) if error.downcast_ref::<Panicked>().is_some() => Err(cx.failed(error)),
             Some(error) => Catch::new(retry(&work, self.policy, self.end, error, cx)).await,
         };
         outcome(result, cx)
+    }
+
+    /// What a journal has kept of the item, or what its attempts give, which a journal then keeps: only when it has, the
+    /// item is done.
+    async fn whole(&self, work: &ItemWork<'_, S, N>, cx: &mut Context) -> Result<N::Output, Box<Detour>> {
+        let journal = cx.journal().cloned();
+        let Some(((codec, journal), index)) = self.codec.zip(journal).zip(cx.item()) else {
+            return attempts_async(work, self.policy, self.end, cx).await;
+        };
+        if let Some(kept) = journal.recall(index) {
+            // An item that is done is not done again behind the user's back, also if its output fits no more.
+            let (phase, item) = (cx.phase, cx.item());
+            return (codec.decode)(&kept).map_err(|error| {
+                Box::new(Detour::Failed { phase, attempts: 0, item, error: NodeError::terminal(error) })
+            });
+        }
+        let output = attempts_async(work, self.policy, self.end, cx).await?;
+        let kept = (codec.encode)(&output).map_err(|error| cx.failed(NodeError::terminal(error)))?;
+        journal.record(index, kept).await.map_err(|error| cx.not_kept(error))?;
+        Ok(output)
     }
 }
 
@@ -266,89 +290,4 @@ fn outcome<O, C: ItemOutcome<O>>(result: Result<O, Box<Detour>>, cx: &Context) -
         }
         detour => Err(Box::new(detour)),
     }
-}
-
-/// Something that is done for each of a row of inputs.
-pub(crate) trait Each: Sync {
-    type Input: Send;
-    type Output: Send;
-
-    /// The context of the visit that the inputs belong to.
-    fn context(&self) -> &Context;
-
-    fn run(&self, input: Self::Input) -> impl Future<Output = Result<Self::Output, Box<Detour>>> + Send;
-}
-
-/// Does something for each input, up to `limit` at once, and gives the outputs in input order.
-///
-/// The futures are polled in place, on the task of the caller. After the first failure the others are dropped.
-pub(crate) async fn in_order<E: Each>(
-    each: &E,
-    mut inputs: impl ExactSizeIterator<Item = E::Input> + Send,
-    limit: usize,
-) -> Result<Vec<E::Output>, Box<Detour>> {
-    if limit <= 1 {
-        let mut outputs = Vec::with_capacity(inputs.len());
-        for input in inputs {
-            each.context().check()?;
-            outputs.push(each.run(input).await?);
-            give_way(each.context()).await;
-        }
-        return Ok(outputs);
-    }
-    let mut outputs = Vec::new();
-    outputs.resize_with(inputs.len(), || None);
-    let mut running = FuturesUnordered::new();
-    let mut begun = 0;
-    loop {
-        while running.len() < limit
-            && let Some(input) = inputs.next()
-        {
-            each.context().check()?;
-            running.push(Numbered { index: begun, future: each.run(input) });
-            begun += 1;
-        }
-        match running.next().await {
-            None => return Ok(filled(outputs)),
-            Some((index, output)) => outputs[index] = Some(output?),
-        }
-        if each.context().listening() {
-            yield_now().await;
-        }
-    }
-}
-
-/// Lets others run between two items that never wait, and whoever listens read.
-async fn give_way(cx: &Context) {
-    if cx.listening() {
-        yield_now().await;
-    } else {
-        consume_budget().await;
-    }
-}
-
-pin_project_lite::pin_project! {
-    /// One of many futures of a task, with its number.
-    ///
-    /// It gives way at once when the task has used up its share of time. tokio's own resources give way, too, but wake
-    /// up later, so that `FuturesUnordered` goes on to poll all the others in vain: a fan-out would cost the square of
-    /// its width.
-    struct Numbered<F> { index: usize, #[pin] future: F }
-}
-
-impl<F: Future> Future for Numbered<F> {
-    type Output = (usize, F::Output);
-
-    fn poll(self: Pin<&mut Self>, polling: &mut Polling<'_>) -> Poll<Self::Output> {
-        if !has_budget_remaining() {
-            polling.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let this = self.project();
-        this.future.poll(polling).map(|output| (*this.index, output))
-    }
-}
-
-fn filled<T>(outputs: Vec<Option<T>>) -> Vec<T> {
-    outputs.into_iter().map(|output| output.expect("invariant: every input gave an output")).collect()
 }

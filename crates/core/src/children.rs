@@ -7,11 +7,13 @@ use std::sync::Arc;
 use crate::{
     action::Action,
     batch::{Each, in_order},
+    codec::Codec,
     context::Context,
     definition::Definition,
     drive::Outcome,
     error::{Detour, Phase, Result, RunError, Visited},
     event::EventKind,
+    execution::Running,
     node::{OnError, State},
     visit::{AsyncBody, BoxFuture, SyncBody},
 };
@@ -38,12 +40,15 @@ pub(crate) struct Children<S, T> {
     pub(crate) join: Join<S, T>,
     pub(crate) limit: usize,
     pub(crate) on_error: OnError,
+    /// What the journal of a run keeps the children's states with, if the batch is journaled.
+    pub(crate) codec: Option<Codec<T>>,
 }
 
 impl<S, T> Clone for Children<S, T> {
     fn clone(&self) -> Self {
         let (fork, join) = (Arc::clone(&self.fork), Arc::clone(&self.join));
-        Self { definition: Arc::clone(&self.definition), fork, join, limit: self.limit, on_error: self.on_error }
+        let (limit, on_error, codec) = (self.limit, self.on_error, self.codec);
+        Self { definition: Arc::clone(&self.definition), fork, join, limit, on_error, codec }
     }
 }
 
@@ -97,6 +102,15 @@ impl<S: State, T: State> Each for Runs<'_, S, T> {
     async fn run(&self, (index, mut state): (usize, T)) -> Result<Child<T>, Box<Detour>> {
         let definition = &self.children.definition;
         let mut child = self.cx.for_child(index, &definition.graph);
+        if let Some((codec, journal)) = self.children.codec.zip(self.cx.journal()) {
+            // Boxed, so that a child in memory carries no room for it.
+            return Box::pin(async move {
+                let mut running = Running::new(definition, codec, state, child);
+                let result = journal.child(index, &mut running).await.map(Outcome::Ended);
+                self.children.ended(self.cx, index, running.into_state(), result)
+            })
+            .await;
+        }
         let result = definition.follow_async(definition.start(), &mut state, &mut child).await;
         self.children.ended(self.cx, index, state, result)
     }

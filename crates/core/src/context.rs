@@ -21,6 +21,7 @@ use crate::{
     error::Phase,
     event::{EventKind, Listener},
     graph::Graph,
+    journal::Journal,
     path::{NodePath, RunId},
 };
 
@@ -57,7 +58,7 @@ pub struct Context {
     item: usize,
     listening: bool,
     traced: bool,
-    /// Whether somebody listens or traces: the one check of a run that nobody watches.
+    /// Whether somebody listens, traces or keeps a journal: the one check of a run that nobody watches.
     watched: bool,
 }
 
@@ -70,6 +71,8 @@ struct More {
     parent: Option<Context>,
     /// Set when a blocking attempt is no longer wanted.
     abandoned: Option<Arc<AtomicBool>>,
+    /// What keeps the visit's items and waits. Not in the scope, which a child shares: a child has its own, or none.
+    journal: Option<Arc<dyn Journal>>,
 }
 
 /// What a run shares with everything that it starts, where there is something to share.
@@ -98,6 +101,16 @@ pub(crate) struct Scope {
 pub(crate) struct Deadline {
     pub(crate) at: DeadlineAt,
     pub(crate) limit: Duration,
+}
+
+impl Deadline {
+    /// The deadline of an async run, and how much time it had.
+    pub(crate) fn tokio(self) -> Option<(tokio::time::Instant, Duration)> {
+        match self.at {
+            DeadlineAt::Tokio(at) => Some((at, self.limit)),
+            DeadlineAt::Clock(_) => None,
+        }
+    }
 }
 
 /// A time by the clock of a sync run, or by tokio's.

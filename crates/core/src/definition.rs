@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a node's code is called through here and nowhere else; every driver comes this way.
 
-use std::{convert::Infallible, future::Future, sync::Arc};
+use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use serde_json::Value;
 use tracing::Instrument;
@@ -55,6 +55,12 @@ pub enum Visit {
     },
     /// The run waits for an answer.
     Pause(Pause),
+    /// The node sleeps, and the [journal](crate::Journal::parks) of the run wants it put away. When the time is over, the
+    /// same node is visited again, in a visit with the same number. A run without a journal sleeps where it is.
+    Sleep {
+        /// How long.
+        wait: Duration,
+    },
 }
 
 /// Why a run does not go on. Boxed, so that what a visit returns fits two registers.
@@ -62,6 +68,8 @@ pub enum Visit {
 pub(crate) enum Halt {
     Ended(Action),
     Paused(Pause),
+    /// Only where there is a journal: a driver in memory never gets it.
+    Asleep(Duration),
     Failed(RunError),
 }
 
@@ -71,7 +79,9 @@ impl Halt {
     pub(crate) fn into_error(halt: Box<Self>) -> RunError {
         match *halt {
             Self::Failed(error) => error,
-            Self::Ended(_) | Self::Paused(_) => unreachable!("invariant: a visit that cannot begin is an error"),
+            Self::Ended(_) | Self::Paused(_) | Self::Asleep(_) => {
+                unreachable!("invariant: a visit that cannot begin is an error")
+            }
         }
     }
 }
@@ -83,6 +93,7 @@ impl Visit {
             Ok(next) => Ok(Self::Next { action, next }),
             Err(Halt::Ended(exit)) => Ok(Self::End { action, exit }),
             Err(Halt::Paused(pause)) => Ok(Self::Pause(pause)),
+            Err(Halt::Asleep(wait)) => Ok(Self::Sleep { wait }),
             Err(Halt::Failed(error)) => Err(error),
         }
     }
@@ -233,6 +244,20 @@ impl<S: State> Definition<S> {
         self.end(at, visited, cx)
     }
 
+    /// Says whether an answer fits the question of a node, without giving it.
+    pub(crate) fn fits(&self, at: Position, answer: &Value) -> Result<(), serde_json::Error> {
+        let mut fits = None;
+        let caught = catch(|| {
+            fits = self.slots.get(at.index()).and_then(|slot| slot.body.sync.as_ref()?.fits(answer));
+            Ok(())
+        });
+        match (caught, fits) {
+            (Ok(()), Some(fits)) => fits,
+            (Ok(()), None) => Err(serde::de::Error::custom("this node asks nothing")),
+            (Err(_), _) => Err(serde::de::Error::custom("the decoder of the answer panicked")),
+        }
+    }
+
     /// Goes on with a visit that ended in a pause.
     pub(crate) fn answer(
         &self,
@@ -242,15 +267,19 @@ impl<S: State> Definition<S> {
         cx: &mut Context,
     ) -> Watched {
         let fail = |error| (None, Err(Box::new(Halt::Failed(error))));
-        if let Err(detour) = cx.check() {
-            return (None, Err(cx.halt(*detour)));
-        }
-        let (run, at) = (cx.run_id(), pause.position());
+        let at = pause.position();
         let asks = self.graph.name() == pause.0.run.flow
             && self.graph.nodes.get(at.index()).is_some_and(|node| node.path == *pause.node());
         let Some(body) = self.slots.get(at.index()).and_then(|slot| slot.body.sync.as_ref()).filter(|_| asks) else {
+            let run = cx.run_id();
             return fail(RunError::NoSuchPause { run, flow: self.graph.name().to_owned(), pause });
         };
+        // The context may be a new one, of another process: keys, events and errors are those of the visit that asked.
+        cx.take_over(&pause.0.run);
+        if let Err(detour) = cx.check() {
+            return (None, Err(cx.halt(*detour)));
+        }
+        let run = cx.run_id();
         let mut answered = None;
         let caught = catch(|| {
             answered = match answer {

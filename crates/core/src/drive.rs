@@ -19,7 +19,7 @@ use tracing::Instrument;
 use crate::{
     action::{Action, Label},
     ask::Pause,
-    context::Context,
+    context::{Context, Deadline},
     definition::{Definition, Halt, Position},
     error::RunError,
     event::Terminal,
@@ -219,8 +219,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
         let terminal = Terminal::begin(&cx, definition.graph.name());
         let span = run_span(&cx, definition.graph.name());
         let own = cx.clone();
-        let result =
-            until_stopped(definition.drive_async(begin, shared, &mut cx).instrument(span), &own, options).await;
+        let result = until_stopped(definition.drive_async(begin, shared, &mut cx).instrument(span), &own).await;
         // What was dropped may have left a blocking attempt or a spawned item behind: nothing outlives the run.
         own.wait_for_started().await;
         terminal.end(&result, &cx);
@@ -228,25 +227,26 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     }
 }
 
-/// Awaits a run until it ends, its token is cancelled, or its time is over.
-async fn until_stopped(
-    run: impl Future<Output = Result<Outcome, RunError>>,
+/// Awaits a run, or a visit, until it ends, the run's token is cancelled, or its time is over.
+pub(crate) async fn until_stopped<T>(
+    run: impl Future<Output = Result<T, RunError>>,
     cx: &Context,
-    options: &RunOptions,
-) -> Result<Outcome, RunError> {
-    if options.cancel.is_none() && options.deadline.is_none() {
+) -> Result<T, RunError> {
+    let (cancel, deadline) = cx.scope().map_or((None, None), |scope| (scope.cancel.as_ref(), scope.deadline));
+    let deadline = deadline.and_then(Deadline::tokio);
+    if cancel.is_none() && deadline.is_none() {
         return run.await;
     }
     let cancelled = async {
-        match &options.cancel {
+        match cancel {
             Some(token) => token.cancelled().await,
             None => pending().await,
         }
         RunError::Cancelled { run: cx.run_id(), node: cx.last_node() }
     };
     let late = async {
-        let Some(limit) = options.deadline else { return pending().await };
-        tokio::time::sleep(limit).await;
+        let Some((at, limit)) = deadline else { return pending().await };
+        tokio::time::sleep_until(at).await;
         RunError::DeadlineExceeded { run: cx.run_id(), node: cx.last_node(), limit }
     };
     // Boxed, so that a run without token and deadline carries no room for them.
@@ -274,6 +274,7 @@ impl Outcome {
         match halt {
             Halt::Ended(exit) => Ok(Self::Ended(exit)),
             Halt::Paused(pause) => Ok(Self::Paused(pause)),
+            Halt::Asleep(_) => unreachable!("invariant: only a journal puts a run away, and a run in memory has none"),
             Halt::Failed(error) => Err(error),
         }
     }

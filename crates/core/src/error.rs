@@ -259,6 +259,19 @@ pub enum RunError {
         /// What did not fit, with its place in the JSON.
         source: serde_json::Error,
     },
+    /// What the run has done could not be kept: the journal of its driver failed. It is not tried again.
+    #[error("run `{run}`: node `{node}`{}: what it has done could not be kept", AtItem(*.item))]
+    #[non_exhaustive]
+    Journal {
+        /// The run.
+        run: RunId,
+        /// The node that was being visited.
+        node: NodePath,
+        /// The item, for a batch node.
+        item: Option<usize>,
+        /// What the journal says.
+        source: BoxError,
+    },
     /// A pause that another flow returned: this flow has no such node, or that node asks nothing.
     #[error("run `{run}`: flow `{flow}` has no pause at node `{}`", .pause.node())]
     #[non_exhaustive]
@@ -273,6 +286,11 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// Creates the error of a [`Journal`](crate::Journal) that could not keep what a run has done.
+    pub fn journal(run: RunId, node: NodePath, item: Option<usize>, source: impl Into<BoxError>) -> Self {
+        Self::Journal { run, node, item, source: source.into() }
+    }
+
     /// Returns the path of the node at which the run stopped.
     #[must_use]
     pub fn node(&self) -> &NodePath {
@@ -281,7 +299,8 @@ impl RunError {
             | Self::Unrouted { node, .. }
             | Self::TooManyVisits { node, .. }
             | Self::Cancelled { node, .. }
-            | Self::DeadlineExceeded { node, .. } => node,
+            | Self::DeadlineExceeded { node, .. }
+            | Self::Journal { node, .. } => node,
             Self::Answer { pause, .. } | Self::NoSuchPause { pause, .. } => pause.node(),
         }
     }
@@ -324,6 +343,15 @@ impl fmt::Display for OfItem {
     }
 }
 
+/// The part of a message that names an item, before a colon.
+struct AtItem(Option<usize>);
+
+impl fmt::Display for AtItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |item| write!(f, ", item {item}"))
+    }
+}
+
 /// The part of a message that counts attempts.
 struct After(u32);
 
@@ -357,4 +385,8 @@ pub(crate) enum Detour {
     NoEdge(Action),
     /// The node asks.
     Paused(Pause),
+    /// The driver puts the run away while the node sleeps.
+    Asleep(Duration),
+    /// The journal failed.
+    Journal { item: Option<usize>, source: BoxError },
 }

@@ -8,7 +8,7 @@
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     action::{Action, Label},
@@ -16,13 +16,16 @@ use crate::{
     ask::Pause,
     build::Builder,
     children::Child,
+    codec::Codec,
     context::Context,
     definition::{Definition, Halt, Position, Visit},
     error::{Result, RunError},
-    graph::ExitMap,
+    execution::{RestoreError, Running},
+    graph::{ExitMap, Graph},
     nest::{BatchFlow, IsSelf, On},
     node::{OnError, State},
     options::RunOptions,
+    path::NodePath,
     step::IntoAction,
 };
 
@@ -124,7 +127,7 @@ macro_rules! flow {
             /// Returns the position of the node with this path, if there is one.
             #[must_use]
             pub fn position(&self, path: &str) -> Option<Position> {
-                self.definition.graph.nodes.iter().position(|node| node.path == *path).map(Position::new)
+                self.definition.graph.position(path)
             }
 
             /// Returns a context for a run that a driver makes by calling [`visit`](Self::visit) itself.
@@ -157,6 +160,16 @@ macro_rules! flow {
                 cx: &mut Context,
             ) -> Result<Visit, RunError> {
                 Visit::of(self.definition.answer(pause, serde_json::to_value(answer), shared, cx))
+            }
+
+            /// Says whether an answer fits the question of a node, without giving it: for whoever takes an answer in before
+            /// the run goes on.
+            ///
+            /// # Errors
+            ///
+            /// What does not fit, with its place in the JSON; or that the node asks nothing.
+            pub fn fits(&self, at: Position, answer: &serde_json::Value) -> std::result::Result<(), serde_json::Error> {
+                self.definition.fits(at, answer)
             }
 
             /// Draws the flow as a Mermaid flowchart.
@@ -255,6 +268,15 @@ macro_rules! flow {
 flow!(Flow, SyncKind);
 flow!(AsyncFlow, AsyncKind);
 
+/// A flow of sync nodes as an async one: each `exec` then runs on the blocking pool, unless its node is
+/// [`inline`](crate::NodeExt::inline).
+impl<S: State, X: Label> From<Flow<S, X>> for AsyncFlow<S, X> {
+    fn from(flow: Flow<S, X>) -> Self {
+        let graph = Graph { sync: false, ..(*flow.definition.graph).clone() };
+        Self::new(Definition::new(graph, flow.definition.bodies()))
+    }
+}
+
 impl<S: State, X: Label> Flow<S, X> {
     /// Visits one node: `prep`, `exec` with its retries, `post`; and tells where the action leads.
     ///
@@ -295,5 +317,35 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
             cx.wait_for_started().await;
         }
         visited
+    }
+
+    /// Places a run before its first visit, for a driver that makes its visits one by one and may keep each.
+    ///
+    /// The options hold for the whole run, as in [`run_async_with`](Self::run_async_with); there are no events of the run
+    /// as a whole, which is the driver's.
+    #[must_use]
+    pub fn execution(&self, state: S, options: &RunOptions) -> Running<S>
+    where
+        S: Serialize + DeserializeOwned,
+    {
+        Running::new(&self.definition, Codec::json(), state, self.context(options))
+    }
+
+    /// Places a run where it was: before its visit number `visits`, at a node, with a state as JSON.
+    ///
+    /// # Errors
+    ///
+    /// If the flow has no such node, or the state cannot be decoded.
+    pub fn restored(
+        &self,
+        node: &NodePath,
+        visits: u64,
+        state: &[u8],
+        options: &RunOptions,
+    ) -> std::result::Result<Running<S>, RestoreError>
+    where
+        S: Serialize + DeserializeOwned,
+    {
+        Running::restored(&self.definition, Codec::json(), (node, visits, state), self.context(options))
     }
 }

@@ -60,6 +60,8 @@ pub(crate) struct About {
     pub(crate) children: Option<Arc<Graph>>,
     /// Whether a visit may start something beside the run's own future.
     pub(crate) detaches: bool,
+    /// Whether a driver that keeps runs keeps each item of this batch.
+    pub(crate) journaled: bool,
 }
 
 /// The kind of a node.
@@ -72,6 +74,7 @@ pub(crate) enum NodeKind {
     BatchNode,
     AsyncBatchNode,
     Ask,
+    Sleep,
     BatchFlow,
 }
 
@@ -165,6 +168,11 @@ pub(crate) enum Exits {
 impl Graph {
     pub(crate) fn path(&self, at: Position) -> &NodePath {
         &self.nodes[at.index()].path
+    }
+
+    /// The position of the node with this path.
+    pub(crate) fn position(&self, path: &str) -> Option<Position> {
+        self.nodes.iter().position(|node| node.path == *path).map(Position::new)
     }
 
     pub(crate) fn name(&self) -> &str {

@@ -7,13 +7,14 @@
 //! | `node` | the kinds of node: three phases over a shared state |
 //! | `action`, `route` | what `post` returns, and PocketFlow's notation for edges |
 //! | `policy` | retries, timeouts, and where `exec` runs |
-//! | `step`, `ask`, `nest` | nodes from closures, pauses for people, flows as nodes |
+//! | `step`, `ask`, `sleep`, `nest` | nodes from closures, pauses for people, waits, flows as nodes |
 //! | `add`, `build` | taking the types off; checking a flow, every fault at once |
 //! | `graph` | the flattened graph: where each action leads; pictures |
 //! | `flow`, `definition` | a built flow, and `visit`, the waist that every driver goes through |
 //! | `visit`, `batch`, `children`, `pool` | what a visit does, by kind of node |
 //! | `context` | what a visit knows of its run |
 //! | `drive`, `options` | the driver in memory: a loop over `visit` |
+//! | `execution`, `journal`, `codec` | a run without its types, for drivers that keep runs; what they keep inside a visit |
 //! | `event`, `stream`, `clock` | watching a run, and its time |
 //! | `error` | what can go wrong |
 //!
@@ -22,6 +23,8 @@
 //! - `exec` never sees the state (types).
 //! - A flow that exists is right; `build()` reports every fault at once.
 //! - When a run returns, nothing that it started still runs.
+//! - A run in memory has no journal, and never finds one: what a driver keeps reaches a visit through its context only.
+//! - What was kept and does not decode is an error, never a default.
 //! - A visit costs the same whatever the size of the graph and the length of the run.
 
 mod action;
@@ -31,13 +34,16 @@ mod batch;
 mod build;
 mod children;
 mod clock;
+mod codec;
 mod context;
 mod definition;
 mod drive;
 mod error;
 mod event;
+mod execution;
 mod flow;
 mod graph;
+mod journal;
 mod nest;
 mod node;
 mod options;
@@ -45,6 +51,7 @@ mod path;
 mod policy;
 mod pool;
 mod route;
+mod sleep;
 mod step;
 mod stream;
 mod visit;
@@ -55,22 +62,27 @@ pub use ask::{Ask, Pause};
 pub use build::{BuildError, Builder, Fault};
 pub use children::Child;
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use codec::Undecodable;
 pub use context::Context;
 pub use definition::{Position, Visit};
 pub use drive::Outcome;
 pub use error::{BoxError, NodeError, Panicked, Phase, Result, RunError, TimedOut};
 pub use event::{Event, EventKind, Listener};
+pub use execution::{Execution, RestoreError, Running};
 pub use flow::{AsyncFlow, Flow};
 pub use graph::Unrouted;
+pub use journal::{Journal, Waited};
 pub use nest::{BatchFlow, IsSelf, On};
 pub use node::{AsyncBatchNode, AsyncNode, BatchNode, ItemOutcome, Node, OnError, State};
 pub use options::RunOptions;
 pub use path::{NodePath, RunId};
-pub use policy::{Inline, NodeExt, Parallel, Plain, Retry, Spawned, With};
+pub use policy::{Inline, Journaled, NodeExt, Parallel, Plain, Retry, Spawned, With};
 pub use route::{At, END, End, Exit, Route};
+pub use sleep::Sleep;
 pub use step::{IntoAction, Step, step};
 pub use stream::EventStream;
 pub use tokio_util::sync::CancellationToken;
+pub use visit::BoxFuture;
 
 /// A ready state for prototypes and for hosts that know their data at run time only: a JSON object.
 pub type Shared = serde_json::Map<String, serde_json::Value>;

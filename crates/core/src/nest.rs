@@ -2,6 +2,7 @@
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
@@ -9,6 +10,7 @@ use crate::{
     add::{Added, AsyncKind, IntoNode, SyncKind},
     ask::Answered,
     children::{Child, Children, Fork, Join},
+    codec::Codec,
     context::Context,
     definition::{Body, Definition},
     error::Visited,
@@ -116,6 +118,10 @@ impl<S: AsMut<T>, T: 'static> SyncBody<S> for Part<T, dyn SyncBody<T>> {
         Self::new(self.body.share())
     }
 
+    fn fits(&self, answer: &Value) -> Option<Result<(), serde_json::Error>> {
+        self.body.fits(answer)
+    }
+
     fn answer(&self, shared: &mut S, answer: Value, cx: &mut Context) -> Option<Answered> {
         self.body.answer(shared.as_mut(), answer, cx)
     }
@@ -134,7 +140,8 @@ impl<S: AsMut<T>, T: 'static> AsyncBody<S> for Part<T, dyn AsyncBody<T>> {
 /// A node that runs a flow once per forked state; made by [`AsyncFlow::batch`].
 ///
 /// `S` is the state of the flow around it, `T` that of a child. Children run one after another, or with
-/// [`parallel`](Self::parallel) up to a limit at once, which takes an [`AsyncFlow`] around it.
+/// [`parallel`](Self::parallel) up to a limit at once, which takes an [`AsyncFlow`] around it. In a run that is kept, one
+/// without [`journaled`](Self::journaled) starts over after a crash, with all its children.
 pub struct BatchFlow<S, T, A, K> {
     children: Children<S, T>,
     types: PhantomData<fn() -> (A, K)>,
@@ -151,7 +158,7 @@ impl<S: State, T: State, A: Label, K> BatchFlow<S, T, A, K> {
         let join: Join<S, T> = Arc::new(move |shared, ended, cx: &Context| {
             join(shared, ended).into_action().map(|action| edge(action, cx))
         });
-        let children = Children { definition: Arc::clone(definition), fork, join, limit: 1, on_error };
+        let children = Children { definition: Arc::clone(definition), fork, join, limit: 1, on_error, codec: None };
         Self { children, types: PhantomData }
     }
 
@@ -162,6 +169,19 @@ impl<S: State, T: State, A: Label, K> BatchFlow<S, T, A, K> {
         BatchFlow { children: self.children, types: PhantomData }
     }
 
+    /// Lets a driver that keeps runs keep every visit of every child, so that after a crash each goes on from its last
+    /// one, and those that have ended do not run again. Elsewhere it changes nothing.
+    ///
+    /// Without it, the node starts over after a crash, with all its children.
+    #[must_use]
+    pub fn journaled(mut self) -> Self
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.children.codec = Some(Codec::json());
+        self
+    }
+
     fn about(&self) -> About {
         let graph = &self.children.definition.graph;
         About {
@@ -169,6 +189,7 @@ impl<S: State, T: State, A: Label, K> BatchFlow<S, T, A, K> {
             on_error: Some(self.children.on_error),
             children: Some(Arc::clone(graph)),
             detaches: graph.detaches,
+            journaled: self.children.codec.is_some(),
             ..About::new(NodeKind::BatchFlow, A::NAMES, Policy::default())
         }
     }

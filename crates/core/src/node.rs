@@ -172,6 +172,9 @@ pub trait AsyncNode<S>: Send + Sync + 'static {
 /// [`AsyncFlow`](crate::AsyncFlow), with [`parallel`](crate::NodeExt::parallel) up to a limit at once on the blocking
 /// pool.
 ///
+/// In a run that is kept, a batch without [`journaled`](crate::NodeExt::journaled) starts over after a crash, with all its
+/// items.
+///
 /// # Failed items
 ///
 /// The type of [`Outcome`](Self::Outcome) decides what an item that fails for good does, see [`OnError`].
@@ -226,6 +229,9 @@ pub trait BatchNode<S>: Send + Sync + 'static {
 /// Items run one after another, or up to a limit at once with [`parallel`](crate::NodeExt::parallel), each polled in
 /// place on the task of the run; with [`spawned`](crate::With::spawned) each is a task of its own, for items that
 /// compute. Memory beyond inputs and outputs grows with the limit, not with the number of items.
+///
+/// In a run that is kept, a batch without [`journaled`](crate::NodeExt::journaled) starts over after a crash, with all its
+/// items.
 ///
 /// # Cancel safety
 ///

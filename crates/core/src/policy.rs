@@ -1,7 +1,7 @@
 //! What happens around `exec`: retries, timeouts, and where it runs.
 //!
 //! A node is wrapped where it is added: `flow.add("fetch", Fetch.retry(Retry::attempts(3)).timeout(limit))`. The
-//! wrapper [`With`] carries the policy and, as a type, the mode (in the pool, inline, parallel, spawned), so that a mode
+//! wrapper [`With`] carries the policy and, as a type, the mode (in the pool, inline, parallel, spawned, journaled), so that a mode
 //! that a node cannot have does not compile.
 
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
@@ -176,6 +176,10 @@ pub enum Parallel {}
 #[derive(Debug, Clone, Copy)]
 pub enum Spawned {}
 
+/// The mode of a batch node whose finished items a driver keeps, beside its mode otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct Journaled<Mode = Plain>(PhantomData<fn() -> Mode>);
+
 impl<N> With<N> {
     pub(crate) fn plain(node: N) -> Self {
         Self { node, policy: Policy::default(), limit: 1, mode: PhantomData }
@@ -204,6 +208,20 @@ impl<N> With<N, Parallel> {
         self.into_mode()
     }
 }
+
+macro_rules! journaled {
+    ($($mode:ident),+) => {$(
+        impl<N> With<N, $mode> {
+            /// Lets a driver that keeps runs keep each item of a batch node as it ends; see [`NodeExt::journaled`].
+            #[must_use]
+            pub fn journaled(self) -> With<N, Journaled<$mode>> {
+                self.into_mode()
+            }
+        }
+    )+};
+}
+
+journaled!(Plain, Parallel, Spawned);
 
 impl<N, Mode> With<N, Mode> {
     /// Sets how often `exec` is tried; see [`NodeExt::retry`].
@@ -285,9 +303,21 @@ pub trait NodeExt: Sized {
     }
 
     /// Lets up to `limit` items of a batch node be under way at once (`usize::MAX`: all); 0 is an error of `build()`.
+    ///
+    /// In a run that is kept, a batch without [`journaled`](Self::journaled) starts over after a crash, with all its items.
     #[must_use]
     fn parallel(self, limit: usize) -> With<Self, Parallel> {
         With::plain(self).parallel(limit)
+    }
+
+    /// Lets a driver that keeps runs keep the output of each item of a batch node as it ends, so that after a crash only
+    /// the others run. Elsewhere it changes nothing.
+    ///
+    /// It takes an `Output` that is `Serialize + DeserializeOwned`, since it is kept as JSON. Failed items are not kept.
+    /// Without it, a batch starts over after a crash, with all its items.
+    #[must_use]
+    fn journaled(self) -> With<Self, Journaled> {
+        With::plain(self).journaled()
     }
 }
 

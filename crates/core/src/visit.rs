@@ -36,7 +36,8 @@ use crate::{
     policy::Policy,
 };
 
-pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+/// A future whose type is not named.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Boxes a future: as `Box::pin`, but with the future made in its place on the heap, which saves a copy.
 #[inline(always)]
@@ -54,6 +55,12 @@ pub(crate) trait SyncBody<S>: Send + Sync {
 
     /// The same body again, for a flow that takes this one in.
     fn share(&self) -> Box<dyn SyncBody<S>>;
+
+    /// Says whether an answer fits; `None` if this node asks nothing.
+    fn fits(&self, answer: &Value) -> Option<Result<(), serde_json::Error>> {
+        let _ = answer;
+        None
+    }
 
     /// Goes on with a visit that ended in a pause; `None` if this node asks nothing.
     fn answer(&self, shared: &mut S, answer: Value, cx: &mut Context) -> Option<Answered> {
@@ -205,10 +212,22 @@ pub(crate) async fn attempts_async<W: Work>(
     cx: &mut Context,
 ) -> Result<W::Output, Box<Detour>> {
     let end = end.or_else(|| policy.end());
+    wait_rest(end, cx).await;
     match attempt(work, policy, end, cx).await {
         Ok(output) => still_wanted(output, policy, cx),
         Err(error) => retry(work, policy, end, error, cx).await,
     }
+}
+
+/// Goes on with the wait that an earlier process began, and with the number of the attempt after it.
+async fn wait_rest(end: Option<Instant>, cx: &mut Context) {
+    let Some(waited) = cx.journal().and_then(|journal| journal.waited(cx.item())) else { return };
+    if !waited.left.is_zero() {
+        // The time of the visit, which began anew, bounds the wait: the attempt then fails for want of time.
+        let until_end = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        tokio::time::sleep(waited.left.min(until_end)).await;
+    }
+    cx.attempt = waited.attempt;
 }
 
 /// Discards what a blocking attempt gave that was told to stop: its run may look at the time a moment later.
@@ -242,6 +261,9 @@ pub(crate) async fn retry<W: Work>(
         };
         cx.event(|| EventKind::Retry { reason: error.to_string(), wait });
         if !wait.is_zero() {
+            if let Some(journal) = cx.journal() {
+                journal.wait(cx.item(), cx.attempt + 1, wait).await.map_err(|error| cx.not_kept(error))?;
+            }
             tokio::time::sleep(wait).await;
         }
         cx.attempt += 1;

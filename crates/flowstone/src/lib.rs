@@ -6,7 +6,13 @@
 #[cfg(doctest)]
 mod guide;
 
+/// The command line of a program with durable runs: the feature `cli`.
+#[cfg(feature = "cli")]
+pub use flowstone_cli as cli;
 pub use flowstone_core::*;
+/// Durable runs: the feature `durable`.
+#[cfg(feature = "durable")]
+pub use flowstone_durable as durable;
 pub use flowstone_macros::{Action, node};
 
 /// What most programs need: `use flowstone::prelude::*;`.
@@ -15,8 +21,10 @@ pub mod prelude {
 
     pub use flowstone_core::{
         Action, Ask, AsyncBatchNode, AsyncFlow, AsyncNode, BatchNode, CancellationToken, Context, END, Event,
-        EventKind, Flow, Label, Node, NodeError, NodeExt, Outcome, Result, Retry, RunError, RunOptions, Shared,
+        EventKind, Flow, Label, Node, NodeError, NodeExt, Outcome, Result, Retry, RunError, RunOptions, Shared, Sleep,
         Unrouted, step,
     };
+    #[cfg(feature = "durable")]
+    pub use flowstone_durable::{Run, Runs, Store};
     pub use flowstone_macros::{Action, node};
 }

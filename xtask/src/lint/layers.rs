@@ -9,10 +9,13 @@ use super::tree::{Fault, File};
 use crate::run::{cargo, output};
 
 /// Which packages of the workspace each package may depend on. A new package gets its row here.
-const LAYERS: [(&str, &[&str]); 7] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("flowstone-core", &[]),
     ("flowstone-macros", &[]),
-    ("flowstone", &["flowstone-core", "flowstone-macros"]),
+    ("flowstone-durable", &["flowstone-core"]),
+    ("flowstone-cli", &["flowstone-core", "flowstone-durable"]),
+    ("flowstone", &["flowstone-core", "flowstone-macros", "flowstone-durable", "flowstone-cli"]),
+    ("flowstone-crash", &["flowstone"]),
     ("flowstone-conformance", &["flowstone"]),
     ("flowstone-bench", &["flowstone"]),
     ("flowstone-examples", &["flowstone"]),
@@ -24,7 +27,7 @@ const CORE: &str = "flowstone-core";
 /// How many packages, of whatever depth, a user of the core builds besides it.
 ///
 /// Elsewhere everyone pays for everything, a database driver included. More than these needs a reason.
-const CORE_DEPENDENCIES: usize = 26;
+const CORE_DEPENDENCIES: usize = 27;
 
 /// A package of the workspace.
 #[derive(Clone, Debug, Default)]

@@ -15,9 +15,10 @@ use crate::{
     action::Action,
     ask::PausedRun,
     definition::{Halt, Position},
-    error::{Detour, NodeError, Phase, RunError, Visited},
+    error::{BoxError, Detour, NodeError, Phase, RunError, Visited},
     event::{Event, EventKind},
     graph::Graph,
+    journal::Journal,
     path::NodePath,
 };
 
@@ -72,7 +73,18 @@ impl Context {
         self.more.as_ref()?.scope.as_ref()
     }
 
-    pub(super) fn parent(&self) -> Option<&Self> {
+    /// What keeps the visit's items and waits, if something does.
+    pub(crate) fn journal(&self) -> Option<&Arc<dyn Journal>> {
+        self.more.as_ref()?.journal.as_ref()
+    }
+
+    /// Gives the visits to come a journal. They take the path of those that are watched, which asks for it.
+    pub(crate) fn set_journal(&mut self, journal: Arc<dyn Journal>) {
+        self.change(|more| more.journal = Some(journal));
+        self.watched = true;
+    }
+
+    pub(crate) fn parent(&self) -> Option<&Self> {
         self.more.as_ref()?.parent.as_ref()
     }
 
@@ -85,7 +97,7 @@ impl Context {
 
     pub(crate) fn set_scope(&mut self, scope: Arc<Scope>) {
         self.listening = scope.listener.is_some();
-        self.watched = self.listening || self.traced;
+        self.watched = self.listening || self.traced || self.journal().is_some();
         scope.at.store(self.node.number(), Ordering::Relaxed);
         self.change(|more| more.scope = Some(scope));
     }
@@ -99,7 +111,52 @@ impl Context {
 
     /// Takes over the run and the count of visits of a paused run.
     pub(crate) fn take_over(&mut self, paused: &PausedRun) {
-        (self.number, self.visits, self.node) = (paused.number, paused.visits, paused.node);
+        (self.number, self.visits, self.attempt) = (paused.number, paused.visits, 0);
+        // A pause of another flow may be of a node that this one does not have.
+        if self.graph.as_ref().is_some_and(|graph| paused.node.index() < graph.nodes.len()) {
+            self.node = paused.node;
+            self.stand_at(paused.node);
+        }
+    }
+
+    /// Returns how many visits the run has begun.
+    pub(crate) fn visits(&self) -> u64 {
+        self.visits
+    }
+
+    /// Places a run before its visit number `visits`, at a node, with nothing left of the visit that was under way.
+    pub(crate) fn place(&mut self, node: Position, visits: u64) {
+        if let Some(scope) = self.scope() {
+            // Of a child only its own visits are known; those of the run and of its other children stay counted.
+            match self.parent() {
+                None => scope.visits.store(visits, Ordering::Relaxed),
+                Some(_) => {
+                    scope.visits.fetch_add(visits.saturating_sub(self.visits), Ordering::Relaxed);
+                }
+            }
+        }
+        (self.node, self.visits, self.attempt, self.phase) = (node, visits, 0, Phase::Prep);
+        if self.abandoned().is_some() {
+            self.change(|more| more.abandoned = None);
+        }
+        self.stand_at(node);
+    }
+
+    /// Takes back the count of a visit that is to be made again.
+    pub(crate) fn uncount(&mut self) {
+        self.visits -= 1;
+        if let Some(scope) = self.scope().filter(|scope| scope.max_visits.is_some()) {
+            scope.visits.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets copies of the run's context know where it is.
+    fn stand_at(&self, node: Position) {
+        if self.parent().is_none()
+            && let Some(scope) = self.scope()
+        {
+            scope.at.store(node.number(), Ordering::Relaxed);
+        }
     }
 
     /// Waits for what runs beside the run's own future and is no longer wanted: dropped blocking attempts and items.
@@ -166,10 +223,8 @@ impl Context {
 
     fn check_visit(&self) -> Result<(), Box<Halt>> {
         self.check().map_err(|detour| self.halt(*detour))?;
+        self.stand_at(self.node);
         let Some(scope) = self.scope() else { return Ok(()) };
-        if self.parent().is_none() {
-            scope.at.store(self.node.number(), Ordering::Relaxed);
-        }
         let Some(limit) = scope.max_visits else { return Ok(()) };
         if scope.visits.fetch_add(1, Ordering::Relaxed) < limit {
             return Ok(());
@@ -182,6 +237,12 @@ impl Context {
     pub(crate) fn failed(&self, error: NodeError) -> Box<Detour> {
         let attempts = if self.phase == Phase::Exec { self.attempt + 1 } else { 0 };
         Box::new(Detour::Failed { phase: self.phase, attempts, item: self.item(), error })
+    }
+
+    /// What a journal that fails makes of the visit: neither tried again nor collected.
+    #[cold]
+    pub(crate) fn not_kept(&self, source: BoxError) -> Box<Detour> {
+        Box::new(Detour::Journal { item: self.item(), source })
     }
 
     /// Tells a panic the phase that it was in.
@@ -244,7 +305,9 @@ impl Context {
     /// Returns the context of a child's run, which belongs to one item of this visit.
     pub(crate) fn for_child(&self, item: usize, graph: &Arc<Graph>) -> Self {
         let mut child = self.clone();
-        child.change(|more| more.parent = Some(self.for_item(item)));
+        let parent = self.for_item(item);
+        child.change(|more| (more.parent, more.journal) = (Some(parent), None));
+        child.watched = child.listening || child.traced;
         child.graph = Some(Arc::clone(graph));
         (child.visits, child.item) = (0, usize::MAX);
         child
@@ -280,7 +343,9 @@ impl Context {
             Detour::Child(error) => error,
             Detour::Stopped(Stop::Cancelled) => RunError::Cancelled { run, node },
             Detour::Stopped(Stop::Deadline(limit)) => RunError::DeadlineExceeded { run, node, limit },
+            Detour::Journal { item, source } => RunError::Journal { run, node, item, source },
             Detour::Paused(pause) => return Box::new(Halt::Paused(pause)),
+            Detour::Asleep(wait) => return Box::new(Halt::Asleep(wait)),
             Detour::NoEdge(_) | Detour::Panicked(_) => unreachable!("invariant: routed by the graph, or located"),
         }))
     }

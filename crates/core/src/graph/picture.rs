@@ -79,7 +79,8 @@ impl Graph {
         for place in self.elements(level) {
             let title = quoted(&self.title(place));
             if !self.is_cluster(place) {
-                let _ = writeln!(text, "{pad}{} [label={title}];", picture_id(prefix, place));
+                let shape = self.dot_shape(place);
+                let _ = writeln!(text, "{pad}{} [label={title}{shape}];", picture_id(prefix, place));
                 continue;
             }
             let _ = writeln!(text, "{pad}subgraph {} {{\n{pad}    label={title};", cluster(prefix, place));
@@ -109,6 +110,13 @@ impl Graph {
         }
         if ends {
             let _ = writeln!(text, "{pad}{end} [shape=doublecircle, label=\"\", width=0.15];");
+        }
+    }
+
+    fn dot_shape(&self, place: Place) -> &'static str {
+        match place {
+            Place::Node(index) if self.nodes[index].about.kind == NodeKind::Sleep => ", shape=ellipse",
+            _ => "",
         }
     }
 
@@ -201,6 +209,7 @@ impl Graph {
         if let Some(on_error) = about.on_error {
             node["limit"] = if about.limit == usize::MAX { Value::Null } else { json!(about.limit) };
             node["on_error"] = json!(on_error);
+            node["journaled"] = json!(about.journaled);
         }
         if let Some(children) = &about.children {
             node["children"] = children.to_json_in(sync);
@@ -252,7 +261,12 @@ impl GraphNode {
             1 => String::new(),
             attempts => format!(", {attempts} attempts"),
         };
-        format!("{name}{each}{collects}{attempts}")
+        let journaled = match (about.on_error, about.journaled) {
+            (None, _) => "",
+            (Some(_), true) => ", journaled",
+            (Some(_), false) => ", not journaled",
+        };
+        format!("{name}{each}{collects}{attempts}{journaled}")
     }
 }
 
@@ -272,6 +286,7 @@ fn mermaid_shape(node: &GraphNode) -> String {
     let text = mermaid_text(&node.title());
     match node.about.kind {
         NodeKind::Ask => format!("{{{{\"{text}\"}}}}"),
+        NodeKind::Sleep => format!("([\"{text}\"])"),
         NodeKind::BatchNode | NodeKind::AsyncBatchNode => format!("[[\"{text}\"]]"),
         _ => format!("[\"{text}\"]"),
     }

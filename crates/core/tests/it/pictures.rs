@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
 use crate::common::{items, secs};
-use flowstone_core::{Action, AsyncFlow, END, Flow, NodeExt, Retry, Unrouted};
+use flowstone_core::{Action, AsyncFlow, END, Flow, NodeExt, Retry, Sleep, Unrouted};
 use serde_json::json;
 
 /// A flow with a nested flow, a batch node and a batch flow.
@@ -21,12 +21,13 @@ fn shop() -> AsyncFlow<Vec<u32>> {
     let mut shop = AsyncFlow::builder("shop");
     let pick = shop.add("pick", items(3, |_, _| Ok(1)).parallel(4).retry(Retry::attempts(3)).timeout(secs(2)));
     let pay = shop.add("pay", pay.build().unwrap());
-    let each = shop.add("each", child.build().unwrap().batch(Vec::clone, |_: &mut Vec<u32>, _| ()));
+    let each = shop.add("each", child.build().unwrap().batch(Vec::clone, |_: &mut Vec<u32>, _| ()).journaled());
     let sorry = shop.add("say \"sorry\"", nothing);
+    let nap = shop.add("nap", Sleep::new(secs(1)));
     shop.start(pick);
     shop.route(pick >> pay);
     shop.route(pay - "paid" >> each);
-    shop.route(pay - "refused" >> sorry);
+    shop.route(pay - "refused" >> sorry >> nap);
     shop.route(pay - "odd" >> END);
     shop.unrouted(Unrouted::End);
     shop.build().unwrap()
@@ -36,9 +37,10 @@ fn shop() -> AsyncFlow<Vec<u32>> {
 fn mermaid_shows_labels_and_clusters() {
     let expected = r#"flowchart TD
     s0(( )) --> n0
-    n0[["pick, 4 at once, 3 attempts"]]
+    n0[["pick, 4 at once, 3 attempts, not journaled"]]
     n4["say #34;sorry#34;"]
-    subgraph n3 ["each, each"]
+    n5(["nap"])
+    subgraph n3 ["each, each, journaled"]
         n3_s0(( )) --> n3_n0
         n3_n0["add"]
     end
@@ -49,6 +51,7 @@ fn mermaid_shows_labels_and_clusters() {
         n1 --> n2
     end
     n0 --> f1
+    n4 --> n5
     f1 -->|"paid"| n3
     f1 -->|"refused"| n4
     f1 -->|"odd"| e0
@@ -64,14 +67,15 @@ fn dot_shows_labels_and_clusters() {
     compound=true;
     node [shape=box, style=rounded];
     s0 [shape=point];
-    n0 [label="pick, 4 at once, 3 attempts"];
+    n0 [label="pick, 4 at once, 3 attempts, not journaled"];
     subgraph cluster_n3 {
-        label="each, each";
+        label="each, each, journaled";
         n3_s0 [shape=point];
         n3_n0 [label="add"];
         n3_s0 -> n3_n0;
     }
     n4 [label="say \"sorry\""];
+    n5 [label="nap", shape=ellipse];
     subgraph cluster_f1 {
         label="pay";
         s1 [shape=point];
@@ -82,6 +86,7 @@ fn dot_shows_labels_and_clusters() {
     }
     s0 -> n0;
     n0 -> n1 [lhead=cluster_f1];
+    n4 -> n5;
     n1 -> n3_n0 [label="paid", ltail=cluster_f1, lhead=cluster_n3];
     n1 -> n4 [label="refused", ltail=cluster_f1];
     n1 -> e0 [label="odd", ltail=cluster_f1];
@@ -102,22 +107,27 @@ fn json_tells_tools_everything() {
     };
     let mut check = function("check", "pay/check");
     check["actions"] = json!(null);
+    let mut nap = function("nap", "nap");
+    nap["kind"] = json!("sleep");
     let expected = json!({
         "flow": "shop", "start": "pick", "unrouted": "end", "maps_exits": false,
         "nodes": [
             {
                 "name": "pick", "path": "pick", "kind": "batch_node", "actions": ["default"], "attempts": 3,
                 "timeout_ms": 2000.0, "total_timeout_ms": null, "blocking_pool": true, "limit": 4, "on_error": "stop",
+                "journaled": false,
             },
             {
                 "name": "each", "path": "each", "kind": "batch_flow", "actions": ["default"], "attempts": 1,
                 "timeout_ms": null, "total_timeout_ms": null, "blocking_pool": false, "limit": 1, "on_error": "stop",
+                "journaled": true,
                 "children": {
                     "flow": "grow", "start": "add", "unrouted": "error", "maps_exits": false,
                     "nodes": [function("add", "add")], "edges": [],
                 },
             },
             function("say \"sorry\"", "say \"sorry\""),
+            nap,
             {
                 "name": "pay", "path": "pay", "kind": "flow", "flow": "pay", "start": "card", "unrouted": "error",
                 "maps_exits": false, "nodes": [function("card", "pay/card"), check],
@@ -126,6 +136,7 @@ fn json_tells_tools_everything() {
         ],
         "edges": [
             { "from": "pick", "action": "default", "to": "pay" },
+            { "from": "say \"sorry\"", "action": "default", "to": "nap" },
             { "from": "pay", "action": "paid", "to": "each" },
             { "from": "pay", "action": "refused", "to": "say \"sorry\"" },
             { "from": "pay", "action": "odd", "to": null },

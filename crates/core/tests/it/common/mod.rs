@@ -15,8 +15,10 @@ use flowstone_core::{
 };
 
 pub(crate) use counters::{Alive, Count, Life, Log, Meeting};
+pub(crate) use kept::{Kept, PARKS};
 
 mod counters;
+mod kept;
 
 /// What a node without a fallback does: give the error back.
 pub(crate) type NoFallback<T> = fn(NodeError, &Context) -> Result<T>;
@@ -236,7 +238,7 @@ pub(crate) fn alone_sync<S: State, M, N: IntoNode<S, SyncKind, M>>(node: N) -> F
     flow.build().expect("one node is a flow")
 }
 
-pub(crate) fn secs(count: u64) -> Duration {
+pub(crate) const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 

@@ -1,0 +1,2 @@
+//! Kills durable runs.
+fn main() {}

@@ -1,0 +1,225 @@
+//! The flows of a program, collected under one type: [`Flows`].
+
+use std::{fmt, future::Future, pin::Pin};
+
+use flowstone_core::{AsyncFlow, Label, RunId, State};
+use flowstone_durable::{Error, Filter, FlowOptions, RunInfo, Runs, Store, StoredFlow};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::stop::{Result, Stop};
+
+/// The flows that a program can run, for [`main`](crate::main).
+///
+/// Each has its own type of state; they are told apart by their names.
+///
+/// # Example
+///
+/// ```
+/// use flowstone_cli::Flows;
+/// use flowstone_core::Flow;
+///
+/// let mut sum = Flow::builder("sum");
+/// let add = sum.add("add", |n: &mut u32| *n += 1);
+/// sum.start(add);
+/// let mut shout = Flow::builder("shout");
+/// let upper = shout.add("upper", |text: &mut String| *text = text.to_uppercase());
+/// shout.start(upper);
+///
+/// let flows = Flows::new().with(sum.build()?).with(shout.build()?);
+/// assert_eq!(format!("{flows:?}"), r#"Flows(["sum", "shout"])"#);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Default)]
+pub struct Flows {
+    flows: Vec<Box<dyn AnyFlow>>,
+}
+
+impl Flows {
+    /// Creates a collection without flows.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a flow.
+    #[must_use]
+    pub fn with<S, X>(self, flow: impl Into<AsyncFlow<S, X>>) -> Self
+    where
+        S: State + Serialize + DeserializeOwned,
+        X: Label,
+    {
+        self.with_options(flow, FlowOptions::new())
+    }
+
+    /// Adds a flow with what a store is to know of it: the version of its state, and how to go on with runs of older ones.
+    #[must_use]
+    pub fn with_options<S, X>(mut self, flow: impl Into<AsyncFlow<S, X>>, options: FlowOptions) -> Self
+    where
+        S: State + Serialize + DeserializeOwned,
+        X: Label,
+    {
+        self.flows.push(Box::new(Typed { flow: flow.into(), options }));
+        self
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.flows.iter().map(|flow| flow.name().to_owned()).collect()
+    }
+
+    pub(crate) fn pictures(&self) -> Vec<Picture> {
+        self.flows.iter().map(|flow| flow.picture()).collect()
+    }
+
+    /// Makes a store know the flows.
+    pub(crate) async fn register(&self, store: &Store) -> Result<Vec<Box<dyn AnyRuns>>> {
+        let mut runs = Vec::with_capacity(self.flows.len());
+        for flow in &self.flows {
+            runs.push(flow.register(store).await?);
+        }
+        Ok(runs)
+    }
+}
+
+impl fmt::Debug for Flows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Flows").field(&self.names()).finish()
+    }
+}
+
+/// A flow as data.
+pub(crate) struct Picture {
+    pub(crate) name: String,
+    /// What tells its versions apart in a store; none outside one.
+    pub(crate) fingerprint: Option<String>,
+    pub(crate) graph: Value,
+    pub(crate) mermaid: String,
+    pub(crate) dot: String,
+}
+
+impl Picture {
+    pub(crate) fn view(&self) -> Value {
+        json!({ "name": self.name, "fingerprint": self.fingerprint, "graph": self.graph })
+    }
+}
+
+impl From<StoredFlow> for Picture {
+    fn from(flow: StoredFlow) -> Self {
+        let StoredFlow { name, fingerprint, graph, mermaid, dot, .. } = flow;
+        Self { name, fingerprint: Some(fingerprint), graph, mermaid, dot }
+    }
+}
+
+/// What a command waits for, of a type that it does not know.
+type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// A flow without its types.
+trait AnyFlow {
+    fn name(&self) -> &str;
+
+    fn picture(&self) -> Picture;
+
+    fn register<'a>(&'a self, store: &'a Store) -> Waiting<'a, Result<Box<dyn AnyRuns>, Error>>;
+}
+
+/// The runs of a flow, without the type of their states.
+pub(crate) trait AnyRuns {
+    /// Goes on with the run of this id, or begins it with a state.
+    fn run<'a>(&'a self, id: RunId, state: &'a Value) -> Waiting<'a, Result<()>>;
+
+    /// Goes on with a run if it is running, and waits until it ends or waits itself.
+    fn settled(&self, id: RunId) -> Waiting<'_, Result<RunInfo, Error>>;
+
+    /// Goes on with a run if it is running, and waits until it is at its end, also through questions and sleeps.
+    fn finished(&self, id: RunId) -> Waiting<'_, Result<RunInfo, Error>>;
+
+    fn list<'a>(&'a self, filter: &'a Filter) -> Waiting<'a, Result<Vec<RunInfo>, Error>>;
+
+    fn name(&self) -> &str;
+}
+
+struct Typed<S, X> {
+    flow: AsyncFlow<S, X>,
+    options: FlowOptions,
+}
+
+impl<S, X> AnyFlow for Typed<S, X>
+where
+    S: State + Serialize + DeserializeOwned,
+    X: Label,
+{
+    fn name(&self) -> &str {
+        self.flow.name()
+    }
+
+    fn picture(&self) -> Picture {
+        Picture {
+            name: self.flow.name().to_owned(),
+            fingerprint: None,
+            graph: self.flow.to_json(),
+            mermaid: self.flow.to_mermaid(),
+            dot: self.flow.to_dot(),
+        }
+    }
+
+    fn register<'a>(&'a self, store: &'a Store) -> Waiting<'a, Result<Box<dyn AnyRuns>, Error>> {
+        Box::pin(async {
+            let runs = store.runs_with(self.flow.clone(), self.options.clone()).await?;
+            let name = self.flow.name().to_owned();
+            Ok(Box::new(TypedRuns { name, runs }) as Box<dyn AnyRuns>)
+        })
+    }
+}
+
+struct TypedRuns<S> {
+    name: String,
+    runs: Runs<S>,
+}
+
+impl<S: State + Serialize + DeserializeOwned> AnyRuns for TypedRuns<S> {
+    fn run<'a>(&'a self, id: RunId, state: &'a Value) -> Waiting<'a, Result<()>> {
+        Box::pin(async move {
+            match self.runs.get(id.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(Error::UnknownRun { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let state = S::deserialize(state)
+                .map_err(|error| Stop::because(&format!("the state does not fit flow `{}`", self.name), &error))?;
+            self.runs.start(id, state).await?;
+            Ok(())
+        })
+    }
+
+    fn settled(&self, id: RunId) -> Waiting<'_, Result<RunInfo, Error>> {
+        Box::pin(async move {
+            let run = self.runs.get(id).await?;
+            run.resume();
+            run.settled().await?;
+            run.info().await
+        })
+    }
+
+    fn finished(&self, id: RunId) -> Waiting<'_, Result<RunInfo, Error>> {
+        Box::pin(async move {
+            let run = self.runs.get(id).await?;
+            run.resume();
+            match run.finished().await {
+                Ok(_) | Err(Error::Failed { .. } | Error::Cancelled { .. }) => run.info().await,
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    fn list<'a>(&'a self, filter: &'a Filter) -> Waiting<'a, Result<Vec<RunInfo>, Error>> {
+        Box::pin(self.runs.list(filter))
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}

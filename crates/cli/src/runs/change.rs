@@ -1,0 +1,129 @@
+//! The commands that change something: they leave a request for the process that drives the store.
+
+use std::io::Write;
+
+use flowstone_durable::{Error, Prune, Requests, Status};
+use serde_json::{Value, json};
+
+use crate::{
+    arguments::{AnswerArguments, Common, Finished, ForkArguments, PruneArguments, RunArgument},
+    input::{Given, word_or_json},
+    screen::Screen,
+    stop::{Result, Stop},
+    view::DoneView,
+    words::{counted, size},
+};
+
+pub(super) fn answer<W: Write>(arguments: &AnswerArguments, screen: &mut Screen<W>) -> Result<()> {
+    let AnswerArguments { id, node, step, answer, common } = arguments;
+    let mut requests = Requests::open(&common.store)?;
+    let mut give = |answer: Value| requests.answer(id.as_str(), node.as_str(), *step, answer);
+    match word_or_json(answer, "the answer")? {
+        Given::Json(answer) => give(answer)?,
+        Given::Word(word) => give(Value::String(word.clone())).map_err(|error| match error {
+            Error::Unfit { what, .. } => {
+                Stop::failed(format!("the answer `{word}` is no JSON, and as a text it does not fit: {what}"))
+            }
+            error => error.into(),
+        })?,
+    }
+    done(id, "answer", "answered", &requests, common, screen)
+}
+
+pub(super) fn cancel<W: Write>(arguments: &RunArgument, screen: &mut Screen<W>) -> Result<()> {
+    let mut requests = Requests::open(&arguments.common.store)?;
+    requests.cancel(arguments.id.as_str())?;
+    done(&arguments.id, "cancel", "cancelled", &requests, &arguments.common, screen)
+}
+
+pub(super) fn retry<W: Write>(arguments: &RunArgument, screen: &mut Screen<W>) -> Result<()> {
+    let mut requests = Requests::open(&arguments.common.store)?;
+    requests.retry(arguments.id.as_str())?;
+    done(&arguments.id, "retry", "to be retried", &requests, &arguments.common, screen)
+}
+
+pub(super) fn delete<W: Write>(arguments: &RunArgument, screen: &mut Screen<W>) -> Result<()> {
+    let RunArgument { id, common } = arguments;
+    let mut requests = Requests::open(&common.store)?;
+    requests.delete(id.as_str())?;
+    if common.json {
+        let driver = requests.reader().driver()?;
+        return screen.json(&DoneView { run: id, request: "delete", driver });
+    }
+    screen.line(&format!("run `{id}` is deleted"))
+}
+
+pub(super) fn fork<W: Write>(arguments: &ForkArguments, screen: &mut Screen<W>) -> Result<()> {
+    let ForkArguments { id, step, to, set, common } = arguments;
+    let mut requests = Requests::open(&common.store)?;
+    let mut state = requests.reader().state(id.as_str(), Some(*step))?;
+    for change in set {
+        change.put(&mut state)?;
+    }
+    requests.fork(id.as_str(), *step, to.as_str(), |copy| *copy = state)?;
+    done(to, "fork", &format!("forked from step {step} of run `{id}`"), &requests, common, screen)
+}
+
+pub(super) fn prune<W: Write>(arguments: &PruneArguments, screen: &mut Screen<W>) -> Result<()> {
+    let mut prune = Prune::new();
+    if let Some(age) = arguments.older_than {
+        prune = prune.older_than(age);
+    }
+    if let Some(runs) = arguments.keep {
+        prune = prune.keep(runs);
+    }
+    if let Some(flow) = &arguments.flow {
+        prune = prune.flow(flow.clone());
+    }
+    for status in &arguments.status {
+        prune = prune.status(status.status());
+    }
+    if arguments.dry_run {
+        prune = prune.dry_run();
+    }
+    let pruned = Requests::open(&arguments.common.store)?.prune(&prune)?;
+    if arguments.common.json {
+        // A dry run cannot know by how much the file would shrink.
+        let bytes = Some(pruned.bytes).filter(|_| !arguments.dry_run);
+        return screen.json(&json!({ "runs": pruned.runs, "bytes": bytes, "dry_run": arguments.dry_run }));
+    }
+    let runs = counted(pruned.runs, "run");
+    if arguments.dry_run {
+        return screen.line(&format!("{runs} would be deleted"));
+    }
+    screen.line(&format!("{runs} deleted, the file is smaller by {}", size(pruned.bytes)))
+}
+
+impl Finished {
+    fn status(self) -> Status {
+        match self {
+            Self::Ended => Status::Ended,
+            Self::Failed => Status::Failed,
+            Self::Cancelled => Status::Cancelled,
+        }
+    }
+}
+
+/// Says what was asked, and who will do it.
+fn done<W: Write>(
+    id: &str,
+    request: &'static str,
+    words: &str,
+    requests: &Requests,
+    common: &Common,
+    screen: &mut Screen<W>,
+) -> Result<()> {
+    let driver = requests.reader().driver()?;
+    if common.json {
+        return screen.json(&DoneView { run: id, request, driver });
+    }
+    screen.line(&format!("run `{id}` is {words}: {}", who_takes_it_up(driver)))
+}
+
+/// Who acts on what was written into the store.
+pub(crate) fn who_takes_it_up(driver: Option<u32>) -> String {
+    match driver {
+        Some(pid) => format!("process {pid} takes it up"),
+        None => "the program that drives the store takes it up when it starts".to_owned(),
+    }
+}

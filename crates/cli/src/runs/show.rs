@@ -1,0 +1,234 @@
+//! `runs show`: all that is known of a run, but what is in its states.
+
+use std::{collections::BTreeMap, io::Write, path::Path};
+
+use flowstone_durable::{Question, Reader, RunInfo, Status, Step};
+
+use crate::{
+    arguments::ShowArguments,
+    graph::restarts_whole,
+    screen::{self, Screen, cell, cell_or_dash, compact},
+    stop::Result,
+    view::{ChildrenView, QuestionView, RunView, ShowView, StepView},
+    words::{at, counted, size, took},
+};
+
+/// How many errors of retried attempts people are shown; `--json` has all that are kept.
+const RETRIES: usize = 20;
+
+/// What the store says of a run.
+struct Shown {
+    run: RunInfo,
+    driver: Option<u32>,
+    steps: Vec<Step>,
+    question: Option<Question>,
+    items_done: u64,
+    children: Vec<RunInfo>,
+    restarts_whole: Vec<String>,
+}
+
+pub(super) fn show<W: Write>(arguments: &ShowArguments, program: &str, screen: &mut Screen<W>) -> Result<()> {
+    let shown = Shown::read(arguments)?;
+    if arguments.common.json {
+        return screen.json(&shown.view(arguments.children));
+    }
+    shown.head(screen)?;
+    shown.steps(screen)?;
+    shown.retries(screen)?;
+    shown.question(program, &arguments.common.store, screen)?;
+    shown.rest(arguments.children, screen)
+}
+
+impl Shown {
+    fn read(arguments: &ShowArguments) -> Result<Self> {
+        let reader = Reader::open(&arguments.common.store)?;
+        let id = arguments.id.as_str();
+        let run = reader.run(id)?;
+        let limit = u64::from(arguments.limit);
+        let from = arguments.from.unwrap_or_else(|| (run.step + 1).saturating_sub(limit));
+        let steps = reader.steps(id, from, arguments.limit as usize)?;
+        let question = match run.status {
+            Status::Paused => reader.questions(id)?.pop(),
+            _ => None,
+        };
+        let graph = reader.flows()?.into_iter().find(|flow| flow.name == run.flow && flow.fingerprint == run.fingerprint);
+        Ok(Self {
+            driver: reader.driver()?,
+            steps,
+            question,
+            items_done: reader.items_done(id)?,
+            children: reader.children(id)?,
+            restarts_whole: graph.map(|flow| restarts_whole(&flow.graph)).unwrap_or_default(),
+            run,
+        })
+    }
+
+    fn view(&self, children: bool) -> ShowView<'_> {
+        ShowView {
+            run: RunView::of(&self.run),
+            driver: self.driver,
+            steps: self.steps.iter().map(StepView::of).collect(),
+            earlier_steps: self.earlier(),
+            later_steps: self.later(),
+            question: self.question.as_ref().map(QuestionView::of),
+            items_done: self.items_done,
+            children: ChildrenView {
+                total: self.children.len() as u64,
+                by_status: self.by_status(),
+                runs: children.then(|| RunView::all(&self.children)),
+            },
+            restarts_whole: self.restarts_whole.clone(),
+        }
+    }
+
+    fn earlier(&self) -> u64 {
+        self.steps.first().map_or(0, |step| step.step)
+    }
+
+    fn later(&self) -> u64 {
+        self.steps.last().map_or(0, |step| self.run.step.saturating_sub(step.step))
+    }
+
+    fn by_status(&self) -> BTreeMap<Status, u64> {
+        let mut counts = BTreeMap::new();
+        for child in &self.children {
+            *counts.entry(child.status).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    fn head<W: Write>(&self, screen: &mut Screen<W>) -> Result<()> {
+        let run = &self.run;
+        let step = match (&run.node, &run.action) {
+            (Some(node), _) => format!("{}, next is node `{node}`", run.step),
+            (None, Some(action)) => format!("{}, the last, with action `{action}`", run.step),
+            (None, None) => run.step.to_string(),
+        };
+        let driver = self.driver.map_or_else(|| "nobody drives the store".to_owned(), |pid| format!("process {pid}"));
+        let parent = run.parent.as_ref().map(|parent| match run.item {
+            Some(item) => format!("{parent}, item {item}"),
+            None => parent.to_string(),
+        });
+        let rows = [
+            ("run", Some(run.id.to_string())),
+            ("flow", Some(format!("{} (version {})", run.flow, run.fingerprint))),
+            ("status", Some(run.status.to_string())),
+            ("step", Some(step)),
+            ("started", Some(at(run.created_at))),
+            ("changed", Some(at(run.changed_at))),
+            ("wakes", run.wake_at.map(at)),
+            ("child of", parent),
+            ("driver", Some(driver).filter(|_| !run.status.is_final())),
+        ];
+        for (key, value) in rows {
+            if let Some(value) = value {
+                screen.line(&format!("{key:<9} {value}"))?;
+            }
+        }
+        let Some(failure) = &run.error else { return Ok(()) };
+        let item = failure.item.map_or_else(String::new, |item| format!(", item {item}"));
+        let attempts = match failure.attempts {
+            0 => String::new(),
+            attempts => format!(" after {}", counted(u64::from(attempts), "attempt")),
+        };
+        let terminal = if failure.terminal { " (no further attempt can help)" } else { "" };
+        screen.line(&format!("failed    at node `{}`{item}{attempts}{terminal}: {}", failure.node, failure.message))
+    }
+
+    fn steps<W: Write>(&self, screen: &mut Screen<W>) -> Result<()> {
+        screen.gap()?;
+        if self.earlier() > 0 {
+            screen.line(&format!("{} before: --from 0", counted(self.earlier(), "step")))?;
+        }
+        let header =
+            ["STEP", "NODE", "ACTION", "NEXT", "STARTED", "TOOK", "ATTEMPTS", "RETRIED", "ITEMS", "STATE", "STORED"];
+        let mut table = screen::table(&header);
+        for step in &self.steps {
+            let items = step.items.map(|items| format!("{}, {} recalled", items.recorded, items.recalled));
+            let start = step.node.is_none();
+            table.add_row([
+                cell(step.step.to_string()),
+                cell(step.node.as_ref().map_or("(start)", |node| node.as_str())),
+                cell_or_dash(step.action.as_ref().map(|action| action.as_str())),
+                cell(step.next.as_ref().map_or("(end)", |node| node.as_str())),
+                cell(crate::words::exact(step.started_at)),
+                cell_or_dash(Some(took(step.took)).filter(|_| !start).as_deref()),
+                cell_or_dash(Some(step.attempts.to_string()).filter(|_| !start).as_deref()),
+                cell_or_dash(Some(step.retries.len().to_string()).filter(|_| !start).as_deref()),
+                cell_or_dash(items.as_deref()),
+                cell(size(step.state_size)),
+                cell(size(step.stored_size)),
+            ]);
+        }
+        screen.table(table)?;
+        if self.later() > 0 {
+            let next = self.run.step - self.later() + 1;
+            screen.line(&format!("{} after: --from {next}", counted(self.later(), "step")))?;
+        }
+        Ok(())
+    }
+
+    fn retries<W: Write>(&self, screen: &mut Screen<W>) -> Result<()> {
+        let retries: Vec<_> =
+            self.steps.iter().flat_map(|step| step.retries.iter().map(move |retry| (step, retry))).collect();
+        if retries.is_empty() {
+            return Ok(());
+        }
+        screen.gap()?;
+        for (step, retry) in retries.iter().take(RETRIES) {
+            let node = step.node.as_ref().map_or("", |node| node.as_str());
+            let item = retry.item.map_or_else(String::new, |item| format!(", item {item}"));
+            let wait = if retry.wait.is_zero() { String::new() } else { format!(" (next after {})", took(retry.wait)) };
+            let (step, attempt, error) = (step.step, u64::from(retry.attempt) + 1, &retry.error);
+            screen.line(&format!("step {step}, node `{node}`{item}: attempt {attempt} failed: {error}{wait}"))?;
+        }
+        match retries.len() - retries.len().min(RETRIES) {
+            0 => Ok(()),
+            left => screen.line(&format!("{} more: --json", counted(left as u64, "failed attempt"))),
+        }
+    }
+
+    fn question<W: Write>(&self, program: &str, store: &Path, screen: &mut Screen<W>) -> Result<()> {
+        let Some(question) = &self.question else { return Ok(()) };
+        let (step, node) = (question.step, &question.node);
+        screen.gap()?;
+        screen.line(&format!("question  at node `{node}`, step {step}, asked {}", at(question.asked_at)))?;
+        screen.line(&format!("asks      {}", compact(&question.question)))?;
+        screen.line(&format!("schema    {}", compact(&question.schema)))?;
+        if let Some(refused) = &question.refused {
+            screen.line(&format!("refused   the last answer: {refused}"))?;
+        }
+        match question.answered_at {
+            Some(answered_at) => {
+                screen.line(&format!("answered  {}: {}", at(answered_at), super::who_takes_it_up(self.driver)))
+            }
+            None => screen.line(&format!(
+                "answer    {program} runs answer {} --node {node} --step {step} ANSWER --store {}",
+                self.run.id,
+                store.display()
+            )),
+        }
+    }
+
+    fn rest<W: Write>(&self, children: bool, screen: &mut Screen<W>) -> Result<()> {
+        if self.items_done > 0 || !self.children.is_empty() || !self.restarts_whole.is_empty() {
+            screen.gap()?;
+        }
+        if self.items_done > 0 {
+            screen.line(&format!("items     {} done in the visit under way", self.items_done))?;
+        }
+        if !self.children.is_empty() {
+            let by_status: Vec<_> =
+                self.by_status().into_iter().map(|(status, count)| format!("{count} {status}")).collect();
+            screen.line(&format!("children  {}: {}", self.children.len(), by_status.join(", ")))?;
+        }
+        for node in &self.restarts_whole {
+            screen.line(&format!("note      batch `{node}` is not journaled: after a crash it restarts whole"))?;
+        }
+        if children && !self.children.is_empty() {
+            screen.gap()?;
+            screen.table(super::table(&self.children))?;
+        }
+        Ok(())
+    }
+}

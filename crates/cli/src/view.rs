@@ -1,0 +1,172 @@
+//! What `--json` prints. Keys are only added, never renamed: programs read them.
+//!
+//! Times are RFC 3339 in UTC, durations and sizes are integers with their unit in the key.
+
+use std::time::SystemTime;
+
+use flowstone_durable::{FailedAttempt, Failure, Items, Question, RunInfo, Status, Step};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::words::exact;
+
+/// A run.
+#[derive(Serialize)]
+pub(crate) struct RunView<'a> {
+    id: &'a str,
+    flow: &'a str,
+    fingerprint: &'a str,
+    status: Status,
+    step: u64,
+    node: Option<&'a str>,
+    action: Option<&'a str>,
+    error: Option<&'a Failure>,
+    created_at: String,
+    changed_at: String,
+    wake_at: Option<String>,
+    parent: Option<&'a str>,
+    item: Option<u64>,
+}
+
+impl<'a> RunView<'a> {
+    pub(crate) fn of(run: &'a RunInfo) -> Self {
+        Self {
+            id: run.id.as_str(),
+            flow: &run.flow,
+            fingerprint: &run.fingerprint,
+            status: run.status,
+            step: run.step,
+            node: run.node.as_ref().map(|node| node.as_str()),
+            action: run.action.as_ref().map(|action| action.as_str()),
+            error: run.error.as_ref(),
+            created_at: exact(run.created_at),
+            changed_at: exact(run.changed_at),
+            wake_at: time(run.wake_at),
+            parent: run.parent.as_ref().map(|parent| parent.as_str()),
+            item: run.item,
+        }
+    }
+
+    pub(crate) fn all(runs: &'a [RunInfo]) -> Vec<Self> {
+        runs.iter().map(Self::of).collect()
+    }
+}
+
+/// A page of runs.
+#[derive(Serialize)]
+pub(crate) struct ListView<'a> {
+    pub(crate) runs: Vec<RunView<'a>>,
+    /// What `--after` takes for the next page, if there is one.
+    pub(crate) next: Option<String>,
+}
+
+/// A run with all that is known of it but its states.
+#[derive(Serialize)]
+pub(crate) struct ShowView<'a> {
+    pub(crate) run: RunView<'a>,
+    /// The process that drives the store.
+    pub(crate) driver: Option<u32>,
+    pub(crate) steps: Vec<StepView<'a>>,
+    /// Whether the run has steps before those, and after them.
+    pub(crate) earlier_steps: u64,
+    pub(crate) later_steps: u64,
+    pub(crate) question: Option<QuestionView<'a>>,
+    /// How many items the visit under way has recorded.
+    pub(crate) items_done: u64,
+    pub(crate) children: ChildrenView<'a>,
+    /// The batch nodes that start over with all items after a crash.
+    pub(crate) restarts_whole: Vec<String>,
+}
+
+/// A step.
+#[derive(Serialize)]
+pub(crate) struct StepView<'a> {
+    step: u64,
+    node: Option<&'a str>,
+    action: Option<&'a str>,
+    next: Option<&'a str>,
+    started_at: String,
+    took_us: u64,
+    attempts: u64,
+    retries: &'a [FailedAttempt],
+    items: Option<Items>,
+    state_bytes: u64,
+    stored_bytes: u64,
+}
+
+impl<'a> StepView<'a> {
+    pub(crate) fn of(step: &'a Step) -> Self {
+        Self {
+            step: step.step,
+            node: step.node.as_ref().map(|node| node.as_str()),
+            action: step.action.as_ref().map(|action| action.as_str()),
+            next: step.next.as_ref().map(|next| next.as_str()),
+            started_at: exact(step.started_at),
+            took_us: u64::try_from(step.took.as_micros()).unwrap_or(u64::MAX),
+            attempts: step.attempts,
+            retries: &step.retries,
+            items: step.items,
+            state_bytes: step.state_size,
+            stored_bytes: step.stored_size,
+        }
+    }
+}
+
+/// A question that waits. Its answer is not part of it: one that is there was given, and is not taken up yet.
+#[derive(Serialize)]
+pub(crate) struct QuestionView<'a> {
+    step: u64,
+    node: &'a str,
+    question: &'a Value,
+    schema: &'a Value,
+    asked_at: String,
+    answered_at: Option<String>,
+    refused: Option<&'a str>,
+}
+
+impl<'a> QuestionView<'a> {
+    pub(crate) fn of(question: &'a Question) -> Self {
+        Self {
+            step: question.step,
+            node: question.node.as_str(),
+            question: &question.question,
+            schema: &question.schema,
+            asked_at: exact(question.asked_at),
+            answered_at: time(question.answered_at),
+            refused: question.refused.as_deref(),
+        }
+    }
+}
+
+/// The runs that a run's batch flows made.
+#[derive(Serialize)]
+pub(crate) struct ChildrenView<'a> {
+    pub(crate) total: u64,
+    /// How many are in each status that occurs.
+    pub(crate) by_status: std::collections::BTreeMap<Status, u64>,
+    /// Each of them, if `--children` asks for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) runs: Option<Vec<RunView<'a>>>,
+}
+
+/// What came of a request.
+#[derive(Serialize)]
+pub(crate) struct DoneView<'a> {
+    pub(crate) run: &'a str,
+    /// What was done or asked for, as `cancel`.
+    pub(crate) request: &'static str,
+    /// The process that drives the store, and so takes the request up.
+    pub(crate) driver: Option<u32>,
+}
+
+/// What came of runs that this process drove.
+#[derive(Serialize)]
+pub(crate) struct DrivenView<'a> {
+    pub(crate) runs: Vec<RunView<'a>>,
+    /// What could not go on, and why.
+    pub(crate) refused: &'a [String],
+}
+
+fn time(at: Option<SystemTime>) -> Option<String> {
+    at.map(exact)
+}

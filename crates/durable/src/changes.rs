@@ -1,0 +1,99 @@
+//! What is done to a run from outside, each in one transaction: retry, fork, delete.
+
+use flowstone_core::{NodePath, RunId};
+use rusqlite::Connection;
+use serde_json::Value;
+
+use crate::{
+    error::Error,
+    load::state_at,
+    reader::Reader,
+    rows::{self, Change, MAX_ID, NewRun, Started, count, id_of},
+    states::States,
+    status::Status,
+    watch::status,
+};
+
+/// Checks the id of a run that is to begin.
+pub(crate) fn check_id(id: &RunId) -> Result<(), Error> {
+    let length = id.as_str().len();
+    if length == 0 || length > MAX_ID { Err(Error::BadId { length, most: MAX_ID }) } else { Ok(()) }
+}
+
+/// Lets a run that failed or was cancelled go on, from the node where it stopped, with the items that are recorded.
+pub(crate) fn retry(db: &Connection, run: i64) -> Result<(), Error> {
+    match status(db, run)? {
+        Status::Failed | Status::Cancelled => rows::set_status(db, run, Status::Running, &Change::default()),
+        status => Err(Error::WrongStatus { run: id_of(db, run)?, status, wanted: "retried" }),
+    }
+}
+
+/// Makes of a state, edited, the beginning of another run.
+pub(crate) fn fork(
+    reader: &Reader,
+    (run, step): (&RunId, u64),
+    id: RunId,
+    edit: impl FnOnce(&mut Value),
+    full_every: u32,
+) -> Result<NewRun, Error> {
+    check_id(&id)?;
+    let origin = reader.number(run)?;
+    let info = reader.run(run.clone())?;
+    let mut state = reader.state(run.clone(), Some(step))?;
+    let next = reader.steps_of(origin, step, 1)?.into_iter().next().and_then(|step| step.next);
+    let next: NodePath = next.ok_or_else(|| Error::AtEnd { run: run.clone(), step })?;
+    edit(&mut state);
+    let json = serde_json::to_vec(&state).map_err(|source| Error::Encode { run: id.clone(), source: source.into() })?;
+    let mut states = States::starting(full_every, state_at(&reader.db, origin, step, full_every)?.version);
+    let (size, most) = (json.len(), crate::snapshot::MAX_STATE);
+    let state = states.next(0, json).map_err(|_| Error::StateTooLarge { run: id.clone(), size, most })?;
+    let flow = reader.db.query_row("SELECT flow FROM runs WHERE run = ?1", [origin], |row| row.get(0))?;
+    let origin = Some((origin, step));
+    Ok(NewRun { id, flow, flow_name: info.flow, start: next, state, parent: None, origin })
+}
+
+/// Begins a run whose id must be new.
+pub(crate) fn begin_new(db: &Connection, new: &NewRun) -> Result<i64, Error> {
+    match rows::start(db, new)? {
+        Started { run, new: true } => Ok(run),
+        Started { .. } => Err(Error::Taken { run: new.id.clone() }),
+    }
+}
+
+/// Deletes a run that makes no visits, with its children and its history.
+pub(crate) fn delete(db: &Connection, run: i64) -> Result<(), Error> {
+    match status(db, run)? {
+        Status::Running => Err(Error::WrongStatus {
+            run: id_of(db, run)?,
+            status: Status::Running,
+            wanted: "deleted: cancel it first",
+        }),
+        _ => delete_rows(db, run),
+    }
+}
+
+/// Deletes a run and its children, whatever their status.
+pub(crate) fn delete_rows(db: &Connection, run: i64) -> Result<(), Error> {
+    let mut open = vec![run];
+    while let Some(run) = open.pop() {
+        let mut children = db.prepare_cached("SELECT run FROM runs WHERE parent = ?1 AND parent IS NOT NULL")?;
+        open.extend(children.query_map([run], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?);
+        for table in ["visits", "pauses", "items", "inbox", "runs"] {
+            db.prepare_cached(&format!("DELETE FROM {table} WHERE run = ?1"))?.execute([run])?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks the process that drives the store for something.
+pub(crate) fn ask_driver(db: &Connection, run: i64, what: &str) -> Result<(), Error> {
+    let mut insert = db.prepare_cached("INSERT INTO inbox (run, what, sent_at) VALUES (?1, ?2, ?3)")?;
+    insert.execute((run, what, rows::now()))?;
+    Ok(())
+}
+
+/// Returns how many bytes the pages of a store take.
+pub(crate) fn size(db: &Connection) -> Result<u64, Error> {
+    let pragma = |name: &str| db.query_row(&format!("PRAGMA {name}"), [], |row| count(row, name));
+    Ok(pragma("page_count")?.saturating_mul(pragma("page_size")?))
+}

@@ -1,0 +1,360 @@
+//! What can go wrong with a store and with the runs in it.
+//!
+//! [`OpenError`] is for opening, [`StoreError`] for the file while it is used, [`Error`] for what is asked of a run. What
+//! the engine acts on is in the type: after a [`StoreError`] the last commit stands, and its runs can be resumed.
+
+use std::{path::PathBuf, sync::Arc};
+
+use flowstone_core::{BoxError, NodePath, RestoreError, RunId};
+
+use crate::status::Status;
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The file cannot be opened or made.
+    #[error("cannot open the store `{}`", .path.display())]
+    #[non_exhaustive]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: BoxError,
+    },
+    /// The file is not a store: another program's, or no database at all.
+    #[error("`{}` is not a store of Flowstone: {what}", .path.display())]
+    #[non_exhaustive]
+    NotAStore {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        what: String,
+    },
+    /// The store was written by a newer version of this library.
+    #[error("the store `{}` has schema {found}, and this version knows schemas up to {known}: open it with a newer version", .path.display())]
+    #[non_exhaustive]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The newest schema that is known here.
+        known: i64,
+    },
+    /// Another process drives the store.
+    #[error(
+        "the store `{}` is driven by {}: stop it, open the store with `Reader`, or use `flowstone runs`",
+        .path.display(), Owner(*.pid)
+    )]
+    #[non_exhaustive]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// The process that drives it, if it could be told.
+        pid: Option<u32>,
+    },
+    /// The file cannot be read or written as it should.
+    #[error("the store `{}` cannot be used", .path.display())]
+    #[non_exhaustive]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: StoreError,
+    },
+}
+
+/// The part of a message that names a process.
+struct Owner(Option<u32>);
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(pid) => write!(f, "process {pid}"),
+            None => f.write_str("another process"),
+        }
+    }
+}
+
+/// What is wrong with the file of a store. The last commit stands; what was not committed is not there.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{kind}")]
+pub struct StoreError {
+    kind: StoreFault,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The kinds of [`StoreError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreFault {
+    /// There is no room for the next commit.
+    #[error("the disk is full: make room, then resume the runs")]
+    Full,
+    /// The file may not be written.
+    #[error("the store is read-only: allow writing, then resume the runs")]
+    ReadOnly,
+    /// The system failed to read, write or sync.
+    #[error("the store could not be read or written: mend the cause, then resume the runs")]
+    Io,
+    /// Another program holds the write lock for too long.
+    #[error("the store is busy: another program has kept it locked for seconds")]
+    Busy,
+    /// What is in the file is not what was written.
+    #[error("the store is damaged: restore it from a backup")]
+    Corrupt,
+    /// Another process drives the store now; this one may not commit any more.
+    #[error("another process has taken the store over: this one cannot commit any more")]
+    LockLost,
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl StoreError {
+    pub(crate) fn new(kind: StoreFault) -> Self {
+        Self { kind, source: None }
+    }
+
+    pub(crate) fn because(kind: StoreFault, source: impl Into<BoxError>) -> Self {
+        Self { kind, source: Some(Arc::from(source.into())) }
+    }
+
+    /// Returns what kind of fault it is.
+    #[must_use]
+    pub fn fault(&self) -> StoreFault {
+        self.kind
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode;
+
+        let kind = match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => StoreFault::Full,
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => StoreFault::ReadOnly,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreFault::Busy,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::TypeMismatch) => StoreFault::Corrupt,
+            Some(_) => StoreFault::Io,
+            // Not SQLite's: a column that holds something else than was written there.
+            None => StoreFault::Corrupt,
+        };
+        Self::because(kind, error)
+    }
+}
+
+/// Why what was asked of a run cannot be done. Nothing was changed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file fails; see [`StoreError`].
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no run with this id.
+    #[error("there is no run `{run}`")]
+    #[non_exhaustive]
+    UnknownRun {
+        /// The id.
+        run: RunId,
+    },
+    /// The run has not made so many visits.
+    #[error("run `{run}` has no step {step}; its last is {last}")]
+    #[non_exhaustive]
+    UnknownStep {
+        /// The run.
+        run: RunId,
+        /// The step that was asked for.
+        step: u64,
+        /// The last step that there is.
+        last: u64,
+    },
+    /// The id is taken by a run of another flow.
+    #[error("run `{run}` belongs to flow `{found}`, not to flow `{wanted}`")]
+    #[non_exhaustive]
+    OtherFlow {
+        /// The id.
+        run: RunId,
+        /// The flow that it belongs to.
+        found: String,
+        /// The flow that was to run.
+        wanted: String,
+    },
+    /// The id is taken.
+    #[error("there is a run `{run}` already")]
+    #[non_exhaustive]
+    Taken {
+        /// The id.
+        run: RunId,
+    },
+    /// No id of a run: empty, or too long.
+    #[error("a run's id has 1 to {most} bytes; this one has {length}")]
+    #[non_exhaustive]
+    BadId {
+        /// Its length in bytes.
+        length: usize,
+        /// The most that an id may have.
+        most: usize,
+    },
+    /// The state is larger than the store's options allow.
+    #[error(
+        "the state of run `{run}` has {size} bytes, more than the {most} that the store's options allow (`max_state`)"
+    )]
+    #[non_exhaustive]
+    StateTooLarge {
+        /// The run.
+        run: RunId,
+        /// The size of the state as JSON.
+        size: usize,
+        /// The most that is allowed.
+        most: usize,
+    },
+    /// The state cannot be written as JSON.
+    #[error("the state of run `{run}` cannot be written as JSON")]
+    #[non_exhaustive]
+    Encode {
+        /// The run.
+        run: RunId,
+        /// Why not.
+        source: Arc<serde_json::Error>,
+    },
+    /// A state in the store does not fit the state type.
+    #[error("the state of run `{run}` does not decode at `{path}`")]
+    #[non_exhaustive]
+    Decode {
+        /// The run.
+        run: RunId,
+        /// The place in the JSON, as `items[3].name`.
+        path: String,
+        /// What does not fit there.
+        source: Arc<serde_json::Error>,
+    },
+    /// After this step the run is at its end: nothing can follow.
+    #[error("run `{run}` is at its end after step {step}: fork it from an earlier one")]
+    #[non_exhaustive]
+    AtEnd {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: u64,
+    },
+    /// The run cannot go on under the flow as it is now.
+    #[error("run `{run}` cannot go on from step {step} (add a `migrate` or a `rename` to its flow)")]
+    #[non_exhaustive]
+    Restore {
+        /// The run.
+        run: RunId,
+        /// Its last step.
+        step: u64,
+        /// What is missing.
+        source: Arc<RestoreError>,
+    },
+    /// `migrate` failed, or there is none for a state of an older version.
+    #[error("the state of run `{run}` has version {found}, and could not be brought to version {wanted}")]
+    #[non_exhaustive]
+    Migrate {
+        /// The run.
+        run: RunId,
+        /// The version of its state.
+        found: u32,
+        /// The version of the flow.
+        wanted: u32,
+        /// Why not.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// Another writer has committed this step: this one is behind, and nothing of it was written.
+    #[error("step {step} of run `{run}` was committed by somebody else, or the run is gone")]
+    #[non_exhaustive]
+    Conflict {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: u64,
+    },
+    /// What was asked needs a run in another status.
+    #[error("run `{run}` is {status}: it cannot be {wanted}")]
+    #[non_exhaustive]
+    WrongStatus {
+        /// The run.
+        run: RunId,
+        /// Its status.
+        status: Status,
+        /// What was asked for.
+        wanted: &'static str,
+    },
+    /// The run does not wait for an answer at this node.
+    #[error("run `{run}` does not wait for an answer at node `{node}`; {}", Asks(.asks.as_ref()))]
+    #[non_exhaustive]
+    NotAsking {
+        /// The run.
+        run: RunId,
+        /// The node that was answered.
+        node: NodePath,
+        /// The node that asks, if one does.
+        asks: Option<NodePath>,
+    },
+    /// The question was answered before.
+    #[error("the question of run `{run}` at node `{node}` was answered before")]
+    #[non_exhaustive]
+    AlreadyAnswered {
+        /// The run.
+        run: RunId,
+        /// The node.
+        node: NodePath,
+    },
+    /// The answer does not fit its schema or its type; the question still waits.
+    #[error("the answer to run `{run}` at node `{node}` does not fit: {what}")]
+    #[non_exhaustive]
+    Unfit {
+        /// The run.
+        run: RunId,
+        /// The node.
+        node: NodePath,
+        /// What does not fit, with its place in the JSON.
+        what: String,
+    },
+    /// No flow of this name was given to the store.
+    #[error("no flow `{flow}` is registered with this store")]
+    #[non_exhaustive]
+    UnknownFlow {
+        /// The name.
+        flow: String,
+    },
+    /// The run failed.
+    #[error("{message}")]
+    #[non_exhaustive]
+    Failed {
+        /// The run.
+        run: RunId,
+        /// The node that failed.
+        node: NodePath,
+        /// What went wrong, with its causes.
+        message: String,
+    },
+    /// The run was cancelled.
+    #[error("run `{run}` was cancelled")]
+    #[non_exhaustive]
+    Cancelled {
+        /// The run.
+        run: RunId,
+    },
+}
+
+/// The part of a message that names the node that asks.
+struct Asks<'a>(Option<&'a NodePath>);
+
+impl std::fmt::Display for Asks<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(node) => write!(f, "node `{node}` asks"),
+            None => f.write_str("it asks nothing"),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.into())
+    }
+}

@@ -1,0 +1,173 @@
+//! The flows of a store: what a stored run needs to become one that is driven.
+
+use std::sync::Arc;
+
+use flowstone_core::{
+    AsyncFlow, BoxError, CancellationToken, Event, Execution, Label, Listener, NodePath, RunId, RunOptions, State,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    error::Error,
+    load::{Loaded, damaged},
+    observer::Observer,
+    rows::FlowRow,
+};
+
+/// What brings a state of an older version to the newest: the older version's number, and the state as JSON.
+pub(crate) type Migrate = Arc<dyn Fn(u32, Value) -> Result<Value, BoxError> + Send + Sync>;
+
+/// A flow of a store, without its types.
+pub(crate) trait AnyFlow: Send + Sync {
+    fn name(&self) -> &str;
+
+    /// The number of this version of the flow in the store.
+    fn row(&self) -> i64;
+
+    /// The version of its state.
+    fn version(&self) -> u32;
+
+    /// Places a stored run where it was.
+    fn restore(
+        &self,
+        loaded: &Loaded,
+        cancel: CancellationToken,
+        observer: &Arc<Observer>,
+    ) -> Result<Box<dyn Execution>, Error>;
+
+    /// Says what is wrong with an answer to a node, by its type.
+    fn fits(&self, node: &NodePath, answer: &Value) -> Result<(), String>;
+}
+
+/// A flow of a store.
+pub(crate) trait FlowOver<S>: AnyFlow {
+    /// Places a new run before its first visit.
+    fn execution(
+        &self,
+        id: &RunId,
+        state: S,
+        cancel: CancellationToken,
+        observer: &Arc<Observer>,
+    ) -> Box<dyn Execution>;
+}
+
+/// A flow with what a store is told of it.
+pub(crate) struct Registered<S, X> {
+    pub(crate) flow: AsyncFlow<S, X>,
+    pub(crate) row: i64,
+    pub(crate) version: u32,
+    pub(crate) migrate: Option<Migrate>,
+    /// Nodes that have another path now: from, to.
+    pub(crate) renamed: Vec<(NodePath, NodePath)>,
+}
+
+impl<S, X> Registered<S, X>
+where
+    S: State + Serialize + DeserializeOwned,
+    X: Label,
+{
+    /// The node to visit, as the flow calls it now.
+    fn node(&self, loaded: &Loaded) -> Result<NodePath, Error> {
+        let node =
+            loaded.next.clone().ok_or_else(|| damaged(format!("run `{}` runs, but has no next node", loaded.id)))?;
+        let renamed = self.renamed.iter().find(|(from, _)| *from == node);
+        Ok(renamed.map_or(node, |(_, to)| to.clone()))
+    }
+
+    /// The state in the newest version, if it has to be brought there.
+    fn migrated(&self, loaded: &Loaded) -> Result<Option<Vec<u8>>, Error> {
+        let (found, wanted) = (loaded.version, self.version);
+        if found == wanted {
+            return Ok(None);
+        }
+        let failed = |source: BoxError| Error::Migrate { run: loaded.id.clone(), found, wanted, source: source.into() };
+        let Some(migrate) = self.migrate.as_ref().filter(|_| found < wanted) else {
+            let why = if found < wanted { "its flow has no `migrate`" } else { "it is newer than the flow" };
+            return Err(failed(why.into()));
+        };
+        let state = serde_json::from_slice(loaded.chain.state()).map_err(|error| failed(error.into()))?;
+        let state = migrate(found, state).map_err(failed)?;
+        serde_json::to_vec(&state).map(Some).map_err(|error| failed(error.into()))
+    }
+}
+
+impl<S, X> AnyFlow for Registered<S, X>
+where
+    S: State + Serialize + DeserializeOwned,
+    X: Label,
+{
+    fn name(&self) -> &str {
+        self.flow.name()
+    }
+
+    fn row(&self) -> i64 {
+        self.row
+    }
+
+    fn version(&self) -> u32 {
+        self.version
+    }
+
+    fn restore(
+        &self,
+        loaded: &Loaded,
+        cancel: CancellationToken,
+        observer: &Arc<Observer>,
+    ) -> Result<Box<dyn Execution>, Error> {
+        let (node, migrated) = (self.node(loaded)?, self.migrated(loaded)?);
+        let state = migrated.as_deref().unwrap_or(loaded.chain.state());
+        let options = options(&loaded.id, cancel, observer);
+        let restored = self.flow.restored(&node, loaded.seq, state, &options);
+        let failed = |source| Error::Restore { run: loaded.id.clone(), step: loaded.seq, source: Arc::new(source) };
+        Ok(Box::new(restored.map_err(failed)?))
+    }
+
+    fn fits(&self, node: &NodePath, answer: &Value) -> Result<(), String> {
+        let Some(at) = self.flow.position(node.as_str()) else {
+            return Err(format!("flow `{}` has no such node any more", self.flow.name()));
+        };
+        self.flow.fits(at, answer).map_err(|error| error.to_string())
+    }
+}
+
+impl<S, X> FlowOver<S> for Registered<S, X>
+where
+    S: State + Serialize + DeserializeOwned,
+    X: Label,
+{
+    fn execution(
+        &self,
+        id: &RunId,
+        state: S,
+        cancel: CancellationToken,
+        observer: &Arc<Observer>,
+    ) -> Box<dyn Execution> {
+        Box::new(self.flow.execution(state, &options(id, cancel, observer)))
+    }
+}
+
+fn options(id: &RunId, cancel: CancellationToken, observer: &Arc<Observer>) -> RunOptions {
+    let observer = Arc::clone(observer);
+    RunOptions::new().id(id.clone()).cancel(cancel).listen(move |event: &Event| observer.event(event))
+}
+
+/// Describes a flow for the store.
+pub(crate) fn describe<S: State, X: Label>(flow: &AsyncFlow<S, X>) -> FlowRow {
+    let graph = flow.to_json().to_string();
+    FlowRow {
+        name: flow.name().to_owned(),
+        fingerprint: fingerprint(graph.as_bytes()),
+        graph,
+        mermaid: flow.to_mermaid(),
+        dot: flow.to_dot(),
+    }
+}
+
+/// FNV-1a over 64 bits (Fowler, Noll and Vo): what tells versions of a flow apart, the same on every machine.
+fn fingerprint(bytes: &[u8]) -> String {
+    let hash = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    format!("{hash:016x}")
+}

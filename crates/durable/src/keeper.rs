@@ -1,0 +1,285 @@
+//! Driving one run: visit, commit, visit, commit, until it ends or is put away.
+//!
+//! ```text
+//! loop { visit ─▶ commit ─▶ next? go on │ end? ended │ pause, sleep? parked │ error? failed }
+//! ```
+//!
+//! It knows a run as an [`Execution`], without its types, so that the runs of users and the children of their batch flows
+//! go through one loop.
+//!
+//! **Invariant:** the next visit begins when the last is on disk, or with [`Durability::Behind`] at most so many are not.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use flowstone_core::{Action, Execution, NodePath, Pause, RunError, RunId, Visit};
+use serde_json::Value;
+
+use crate::{
+    error::{Error, StoreError},
+    flows::AnyFlow,
+    journal::RunJournal,
+    load::{Asked, Loaded, UnderWay},
+    observer::Observer,
+    options::Durability,
+    rows::{self, Change, NewPause, VisitRow, now},
+    shared::Shared,
+    states::States,
+    status::{Failure, Status},
+    writer::Reply,
+};
+
+/// What keeps a run while it is driven.
+pub(crate) struct Keeper {
+    shared: Arc<Shared>,
+    run: i64,
+    /// The last step that was committed, or is on its way.
+    seq: u64,
+    states: States,
+    journal: Arc<RunJournal>,
+    observer: Arc<Observer>,
+    /// What stands before the node's path in events: for a child the path of its item.
+    prefix: String,
+    /// Commits that are on their way, oldest first.
+    behind: VecDeque<Reply<()>>,
+}
+
+/// How the driving of a run came to a halt, beside an error.
+#[derive(Debug)]
+pub(crate) enum Halted {
+    /// It reached its end.
+    Ended(Action),
+    /// It was put away until an answer comes, or a time.
+    Parked,
+    /// It was cancelled, or failed; that is written down.
+    Stopped(RunError),
+}
+
+impl Keeper {
+    /// Makes what keeps a run that has just been written down.
+    pub(crate) fn starting(shared: &Arc<Shared>, run: i64, states: States, watched: Watched) -> Self {
+        Self::new(shared, (run, 0), states, watched, UnderWay::default())
+    }
+
+    /// Makes what keeps a stored run. It takes over its states, and what its visit under way had done.
+    pub(crate) fn resuming(shared: &Arc<Shared>, loaded: Loaded, version: u32, watched: Watched) -> Self {
+        // A state that was migrated is no change of the one before, but a whole one.
+        let states = if loaded.version == version {
+            States::resuming(loaded.chain, loaded.changed, version)
+        } else {
+            States::starting(shared.options.full_every, version)
+        };
+        Self::new(shared, (loaded.run, loaded.seq), states, watched, loaded.under_way)
+    }
+
+    fn new(
+        shared: &Arc<Shared>,
+        (run, seq): (i64, u64),
+        states: States,
+        watched: Watched,
+        under_way: UnderWay,
+    ) -> Self {
+        let journal = RunJournal::new(shared, run, &watched, under_way);
+        let Watched { observer, prefix, .. } = watched;
+        Self { shared: Arc::clone(shared), run, seq, states, journal, observer, prefix, behind: VecDeque::new() }
+    }
+
+    /// Drives the run until it comes to a halt. `answered` is the question of the visit under way, with its answer.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be written: the last commit stands, and the run can be resumed.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, the run stands where its last commit put it.
+    pub(crate) async fn drive(
+        &mut self,
+        execution: &mut dyn Execution,
+        mut answered: Option<Asked>,
+    ) -> Result<Halted, Error> {
+        execution.set_journal(Arc::clone(&self.journal) as _);
+        loop {
+            let begun = Begun { node: execution.node().clone(), at: now(), instant: Instant::now() };
+            self.journal.begin(self.seq + 1, format!("{}{}", self.prefix, begun.node));
+            let visited = match answered.take() {
+                Some(asked) => answer(execution, asked),
+                None => execution.visit().await,
+            };
+            match visited {
+                Ok(Visit::Next { action, .. }) => {
+                    let next = Some(execution.node().clone());
+                    self.commit(execution, begun, &action, next, None).await?;
+                }
+                Ok(Visit::End { action, exit }) => {
+                    self.commit(execution, begun, &action, None, Some(exit.clone())).await?;
+                    self.caught_up().await?;
+                    return Ok(Halted::Ended(exit));
+                }
+                Ok(Visit::Pause(pause)) => return self.pause(&pause).await,
+                Ok(Visit::Sleep { wait }) => return self.sleep(wait).await,
+                Err(error) => return self.stop(error).await,
+            }
+        }
+    }
+
+    /// Writes a visit down, and its end of the run if it is one.
+    async fn commit(
+        &mut self,
+        execution: &dyn Execution,
+        begun: Begun,
+        action: &Action,
+        next: Option<NodePath>,
+        exit: Option<Action>,
+    ) -> Result<(), Error> {
+        let took = begun.instant.elapsed();
+        let seen = self.observer.take(&self.prefix, &begun.node);
+        let state = self.shared.store(execution, &mut self.states, self.seq + 1)?;
+        self.seq += 1;
+        let items = self.journal.items();
+        let row = VisitRow {
+            run: self.run,
+            seq: self.seq,
+            node: Some(begun.node),
+            action: Some(action.to_string()),
+            next,
+            started_at: begun.at,
+            took,
+            attempts: seen.attempts,
+            retries: seen.retries(),
+            items,
+        };
+        let kept = self.journal.has_kept();
+        let (run, seq) = (self.run, self.seq);
+        let reply = self.shared.writer.put("visit", move |db| {
+            rows::insert_visit(db, &row, &state)?;
+            if kept {
+                rows::forget_items(db, run, seq)?;
+            }
+            if let Some(exit) = exit {
+                let change = Change { action: Some(exit.to_string()), ..Change::default() };
+                rows::set_status(db, run, Status::Ended, &change)?;
+            }
+            Ok(())
+        });
+        self.behind.push_back(reply.await?);
+        let most = match self.shared.options.durability {
+            Durability::Sync => 0,
+            Durability::Behind(visits) => visits,
+        };
+        self.wait_for(most).await?;
+        self.observer.stepped(self.seq);
+        Ok(())
+    }
+
+    /// Waits until all that was written is on disk.
+    async fn caught_up(&mut self) -> Result<(), Error> {
+        self.wait_for(0).await
+    }
+
+    /// Waits until no more than so many commits are on their way.
+    async fn wait_for(&mut self, most: usize) -> Result<(), Error> {
+        while self.behind.len() > most {
+            if let Some(oldest) = self.behind.pop_front() {
+                oldest.done().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn pause(&mut self, pause: &Pause) -> Result<Halted, Error> {
+        self.caught_up().await?;
+        let asked = NewPause {
+            run: self.run,
+            seq: self.seq + 1,
+            node: pause.node().clone(),
+            question: pause.question().to_string(),
+            schema: pause.schema().to_string(),
+        };
+        self.shared.writer.call("pause", move |db| rows::pause(db, &asked)).await?;
+        Ok(Halted::Parked)
+    }
+
+    async fn sleep(&mut self, wait: Duration) -> Result<Halted, Error> {
+        self.caught_up().await?;
+        let until = self.journal.wakes_at().unwrap_or_else(|| self.shared.now() + rows::int(wait.as_millis()));
+        let (run, change) = (self.run, Change { wake_at: Some(until), ..Change::default() });
+        self.shared.writer.call("sleep", move |db| rows::set_status(db, run, Status::Sleeping, &change)).await?;
+        self.shared.wakes.notify_one();
+        Ok(Halted::Parked)
+    }
+
+    /// Writes down why the run goes no further; passes on what is the store's fault, which is none of the run's.
+    async fn stop(&mut self, error: RunError) -> Result<Halted, Error> {
+        self.caught_up().await?;
+        let (run, seq) = (self.run, self.seq + 1);
+        let error = match error {
+            RunError::Journal { source, .. } => return Err(of_journal(source)),
+            error => error,
+        };
+        if let RunError::Answer { source, .. } = &error {
+            let why = source.to_string();
+            self.shared.writer.call("refuse", move |db| rows::refuse_answer(db, run, seq, &why)).await?;
+            return Ok(Halted::Parked);
+        }
+        let (status, change) = match &error {
+            RunError::Cancelled { .. } => (Status::Cancelled, Change::default()),
+            error => (Status::Failed, Change { error: Some(Failure::of(error)), ..Change::default() }),
+        };
+        self.shared.writer.call("stop", move |db| rows::set_status(db, run, status, &change)).await?;
+        Ok(Halted::Stopped(error))
+    }
+}
+
+/// A visit that has begun.
+struct Begun {
+    node: NodePath,
+    at: i64,
+    instant: Instant,
+}
+
+/// Who watches a run, and where in the run that the user started it stands.
+pub(crate) struct Watched {
+    /// The run that the user started, and its flow.
+    pub(crate) root: RunId,
+    pub(crate) flow: Arc<dyn AnyFlow>,
+    pub(crate) observer: Arc<Observer>,
+    /// What stands before the paths of its nodes in events.
+    pub(crate) prefix: String,
+    /// Whether it may be put away by itself, which a child may not.
+    pub(crate) parks: bool,
+}
+
+impl Watched {
+    /// The run that the user started.
+    pub(crate) fn root(root: RunId, flow: Arc<dyn AnyFlow>, observer: Arc<Observer>) -> Self {
+        Self { root, flow, observer, prefix: String::new(), parks: true }
+    }
+}
+
+/// Goes on with a visit that asked.
+fn answer(execution: &mut dyn Execution, asked: Asked) -> Result<Visit, RunError> {
+    let pause = execution.pause(asked.question, asked.schema);
+    execution.answer(pause, asked.answer.unwrap_or(Value::Null))
+}
+
+/// The store's error inside the error of a visit whose journal failed.
+fn of_journal(source: flowstone_core::BoxError) -> Error {
+    match source.downcast::<Error>() {
+        Ok(error) => *error,
+        Err(other) => StoreError::because(crate::StoreFault::Io, other).into(),
+    }
+}
+
+impl Failure {
+    pub(crate) fn of(error: &RunError) -> Self {
+        let (attempts, item, terminal) = match error {
+            RunError::Node { attempts, item, terminal, .. } => (*attempts, *item, *terminal),
+            _ => (0, None, false),
+        };
+        Self { node: error.node().clone(), message: error.report(), attempts, item, terminal }
+    }
+}

@@ -1,0 +1,71 @@
+//! Durable runs: one SQLite file, in which runs survive the end of their process at any instant.
+//!
+//! ```text
+//! start ─▶ visit ─▶ commit ─▶ visit ─▶ commit ─▶ … ─▶ end
+//!                     └▶ the file: state, next node, what happened     (kill -9)
+//!                                         └────▶ resume ─▶ visit ─▶ commit ─▶ …
+//! ```
+//!
+//! Users add the crate `flowstone` with its feature `durable`, which re-exports this one. In the order in which a run meets
+//! them:
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `store`, `options` | a file of runs that this process drives |
+//! | `runs`, `flows` | the runs of one flow, and one of them; a flow without its types |
+//! | `shared` | what is driven at the moment, and who waits for it |
+//! | `keeper` | the loop: visit, commit |
+//! | `journal`, `children` | what a visit under way has done: items, waits, children |
+//! | `observer`, `follow` | attempts for the history; history and life as one stream |
+//! | `states`, `snapshot` | a state beside its predecessor |
+//! | `writer`, `lock` | one thread that commits for everyone; one process |
+//! | `schema`, `rows`, `load` | the tables; writing and reading them |
+//! | `watch` | sleeping runs wake; what other processes ask for is done |
+//! | `reader`, `status` | runs, steps, states, questions, for everyone who may read the file |
+//! | `requests`, `answers`, `changes`, `prune` | answers, cancelling, retrying, forks, deleting |
+//! | `error` | what can go wrong |
+//!
+//! # Invariants
+//!
+//! - One visit, one transaction: what is committed ran once; what was under way at a crash runs again, from its `prep`.
+//! - What a caller was told is on disk.
+//! - One process drives a store; others read it, and leave requests.
+//! - Nothing in the file is code, and nothing in it is believed: what does not decode is an error.
+
+mod answers;
+mod changes;
+mod children;
+mod error;
+mod flows;
+mod follow;
+mod journal;
+mod keeper;
+mod load;
+mod lock;
+mod observer;
+mod options;
+mod prune;
+mod reader;
+mod requests;
+mod rows;
+mod runs;
+mod schema;
+mod shared;
+mod snapshot;
+mod states;
+mod status;
+mod store;
+mod watch;
+mod writer;
+
+pub use error::{Error, OpenError, StoreError, StoreFault};
+pub use follow::Seen;
+pub use options::{Durability, StoreOptions};
+pub use prune::{Prune, Pruned};
+pub use reader::{Filter, Reader, StoredFlow};
+pub use requests::Requests;
+pub use runs::{Finished, FlowOptions, Resumed, Run, Runs};
+pub use status::{Cursor, FailedAttempt, Failure, Items, Question, RunInfo, Status, Step, UnknownStatus};
+pub use store::Store;
+#[doc(hidden)]
+pub use writer::{WriteMoment, WritePoint};

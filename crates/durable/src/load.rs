@@ -1,0 +1,181 @@
+//! A stored run as a driver needs it to go on: its last state, and what the visit under way had done.
+
+use std::collections::HashMap;
+
+use flowstone_core::{NodePath, RunId};
+use rusqlite::{Connection, OptionalExtension};
+use serde_json::Value;
+
+use crate::{
+    error::{Error, StoreError, StoreFault},
+    rows::{Kept, count, int},
+    snapshot::{Chain, Kind, Unfolding, Unreadable},
+    status::Status,
+};
+
+/// A run with its last checkpoint.
+pub(crate) struct Loaded {
+    pub(crate) run: i64,
+    pub(crate) id: RunId,
+    pub(crate) flow: i64,
+    pub(crate) flow_name: String,
+    pub(crate) status: Status,
+    /// Its last step.
+    pub(crate) seq: u64,
+    /// The node to visit; none once it has ended.
+    pub(crate) next: Option<NodePath>,
+    pub(crate) action: Option<String>,
+    /// The version of its state.
+    pub(crate) version: u32,
+    /// The step that changed the state last.
+    pub(crate) changed: u64,
+    /// Holds the state, and is what the next snapshot continues.
+    pub(crate) chain: Chain,
+    /// The question of the visit under way, if it has one.
+    pub(crate) asked: Option<Asked>,
+    pub(crate) under_way: UnderWay,
+}
+
+/// The question of a visit under way.
+pub(crate) struct Asked {
+    pub(crate) question: Value,
+    pub(crate) schema: Value,
+    pub(crate) answer: Option<Value>,
+}
+
+/// What a visit under way had done when its process ended.
+#[derive(Default)]
+pub(crate) struct UnderWay {
+    pub(crate) items: HashMap<i64, Kept>,
+    /// The runs of children, by item.
+    pub(crate) children: HashMap<usize, i64>,
+}
+
+/// Reads a run with what it needs to go on; `None` if there is none of this number.
+pub(crate) fn load(db: &Connection, run: i64, full_every: u32) -> Result<Option<Loaded>, Error> {
+    let mut head = db.prepare_cached(
+        "SELECT id, flow, name, status, runs.action FROM runs JOIN flows USING (flow) WHERE run = ?1",
+    )?;
+    let head = head
+        .query_row([run], |row| {
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, i64>(1)?,
+                row.get::<_, String>(2)?,
+                row.get::<_, i64>(3)?,
+                row.get::<_, Option<String>>(4)?,
+            ))
+        })
+        .optional()?;
+    let Some((id, flow, flow_name, status, action)) = head else { return Ok(None) };
+    let mut last = db.prepare_cached("SELECT seq, next FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
+    let (seq, next) = last.query_row([run], |row| Ok((count(row, "seq")?, row.get::<_, Option<String>>(1)?)))?;
+    let Restored { version, changed, chain } = state_at(db, run, seq, full_every)?;
+    let status = Status::of_code(status).ok_or_else(|| damaged(format!("run `{id}` has status {status}")))?;
+    Ok(Some(Loaded {
+        run,
+        id: id.into(),
+        flow,
+        flow_name,
+        status,
+        seq,
+        next: next.map(NodePath::from),
+        action,
+        version,
+        changed,
+        chain,
+        asked: asked(db, run, seq + 1)?,
+        under_way: under_way(db, run, seq + 1)?,
+    }))
+}
+
+/// A state as it was after a step.
+pub(crate) struct Restored {
+    pub(crate) version: u32,
+    /// The step that changed the state last.
+    pub(crate) changed: u64,
+    /// Holds the state itself, too.
+    pub(crate) chain: Chain,
+}
+
+/// Reads the state after a step: from the last whole one, over the changes since.
+///
+/// Each row names the one that it changes, so that it takes a look at each change, however many visits left the state as
+/// it was.
+pub(crate) fn state_at(db: &Connection, run: i64, seq: u64, full_every: u32) -> Result<Restored, Error> {
+    let mut select = db.prepare_cached("SELECT kind, body, version, base FROM visits WHERE run = ?1 AND seq = ?2")?;
+    let unreadable = |error: Unreadable| damaged(format!("the state after step {seq} of run #{run}: {error}"));
+    let mut links: Vec<(Kind, Vec<u8>)> = Vec::new();
+    let mut at = Some(seq);
+    let (mut version, mut changed) = (0, None);
+    while let Some(link) = at {
+        let (code, body, own, base) = select.query_row((run, int(link)), |row| {
+            Ok((
+                row.get(0)?,
+                row.get::<_, Option<Vec<u8>>>(1)?,
+                row.get::<_, Option<u32>>(2)?,
+                row.get::<_, Option<i64>>(3)?,
+            ))
+        })?;
+        let kind = Kind::from_code(code).map_err(unreadable)?;
+        // A base is always before: a damaged store must not lead in a circle.
+        at = base.and_then(|base| u64::try_from(base).ok()).filter(|base| *base < link);
+        if kind != Kind::Same {
+            changed = changed.or(Some(link));
+            links.push((kind, body.unwrap_or_default()));
+        }
+        if kind == Kind::Full {
+            version = own.unwrap_or_default();
+            at = None;
+        }
+    }
+    let mut unfolding = Unfolding::default();
+    for (kind, body) in links.into_iter().rev() {
+        unfolding.push(kind, &body).map_err(unreadable)?;
+    }
+    let chain = unfolding.into_chain(full_every).map_err(unreadable)?;
+    Ok(Restored { version, changed: changed.unwrap_or_default(), chain })
+}
+
+fn asked(db: &Connection, run: i64, seq: u64) -> Result<Option<Asked>, Error> {
+    let mut select = db.prepare_cached("SELECT question, schema, answer FROM pauses WHERE run = ?1 AND seq = ?2")?;
+    let row = select
+        .query_row((run, int(seq)), |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, Option<String>>(2)?))
+        })
+        .optional()?;
+    let Some((question, schema, answer)) = row else { return Ok(None) };
+    let answer = answer.as_deref().map(json).transpose()?;
+    Ok(Some(Asked { question: json(&question)?, schema: json(&schema)?, answer }))
+}
+
+fn under_way(db: &Connection, run: i64, seq: u64) -> Result<UnderWay, Error> {
+    let mut found = UnderWay::default();
+    let mut items =
+        db.prepare_cached("SELECT item, output, attempt, wake_at FROM items WHERE run = ?1 AND seq = ?2")?;
+    let mut rows = items.query((run, int(seq)))?;
+    while let Some(row) = rows.next()? {
+        let kept = match (row.get::<_, Option<Vec<u8>>>(1)?, row.get(2)?, row.get(3)?) {
+            (Some(output), _, _) => Kept::Output(output),
+            (None, Some(attempt), Some(wake_at)) => Kept::Wait { attempt, wake_at },
+            _ => return Err(damaged(format!("an item of run #{run} has neither output nor wait"))),
+        };
+        found.items.insert(row.get(0)?, kept);
+    }
+    let mut children =
+        db.prepare_cached("SELECT item, run FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND parent IS NOT NULL")?;
+    let mut rows = children.query((run, int(seq)))?;
+    while let Some(row) = rows.next()? {
+        found.children.insert(usize::try_from(count(row, "item")?).unwrap_or(usize::MAX), row.get(1)?);
+    }
+    Ok(found)
+}
+
+pub(crate) fn json(text: &str) -> Result<Value, Error> {
+    serde_json::from_str(text).map_err(|error| damaged(format!("JSON in the store: {error}")))
+}
+
+/// The error of something in the store that is not what was written.
+pub(crate) fn damaged(what: impl Into<flowstone_core::BoxError>) -> Error {
+    StoreError::because(StoreFault::Corrupt, what).into()
+}

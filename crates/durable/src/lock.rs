@@ -1,0 +1,52 @@
+//! One writer: the process that drives a store holds a lock beside it.
+//!
+//! The lock is the system's, on the file `<store>-lock`, so that it ends with the process however that ends. Who gets past
+//! it all the same, because the file was deleted, is stopped by the epoch in the store itself, which
+//! [the writer](crate::writer) checks in every commit.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{Read, Seek, Write},
+    path::{Path, PathBuf},
+};
+
+use crate::error::OpenError;
+
+/// Held while a store is driven.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock of a store.
+    pub(crate) fn take(store: &Path) -> Result<Self, OpenError> {
+        let failed = |source: std::io::Error| OpenError::File { path: store.to_owned(), source: source.into() };
+        let path = path(store);
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                let pid = file.read_to_string(&mut pid).ok().and_then(|_| pid.trim().parse().ok());
+                return Err(OpenError::Locked { path: store.to_owned(), pid });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
+        writeln!(file, "{}", std::process::id()).map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// Returns whether a process drives the store, without waiting and without taking the lock for longer than a look.
+pub(crate) fn is_driven(store: &Path) -> bool {
+    OpenOptions::new().read(true).write(true).open(path(store)).is_ok_and(|file| file.try_lock().is_err())
+}
+
+fn path(store: &Path) -> PathBuf {
+    let mut path = store.as_os_str().to_owned();
+    path.push("-lock");
+    path.into()
+}

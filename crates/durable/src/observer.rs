@@ -1,0 +1,102 @@
+//! What is seen of a run while it is driven: attempts and their errors for its history, events for who follows it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use flowstone_core::{Event, EventKind, Listener, NodePath};
+use tokio::sync::broadcast;
+
+use crate::status::FailedAttempt;
+
+/// How many failed attempts of a visit are written down, so that its row stays small.
+const RETRIES: usize = 100;
+
+/// How many events one who follows a run may be behind before some are lost to it; steps never are, see
+/// [`Runs::follow`](crate::Runs::follow).
+const FOLLOW: usize = 256;
+
+/// Listens to one run and its children.
+#[derive(Debug, Default)]
+pub(crate) struct Observer {
+    /// By path, since the children of a batch flow make visits at once.
+    visits: Mutex<HashMap<NodePath, Seen>>,
+    followers: Mutex<Option<broadcast::Sender<Live>>>,
+}
+
+/// What a follower gets while a run is driven.
+#[derive(Debug, Clone)]
+pub(crate) enum Live {
+    /// A step is committed.
+    Step(u64),
+    Event(Arc<Event>),
+}
+
+/// What was seen of a visit.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) attempts: u64,
+    retries: Vec<FailedAttempt>,
+}
+
+impl Seen {
+    /// The failed attempts as JSON, if there were any.
+    pub(crate) fn retries(&self) -> Option<String> {
+        if self.retries.is_empty() { None } else { serde_json::to_string(&self.retries).ok() }
+    }
+}
+
+impl Observer {
+    /// Returns what was seen of a visit, and forgets it.
+    pub(crate) fn take(&self, prefix: &str, node: &NodePath) -> Seen {
+        let mut visits = lock(&self.visits);
+        if prefix.is_empty() {
+            return visits.remove(node).unwrap_or_default();
+        }
+        visits.remove(&NodePath::from(format!("{prefix}{node}"))).unwrap_or_default()
+    }
+
+    /// Tells followers of a step of the run itself.
+    pub(crate) fn stepped(&self, seq: u64) {
+        if let Some(followers) = &*lock(&self.followers) {
+            drop(followers.send(Live::Step(seq)));
+        }
+    }
+
+    /// Returns what happens from now on.
+    pub(crate) fn follow(&self) -> broadcast::Receiver<Live> {
+        let mut followers = lock(&self.followers);
+        followers.get_or_insert_with(|| broadcast::channel(FOLLOW).0).subscribe()
+    }
+}
+
+impl Listener for Observer {
+    fn event(&self, event: &Event) {
+        match (&event.kind, &event.node) {
+            (EventKind::AttemptStarted, Some(node)) => {
+                let mut visits = lock(&self.visits);
+                match visits.get_mut(node) {
+                    Some(seen) => seen.attempts += 1,
+                    None => drop(visits.insert(node.clone(), Seen { attempts: 1, ..Seen::default() })),
+                }
+            }
+            (EventKind::Retry { reason, wait }, Some(node)) => {
+                let mut visits = lock(&self.visits);
+                let seen = visits.entry(node.clone()).or_default();
+                if seen.retries.len() < RETRIES {
+                    let (item, attempt, error) = (event.item, event.attempt, reason.clone());
+                    seen.retries.push(FailedAttempt { item, attempt, error, wait: *wait });
+                }
+            }
+            _ => {}
+        }
+        if let Some(followers) = &*lock(&self.followers) {
+            drop(followers.send(Live::Event(Arc::new(event.clone()))));
+        }
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

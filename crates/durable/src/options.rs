@@ -1,0 +1,148 @@
+//! What a store may be told when it is opened.
+
+use std::{
+    fmt,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use crate::{
+    error::OpenError,
+    snapshot::FULL_EVERY,
+    store::Store,
+    writer::{OnWrite, WritePoint},
+};
+
+/// How far a run may be ahead of the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// The next visit begins when the last is on disk.
+    #[default]
+    Sync,
+    /// At most so many visits of a run are not on disk yet; a run that is further ahead waits.
+    ///
+    /// After a crash so many visits may run again. Pauses, sleeps, ends and items wait for the disk all the same.
+    Behind(usize),
+}
+
+/// What a store may be told when it is opened.
+///
+/// # Example
+///
+/// ```no_run
+/// use flowstone_durable::{Durability, StoreOptions};
+///
+/// # async fn open() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = StoreOptions::new().durability(Durability::Behind(8)).open("trips.db").await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct StoreOptions {
+    pub(crate) durability: Durability,
+    pub(crate) full_every: u32,
+    pub(crate) max_state: usize,
+    pub(crate) keep_waits: Duration,
+    pub(crate) clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+    pub(crate) vfs: Option<String>,
+    pub(crate) on_write: Option<OnWrite>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Sync,
+            full_every: FULL_EVERY,
+            max_state: 64 << 20,
+            keep_waits: Duration::from_secs(2),
+            clock: Arc::new(SystemTime::now),
+            vfs: None,
+            on_write: None,
+        }
+    }
+}
+
+impl fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreOptions")
+            .field("durability", &self.durability)
+            .field("full_every", &self.full_every)
+            .field("max_state", &self.max_state)
+            .field("keep_waits", &self.keep_waits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StoreOptions {
+    /// Creates the defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets how far a run may be ahead of the disk. The default is [`Durability::Sync`].
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Sets after how many changes a state is stored whole, at the latest; the default is 1,000. It is stored whole earlier
+    /// once the changes weigh some times what it does.
+    ///
+    /// More take less room, and longer to read back.
+    #[must_use]
+    pub fn full_every(mut self, visits: u32) -> Self {
+        self.full_every = visits;
+        self
+    }
+
+    /// Sets how large a state may be as JSON, in bytes; the default is 64 MiB.
+    #[must_use]
+    pub fn max_state(mut self, bytes: usize) -> Self {
+        self.max_state = bytes;
+        self
+    }
+
+    /// Sets from which length on a wait survives a restart, and a `Sleep` node puts its run away; the default is two
+    /// seconds.
+    #[must_use]
+    pub fn keep_waits(mut self, from: Duration) -> Self {
+        self.keep_waits = from;
+        self
+    }
+
+    /// Measures when runs wake by another clock than the system's, for tests.
+    #[must_use]
+    pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Arc::new(now);
+        self
+    }
+
+    /// Opens the file through another of SQLite's file systems, for tests that make it fail.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn vfs(mut self, name: impl Into<String>) -> Self {
+        self.vfs = Some(name.into());
+        self
+    }
+
+    /// Calls back at each moment at which a crash makes a difference, for tests that kill the process there.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn on_write(mut self, on_write: impl Fn(WritePoint) + Send + Sync + 'static) -> Self {
+        self.on_write = Some(Arc::new(on_write));
+        self
+    }
+
+    /// Opens a store to drive it; it is made if it is not there, and upgraded if an older version wrote it.
+    ///
+    /// # Errors
+    ///
+    /// If another process drives it, it is no store, or it cannot be used.
+    pub async fn open(self, path: impl AsRef<Path>) -> Result<Store, OpenError> {
+        Store::open_with(path.as_ref(), self).await
+    }
+}

@@ -1,0 +1,162 @@
+//! Deleting runs that are at an end, so that a store does not grow for ever.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use rusqlite::Connection;
+
+use crate::{
+    changes::{delete_rows, size},
+    error::Error,
+    reader::Reader,
+    rows::millis,
+    shared::Shared,
+    status::Status,
+};
+
+/// How many runs are deleted in one transaction, so that others need not wait for long.
+const CHUNK: usize = 200;
+
+/// Which runs are deleted. By default those that ended or were cancelled: all of them.
+///
+/// Every condition that is given must hold. Runs that are under way, parked or asleep are never deleted.
+#[derive(Clone, Debug, Default)]
+pub struct Prune {
+    older_than: Option<Duration>,
+    keep: usize,
+    statuses: Vec<Status>,
+    flow: Option<String>,
+    dry_run: bool,
+}
+
+/// What was deleted, or would be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Pruned {
+    /// How many runs.
+    pub runs: u64,
+    /// By how many bytes the file is smaller; 0 for a dry run.
+    pub bytes: u64,
+}
+
+impl Prune {
+    /// Deletes all runs that ended or were cancelled.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Spares runs whose status changed less than this time ago.
+    #[must_use]
+    pub fn older_than(mut self, age: Duration) -> Self {
+        self.older_than = Some(age);
+        self
+    }
+
+    /// Spares the newest so many of the runs that could be deleted.
+    #[must_use]
+    pub fn keep(mut self, runs: usize) -> Self {
+        self.keep = runs;
+        self
+    }
+
+    /// Deletes runs in this status, instead of those that ended or were cancelled; called again, in one of these.
+    ///
+    /// A status that is not final deletes nothing.
+    #[must_use]
+    pub fn status(mut self, status: Status) -> Self {
+        self.statuses.push(status);
+        self
+    }
+
+    /// Deletes runs of this flow only.
+    #[must_use]
+    pub fn flow(mut self, name: impl Into<String>) -> Self {
+        self.flow = Some(name.into());
+        self
+    }
+
+    /// Only counts.
+    #[must_use]
+    pub fn dry_run(mut self) -> Self {
+        self.dry_run = true;
+        self
+    }
+
+    fn statuses(&self) -> Vec<Status> {
+        let all = if self.statuses.is_empty() { vec![Status::Ended, Status::Cancelled] } else { self.statuses.clone() };
+        all.into_iter().filter(|status| status.is_final()).collect()
+    }
+
+    /// Returns the runs to delete, by number.
+    pub(crate) fn find(&self, reader: &Reader, now: SystemTime) -> Result<Vec<i64>, Error> {
+        let oldest = self.older_than.map_or(i64::MAX, |age| now.checked_sub(age).map_or(0, millis));
+        let mut select = reader
+            .db
+            .prepare_cached("SELECT run, changed_at FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL")?;
+        let mut found: Vec<(i64, i64)> = Vec::new();
+        for flow in reader.flow_numbers(self.flow.as_deref())? {
+            for status in self.statuses() {
+                let rows = select.query_map((flow, status.code()), |row| Ok((row.get(0)?, row.get(1)?)))?;
+                found.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
+            }
+        }
+        // The newest are those that were started last.
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(found.into_iter().skip(self.keep).filter(|(_, changed)| *changed <= oldest).map(|(run, _)| run).collect())
+    }
+
+    pub(crate) fn is_dry(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Deletes those of the runs that are still at an end, in the transaction around it.
+    pub(crate) fn delete(&self, db: &Connection, runs: &[i64]) -> Result<u64, Error> {
+        let statuses = self.statuses();
+        let mut deleted = 0;
+        for run in runs {
+            match crate::watch::status(db, *run) {
+                Ok(status) if statuses.contains(&status) => {}
+                Ok(_) | Err(Error::UnknownRun { .. }) => continue,
+                Err(error) => return Err(error),
+            }
+            delete_rows(db, *run)?;
+            deleted += 1;
+        }
+        Ok(deleted)
+    }
+}
+
+/// Deletes runs through the writer, a few at a time.
+pub(crate) async fn prune(shared: &Arc<Shared>, prune: &Prune) -> Result<Pruned, Error> {
+    let (find, now) = (prune.clone(), shared.now_exact());
+    let (runs, before) = shared.read(move |reader| Ok((find.find(reader, now)?, size(&reader.db)?))).await?;
+    if prune.is_dry() {
+        return Ok(Pruned { runs: runs.len() as u64, bytes: 0 });
+    }
+    let mut pruned = Pruned::default();
+    for chunk in runs.chunks(CHUNK) {
+        let (chunk, prune) = (chunk.to_vec(), prune.clone());
+        pruned.runs += shared.writer.call("prune", move |db| prune.delete(db, &chunk)).await?;
+    }
+    shared.writer.alone(give_back).await?;
+    let after = shared.read(|reader| size(&reader.db)).await?;
+    pruned.bytes = before.saturating_sub(after);
+    Ok(pruned)
+}
+
+/// Gives free pages back to the system.
+pub(crate) fn give_back(db: &Connection) -> Result<(), Error> {
+    let mut vacuum = db.prepare("PRAGMA incremental_vacuum")?;
+    let mut rows = vacuum.query([])?;
+    while rows.next()?.is_some() {}
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    Ok(())
+}
+
+/// How many runs are deleted in one transaction.
+pub(crate) fn chunks(runs: &[i64]) -> impl Iterator<Item = &[i64]> {
+    runs.chunks(CHUNK)
+}

@@ -1,0 +1,448 @@
+//! Reading a store, beside whoever drives it: runs, steps, states, questions, graphs.
+
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use flowstone_core::{Action, NodePath, RunId};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter, types::Value as Sql};
+use serde_json::Value;
+
+use crate::{
+    error::{Error, OpenError},
+    load::{damaged, json, state_at},
+    lock,
+    rows::{count, int, millis, time},
+    schema::{self, Access},
+    status::{Cursor, Items, Question, RunInfo, Status, Step},
+};
+
+/// A store opened for reading, also while a process drives it.
+///
+/// Its methods block for as long as SQLite reads: microseconds, as a rule.
+///
+/// # Example
+///
+/// ```no_run
+/// use flowstone_durable::{Filter, Reader, Status};
+///
+/// let store = Reader::open("trips.db")?;
+/// for run in store.list(&Filter::new().status(Status::Failed))? {
+///     println!("{} stopped at {:?}", run.id, run.node);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Reader {
+    path: PathBuf,
+    pub(crate) db: Connection,
+}
+
+/// Which runs [`Reader::list`] gives, newest first.
+///
+/// Without further conditions: the newest hundred of all flows, in any status, children of batch flows left out.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    flow: Option<String>,
+    statuses: Vec<Status>,
+    since: Option<SystemTime>,
+    until: Option<SystemTime>,
+    after: Option<Cursor>,
+    limit: usize,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self { flow: None, statuses: Vec::new(), since: None, until: None, after: None, limit: 100 }
+    }
+}
+
+impl Filter {
+    /// Creates a filter that takes every run.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes runs of this flow only.
+    #[must_use]
+    pub fn flow(mut self, name: impl Into<String>) -> Self {
+        self.flow = Some(name.into());
+        self
+    }
+
+    /// Takes runs in this status; called again, in one of these.
+    #[must_use]
+    pub fn status(mut self, status: Status) -> Self {
+        self.statuses.push(status);
+        self
+    }
+
+    /// Takes runs that were started at this time or later.
+    #[must_use]
+    pub fn since(mut self, at: SystemTime) -> Self {
+        self.since = Some(at);
+        self
+    }
+
+    /// Takes runs that were started before this time.
+    #[must_use]
+    pub fn until(mut self, at: SystemTime) -> Self {
+        self.until = Some(at);
+        self
+    }
+
+    /// Goes on after the last run of the page before.
+    #[must_use]
+    pub fn after(mut self, cursor: Cursor) -> Self {
+        self.after = Some(cursor);
+        self
+    }
+
+    /// Takes at most so many runs; the default is 100.
+    #[must_use]
+    pub fn limit(mut self, runs: usize) -> Self {
+        self.limit = runs;
+        self
+    }
+
+    fn statuses(&self) -> &[Status] {
+        if self.statuses.is_empty() { &Status::ALL } else { &self.statuses }
+    }
+}
+
+impl Reader {
+    /// Opens a store that is there.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file, it is no store, or it was written by a newer version.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        let db = schema::open(path, None, Access::Read)?;
+        Ok(Self { path: path.to_owned(), db })
+    }
+
+    pub(crate) fn over(path: &Path, db: Connection) -> Self {
+        Self { path: path.to_owned(), db }
+    }
+
+    /// Returns the process that drives the store now, if one does.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn driver(&self) -> Result<Option<u32>, Error> {
+        if !lock::is_driven(&self.path) {
+            return Ok(None);
+        }
+        let pid: i64 = self.db.query_row("SELECT pid FROM owner", [], |row| row.get(0))?;
+        Ok(u32::try_from(pid).ok())
+    }
+
+    /// Returns a page of runs, newest first.
+    ///
+    /// What it costs depends on the page, not on how many runs there are.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn list(&self, filter: &Filter) -> Result<Vec<RunInfo>, Error> {
+        let oldest = filter.since.map(|at| self.first_since(at)).transpose()?.unwrap_or(0);
+        let newest = filter.until.map(|at| self.first_since(at)).transpose()?.unwrap_or(i64::MAX);
+        let newest = newest.min(filter.after.map_or(i64::MAX, |cursor| cursor.0));
+        // One short walk along the index for each flow and status, since only there the runs are in order.
+        let mut numbers = Vec::new();
+        let mut select = self.db.prepare_cached(
+            "SELECT run FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL AND run >= ?3 AND run < ?4
+             ORDER BY run DESC LIMIT ?5",
+        )?;
+        for flow in self.flow_numbers(filter.flow.as_deref())? {
+            for status in filter.statuses() {
+                let rows =
+                    select.query_map((flow, status.code(), oldest, newest, int(filter.limit)), |row| row.get(0))?;
+                numbers.extend(rows.collect::<rusqlite::Result<Vec<i64>>>()?);
+            }
+        }
+        numbers.sort_unstable_by(|a, b| b.cmp(a));
+        numbers.dedup();
+        numbers.into_iter().take(filter.limit).filter_map(|run| self.info(run).transpose()).collect()
+    }
+
+    /// Returns how many runs are in each status, without children of batch flows. Counting takes a look at each run.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn count(&self) -> Result<Vec<(Status, u64)>, Error> {
+        let mut select =
+            self.db.prepare_cached("SELECT status, count(*) FROM runs WHERE parent IS NULL GROUP BY status")?;
+        let rows = select.query_map([], |row| Ok((row.get::<_, i64>(0)?, count(row, "count(*)")?)))?;
+        let counted = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        counted.into_iter().map(|(code, runs)| Ok((status(code)?, runs))).collect()
+    }
+
+    /// Returns a run.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownRun`] if there is none of this id.
+    pub fn run(&self, id: impl Into<RunId>) -> Result<RunInfo, Error> {
+        let id = id.into();
+        let run = self.number(&id)?;
+        self.info(run)?.ok_or(Error::UnknownRun { run: id })
+    }
+
+    /// Returns the children of a run: the runs that journaled batch flows made for their items, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownRun`] if there is none of this id.
+    pub fn children(&self, id: impl Into<RunId>) -> Result<Vec<RunInfo>, Error> {
+        let run = self.number(&id.into())?;
+        let mut select = self.db.prepare_cached(
+            "SELECT run FROM runs WHERE parent = ?1 AND parent IS NOT NULL ORDER BY parent_seq, item",
+        )?;
+        let rows = select.query_map([run], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
+        rows.into_iter().filter_map(|run| self.info(run).transpose()).collect()
+    }
+
+    /// Returns the steps of a run from a number on, at most so many, oldest first. Step 0 is the start.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownRun`] if there is none of this id.
+    pub fn steps(&self, id: impl Into<RunId>, from: u64, limit: usize) -> Result<Vec<Step>, Error> {
+        let run = self.number(&id.into())?;
+        self.steps_of(run, from, limit)
+    }
+
+    pub(crate) fn steps_of(&self, run: i64, from: u64, limit: usize) -> Result<Vec<Step>, Error> {
+        let mut select = self.db.prepare_cached(
+            "SELECT *, length(body) AS stored FROM visits WHERE run = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3",
+        )?;
+        let mut rows = select.query(params![run, int(from), int(limit)])?;
+        let mut steps = Vec::new();
+        while let Some(row) = rows.next()? {
+            steps.push(step(row)?);
+        }
+        Ok(steps)
+    }
+
+    /// Returns the state after a step, and the step: the last one, if none is given.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run or step.
+    pub fn state(&self, id: impl Into<RunId>, step: Option<u64>) -> Result<Value, Error> {
+        let id = id.into();
+        let run = self.number(&id)?;
+        let last = self.last_step(run)?;
+        let step = step.unwrap_or(last);
+        if step > last {
+            return Err(Error::UnknownStep { run: id, step, last });
+        }
+        let restored = state_at(&self.db, run, step, 1)?;
+        serde_json::from_slice(restored.chain.state())
+            .map_err(|error| damaged(format!("the state of run `{id}`: {error}")))
+    }
+
+    /// Returns what changed in the state between two steps, as a JSON patch (RFC 6902).
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run or step.
+    pub fn diff(&self, id: impl Into<RunId>, from: u64, to: u64) -> Result<Value, Error> {
+        let id = id.into();
+        let (old, new) = (self.state(id.clone(), Some(from))?, self.state(id, Some(to))?);
+        serde_json::to_value(json_patch::diff(&old, &new)).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// Returns the questions of a run with their answers, oldest first. The last has no answer while the run is paused.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownRun`] if there is none of this id.
+    pub fn questions(&self, id: impl Into<RunId>) -> Result<Vec<Question>, Error> {
+        let run = self.number(&id.into())?;
+        let mut select = self.db.prepare_cached("SELECT * FROM pauses WHERE run = ?1 ORDER BY seq")?;
+        let mut rows = select.query([run])?;
+        let mut questions = Vec::new();
+        while let Some(row) = rows.next()? {
+            questions.push(question(row)?);
+        }
+        Ok(questions)
+    }
+
+    /// Returns how many items the visit under way has recorded so far, see [`journaled`](flowstone_core::NodeExt::journaled).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownRun`] if there is none of this id.
+    pub fn items_done(&self, id: impl Into<RunId>) -> Result<u64, Error> {
+        let run = self.number(&id.into())?;
+        let next = int(self.last_step(run)? + 1);
+        let sql = "SELECT (SELECT count(*) FROM items WHERE run = ?1 AND seq = ?2 AND output IS NOT NULL)
+            + (SELECT count(*) FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND status = ?3 AND parent IS NOT NULL)";
+        let done: i64 = self.db.query_row(sql, (run, next, Status::Ended.code()), |row| row.get(0))?;
+        Ok(u64::try_from(done).unwrap_or_default())
+    }
+
+    /// Returns the flows of the store: each version that a run was started or went on with, newest last.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn flows(&self) -> Result<Vec<StoredFlow>, Error> {
+        let mut select =
+            self.db.prepare_cached("SELECT name, fingerprint, graph, mermaid, dot FROM flows ORDER BY flow")?;
+        let mut rows = select.query([])?;
+        let mut flows = Vec::new();
+        while let Some(row) = rows.next()? {
+            let graph: String = row.get(2)?;
+            flows.push(StoredFlow {
+                name: row.get(0)?,
+                fingerprint: row.get(1)?,
+                graph: json(&graph)?,
+                mermaid: row.get(3)?,
+                dot: row.get(4)?,
+            });
+        }
+        Ok(flows)
+    }
+
+    pub(crate) fn number(&self, id: &RunId) -> Result<i64, Error> {
+        let mut select = self.db.prepare_cached("SELECT run FROM runs WHERE id = ?1")?;
+        select
+            .query_row([id.as_str()], |row| row.get(0))
+            .optional()?
+            .ok_or_else(|| Error::UnknownRun { run: id.clone() })
+    }
+
+    pub(crate) fn last_step(&self, run: i64) -> Result<u64, Error> {
+        let mut select = self.db.prepare_cached("SELECT max(seq) AS seq FROM visits WHERE run = ?1")?;
+        Ok(select.query_row([run], |row| count(row, "seq"))?)
+    }
+
+    pub(crate) fn info(&self, run: i64) -> Result<Option<RunInfo>, Error> {
+        let mut select = self.db.prepare_cached(
+            "SELECT runs.*, name, fingerprint, seq, next, parents.id AS parent_id, origins.id AS origin_id
+             FROM runs JOIN flows USING (flow)
+             JOIN visits ON visits.run = runs.run AND seq = (SELECT max(seq) FROM visits WHERE run = runs.run)
+             LEFT JOIN runs AS parents ON parents.run = runs.parent
+             LEFT JOIN runs AS origins ON origins.run = runs.origin WHERE runs.run = ?1",
+        )?;
+        let mut rows = select.query([run])?;
+        rows.next()?.map(info).transpose()
+    }
+
+    /// The numbers of a flow's versions, or of all.
+    pub(crate) fn flow_numbers(&self, name: Option<&str>) -> Result<Vec<i64>, Error> {
+        let sql = if name.is_some() { "SELECT flow FROM flows WHERE name = ?1" } else { "SELECT flow FROM flows" };
+        let mut select = self.db.prepare_cached(sql)?;
+        let rows = select.query_map(params_from_iter(name.map(|name| Sql::from(name.to_owned()))), |row| row.get(0))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The number of the first run that was started at a time or later, by halving: numbers and times grow together.
+    fn first_since(&self, at: SystemTime) -> Result<i64, Error> {
+        let at = millis(at);
+        let mut look =
+            self.db.prepare_cached("SELECT run, created_at FROM runs WHERE run >= ?1 ORDER BY run LIMIT 1")?;
+        let newest: Option<i64> = self.db.query_row("SELECT max(run) FROM runs", [], |row| row.get(0))?;
+        let (mut low, mut high) = (0, newest.unwrap_or(0) + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let found =
+                look.query_row([middle], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))).optional()?;
+            match found {
+                Some((run, created)) if created < at => low = run + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+}
+
+/// A version of a flow, as it is in a store.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct StoredFlow {
+    /// Its name.
+    pub name: String,
+    /// What tells its versions apart.
+    pub fingerprint: String,
+    /// The flow as JSON, see [`AsyncFlow::to_json`](flowstone_core::AsyncFlow::to_json).
+    pub graph: Value,
+    /// The flow as a Mermaid flowchart.
+    pub mermaid: String,
+    /// The flow in Graphviz's DOT language.
+    pub dot: String,
+}
+
+fn info(row: &Row<'_>) -> Result<RunInfo, Error> {
+    let error: Option<String> = row.get("error")?;
+    let error = error.map(|error| serde_json::from_str(&error)).transpose();
+    Ok(RunInfo {
+        id: row.get::<_, String>("id")?.into(),
+        flow: row.get("name")?,
+        fingerprint: row.get("fingerprint")?,
+        status: status(row.get("status")?)?,
+        step: count(row, "seq")?,
+        node: row.get::<_, Option<String>>("next")?.map(NodePath::from),
+        action: row.get::<_, Option<String>>("action")?.map(Action::from),
+        error: error.map_err(|error| damaged(format!("the error of a run: {error}")))?,
+        created_at: time(row.get("created_at")?),
+        changed_at: time(row.get("changed_at")?),
+        wake_at: row.get::<_, Option<i64>>("wake_at")?.map(time),
+        parent: row.get::<_, Option<String>>("parent_id")?.map(RunId::from),
+        item: row.get::<_, Option<i64>>("item")?.and_then(|item| u64::try_from(item).ok()),
+        origin: match row.get::<_, Option<String>>("origin_id")? {
+            Some(id) => Some((id.into(), count(row, "origin_seq")?)),
+            None => None,
+        },
+        cursor: Cursor(row.get("run")?),
+    })
+}
+
+fn step(row: &Row<'_>) -> Result<Step, Error> {
+    let retries: Option<String> = row.get("retries")?;
+    let retries = retries.map(|retries| serde_json::from_str(&retries)).transpose();
+    let recorded: Option<i64> = row.get("recorded")?;
+    Ok(Step {
+        step: count(row, "seq")?,
+        node: row.get::<_, Option<String>>("node")?.map(NodePath::from),
+        action: row.get::<_, Option<String>>("action")?.map(Action::from),
+        next: row.get::<_, Option<String>>("next")?.map(NodePath::from),
+        started_at: time(row.get("started_at")?),
+        took: std::time::Duration::from_micros(count(row, "took_us")?),
+        attempts: count(row, "attempts")?,
+        retries: retries.map_err(|error| damaged(format!("the retries of a visit: {error}")))?.unwrap_or_default(),
+        items: match recorded {
+            Some(_) => Some(Items { recorded: count(row, "recorded")?, recalled: count(row, "recalled")? }),
+            None => None,
+        },
+        state_size: count(row, "size")?,
+        stored_size: row.get::<_, Option<i64>>("stored")?.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
+    })
+}
+
+fn question(row: &Row<'_>) -> Result<Question, Error> {
+    let text = |column: &str| row.get::<_, String>(column);
+    let answer: Option<String> = row.get("answer")?;
+    Ok(Question {
+        step: count(row, "seq")?,
+        node: text("node")?.into(),
+        question: json(&text("question")?)?,
+        schema: json(&text("schema")?)?,
+        asked_at: time(row.get("asked_at")?),
+        answer: answer.as_deref().map(json).transpose()?,
+        answered_at: row.get::<_, Option<i64>>("answered_at")?.map(time),
+        refused: row.get("refused")?,
+    })
+}
+
+fn status(code: i64) -> Result<Status, Error> {
+    Status::of_code(code).ok_or_else(|| damaged(format!("a run with status {code}")))
+}

@@ -1,0 +1,170 @@
+//! Asking something of a store's runs from beside the process that drives it, or when none does.
+
+use std::{path::Path, time::SystemTime};
+
+use flowstone_core::{NodePath, RunId};
+use rusqlite::{Connection, TransactionBehavior};
+use serde_json::Value;
+
+use crate::{
+    answers,
+    changes::{self, ask_driver, begin_new},
+    error::{Error, OpenError},
+    options::StoreOptions,
+    prune::{self, Prune, Pruned},
+    reader::Reader,
+    rows::{self, Change},
+    schema::{self, Access},
+    status::Status,
+    watch::status,
+};
+
+/// A store opened to ask something of its runs, also while another process drives it.
+///
+/// What is asked for is checked and written down at once. The process that drives the store looks for it every 50
+/// milliseconds; if none does, the next one finds it.
+///
+/// # Example
+///
+/// ```no_run
+/// use flowstone_durable::Requests;
+///
+/// let mut store = Requests::open("invoices.db")?;
+/// store.answer("march", "approve", None, true.into())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Requests {
+    reader: Reader,
+    writer: Connection,
+}
+
+impl Requests {
+    /// Opens a store that is there.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file, it is no store, or it cannot be written.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        let writer = schema::open(path, None, Access::Write)?;
+        Ok(Self { reader: Reader::open(path)?, writer })
+    }
+
+    /// Returns the store for reading.
+    #[must_use]
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Answers the question of a run at a node, once. `step` names the question, where a node asks more than once.
+    ///
+    /// The answer is checked against the schema that is stored with the question; the process that drives the run checks
+    /// it against its type, too, and asks again if it does not fit ([`Question::refused`](crate::Question::refused)).
+    ///
+    /// # Errors
+    ///
+    /// If there is no such question, it is answered already, or the answer does not fit its schema.
+    pub fn answer(
+        &mut self,
+        run: impl Into<RunId>,
+        node: impl Into<NodePath>,
+        step: Option<u64>,
+        answer: Value,
+    ) -> Result<(), Error> {
+        let (run, node) = (run.into(), node.into());
+        let (number, step) = answers::check(&self.reader, &run, &node, step, &answer)?;
+        self.write(|db| {
+            answers::keep(db, number, step, &node, &answer)?;
+            ask_driver(db, number, "resume")
+        })
+    }
+
+    /// Cancels a run: at once if it is parked, else as soon as a process drives it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or it is at an end.
+    pub fn cancel(&mut self, run: impl Into<RunId>) -> Result<(), Error> {
+        let run = run.into();
+        let number = self.reader.number(&run)?;
+        self.write(|db| {
+            match status(db, number)? {
+                Status::Running => {}
+                status if status.is_final() => return Err(Error::WrongStatus { run, status, wanted: "cancelled" }),
+                _ => rows::set_status(db, number, Status::Cancelled, &Change::default())?,
+            }
+            ask_driver(db, number, "cancel")
+        })
+    }
+
+    /// Lets a run that failed or was cancelled go on, from the node where it stopped.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or it neither failed nor was cancelled.
+    pub fn retry(&mut self, run: impl Into<RunId>) -> Result<(), Error> {
+        let number = self.reader.number(&run.into())?;
+        self.write(|db| {
+            changes::retry(db, number)?;
+            ask_driver(db, number, "resume")
+        })
+    }
+
+    /// Begins another run where a run was after a step, with its state as `edit` changes it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run or step, the run is at its end there, or the new id is taken.
+    pub fn fork(
+        &mut self,
+        run: impl Into<RunId>,
+        step: u64,
+        new: impl Into<RunId>,
+        edit: impl FnOnce(&mut Value),
+    ) -> Result<(), Error> {
+        let full_every = StoreOptions::default().full_every;
+        let fork = changes::fork(&self.reader, (&run.into(), step), new.into(), edit, full_every)?;
+        self.write(|db| {
+            let number = begin_new(db, &fork)?;
+            ask_driver(db, number, "resume")
+        })
+    }
+
+    /// Deletes a run that is not under way, with its history.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or it is under way.
+    pub fn delete(&mut self, run: impl Into<RunId>) -> Result<(), Error> {
+        let number = self.reader.number(&run.into())?;
+        self.write(|db| changes::delete(db, number))
+    }
+
+    /// Deletes runs that are at an end, and makes the file smaller.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    pub fn prune(&mut self, prune: &Prune) -> Result<Pruned, Error> {
+        let runs = prune.find(&self.reader, SystemTime::now())?;
+        if prune.is_dry() {
+            return Ok(Pruned { runs: runs.len() as u64, bytes: 0 });
+        }
+        let before = changes::size(&self.writer)?;
+        let mut pruned = Pruned::default();
+        for chunk in prune::chunks(&runs) {
+            pruned.runs += self.write(|db| prune.delete(db, chunk))?;
+        }
+        prune::give_back(&self.writer)?;
+        pruned.bytes = before.saturating_sub(changes::size(&self.writer)?);
+        Ok(pruned)
+    }
+
+    fn write<T>(&mut self, write: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+        let transaction = self.writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let result = write(&transaction)?;
+        transaction.commit()?;
+        Ok(result)
+    }
+}

@@ -1,0 +1,306 @@
+//! Rows of a store: what is written in one transaction.
+//!
+//! **Invariant:** each function checks before it writes, so that one which refuses has written nothing.
+
+use std::time::{Duration, SystemTime};
+
+use flowstone_core::{NodePath, RunId};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::{
+    error::Error,
+    snapshot::Kind,
+    states::Stored,
+    status::{Failure, Items, Status},
+};
+
+/// The longest id of a run, in bytes.
+pub(crate) const MAX_ID: usize = 1024;
+
+/// What stands in the column `item` for the node itself.
+pub(crate) const NODE: i64 = -1;
+
+/// Returns the time in milliseconds since 1970.
+pub(crate) fn now() -> i64 {
+    millis(SystemTime::now())
+}
+
+pub(crate) fn millis(at: SystemTime) -> i64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn time(millis: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or_default())
+}
+
+/// A count as SQLite keeps it.
+pub(crate) fn int(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
+}
+
+pub(crate) fn count(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column).map(|count| u64::try_from(count).unwrap_or_default())
+}
+
+/// A run that is to begin.
+pub(crate) struct NewRun {
+    pub(crate) id: RunId,
+    pub(crate) flow: i64,
+    pub(crate) flow_name: String,
+    pub(crate) start: NodePath,
+    pub(crate) state: Stored,
+    pub(crate) parent: Option<Parent>,
+    /// The run that it is a fork of, and the step.
+    pub(crate) origin: Option<(i64, u64)>,
+}
+
+/// The visit and the item that a child's run belongs to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parent {
+    pub(crate) run: i64,
+    pub(crate) seq: u64,
+    pub(crate) item: usize,
+}
+
+/// What came of starting a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Started {
+    pub(crate) run: i64,
+    /// Whether this call began it.
+    pub(crate) new: bool,
+}
+
+/// Begins a run, unless there is one of the same flow with its id.
+pub(crate) fn start(db: &Connection, new: &NewRun) -> Result<Started, Error> {
+    let mut known = db.prepare_cached("SELECT run, name, parent FROM runs JOIN flows USING (flow) WHERE id = ?1")?;
+    let known = known
+        .query_row([new.id.as_str()], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Option<i64>>(2)?))
+        })
+        .optional()?;
+    match known {
+        Some((_, found, _)) if found != new.flow_name => {
+            return Err(Error::OtherFlow { run: new.id.clone(), found, wanted: new.flow_name.clone() });
+        }
+        Some((run, _, None)) if new.parent.is_none() => return Ok(Started { run, new: false }),
+        // The id of a child is made of its parent's: nothing else may have it.
+        Some(_) => return Err(Error::Taken { run: new.id.clone() }),
+        None => {}
+    }
+    let at = now();
+    let run = insert_run(db, new, Status::Running, at)?;
+    let first = VisitRow {
+        run,
+        seq: 0,
+        node: None,
+        action: None,
+        next: Some(new.start.clone()),
+        started_at: at,
+        took: Duration::ZERO,
+        attempts: 0,
+        retries: None,
+        items: None,
+    };
+    insert_visit(db, &first, &new.state)?;
+    Ok(Started { run, new: true })
+}
+
+fn insert_run(db: &Connection, new: &NewRun, status: Status, at: i64) -> Result<i64, Error> {
+    let mut insert = db.prepare_cached(
+        "INSERT INTO runs (id, flow, status, created_at, changed_at, parent, parent_seq, item, origin, origin_seq)
+         VALUES (?1, ?2, ?3, max(?4, coalesce((SELECT created_at FROM runs ORDER BY run DESC LIMIT 1), 0)), ?4,
+                 ?5, ?6, ?7, ?8, ?9)",
+    )?;
+    let (parent, origin) = (new.parent, new.origin);
+    insert.execute(params![
+        new.id.as_str(),
+        new.flow,
+        status.code(),
+        at,
+        parent.map(|parent| parent.run),
+        parent.map(|parent| int(parent.seq)),
+        parent.map(|parent| int(parent.item)),
+        origin.map(|(run, _)| run),
+        origin.map(|(_, seq)| int(seq)),
+    ])?;
+    Ok(db.last_insert_rowid())
+}
+
+/// A committed visit, or the start of a run.
+pub(crate) struct VisitRow {
+    pub(crate) run: i64,
+    pub(crate) seq: u64,
+    pub(crate) node: Option<NodePath>,
+    pub(crate) action: Option<String>,
+    pub(crate) next: Option<NodePath>,
+    pub(crate) started_at: i64,
+    pub(crate) took: Duration,
+    pub(crate) attempts: u64,
+    /// As JSON.
+    pub(crate) retries: Option<String>,
+    pub(crate) items: Option<Items>,
+}
+
+/// Writes a visit.
+///
+/// Two writers of one run cannot both write a step; nor can one write a step whose predecessor is not there, because its
+/// commit failed or its run was deleted.
+pub(crate) fn insert_visit(db: &Connection, visit: &VisitRow, state: &Stored) -> Result<(), Error> {
+    let mut insert = db.prepare_cached(
+        "INSERT INTO visits (run, seq, node, action, next, started_at, took_us, attempts, retries, recorded, recalled,
+                             version, size, kind, base, body)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16
+         WHERE ?2 = 0 OR EXISTS (SELECT 1 FROM visits WHERE run = ?1 AND seq = ?2 - 1)
+         ON CONFLICT DO NOTHING",
+    )?;
+    let inserted = insert.execute(params![
+        visit.run,
+        int(visit.seq),
+        visit.node.as_ref().map(NodePath::as_str),
+        visit.action,
+        visit.next.as_ref().map(NodePath::as_str),
+        visit.started_at,
+        int(visit.took.as_micros()),
+        int(visit.attempts),
+        visit.retries,
+        visit.items.map(|items| int(items.recorded)),
+        visit.items.map(|items| int(items.recalled)),
+        (state.snapshot.kind == Kind::Full).then_some(state.version),
+        int(state.size),
+        state.snapshot.kind.code(),
+        state.base.map(int),
+        (!state.snapshot.body.is_empty()).then_some(&state.snapshot.body),
+    ])?;
+    if inserted == 0 {
+        return Err(Error::Conflict { run: id_of(db, visit.run)?, step: visit.seq });
+    }
+    Ok(())
+}
+
+/// Forgets what the visit had done before it was committed.
+pub(crate) fn forget_items(db: &Connection, run: i64, seq: u64) -> Result<(), Error> {
+    db.prepare_cached("DELETE FROM items WHERE run = ?1 AND seq = ?2")?.execute((run, int(seq)))?;
+    Ok(())
+}
+
+/// A change of a run's status.
+#[derive(Default)]
+pub(crate) struct Change {
+    pub(crate) wake_at: Option<i64>,
+    pub(crate) action: Option<String>,
+    pub(crate) error: Option<Failure>,
+}
+
+/// Changes the status of a run.
+pub(crate) fn set_status(db: &Connection, run: i64, status: Status, change: &Change) -> Result<(), Error> {
+    let mut update = db.prepare_cached(
+        "UPDATE runs SET status = ?2, changed_at = ?3, wake_at = ?4, action = ?5, error = ?6
+         WHERE run = ?1",
+    )?;
+    let error = change.error.as_ref().and_then(|error| serde_json::to_string(error).ok());
+    update.execute(params![run, status.code(), now(), change.wake_at, change.action, error])?;
+    Ok(())
+}
+
+/// Notes that a run goes on under another version of its flow.
+pub(crate) fn set_flow(db: &Connection, run: i64, flow: i64) -> Result<(), Error> {
+    db.prepare_cached("UPDATE runs SET flow = ?2 WHERE run = ?1")?.execute((run, flow))?;
+    Ok(())
+}
+
+/// A question to write down.
+pub(crate) struct NewPause {
+    pub(crate) run: i64,
+    pub(crate) seq: u64,
+    pub(crate) node: NodePath,
+    pub(crate) question: String,
+    pub(crate) schema: String,
+}
+
+/// Parks a run with its question.
+pub(crate) fn pause(db: &Connection, pause: &NewPause) -> Result<(), Error> {
+    let mut insert = db.prepare_cached(
+        "INSERT INTO pauses (run, seq, node, question, schema, asked_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (run, seq) DO UPDATE SET node = ?3, question = ?4, schema = ?5",
+    )?;
+    let NewPause { run, seq, node, question, schema } = pause;
+    insert.execute(params![run, int(*seq), node.as_str(), question, schema, now()])?;
+    set_status(db, *run, Status::Paused, &Change::default())
+}
+
+/// Keeps an answer, if the question has none, and lets the run go on.
+///
+/// Returns whether it was kept.
+pub(crate) fn keep_answer(db: &Connection, run: i64, seq: u64, answer: &str) -> Result<bool, Error> {
+    let mut update = db.prepare_cached(
+        "UPDATE pauses SET answer = ?3, answered_at = ?4, refused = NULL WHERE run = ?1 AND seq = ?2 AND answer IS NULL",
+    )?;
+    if update.execute(params![run, int(seq), answer, now()])? == 0 {
+        return Ok(false);
+    }
+    set_status(db, run, Status::Running, &Change::default())?;
+    Ok(true)
+}
+
+/// Gives an answer back that does not fit after all: the question waits again.
+pub(crate) fn refuse_answer(db: &Connection, run: i64, seq: u64, why: &str) -> Result<(), Error> {
+    let mut update = db.prepare_cached(
+        "UPDATE pauses SET answer = NULL, answered_at = NULL, refused = ?3 WHERE run = ?1 AND seq = ?2",
+    )?;
+    update.execute(params![run, int(seq), why])?;
+    set_status(db, run, Status::Paused, &Change::default())
+}
+
+/// What an item, or the node itself, has done: its output, or a wait before an attempt.
+pub(crate) enum Kept {
+    Output(Vec<u8>),
+    Wait { attempt: u32, wake_at: i64 },
+}
+
+/// Keeps what an item of a visit under way has done.
+pub(crate) fn keep_item(db: &Connection, run: i64, seq: u64, item: i64, kept: &Kept) -> Result<(), Error> {
+    let mut upsert = db.prepare_cached(
+        "INSERT INTO items (run, seq, item, output, attempt, wake_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (run, seq, item) DO UPDATE SET output = ?4, attempt = ?5, wake_at = ?6",
+    )?;
+    let (output, attempt, wake_at) = match kept {
+        Kept::Output(output) => (Some(output), None, None),
+        Kept::Wait { attempt, wake_at } => (None, Some(*attempt), Some(*wake_at)),
+    };
+    upsert.execute(params![run, int(seq), item, output, attempt, wake_at])?;
+    Ok(())
+}
+
+/// Writes down a version of a flow, and returns its number.
+pub(crate) fn flow(db: &Connection, flow: &FlowRow) -> Result<i64, Error> {
+    let known = |db: &Connection| {
+        db.query_row(
+            "SELECT flow FROM flows WHERE name = ?1 AND fingerprint = ?2",
+            (&flow.name, &flow.fingerprint),
+            |row| row.get(0),
+        )
+        .optional()
+    };
+    if let Some(known) = known(db)? {
+        return Ok(known);
+    }
+    let row = (&flow.name, &flow.fingerprint, &flow.graph, &flow.mermaid, &flow.dot);
+    db.execute("INSERT INTO flows (name, fingerprint, graph, mermaid, dot) VALUES (?1, ?2, ?3, ?4, ?5)", row)?;
+    Ok(db.last_insert_rowid())
+}
+
+/// A version of a flow.
+pub(crate) struct FlowRow {
+    pub(crate) name: String,
+    pub(crate) fingerprint: String,
+    pub(crate) graph: String,
+    pub(crate) mermaid: String,
+    pub(crate) dot: String,
+}
+
+/// The id of a run, for an error.
+pub(crate) fn id_of(db: &Connection, run: i64) -> Result<RunId, Error> {
+    let id = db.query_row("SELECT id FROM runs WHERE run = ?1", [run], |row| row.get::<_, String>(0)).optional()?;
+    Ok(id.map_or_else(|| format!("#{run}").into(), RunId::from))
+}

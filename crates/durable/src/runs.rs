@@ -1,0 +1,572 @@
+//! The runs of one flow: [`Runs`], and one of them: [`Run`].
+
+use std::{fmt, path::Path, sync::Arc};
+
+use flowstone_core::{Action, AsyncFlow, BoxError, CancellationToken, Label, NodePath, RunId, State};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    answers, changes,
+    error::{Error, OpenError},
+    flows::{AnyFlow, FlowOver, Migrate, Registered, describe},
+    observer::{Observer, lock},
+    prune::{Prune, Pruned},
+    reader::{Filter, Reader},
+    rows::{self, NewRun},
+    shared::{New, Shared},
+    states::States,
+    status::{Question, RunInfo, Status, Step},
+    store::{Handle, Store},
+    watch,
+};
+
+/// What a store is told of a flow beside the flow itself.
+///
+/// # Example
+///
+/// ```
+/// use flowstone_durable::FlowOptions;
+///
+/// // Version 1 has a list of names where version 0 had one name; the node `ask` is called `greet` now.
+/// let options = FlowOptions::new()
+///     .version(1, |_version, mut state| {
+///         state["names"] = serde_json::json!([state["name"].take()]);
+///         Ok(state)
+///     })
+///     .rename("ask", "greet");
+/// # let _ = options;
+/// ```
+#[derive(Clone, Default)]
+pub struct FlowOptions {
+    version: u32,
+    migrate: Option<Migrate>,
+    renamed: Vec<(NodePath, NodePath)>,
+}
+
+impl fmt::Debug for FlowOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlowOptions").field("version", &self.version).field("renamed", &self.renamed).finish()
+    }
+}
+
+impl FlowOptions {
+    /// Creates options of a flow whose state has version 0, and was never another.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Numbers the state type, and says how a state of an older version becomes one of this: `migrate` gets the older
+    /// version's number and the state as JSON. It is called when a run of an older version goes on.
+    #[must_use]
+    pub fn version(
+        mut self,
+        version: u32,
+        migrate: impl Fn(u32, Value) -> Result<Value, BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        self.version = version;
+        self.migrate = Some(Arc::new(migrate));
+        self
+    }
+
+    /// Says that a node has another path now, so that runs that are at the old one go on at the new one.
+    #[must_use]
+    pub fn rename(mut self, from: impl Into<NodePath>, to: impl Into<NodePath>) -> Self {
+        self.renamed.push((from.into(), to.into()));
+        self
+    }
+}
+
+/// The runs of one flow in a store. Cheap to clone.
+///
+/// # Example
+///
+/// ```
+/// use flowstone_core::AsyncFlow;
+/// use flowstone_durable::Runs;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("counts.db");
+/// let mut flow = AsyncFlow::builder("count");
+/// let add = flow.add("add", |n: &mut u32| *n += 1);
+/// flow.start(add);
+///
+/// let runs = Runs::open(&path, flow.build()?).await?;
+/// let ended = runs.start("count-1", 41).await?.finished().await?;
+/// assert_eq!(ended.state, 42);
+///
+/// // The same id again is the same run: nothing runs twice.
+/// assert_eq!(runs.start("count-1", 0).await?.finished().await?.state, 42);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Runs<S> {
+    handle: Arc<Handle>,
+    flow: Arc<dyn FlowOver<S>>,
+}
+
+impl<S> Clone for Runs<S> {
+    fn clone(&self) -> Self {
+        Self { handle: Arc::clone(&self.handle), flow: Arc::clone(&self.flow) }
+    }
+}
+
+impl<S> fmt::Debug for Runs<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runs").field("flow", &self.flow.name()).finish_non_exhaustive()
+    }
+}
+
+/// What came of resuming runs.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Resumed {
+    /// The runs that go on.
+    pub runs: Vec<RunId>,
+    /// Why others do not: their flow or their state has changed too much. They stay as they are.
+    pub refused: Vec<Error>,
+}
+
+/// How a run came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finished<S> {
+    /// Its last action.
+    pub action: Action,
+    /// Its last state.
+    pub state: S,
+}
+
+impl<S: State + Serialize + DeserializeOwned> Runs<S> {
+    /// Opens a store that has one flow; see [`Store::open`] for several, and [`StoreOptions`](crate::StoreOptions).
+    ///
+    /// # Errors
+    ///
+    /// If another process drives the store, it is no store, or it cannot be used.
+    pub async fn open<X: Label>(path: impl AsRef<Path>, flow: impl Into<AsyncFlow<S, X>>) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        let store = Store::open(path).await?;
+        let unusable = |source| OpenError::File { path: path.to_owned(), source: Box::new(source) };
+        store.runs(flow).await.map_err(unusable)
+    }
+
+    pub(crate) async fn register<X: Label>(
+        store: &Store,
+        flow: AsyncFlow<S, X>,
+        options: FlowOptions,
+    ) -> Result<Self, Error> {
+        let shared = &store.handle.shared;
+        let row = describe(&flow);
+        let row = shared.writer.call("flow", move |db| rows::flow(db, &row)).await?;
+        let FlowOptions { version, migrate, renamed } = options;
+        let flow = Arc::new(Registered { flow, row, version, migrate, renamed });
+        lock(&shared.flows).insert(flow.name().to_owned(), Arc::clone(&flow) as Arc<dyn AnyFlow>);
+        shared.wakes.notify_one();
+        Ok(Self { handle: Arc::clone(&store.handle), flow })
+    }
+
+    /// Returns the store that the runs are in.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        Store { handle: Arc::clone(&self.handle) }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    /// Starts a run under an id of the user's own, and returns when its start is on disk.
+    ///
+    /// If there is a run of this flow with this id, that one is returned, and goes on if it was left unfinished; `state`
+    /// is then not used.
+    ///
+    /// # Errors
+    ///
+    /// If the id belongs to another flow, is empty or longer than 1024 bytes, or the state is too large.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, the run may have been started or not; starting it again tells.
+    pub async fn start(&self, id: impl Into<RunId>, state: S) -> Result<Run<S>, Error> {
+        let id = id.into();
+        changes::check_id(&id)?;
+        let shared = self.shared();
+        let (cancel, observer) = (CancellationToken::new(), Arc::new(Observer::default()));
+        let execution = self.flow.execution(&id, state, cancel.clone(), &observer);
+        let mut states = States::starting(shared.options.full_every, self.flow.version());
+        let new = NewRun {
+            id: id.clone(),
+            flow: self.flow.row(),
+            flow_name: self.flow.name().to_owned(),
+            start: execution.node().clone(),
+            state: shared.store(&*execution, &mut states, 0)?,
+            parent: None,
+            origin: None,
+        };
+        let started = shared.writer.call("start", move |db| rows::start(db, &new)).await?;
+        if started.new {
+            let flow = Arc::clone(&self.flow) as Arc<dyn AnyFlow>;
+            shared.begin(started.run, flow, states, New { execution, cancel, observer });
+        } else if !shared.is_active(started.run) {
+            shared.resume(started.run);
+        }
+        Ok(self.run(id, started.run))
+    }
+
+    fn run(&self, id: RunId, run: i64) -> Run<S> {
+        Run { runs: self.clone(), id, run }
+    }
+
+    /// Returns a run of this flow.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of this id, or it belongs to another flow.
+    pub async fn get(&self, id: impl Into<RunId>) -> Result<Run<S>, Error> {
+        let (id, wanted) = (id.into(), self.flow.name().to_owned());
+        let find = id.clone();
+        let run = self.shared().read(move |reader| {
+            let info = reader.run(find.clone())?;
+            if info.flow != wanted {
+                return Err(Error::OtherFlow { run: find, found: info.flow, wanted });
+            }
+            Ok(info.cursor.0)
+        });
+        Ok(self.run(id, run.await?))
+    }
+
+    /// Returns a page of this flow's runs, newest first.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub async fn list(&self, filter: &Filter) -> Result<Vec<RunInfo>, Error> {
+        let filter = filter.clone().flow(self.flow.name());
+        self.shared().read(move |reader| reader.list(&filter)).await
+    }
+
+    /// Goes on with the runs of this flow that are neither parked nor at an end: what to do first after opening.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub async fn resume_all(&self) -> Result<Resumed, Error> {
+        watch::resume_all(self.shared(), Some(self.flow.name())).await
+    }
+
+    /// Deletes runs of this flow that are at an end, and makes the file smaller.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    pub async fn prune(&self, prune: &Prune) -> Result<Pruned, Error> {
+        crate::prune::prune(self.shared(), &prune.clone().flow(self.flow.name())).await
+    }
+
+    /// Answers the question of a run at a node, once, and lets the run go on.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such question, it is answered already, or the answer fits neither its schema nor its type.
+    pub async fn answer(
+        &self,
+        run: impl Into<RunId>,
+        node: impl Into<NodePath>,
+        answer: impl Serialize,
+    ) -> Result<(), Error> {
+        self.get(run).await?.answer(node, answer).await
+    }
+
+    /// Returns the state of a run after its last step.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or the state does not fit its type any more.
+    pub async fn state(&self, run: impl Into<RunId>) -> Result<S, Error> {
+        self.get(run).await?.state().await
+    }
+
+    /// Cancels a run.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or it is at an end.
+    pub async fn cancel(&self, run: impl Into<RunId>) -> Result<(), Error> {
+        self.get(run).await?.cancel().await
+    }
+
+    /// Lets a run go on that failed or was cancelled.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or it neither failed nor was cancelled.
+    pub async fn retry(&self, run: impl Into<RunId>) -> Result<Run<S>, Error> {
+        let run = self.get(run).await?;
+        run.retry().await?;
+        Ok(run)
+    }
+
+    /// Begins another run where a run was after a step, with its state as `edit` changes it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run or step, the run is at its end there, or the new id is taken.
+    pub async fn fork(
+        &self,
+        run: impl Into<RunId>,
+        step: u64,
+        new: impl Into<RunId>,
+        edit: impl FnOnce(&mut Value) + Send + 'static,
+    ) -> Result<Run<S>, Error> {
+        let (run, new) = (self.get(run).await?, new.into());
+        let (id, full_every) = (new.clone(), self.shared().options.full_every);
+        let fork = move |reader: &Reader| changes::fork(reader, (&run.id, step), id, edit, full_every);
+        let fork = self.shared().read(fork).await?;
+        let begin = move |db: &rusqlite::Connection| changes::begin_new(db, &fork);
+        let number = self.shared().writer.call("fork", begin).await?;
+        self.shared().resume(number);
+        Ok(self.run(new, number))
+    }
+
+    /// Deletes a run that is not under way, with its history.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or it is under way.
+    pub async fn delete(&self, run: impl Into<RunId>) -> Result<(), Error> {
+        let number = self.get(run).await?.run;
+        self.shared().writer.call("delete", move |db| changes::delete(db, number)).await
+    }
+}
+
+/// One run in a store. Cheap to clone.
+pub struct Run<S> {
+    pub(crate) runs: Runs<S>,
+    pub(crate) id: RunId,
+    pub(crate) run: i64,
+}
+
+impl<S> Clone for Run<S> {
+    fn clone(&self) -> Self {
+        Self { runs: self.runs.clone(), id: self.id.clone(), run: self.run }
+    }
+}
+
+impl<S> fmt::Debug for Run<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Run").field(&self.id).finish()
+    }
+}
+
+impl<S: State + Serialize + DeserializeOwned> Run<S> {
+    /// Returns its id.
+    #[must_use]
+    pub fn id(&self) -> &RunId {
+        &self.id
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        self.runs.shared()
+    }
+
+    /// Returns what the store knows of it.
+    ///
+    /// # Errors
+    ///
+    /// If it was deleted.
+    pub async fn info(&self) -> Result<RunInfo, Error> {
+        let (run, id) = (self.run, self.id.clone());
+        self.shared().read(move |reader| reader.info(run)?.ok_or(Error::UnknownRun { run: id })).await
+    }
+
+    /// Waits until it is at its end, also through pauses and sleeps, and returns its last action and state.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] and [`Error::Cancelled`]; and, if the store or the flow keeps it from going on, why: it can then
+    /// be resumed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping this does not stop the run.
+    pub async fn finished(&self) -> Result<Finished<S>, Error> {
+        let info = self.wait(Status::is_final).await?;
+        match (info.status, info.error) {
+            (Status::Failed, Some(error)) => {
+                Err(Error::Failed { run: self.id.clone(), node: error.node, message: error.message })
+            }
+            (Status::Ended, _) => Ok(Finished { action: info.action.unwrap_or_default(), state: self.state().await? }),
+            _ => Err(Error::Cancelled { run: self.id.clone() }),
+        }
+    }
+
+    /// Waits until it is at its end, paused or asleep, and returns which.
+    ///
+    /// # Errors
+    ///
+    /// If the store or the flow keeps it from going on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping this does not stop the run.
+    pub async fn settled(&self) -> Result<Status, Error> {
+        self.wait(|status| status != Status::Running).await.map(|info| info.status)
+    }
+
+    /// Waits until its status is one of those wanted.
+    async fn wait(&self, wanted: impl Fn(Status) -> bool) -> Result<RunInfo, Error> {
+        let shared = self.shared();
+        loop {
+            let mut news = shared.wait_for(self.run);
+            let info = self.info().await?;
+            if wanted(info.status) && !shared.is_active(self.run) {
+                return Ok(info);
+            }
+            if let Some(fault) = news.borrow_and_update().fault.clone() {
+                return Err(fault);
+            }
+            tokio::select! {
+                // The sender stays as long as somebody waits.
+                _ = news.changed() => {}
+                () = shared.closing.cancelled() => {}
+            }
+            if let Some(fault) = news.borrow().fault.clone() {
+                return Err(fault);
+            }
+            if shared.closing.is_cancelled() {
+                return Err(crate::StoreError::new(crate::StoreFault::Closed).into());
+            }
+        }
+    }
+
+    /// Returns its state after its last step.
+    ///
+    /// # Errors
+    ///
+    /// If it was deleted, or the state does not fit its type any more.
+    pub async fn state(&self) -> Result<S, Error> {
+        let (run, id, full_every) = (self.run, self.id.clone(), self.shared().options.full_every);
+        let state = self.shared().read(move |reader| {
+            let last = reader.last_step(run)?;
+            reader.info(run)?.ok_or(Error::UnknownRun { run: id })?;
+            crate::load::state_at(&reader.db, run, last, full_every)
+        });
+        decode(&self.id, state.await?.chain.state())
+    }
+
+    /// Returns its steps from a number on, at most so many, oldest first. Step 0 is the start.
+    ///
+    /// # Errors
+    ///
+    /// If it was deleted.
+    pub async fn steps(&self, from: u64, limit: usize) -> Result<Vec<Step>, Error> {
+        let id = self.id.clone();
+        self.shared().read(move |reader| reader.steps(id, from, limit)).await
+    }
+
+    /// Returns its state after a step, as JSON.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such step.
+    pub async fn state_at(&self, step: u64) -> Result<Value, Error> {
+        let id = self.id.clone();
+        self.shared().read(move |reader| reader.state(id, Some(step))).await
+    }
+
+    /// Returns what changed in its state between two steps, as a JSON patch (RFC 6902).
+    ///
+    /// # Errors
+    ///
+    /// If there is no such step.
+    pub async fn diff(&self, from: u64, to: u64) -> Result<Value, Error> {
+        let id = self.id.clone();
+        self.shared().read(move |reader| reader.diff(id, from, to)).await
+    }
+
+    /// Returns its questions with their answers, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// If it was deleted.
+    pub async fn questions(&self) -> Result<Vec<Question>, Error> {
+        let id = self.id.clone();
+        self.shared().read(move |reader| reader.questions(id)).await
+    }
+
+    /// Answers its question at a node, once, and lets it go on.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such question, it is answered already, or the answer fits neither its schema nor its type.
+    pub async fn answer(&self, node: impl Into<NodePath>, answer: impl Serialize) -> Result<(), Error> {
+        self.answer_step(node, None, answer).await
+    }
+
+    /// Answers a question, named by its [step](Question::step), so that a late answer cannot go to a later question of the
+    /// same node.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`answer`](Self::answer).
+    pub async fn answer_question(&self, question: &Question, answer: impl Serialize) -> Result<(), Error> {
+        self.answer_step(question.node.clone(), Some(question.step), answer).await
+    }
+
+    async fn answer_step(
+        &self,
+        node: impl Into<NodePath>,
+        step: Option<u64>,
+        answer: impl Serialize,
+    ) -> Result<(), Error> {
+        let (id, node, run) = (self.id.clone(), node.into(), self.run);
+        let unfit = |what| Error::Unfit { run: id.clone(), node: node.clone(), what };
+        let answer = serde_json::to_value(answer).map_err(|error| unfit(error.to_string()))?;
+        let (asked, at, given) = (id.clone(), node.clone(), answer.clone());
+        let check = move |reader: &Reader| answers::check(reader, &asked, &at, step, &given);
+        let (_, seq) = self.shared().read(check).await?;
+        self.runs.flow.fits(&node, &answer).map_err(unfit)?;
+        let keep = move |db: &rusqlite::Connection| answers::keep(db, run, seq, &node, &answer);
+        self.shared().writer.call("answer", keep).await?;
+        self.shared().resume(run);
+        Ok(())
+    }
+
+    /// Cancels it: where it waits, if it is driven.
+    ///
+    /// # Errors
+    ///
+    /// If it is at an end.
+    pub async fn cancel(&self) -> Result<(), Error> {
+        watch::cancel(self.shared(), self.run).await
+    }
+
+    /// Lets it go on after it failed or was cancelled, from the node where it stopped, with the items that are recorded.
+    ///
+    /// # Errors
+    ///
+    /// If it neither failed nor was cancelled.
+    pub async fn retry(&self) -> Result<(), Error> {
+        let run = self.run;
+        self.shared().writer.call("retry", move |db| changes::retry(db, run)).await?;
+        self.shared().resume(run);
+        Ok(())
+    }
+
+    /// Lets it go on after a [`StoreError`](crate::StoreError) stopped it; one that is driven or parked stays as it is.
+    pub fn resume(&self) {
+        self.shared().resume(self.run);
+    }
+}
+
+fn decode<S: DeserializeOwned>(run: &RunId, json: &[u8]) -> Result<S, Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| Error::Decode {
+        run: run.clone(),
+        path: error.path().to_string(),
+        source: error.into_inner().into(),
+    })
+}

@@ -1,0 +1,124 @@
+//! The tables of a store, and how a file becomes one.
+//!
+//! ```text
+//! flows ──< runs ──< visits   one row a visit, append only: what happened, and the state after it
+//!                ├─< pauses   questions and their answers
+//!                └─< items    what the visit under way has done: outputs of items, waits; gone when it is committed
+//! owner    who drives the store: one row with a number that grows
+//! inbox    what other processes ask of the driver
+//! ```
+//!
+//! Step 0 of a run is its start. Times are milliseconds since 1970. A row of `runs` is written when the status of a run
+//! changes, not at each visit, so that a visit is one insert.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::error::{OpenError, StoreError, StoreFault};
+
+/// `FLOW`, where SQLite keeps the number of the program that a file belongs to.
+const APPLICATION: i64 = 0x464c_4f57;
+
+/// The schema that this version writes.
+pub(crate) const SCHEMA: i64 = 1;
+
+/// For each schema, what makes the next one of it; the first makes an empty file a store.
+const UPGRADES: [&str; SCHEMA as usize] = [include_str!("schema/1.sql")];
+
+/// How long to wait for a lock that another program holds on the file, in milliseconds.
+const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How a file is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    /// To drive it; it is made if it is not there.
+    Drive,
+    /// To write a few rows beside the process that drives it.
+    Write,
+    Read,
+}
+
+/// Opens a store, and makes it one or upgrades it where its access allows.
+pub(crate) fn open(path: &Path, vfs: Option<&str>, access: Access) -> Result<Connection, OpenError> {
+    let failed = |error: rusqlite::Error| unusable(path, error);
+    if access != Access::Drive && !path.exists() {
+        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+        return Err(OpenError::File { path: path.to_owned(), source: source.into() });
+    }
+    let mut flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags |= match access {
+        Access::Drive => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+        Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+        Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+    };
+    let mut connection = match vfs {
+        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
+        None => Connection::open_with_flags(path, flags),
+    }
+    .map_err(|error| OpenError::File { path: path.to_owned(), source: error.into() })?;
+    connection.busy_timeout(BUSY).map_err(failed)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    let schema = check(&connection, path)?;
+    if access == Access::Drive {
+        prepare(&mut connection, schema).map_err(failed)?;
+    } else if schema < SCHEMA {
+        let what = format!("schema {schema} is upgraded when a program drives the store: start that program once");
+        return Err(OpenError::NotAStore { path: path.to_owned(), what });
+    }
+    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    // Deleted runs leave no trace in free pages.
+    connection.pragma_update(None, "secure_delete", "FAST").map_err(failed)?;
+    Ok(connection)
+}
+
+/// Returns the schema of a file that is a store, or 0 of one that is empty.
+fn check(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
+    let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
+    let read = || Ok::<_, rusqlite::Error>((number("application_id")?, number("user_version")?, tables?));
+    let (application, schema, tables) = read().map_err(|error| unusable(path, error))?;
+    if application == APPLICATION && schema > SCHEMA {
+        return Err(OpenError::Newer { path: path.to_owned(), found: schema, known: SCHEMA });
+    }
+    if application == APPLICATION && schema > 0 {
+        return Ok(schema);
+    }
+    if application == 0 && schema == 0 && tables == 0 {
+        return Ok(0);
+    }
+    Err(OpenError::NotAStore { path: path.to_owned(), what: "it is a SQLite database of another program".to_owned() })
+}
+
+/// Makes the newest schema of what is there, in one transaction.
+fn prepare(connection: &mut Connection, schema: i64) -> rusqlite::Result<()> {
+    if schema == 0 {
+        // Before the first table: only then can freed pages be given back one by one.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    if schema == SCHEMA {
+        return Ok(());
+    }
+    let upgrade = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    for step in UPGRADES.iter().skip(usize::try_from(schema).unwrap_or_default()) {
+        upgrade.execute_batch(step)?;
+    }
+    upgrade.pragma_update(None, "application_id", APPLICATION)?;
+    upgrade.pragma_update(None, "user_version", SCHEMA)?;
+    upgrade.commit()
+}
+
+fn unusable(path: &Path, error: rusqlite::Error) -> OpenError {
+    let path = path.to_owned();
+    if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) {
+        return OpenError::NotAStore { path, what: "it is no SQLite database".to_owned() };
+    }
+    let source = StoreError::from(error);
+    match source.fault() {
+        StoreFault::Corrupt | StoreFault::Full | StoreFault::ReadOnly | StoreFault::Busy => {}
+        _ => return OpenError::File { path, source: source.into() },
+    }
+    OpenError::Store { path, source }
+}

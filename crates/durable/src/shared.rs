@@ -1,0 +1,321 @@
+//! What everything in a process that drives one store shares: the writer, readers, the runs that are driven.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::SystemTime,
+};
+
+use flowstone_core::{BoxFuture, CancellationToken, Execution};
+use rusqlite::Connection;
+use tokio::sync::{Notify, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    error::{Error, StoreError, StoreFault},
+    flows::AnyFlow,
+    keeper::{Halted, Keeper, Watched},
+    load::{Asked, load},
+    observer::{Observer, lock},
+    options::StoreOptions,
+    reader::Reader,
+    rows::{self, millis},
+    schema::{self, Access},
+    snapshot::MAX_STATE,
+    states::{States, Stored},
+    status::Status,
+    writer::Writer,
+};
+
+/// How many connections for reading are kept open.
+const READERS: usize = 4;
+
+/// A store that this process drives.
+pub(crate) struct Shared {
+    pub(crate) path: PathBuf,
+    pub(crate) options: StoreOptions,
+    pub(crate) writer: Writer,
+    readers: Mutex<Vec<Reader>>,
+    /// By name.
+    pub(crate) flows: Mutex<HashMap<String, Arc<dyn AnyFlow>>>,
+    /// The runs that are driven, by number.
+    active: Mutex<HashMap<i64, Active>>,
+    /// Who waits for news of a run, by its number.
+    waiting: Mutex<HashMap<i64, watch::Sender<News>>>,
+    /// Told when a run begins to sleep, or a flow is registered.
+    pub(crate) wakes: Notify,
+    /// Cancelled when the store is closed.
+    pub(crate) closing: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// What those who wait for a run are told: that something changed, and what stopped its driving if something did.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct News {
+    pub(crate) fault: Option<Error>,
+}
+
+/// A run that is driven.
+struct Active {
+    cancel: CancellationToken,
+    observer: Arc<Observer>,
+    /// Whether the run was to go on while its last drive came to a halt.
+    again: bool,
+}
+
+impl Active {
+    fn new() -> Self {
+        Self { cancel: CancellationToken::new(), observer: Arc::default(), again: false }
+    }
+}
+
+/// A run that has just been written down.
+pub(crate) struct New {
+    pub(crate) execution: Box<dyn Execution>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) observer: Arc<Observer>,
+}
+
+/// What a drive begins with.
+struct Begin {
+    execution: Box<dyn Execution>,
+    keeper: Keeper,
+    answered: Option<Asked>,
+    /// The version of its flow, if that is not the one that the store knows.
+    flow: Option<i64>,
+}
+
+impl Shared {
+    pub(crate) fn new(path: PathBuf, options: StoreOptions, writer: Writer) -> Arc<Self> {
+        Arc::new(Self {
+            path,
+            options,
+            writer,
+            readers: Mutex::default(),
+            flows: Mutex::default(),
+            active: Mutex::default(),
+            waiting: Mutex::default(),
+            wakes: Notify::new(),
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Returns the time by the store's clock, in milliseconds since 1970.
+    pub(crate) fn now(&self) -> i64 {
+        millis(self.now_exact())
+    }
+
+    pub(crate) fn now_exact(&self) -> SystemTime {
+        (self.options.clock)()
+    }
+
+    /// Reads beside the writer, on the blocking pool.
+    pub(crate) async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Reader) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let shared = Arc::clone(self);
+        let job = tokio::task::spawn_blocking(move || shared.read_here(read));
+        job.await.unwrap_or_else(|error| Err(StoreError::because(StoreFault::Closed, error).into()))
+    }
+
+    /// Reads beside the writer, on this thread.
+    pub(crate) fn read_here<T>(&self, read: impl FnOnce(&Reader) -> Result<T, Error>) -> Result<T, Error> {
+        let idle = lock(&self.readers).pop();
+        let reader = match idle {
+            Some(reader) => reader,
+            None => {
+                Reader::over(&self.path, self.connect().map_err(|error| StoreError::because(StoreFault::Io, error))?)
+            }
+        };
+        let result = read(&reader);
+        let mut readers = lock(&self.readers);
+        if readers.len() < READERS {
+            readers.push(reader);
+        }
+        result
+    }
+
+    fn connect(&self) -> Result<Connection, crate::OpenError> {
+        schema::open(&self.path, self.options.vfs.as_deref(), Access::Read)
+    }
+
+    /// Returns what to store of a run's state after a step, if it is not too large.
+    pub(crate) fn store(&self, execution: &dyn Execution, states: &mut States, step: u64) -> Result<Stored, Error> {
+        let json = execution.save().map_err(|source| Error::Encode { run: execution.id(), source: source.into() })?;
+        let (size, most) = (json.len(), self.options.max_state);
+        let too_large = |most| Error::StateTooLarge { run: execution.id(), size, most };
+        if size > most {
+            return Err(too_large(most));
+        }
+        states.next(step, json).map_err(|_| too_large(MAX_STATE))
+    }
+
+    pub(crate) fn flow(&self, name: &str) -> Option<Arc<dyn AnyFlow>> {
+        lock(&self.flows).get(name).cloned()
+    }
+
+    /// Drives a run that has just been written down.
+    pub(crate) fn begin(self: &Arc<Self>, run: i64, flow: Arc<dyn AnyFlow>, states: States, new: New) {
+        let New { execution, cancel, observer } = new;
+        match lock(&self.active).entry(run) {
+            Entry::Occupied(_) => return,
+            Entry::Vacant(place) => {
+                place.insert(Active { cancel, observer: Arc::clone(&observer), again: false });
+            }
+        }
+        let keeper = Keeper::starting(self, run, states, Watched::root(execution.id(), flow, observer));
+        self.spawn(run, Some(Begin { execution, keeper, answered: None, flow: None }));
+    }
+
+    /// Drives a stored run that is to go on; if it is driven already, it goes on when that comes to a halt.
+    pub(crate) fn resume(self: &Arc<Self>, run: i64) {
+        match lock(&self.active).entry(run) {
+            Entry::Occupied(mut active) => {
+                active.get_mut().again = true;
+                return;
+            }
+            Entry::Vacant(place) => {
+                place.insert(Active::new());
+            }
+        }
+        self.spawn(run, None);
+    }
+
+    /// Reads a run that is to go on, and drives it; returns whether it went on.
+    pub(crate) fn resume_here(self: &Arc<Self>, reader: &Reader, run: i64) -> Result<bool, Error> {
+        match lock(&self.active).entry(run) {
+            Entry::Occupied(_) => return Ok(false),
+            Entry::Vacant(place) => {
+                place.insert(Active::new());
+            }
+        }
+        match self.load(reader, run) {
+            Ok(Some(begin)) => {
+                self.spawn(run, Some(begin));
+                Ok(true)
+            }
+            stays => {
+                lock(&self.active).remove(&run);
+                stays.map(|_| false)
+            }
+        }
+    }
+
+    fn spawn(self: &Arc<Self>, run: i64, begin: Option<Begin>) {
+        self.tell(run, None);
+        let shared = Arc::clone(self);
+        self.tasks.spawn(shared.drive(run, begin));
+    }
+
+    /// Drives a run until it comes to a halt, and again while it is to go on.
+    fn drive(self: Arc<Self>, run: i64, mut begin: Option<Begin>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let closing = self.closing.clone();
+            loop {
+                let driven = tokio::select! {
+                    driven = self.drive_once(run, begin.take()) => driven,
+                    () = closing.cancelled() => Err(StoreError::new(StoreFault::Closed).into()),
+                };
+                if let Err(error) = &driven {
+                    tracing::warn!(target: "flowstone", run, %error, "the driving of a run stopped");
+                }
+                let again = self.halted(run, driven.is_ok());
+                self.tell(run, driven.err());
+                if !again {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Takes a run off the list of those that are driven, unless it is to go on.
+    fn halted(&self, run: i64, ok: bool) -> bool {
+        let mut active = lock(&self.active);
+        if ok
+            && let Some(this) = active.get_mut(&run)
+            && std::mem::take(&mut this.again)
+        {
+            return true;
+        }
+        active.remove(&run);
+        false
+    }
+
+    async fn drive_once(self: &Arc<Self>, run: i64, begin: Option<Begin>) -> Result<(), Error> {
+        let begin = match begin {
+            Some(begin) => Some(begin),
+            None => {
+                let shared = Arc::clone(self);
+                self.read(move |reader| shared.load(reader, run)).await?
+            }
+        };
+        let Some(Begin { mut execution, mut keeper, answered, flow }) = begin else { return Ok(()) };
+        if let Some(flow) = flow {
+            self.writer.call("flow", move |db| rows::set_flow(db, run, flow)).await?;
+        }
+        match keeper.drive(&mut *execution, answered).await? {
+            Halted::Ended(_) | Halted::Parked => {}
+            Halted::Stopped(error) => tracing::debug!(target: "flowstone", %error, "a run stopped"),
+        }
+        Ok(())
+    }
+
+    /// Reads what a run needs to go on; `None` if it is not to.
+    fn load(self: &Arc<Self>, reader: &Reader, run: i64) -> Result<Option<Begin>, Error> {
+        let Some(mut loaded) = load(&reader.db, run, self.options.full_every)? else { return Ok(None) };
+        if loaded.status != Status::Running {
+            return Ok(None);
+        }
+        let Some(flow) = self.flow(&loaded.flow_name) else {
+            return Err(Error::UnknownFlow { flow: loaded.flow_name });
+        };
+        let (cancel, observer) = {
+            let active = lock(&self.active);
+            let Some(this) = active.get(&run) else { return Ok(None) };
+            (this.cancel.clone(), Arc::clone(&this.observer))
+        };
+        let execution = flow.restore(&loaded, cancel, &observer)?;
+        let answered = loaded.asked.take().filter(|asked| asked.answer.is_some());
+        let changed = (loaded.flow != flow.row()).then(|| flow.row());
+        let (version, watched) = (flow.version(), Watched::root(loaded.id.clone(), flow, observer));
+        let keeper = Keeper::resuming(self, loaded, version, watched);
+        Ok(Some(Begin { execution, keeper, answered, flow: changed }))
+    }
+
+    /// Stops a run that is driven; returns whether it is.
+    pub(crate) fn cancel(&self, run: i64) -> bool {
+        lock(&self.active).get(&run).inspect(|active| active.cancel.cancel()).is_some()
+    }
+
+    pub(crate) fn is_active(&self, run: i64) -> bool {
+        lock(&self.active).contains_key(&run)
+    }
+
+    /// Returns who watches a run that is driven.
+    pub(crate) fn observer(&self, run: i64) -> Option<Arc<Observer>> {
+        lock(&self.active).get(&run).map(|active| Arc::clone(&active.observer))
+    }
+
+    /// Returns what tells of each change of a run.
+    pub(crate) fn wait_for(&self, run: i64) -> watch::Receiver<News> {
+        lock(&self.waiting).entry(run).or_insert_with(|| watch::channel(News::default()).0).subscribe()
+    }
+
+    /// Tells those who wait for a run that something changed. A fault is kept for who asks later, until the run goes on.
+    pub(crate) fn tell(&self, run: i64, fault: Option<Error>) {
+        let mut waiting = lock(&self.waiting);
+        let news = News { fault };
+        if news.fault.is_some() {
+            waiting.entry(run).or_insert_with(|| watch::channel(News::default()).0).send_replace(news);
+            return;
+        }
+        let Some(sender) = waiting.get(&run) else { return };
+        // Nobody is left: the place goes with the last who waits.
+        if sender.send(news).is_err() {
+            waiting.remove(&run);
+        }
+    }
+}

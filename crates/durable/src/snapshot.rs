@@ -1,0 +1,241 @@
+//! How a state is stored beside its predecessor: nothing, the difference, or the whole.
+//!
+//! ```text
+//!  state   s1     s2     s2     s3    …    s129       a body:  form (1) │ check (4) │ content
+//!  kind   Full  Delta   Same  Delta  …    Full
+//!           └──────┴──────┴─────┘ unfolded in this order, from a full one on
+//! ```
+//!
+//! A [`Chain`] is the writer's side: it is given each state of a run in turn and says what to store. An [`Unfolding`] is
+//! the reader's: it is given what was stored, and has the state. Why a body looks as it does, with figures, is in
+//! `docs/decisions/0006-a-snapshot-is-a-splice-or-a-zstd-delta.md`.
+//!
+//! **Invariant:** every body has a check of the state that it leads to, so a damaged one, or one that is applied to
+//! another predecessor than its own, is [`Unreadable`] and never a wrong state.
+
+mod check;
+mod delta;
+mod pack;
+#[cfg(test)]
+mod tests;
+
+use thiserror::Error;
+
+/// A state of more bytes than this is refused by the writer, so the reader need not believe a greater length.
+///
+/// SQLite takes values of up to 10^9 bytes, but a state is held three times while it is compressed.
+pub(crate) const MAX_STATE: usize = 128 << 20;
+
+/// How many deltas may follow a full snapshot, unless an application sets another number.
+pub(crate) const FULL_EVERY: u32 = 1_000;
+
+/// A full snapshot is due once what followed the last one weighs so many times as much. So full ones cost at most a
+/// quarter of what deltas do, however large the state, and a reader reads at most five times the bytes of a full one.
+const DELTAS_PER_FULL: usize = 4;
+
+/// What a delta weighs beyond its body: to find and read a row takes as long as so many bytes of it.
+const ROW: usize = 100;
+
+/// What the body of a snapshot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The state is its predecessor: there is no body.
+    Same,
+    /// The body is the whole state.
+    Full,
+    /// The body is what differs from the predecessor.
+    Delta,
+}
+
+impl Kind {
+    /// The number that stands for it in a store. Invariant: never changed.
+    pub(crate) fn code(self) -> i64 {
+        match self {
+            Self::Same => 0,
+            Self::Full => 1,
+            Self::Delta => 2,
+        }
+    }
+
+    /// The kind that a store's number stands for.
+    pub(crate) fn from_code(code: i64) -> Result<Self, Unreadable> {
+        match code {
+            0 => Ok(Self::Same),
+            1 => Ok(Self::Full),
+            2 => Ok(Self::Delta),
+            code => Err(Unreadable::Kind { code }),
+        }
+    }
+}
+
+/// What to store of one state.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    pub(crate) kind: Kind,
+    /// Empty if the kind is [`Kind::Same`], and never otherwise.
+    pub(crate) body: Vec<u8>,
+}
+
+/// A state has more than [`MAX_STATE`] bytes.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("the state has {bytes} bytes as JSON, and a stored one at most {MAX_STATE}")]
+pub(crate) struct TooLarge {
+    pub(crate) bytes: usize,
+}
+
+/// Why what is stored does not lead to a state.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    #[error("the first of its snapshots is not a full one")]
+    NoFull,
+    #[error("there is no kind {code} of snapshots")]
+    Kind { code: i64 },
+    #[error("a snapshot has a body that its kind does not have")]
+    Form,
+    #[error("a snapshot is cut off, or does not fit the one before it")]
+    Cut,
+    #[error("a snapshot cannot be decompressed")]
+    Frame,
+    #[error("the state is not the one that was stored")]
+    Check,
+}
+
+/// What the writer of one run keeps between visits: the state that was stored last, and how far behind the full one is.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    last: Vec<u8>,
+    since: Since,
+    full_every: u32,
+}
+
+/// What was stored since the last full snapshot, whose size is `full`; there is none yet if that is 0.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+struct Since {
+    full: usize,
+    deltas: u32,
+    weight: usize,
+}
+
+impl Chain {
+    /// Starts the chain of a new run, whose first snapshot is a full one; another follows after `full_every` deltas, or
+    /// earlier if they are large.
+    pub(crate) fn starting(full_every: u32) -> Self {
+        Self { last: Vec::new(), since: Since::default(), full_every }
+    }
+
+    /// The state that was stored last.
+    pub(crate) fn state(&self) -> &[u8] {
+        &self.last
+    }
+
+    /// Says what to store of the next state, given as JSON. A refused state leaves the chain as it was.
+    pub(crate) fn next(&mut self, mut json: Vec<u8>) -> Result<Snapshot, TooLarge> {
+        if json.len() > MAX_STATE {
+            return Err(TooLarge { bytes: json.len() });
+        }
+        // A serializer leaves up to as much room again, which would be kept for as long as the run waits.
+        if json.capacity() - json.len() > json.len() / 4 {
+            json.shrink_to_fit();
+        }
+
+        let snapshot = if self.full_is_due() { full(&json) } else { self.follow(&json) };
+        self.since.count(snapshot.kind, snapshot.body.len());
+        self.last = json;
+        Ok(snapshot)
+    }
+
+    /// The smaller of delta and full. What a full one costs is known from the last; only beyond that it is worth a try.
+    fn follow(&self, json: &[u8]) -> Snapshot {
+        let Some(body) = delta::write(&self.last, json) else {
+            return Snapshot { kind: Kind::Same, body: Vec::new() };
+        };
+        let delta = Snapshot { kind: Kind::Delta, body };
+        if delta.body.len() < self.since.full {
+            return delta;
+        }
+        let full = full(json);
+        if full.body.len() <= delta.body.len() { full } else { delta }
+    }
+
+    fn full_is_due(&self) -> bool {
+        let Since { full, deltas, weight } = self.since;
+        full == 0 || deltas >= self.full_every || weight > full.saturating_mul(DELTAS_PER_FULL)
+    }
+}
+
+impl Since {
+    fn count(&mut self, kind: Kind, body: usize) {
+        match kind {
+            Kind::Same => {}
+            Kind::Full => *self = Self { full: body, deltas: 0, weight: 0 },
+            Kind::Delta => {
+                self.deltas += 1;
+                self.weight += body + ROW;
+            }
+        }
+    }
+}
+
+/// Reads a state from the snapshots that lead to it, pushed in the order in which they were stored: a full one first.
+#[derive(Debug, Default)]
+pub(crate) struct Unfolding {
+    /// The state so far and the check that was stored with it; none before a full snapshot.
+    read: Option<(Vec<u8>, u32)>,
+    since: Since,
+}
+
+impl Unfolding {
+    /// Goes one snapshot further.
+    pub(crate) fn push(&mut self, kind: Kind, body: &[u8]) -> Result<(), Unreadable> {
+        self.read = Some(match (kind, self.read.take()) {
+            (Kind::Full, _) => whole(body)?,
+            (_, None) => return Err(Unreadable::NoFull),
+            (Kind::Delta, Some((state, _))) => follow(state, body)?,
+            (Kind::Same, Some(same)) if body.is_empty() => same,
+            (Kind::Same, Some(_)) => return Err(Unreadable::Form),
+        });
+        self.since.count(kind, body.len());
+        Ok(())
+    }
+
+    /// The chain that goes on after the last snapshot, with its state.
+    ///
+    /// Only the last check counts: a mistake on the way shows at the end, and each costs as much as a small delta.
+    pub(crate) fn into_chain(self, full_every: u32) -> Result<Chain, Unreadable> {
+        let (last, check) = self.read.ok_or(Unreadable::NoFull)?;
+        if check::check(&last) != check {
+            return Err(Unreadable::Check);
+        }
+        Ok(Chain { last, since: self.since, full_every })
+    }
+}
+
+/// The state in the body of a full snapshot, and its check.
+fn whole(body: &[u8]) -> Result<(Vec<u8>, u32), Unreadable> {
+    let (form, check, content) = delta::open(body)?;
+    let state = match form {
+        delta::RAW => content.to_vec(),
+        delta::PACKED => pack::unpack(content, &[])?,
+        _ => return Err(Unreadable::Form),
+    };
+    Ok((state, check))
+}
+
+/// The state that the body of a delta makes of its predecessor, and its check.
+fn follow(state: Vec<u8>, body: &[u8]) -> Result<(Vec<u8>, u32), Unreadable> {
+    let (form, check, content) = delta::open(body)?;
+    let state = match form {
+        delta::SPLICE => delta::splice(state, content)?,
+        delta::PATCH => delta::patch(state, content)?,
+        _ => return Err(Unreadable::Form),
+    };
+    Ok((state, check))
+}
+
+fn full(json: &[u8]) -> Snapshot {
+    let body = match pack::pack(json, &[]) {
+        Some(packed) if packed.len() < json.len() => delta::body(delta::PACKED, json, &[&packed]),
+        _ => delta::body(delta::RAW, json, &[json]),
+    };
+    Snapshot { kind: Kind::Full, body }
+}

@@ -1,0 +1,239 @@
+//! What is known of a run from outside: its status, its steps, its questions.
+
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
+
+use flowstone_core::{Action, NodePath, RunId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Where a run is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Status {
+    /// It makes visits, or will when its store is driven again.
+    Running,
+    /// It waits for an answer.
+    Paused,
+    /// It waits for a time.
+    Sleeping,
+    /// It reached its end.
+    Ended,
+    /// A node failed; it can be retried.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl Status {
+    /// All of them, in the order of their codes in the store.
+    pub const ALL: [Self; 6] =
+        [Self::Running, Self::Paused, Self::Sleeping, Self::Ended, Self::Failed, Self::Cancelled];
+
+    /// Returns whether the run makes no further visit by itself, answer or time.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Ended | Self::Failed | Self::Cancelled)
+    }
+
+    pub(crate) fn code(self) -> i64 {
+        self as i64
+    }
+
+    pub(crate) fn of_code(code: i64) -> Option<Self> {
+        usize::try_from(code).ok().and_then(|code| Self::ALL.get(code).copied())
+    }
+
+    /// Returns its name, as `paused`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        ["running", "paused", "sleeping", "ended", "failed", "cancelled"][self as usize]
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Status {
+    type Err = UnknownStatus;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStatus> {
+        Self::ALL.into_iter().find(|status| status.name() == text).ok_or_else(|| UnknownStatus(text.to_owned()))
+    }
+}
+
+/// A word that is no status.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no status: running, paused, sleeping, ended, failed or cancelled")]
+pub struct UnknownStatus(String);
+
+/// A run as it is in the store.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RunInfo {
+    /// Its id.
+    pub id: RunId,
+    /// The name of its flow.
+    pub flow: String,
+    /// The fingerprint of its flow when it last began or went on.
+    pub fingerprint: String,
+    /// Where it is in its life.
+    pub status: Status,
+    /// The number of its last step: how many visits it has completed.
+    pub step: u64,
+    /// The node that it visits next; none once it has ended.
+    pub node: Option<NodePath>,
+    /// Its last action, once it has ended.
+    pub action: Option<Action>,
+    /// Why it failed.
+    pub error: Option<Failure>,
+    /// When it was started.
+    pub created_at: SystemTime,
+    /// When its status last changed.
+    pub changed_at: SystemTime,
+    /// When it wakes, if it sleeps.
+    pub wake_at: Option<SystemTime>,
+    /// For a child of a journaled batch flow: the run that it belongs to.
+    pub parent: Option<RunId>,
+    /// For a child: its item.
+    pub item: Option<u64>,
+    /// For a fork: the run that it is a fork of, if that is still there, and the step.
+    pub origin: Option<(RunId, u64)>,
+    /// Its place in the store, which [`list`](crate::Reader::list) goes on from.
+    #[serde(skip)]
+    pub cursor: Cursor,
+}
+
+/// A place in the list of runs, see [`Filter::after`](crate::Filter::after).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cursor(pub(crate) i64);
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// Why a run failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Failure {
+    /// The node.
+    pub node: NodePath,
+    /// The error with its causes, in one line.
+    pub message: String,
+    /// How often `exec` was tried; 0 where that does not apply.
+    pub attempts: u32,
+    /// The item, in a batch.
+    pub item: Option<usize>,
+    /// Whether the error said that no further attempt can help.
+    pub terminal: bool,
+}
+
+/// A step of a run: a visit that was committed, or its start, which is step 0.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Step {
+    /// Its number; the visit of step `n` is visit `n - 1` of [`Context::visit`](flowstone_core::Context::visit).
+    pub step: u64,
+    /// The node that was visited; none for the start.
+    pub node: Option<NodePath>,
+    /// What it returned.
+    pub action: Option<Action>,
+    /// The node to visit next; none at the end.
+    pub next: Option<NodePath>,
+    /// When the visit began.
+    pub started_at: SystemTime,
+    /// How long it took.
+    pub took: Duration,
+    /// How often `exec` was tried, all items together.
+    pub attempts: u64,
+    /// The errors of attempts that were followed by another: the first hundred.
+    pub retries: Vec<FailedAttempt>,
+    /// How many items a journaled batch had, and how many of them an earlier process had done.
+    pub items: Option<Items>,
+    /// The size of the state as JSON, in bytes.
+    pub state_size: u64,
+    /// What the state takes in the store, in bytes.
+    pub stored_size: u64,
+}
+
+/// An attempt that failed and was followed by another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct FailedAttempt {
+    /// The item, in a batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<usize>,
+    /// The number of the attempt, from 0.
+    pub attempt: u32,
+    /// What went wrong.
+    pub error: String,
+    /// The wait before the next one.
+    #[serde(rename = "wait_ms", with = "millis")]
+    pub wait: Duration,
+}
+
+mod millis {
+    //! A duration as whole milliseconds.
+
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+    pub(super) fn serialize<S: Serializer>(wait: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+/// The items of a journaled batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Items {
+    /// How many were recorded.
+    pub recorded: u64,
+    /// How many of them were recalled from an earlier process instead of run again.
+    pub recalled: u64,
+}
+
+/// A question that a run asked.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Question {
+    /// The step that the answer completes.
+    pub step: u64,
+    /// The node that asks.
+    pub node: NodePath,
+    /// What it asks.
+    pub question: Value,
+    /// The JSON schema of the answer; `true` describes anything.
+    pub schema: Value,
+    /// When it was asked.
+    pub asked_at: SystemTime,
+    /// The answer, once there is one.
+    pub answer: Option<Value>,
+    /// When it was answered.
+    pub answered_at: Option<SystemTime>,
+    /// Why the last answer from another process was refused.
+    pub refused: Option<String>,
+}

@@ -1,0 +1,260 @@
+//! What a driver does unasked: it goes on with runs that wake, and does what other processes ask for.
+
+use std::{sync::Arc, time::Duration};
+
+use flowstone_core::RunId;
+use rusqlite::{Connection, types::Value as Sql};
+
+use crate::{
+    error::Error,
+    load::damaged,
+    observer::lock,
+    reader::Reader,
+    rows::{self, Change, id_of},
+    runs::Resumed,
+    shared::Shared,
+    status::Status,
+};
+
+/// How often the inbox is looked at: what is asked for takes effect within 100 ms.
+const INBOX: Duration = Duration::from_millis(50);
+
+/// How long to wait for the next wake at most, since the system's clock may be set.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long to wait before another look at a store that could not be read or written.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// How many runs are read at once when all are resumed, or woken.
+const PAGE: usize = 1000;
+
+/// Does what other processes ask for, until the store is closed.
+pub(crate) async fn inbox(shared: Arc<Shared>) {
+    until_closed(&shared, async {
+        loop {
+            tokio::time::sleep(INBOX).await;
+            if let Err(error) = read_inbox(&shared).await {
+                tracing::warn!(target: "flowstone", %error, "the inbox could not be read");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    })
+    .await;
+}
+
+/// Goes on with runs whose time has come, until the store is closed.
+pub(crate) async fn wakes(shared: Arc<Shared>) {
+    until_closed(&shared, async {
+        loop {
+            let wait = match wake(&shared).await {
+                Ok(wait) => wait,
+                Err(error) => {
+                    tracing::warn!(target: "flowstone", %error, "sleeping runs could not be woken");
+                    AGAIN
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = shared.wakes.notified() => {}
+            }
+        }
+    })
+    .await;
+}
+
+async fn until_closed(shared: &Shared, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = shared.closing.cancelled() => {}
+    }
+}
+
+/// Something that another process asks for.
+struct Request {
+    request: i64,
+    run: i64,
+    what: String,
+    /// The run's flow, if the run is still there.
+    flow: Option<String>,
+}
+
+/// Does what the inbox holds; requests to flows that are not registered stay.
+pub(crate) async fn read_inbox(shared: &Arc<Shared>) -> Result<(), Error> {
+    let requests = shared.read(|reader| requests(&reader.db)).await?;
+    let mut done = Vec::new();
+    for Request { request, run, what, flow } in requests {
+        match flow {
+            Some(flow) if shared.flow(&flow).is_none() => continue,
+            Some(_) if what == "cancel" => match cancel(shared, run).await {
+                Ok(()) | Err(Error::WrongStatus { .. }) => {}
+                Err(error) => return Err(error),
+            },
+            Some(_) => shared.resume(run),
+            None => {}
+        }
+        done.push(request);
+    }
+    if done.is_empty() {
+        return Ok(());
+    }
+    let delete = move |db: &Connection| {
+        let mut delete = db.prepare_cached("DELETE FROM inbox WHERE request = ?1")?;
+        done.iter().try_for_each(|request| delete.execute([request]).map(drop))?;
+        Ok(())
+    };
+    shared.writer.call("inbox", delete).await
+}
+
+fn requests(db: &Connection) -> Result<Vec<Request>, Error> {
+    let mut select = db.prepare_cached(
+        "SELECT request, inbox.run, what, name FROM inbox LEFT JOIN runs USING (run) LEFT JOIN flows USING (flow)
+         ORDER BY request",
+    )?;
+    let rows = select.query_map([], |row| {
+        Ok(Request { request: row.get(0)?, run: row.get(1)?, what: row.get(2)?, flow: row.get(3)? })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Cancels a run: one that is driven is stopped where it waits, one that is parked needs only be marked.
+pub(crate) async fn cancel(shared: &Arc<Shared>, run: i64) -> Result<(), Error> {
+    loop {
+        let mut news = shared.wait_for(run);
+        while shared.cancel(run) {
+            // Its own drive writes down that it was cancelled; the store was closed if nobody tells.
+            if news.changed().await.is_err() {
+                break;
+            }
+        }
+        shared.writer.call("cancel", move |db| cancel_stored(db, run)).await?;
+        if !shared.is_active(run) {
+            return Ok(());
+        }
+        // It was resumed a moment before it was marked.
+    }
+}
+
+fn cancel_stored(db: &Connection, run: i64) -> Result<(), Error> {
+    match status(db, run)? {
+        Status::Cancelled => Ok(()),
+        status if status.is_final() => Err(Error::WrongStatus { run: id_of(db, run)?, status, wanted: "cancelled" }),
+        _ => rows::set_status(db, run, Status::Cancelled, &Change::default()),
+    }
+}
+
+/// Returns the status of a run that was there a moment ago.
+pub(crate) fn status(db: &Connection, run: i64) -> Result<Status, Error> {
+    let mut select = db.prepare_cached("SELECT status FROM runs WHERE run = ?1")?;
+    match rusqlite::OptionalExtension::optional(select.query_row([run], |row| row.get(0)))? {
+        Some(code) => Status::of_code(code).ok_or_else(|| damaged(format!("a run with status {code}"))),
+        None => Err(Error::UnknownRun { run: id_of(db, run)? }),
+    }
+}
+
+/// Goes on with the runs whose time has come, and returns how long until there may be more.
+async fn wake(shared: &Arc<Shared>) -> Result<Duration, Error> {
+    let flows = names(shared, None);
+    if flows.is_empty() {
+        return Ok(LOOK);
+    }
+    let now = shared.now();
+    let due = {
+        let flows = flows.clone();
+        shared.read(move |reader| next_wakes(&reader.db, &flows, now)).await?
+    };
+    if due.runs.is_empty() {
+        let until = due.next.map_or(LOOK, |at| Duration::from_millis(u64::try_from(at - now).unwrap_or_default()));
+        return Ok(until.min(LOOK));
+    }
+    let runs = due.runs.clone();
+    let woken = move |db: &Connection| {
+        runs.iter().try_for_each(|run| match status(db, *run)? {
+            Status::Sleeping => rows::set_status(db, *run, Status::Running, &Change::default()),
+            _ => Ok(()), // cancelled a moment ago
+        })
+    };
+    shared.writer.call("wake", woken).await?;
+    due.runs.into_iter().for_each(|run| shared.resume(run));
+    Ok(Duration::ZERO)
+}
+
+struct Due {
+    runs: Vec<i64>,
+    /// When the next one wakes.
+    next: Option<i64>,
+}
+
+fn next_wakes(db: &Connection, flows: &[String], now: i64) -> Result<Due, Error> {
+    // Only sleeping runs have a time to wake at.
+    let versions = vec!["?"; flows.len()].join(", ");
+    let sql = format!(
+        "SELECT run, wake_at FROM runs INDEXED BY runs_by_wake
+         WHERE wake_at IS NOT NULL AND flow IN (SELECT flow FROM flows WHERE name IN ({versions}))
+         ORDER BY wake_at LIMIT {PAGE}"
+    );
+    let mut select = db.prepare_cached(&sql)?;
+    let mut rows = select.query(rusqlite::params_from_iter(flows.iter().map(|name| Sql::from(name.clone()))))?;
+    let mut due = Due { runs: Vec::new(), next: None };
+    while let Some(row) = rows.next()? {
+        let at: i64 = row.get(1)?;
+        if at > now {
+            due.next = Some(at);
+            break;
+        }
+        due.runs.push(row.get(0)?);
+    }
+    Ok(due)
+}
+
+fn names(shared: &Shared, only: Option<&str>) -> Vec<String> {
+    let mut names: Vec<String> = match only {
+        Some(name) => vec![name.to_owned()],
+        None => lock(&shared.flows).keys().cloned().collect(),
+    };
+    names.sort_unstable();
+    names
+}
+
+/// Goes on with every run of one flow, or of all that are registered, that is neither parked nor at an end.
+pub(crate) async fn resume_all(shared: &Arc<Shared>, flow: Option<&str>) -> Result<Resumed, Error> {
+    // What was asked for while nobody drove the store comes first: a run that was cancelled must not go on.
+    read_inbox(shared).await?;
+    let flows = names(shared, flow);
+    let store = Arc::clone(shared);
+    // Spawning tasks needs the runtime, which a thread of its blocking pool knows, too.
+    shared.read(move |reader| resume_pages(&store, reader, &flows)).await
+}
+
+fn resume_pages(shared: &Arc<Shared>, reader: &Reader, flows: &[String]) -> Result<Resumed, Error> {
+    let mut resumed = Resumed::default();
+    for name in flows {
+        for flow in reader.flow_numbers(Some(name))? {
+            resume_version(shared, reader, flow, &mut resumed)?;
+        }
+    }
+    Ok(resumed)
+}
+
+/// Goes on with the runs of one version of a flow, a page at a time.
+fn resume_version(shared: &Arc<Shared>, reader: &Reader, flow: i64, resumed: &mut Resumed) -> Result<(), Error> {
+    let mut select = reader.db.prepare_cached(
+        "SELECT run, id FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL AND run > ?3 ORDER BY run LIMIT ?4",
+    )?;
+    let mut after = 0;
+    loop {
+        let page = select.query_map((flow, Status::Running.code(), after, rows::int(PAGE)), |row| {
+            Ok((row.get::<_, i64>(0)?, RunId::from(row.get::<_, String>(1)?)))
+        })?;
+        let page = page.collect::<rusqlite::Result<Vec<_>>>()?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.0;
+        for (run, id) in page {
+            match shared.resume_here(reader, run) {
+                Ok(true) => resumed.runs.push(id),
+                Ok(false) => {}
+                Err(error @ Error::Store(_)) => return Err(error),
+                Err(error) => resumed.refused.push(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What a run says of each cause, and that it does not go on while the cause is there.
+
+use std::error::Error as _;
+
+use flowstone_durable::{Durability, Error, OpenError, StoreFault};
+
+use crate::{
+    harness::{Deed, Fault, Harness, of_store, whole},
+    vfs::{Cause, Faults, Operation, Span},
+};
+
+/// An operation in the middle of a run.
+const MIDDLE: usize = 40;
+
+#[tokio::test]
+async fn a_full_disk_is_said_to_be_full_until_there_is_room() {
+    let harness = Harness::new(Faults::register("causes-full"));
+    let runs = harness.runs().await.unwrap();
+    harness.faults.fail(MIDDLE, Some(Operation::Write), Cause::Full, Span::UntilHealed);
+
+    let first = of_store(whole(&runs).await.unwrap_err());
+    let second = of_store(whole(&runs).await.unwrap_err());
+
+    assert_eq!((first.fault(), second.fault()), (StoreFault::Full, StoreFault::Full));
+    assert_eq!(first.to_string(), "the disk is full: make room, then resume the runs");
+    assert!(first.source().is_some(), "SQLite's own error is kept");
+    harness.faults.heal();
+    assert_eq!(harness.go_on(&runs, "room was made").await, harness.expected());
+}
+
+#[tokio::test]
+async fn a_failed_sync_stops_the_run_before_the_next_visit() {
+    let harness = Harness::new(Faults::register("causes-sync"));
+    let runs = harness.runs().await.unwrap();
+    harness.faults.fail(7, Some(Operation::Sync), Cause::Broken, Span::UntilHealed);
+
+    let failed = of_store(whole(&runs).await.unwrap_err());
+
+    assert_eq!(failed.fault(), StoreFault::Io);
+    // The start is one commit, and each of six visits and items after it: what is the seventh's is done and not on disk.
+    assert!(harness.deeds().len() <= 9, "{:?}", harness.deeds());
+    harness.faults.heal();
+    assert_eq!(harness.go_on(&runs, "the disk was mended").await, harness.expected());
+}
+
+#[tokio::test]
+async fn a_failed_sync_that_is_tried_again_at_once_fails_again_and_loses_nothing() {
+    let harness = Harness::new(Faults::register("causes-sync-again"));
+    let runs = harness.runs().await.unwrap();
+
+    for nth in [3, 0, 5, 1, 0] {
+        harness.faults.fail(nth, Some(Operation::Sync), Cause::Broken, Span::Once);
+        assert_eq!(of_store(whole(&runs).await.unwrap_err()).fault(), StoreFault::Io);
+    }
+
+    assert_eq!(harness.go_on(&runs, "five failed syncs").await, harness.expected());
+    runs.store().close().await;
+    harness.check_file();
+}
+
+#[tokio::test]
+async fn a_run_that_may_be_behind_the_disk_is_behind_by_no_more_than_that() {
+    let harness = Harness::new(Faults::register("causes-behind")).options(|to| to.durability(Durability::Behind(3)));
+    for nth in [4, 9, 14, 30] {
+        let runs = harness.runs().await.unwrap();
+        let before = harness.deeds().len();
+        harness.faults.fail(nth, Some(Operation::Sync), Cause::Broken, Span::UntilHealed);
+
+        let failed = of_store(whole(&runs).await.unwrap_err());
+
+        assert_eq!(failed.fault(), StoreFault::Io);
+        harness.faults.heal();
+        let turns = |deeds: &[Deed]| deeds.iter().filter(|deed| matches!(deed, Deed::Turn(_))).count() as u64;
+        let ahead = turns(&harness.deeds()[before..]);
+        let committed = runs.state("run").await.map_or(0, |state| state.turns());
+        assert!(ahead <= committed + 4, "{ahead} turns were made when {committed} were on disk");
+        runs.delete("run").await.unwrap();
+        runs.store().close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_becomes_read_only_stops_its_runs_and_is_still_read() {
+    let harness = Harness::new(Faults::register("causes-read-only"));
+    let runs = harness.runs().await.unwrap();
+    harness.faults.fail(MIDDLE, None, Cause::Broken, Span::UntilHealed);
+    drop(whole(&runs).await.unwrap_err());
+    harness.faults.heal();
+
+    harness.faults.make_read_only();
+
+    let failed = of_store(whole(&runs).await.unwrap_err());
+    assert!(matches!(failed.fault(), StoreFault::Io | StoreFault::ReadOnly), "{failed:?}");
+    assert!(runs.state("run").await.unwrap().turns() > 0, "what was committed is read all the same");
+    harness.faults.heal();
+    assert_eq!(harness.go_on(&runs, "writing was allowed").await, harness.expected());
+}
+
+#[tokio::test]
+async fn a_store_that_may_not_be_written_is_not_opened_to_be_driven() {
+    let harness = Harness::new(Faults::register("causes-read-only-opening"));
+    let runs = harness.runs().await.unwrap();
+    assert_eq!(whole(&runs).await.unwrap().state, harness.expected());
+    runs.store().close().await;
+    drop(runs);
+
+    harness.faults.make_read_only();
+
+    match harness.runs().await.unwrap_err() {
+        Fault::Open(OpenError::Store { source, .. }) => assert_eq!(source.fault(), StoreFault::ReadOnly),
+        Fault::Run(Error::Store(error)) => assert_eq!(error.fault(), StoreFault::ReadOnly),
+        error => panic!("{error:?}"),
+    }
+    harness.faults.heal();
+    let runs = harness.runs().await.unwrap();
+    assert_eq!(runs.state("run").await.unwrap(), harness.expected());
+}

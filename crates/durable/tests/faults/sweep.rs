@@ -1,0 +1,152 @@
+//! Each write, sync and truncation in turn.
+
+use std::collections::BTreeSet;
+
+use flowstone_durable::StoreFault;
+
+use crate::{
+    harness::{Deed, Fault, Harness, expected, found, of_store, whole},
+    vfs::{Cause, Faults, Operation, Span},
+};
+
+/// At most so many operations of a run are made to fail, spread evenly over all.
+const MOST: usize = 150;
+
+#[derive(Debug, Clone, Copy)]
+enum After {
+    /// The run goes on in the store that is open.
+    SameStore,
+    /// The store is closed while the disk still fails, and opened again when it does not.
+    Reopened,
+}
+
+#[tokio::test]
+async fn a_run_survives_each_failing_operation_in_the_store_that_is_open() {
+    sweep(Faults::register("sweep-same"), 0, After::SameStore).await;
+}
+
+#[tokio::test]
+async fn a_run_survives_each_failing_operation_when_its_store_is_opened_again() {
+    sweep(Faults::register("sweep-reopened"), 0, After::Reopened).await;
+}
+
+/// A state that changes as a whole fills the log, so that SQLite copies it into the file in the middle of the run.
+#[tokio::test]
+async fn a_run_survives_each_failing_operation_of_a_checkpoint() {
+    let (faults, ballast) = (Faults::register("sweep-checkpoint"), 400_000);
+
+    sweep(faults, ballast, After::SameStore).await;
+    sweep(faults, ballast, After::Reopened).await;
+}
+
+#[tokio::test]
+async fn a_store_that_fails_while_it_is_opened_opens_once_the_cause_is_gone() {
+    let faults = Faults::register("sweep-opening");
+    let undisturbed = Harness::new(faults);
+    faults.take_count();
+    let runs = undisturbed.runs().await.unwrap();
+    let count = faults.take_count();
+    runs.store().close().await;
+
+    for nth in 0..count {
+        let harness = Harness::new(faults);
+        faults.fail(nth, None, cause(nth), Span::UntilHealed);
+        match harness.runs().await {
+            Ok(runs) => runs.store().close().await,
+            Err(Fault::Open(error)) => assert!(error.to_string().contains("runs.db"), "{error}"),
+            Err(Fault::Run(error)) => drop(of_store(error)),
+        }
+        assert!(faults.failed() > 0, "operation {nth} of {count}");
+        faults.heal();
+
+        let runs = harness.runs().await.unwrap();
+        assert_eq!(whole(&runs).await.unwrap().state, expected(0), "operation {nth} of {count}");
+        runs.store().close().await;
+        harness.check_file();
+    }
+}
+
+async fn sweep(faults: Faults, ballast: usize, after: After) {
+    let count = operations(faults, ballast).await;
+    let step = count.div_ceil(MOST).max(1);
+    let mut stopped = 0;
+
+    for (at, nth) in (0..count).step_by(step).enumerate() {
+        // Both ways to fail at each operation of a short run would double the time; they take turns.
+        let (cause, span) = (cause(at), [Span::Once, Span::UntilHealed][at / 3 % 2]);
+        let harness = Harness::new(faults).ballast(ballast);
+        let failed = disturbed(&harness, nth, (cause, span), after).await;
+        stopped += usize::from(failed);
+    }
+
+    // What fails after a commit, in a checkpoint, stops nothing: the next one does it again.
+    let tried = count.div_ceil(step);
+    assert!(stopped > tried / 2, "{stopped} of {tried} stopped the run");
+}
+
+/// How many operations a run has that nothing disturbs.
+async fn operations(faults: Faults, ballast: usize) -> usize {
+    let harness = Harness::new(faults).ballast(ballast);
+    let runs = harness.runs().await.unwrap();
+    faults.take_count();
+
+    let finished = whole(&runs).await.unwrap();
+
+    assert_eq!(finished.state, expected(ballast));
+    let count = faults.take_count();
+    runs.store().close().await;
+    count
+}
+
+/// Lets an operation fail, and the run go on after it. Returns whether that stopped it.
+async fn disturbed(harness: &Harness, nth: usize, (cause, span): (Cause, Span), after: After) -> bool {
+    let what = format!("operation {nth}, {cause:?}, {span:?}, {after:?}");
+    let faults = harness.faults;
+    let mut runs = harness.runs().await.unwrap();
+    faults.fail(nth, None, cause, span);
+
+    let first = whole(&runs).await;
+
+    let failed = first.is_err();
+    match first {
+        Ok(finished) => assert_eq!(finished.state, expected(0).with_ballast_of(&finished.state), "{what}"),
+        Err(error) => {
+            let fault = of_store(error).fault();
+            assert!(matches!(fault, StoreFault::Io | StoreFault::Full), "{what}: {fault:?}");
+            assert!(faults.failed() > 0, "{what}");
+        }
+    }
+    if let After::Reopened = after {
+        runs.store().close().await;
+        faults.heal();
+        runs = harness.runs().await.unwrap();
+    }
+    faults.heal();
+
+    let before = harness.deeds();
+    once_each(&before, &what);
+    let run = found(&runs).await;
+    let remaining = harness.remaining(&run).await;
+    run.resume();
+    let finished = run.finished().await.unwrap();
+
+    assert_eq!(finished.state, expected(0).with_ballast_of(&finished.state), "{what}");
+    let again = &harness.deeds()[before.len()..];
+    once_each(again, &what);
+    assert_eq!(
+        again.iter().copied().collect::<BTreeSet<_>>(),
+        remaining,
+        "{what}: what was committed is not done again"
+    );
+    runs.store().close().await;
+    harness.check_file();
+    failed
+}
+
+fn once_each(deeds: &[Deed], what: &str) {
+    assert_eq!(deeds.iter().collect::<BTreeSet<_>>().len(), deeds.len(), "{what}: {deeds:?}");
+}
+
+fn cause(nth: usize) -> Cause {
+    [Cause::Broken, Cause::Torn, Cause::Full][nth % 3]
+}

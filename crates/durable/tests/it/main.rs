@@ -1,0 +1,6 @@
+//! Durable runs from outside: through the public API, over files in a folder that goes away.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+mod lifecycle;
