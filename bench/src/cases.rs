@@ -1,22 +1,23 @@
 //! The cases.
 
-use crate::measure::Case;
+use crate::measure::{Bytes, Case};
 
 mod async_chain;
 mod chain;
 mod concurrent;
+mod durable;
 mod fanout;
 
 /// All cases.
-pub const CASES: [Case; 5] = [
-    Case { name: "chain", n: 10_000_000, unit: "steps", ours: chain::ours, limit: chain::limit, memory: false },
+pub const CASES: [Case; 9] = [
+    Case { name: "chain", n: 10_000_000, unit: "steps", ours: chain::ours, limit: chain::limit, bytes: Bytes::Uncounted },
     Case {
         name: "async-chain",
         n: 5_000_000,
         unit: "steps",
         ours: async_chain::ours,
         limit: async_chain::limit,
-        memory: false,
+        bytes: Bytes::Uncounted,
     },
     Case {
         name: "concurrent",
@@ -24,16 +25,48 @@ pub const CASES: [Case; 5] = [
         unit: "runs",
         ours: concurrent::ours,
         limit: concurrent::limit,
-        memory: true,
+        bytes: Bytes::Memory,
     },
-    Case { name: "fanout", n: 1_000_000, unit: "items", ours: fanout::ours, limit: fanout::limit, memory: true },
+    Case { name: "fanout", n: 1_000_000, unit: "items", ours: fanout::ours, limit: fanout::limit, bytes: Bytes::Memory },
     Case {
         name: "fanout-100",
         n: 20_000,
         unit: "items",
         ours: fanout::ours_100,
         limit: fanout::limit_100,
-        memory: true,
+        bytes: Bytes::Memory,
+    },
+    Case {
+        name: "durable-chain",
+        n: 1_000,
+        unit: "visits",
+        ours: durable::chain,
+        limit: durable::chain_limit,
+        bytes: Bytes::File,
+    },
+    Case {
+        name: "durable-many",
+        n: 100_000,
+        unit: "visits",
+        ours: durable::many,
+        limit: durable::many_limit,
+        bytes: Bytes::File,
+    },
+    Case {
+        name: "durable-many-chats",
+        n: 100_000,
+        unit: "visits",
+        ours: durable::many_chats,
+        limit: durable::many_chats_limit,
+        bytes: Bytes::File,
+    },
+    Case {
+        name: "durable-resume",
+        n: 100_000,
+        unit: "runs",
+        ours: durable::resume,
+        limit: durable::resume_limit,
+        bytes: Bytes::Uncounted,
     },
 ];
 

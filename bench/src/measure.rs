@@ -1,6 +1,9 @@
 //! Measuring: wall and CPU time of rounds in turn, and the memory of a process of its own.
 
-use std::time::Instant;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
+};
 
 use anyhow::{Context, Result, ensure};
 use cpu_time::ProcessTime;
@@ -22,8 +25,26 @@ pub struct Case {
     pub ours: fn(usize),
     /// Does it by hand.
     pub limit: fn(usize),
-    /// Whether the memory of one of the n is of interest.
-    pub memory: bool,
+    /// Which bytes of one of the n are of interest.
+    pub bytes: Bytes,
+}
+
+/// What is counted in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bytes {
+    /// Nothing.
+    Uncounted,
+    /// The peak memory.
+    Memory,
+    /// What was written to a file that stays, as the case itself says by [`wrote`].
+    File,
+}
+
+static WROTE: AtomicU64 = AtomicU64::new(0);
+
+/// Says how large the file is that a round has written.
+pub fn wrote(bytes: u64) {
+    WROTE.store(bytes, Ordering::Relaxed);
 }
 
 /// Which program of a case.
@@ -53,7 +74,7 @@ pub struct Cost {
     pub wall: f64,
     /// Seconds of CPU time, of all threads.
     pub cpu: f64,
-    /// Peak memory beyond that of a process that does nothing, for each of the n.
+    /// Peak memory beyond that of a process that does nothing, or the size of the file, for each of the n.
     pub bytes: Option<f64>,
 }
 
@@ -85,7 +106,7 @@ impl Case {
             limit.push(self.time(Side::Limit, n));
         }
         let (mut ours, mut limit) = (median(&ours), median(&limit));
-        if self.memory {
+        if self.bytes == Bytes::Memory {
             ours.bytes = Some(self.memory_of(Side::Ours, n)?);
             limit.bytes = Some(self.memory_of(Side::Limit, n)?);
         }
@@ -103,7 +124,8 @@ impl Case {
     fn time(self, side: Side, n: usize) -> Cost {
         let (wall, cpu) = (Instant::now(), ProcessTime::now());
         self.run(side, n);
-        Cost { wall: wall.elapsed().as_secs_f64(), cpu: cpu.elapsed().as_secs_f64(), bytes: None }
+        let file = (self.bytes == Bytes::File).then(|| WROTE.load(Ordering::Relaxed) as f64 / n as f64);
+        Cost { wall: wall.elapsed().as_secs_f64(), cpu: cpu.elapsed().as_secs_f64(), bytes: file }
     }
 
     /// The peak memory of one side in a process of its own, for each of the n.
@@ -140,7 +162,8 @@ fn median(costs: &[Cost]) -> Cost {
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    Cost { wall: middle(|cost| cost.wall), cpu: middle(|cost| cost.cpu), bytes: None }
+    let bytes = costs[0].bytes.map(|_| middle(|cost| cost.bytes.unwrap_or_default()));
+    Cost { wall: middle(|cost| cost.wall), cpu: middle(|cost| cost.cpu), bytes }
 }
 
 impl Cost {

@@ -6,9 +6,10 @@
 //! ```
 #![expect(clippy::print_stdout, reason = "what it prints is what it shows")]
 
-use flowstone::prelude::*;
+use flowstone::{BuildError, prelude::*};
+use serde::{Deserialize, Serialize};
 
-const QUESTION: &str = "In which city was the author of the novel behind Blade Runner born?";
+pub(crate) const QUESTION: &str = "In which city was the author of the novel behind Blade Runner born?";
 
 /// What a search can find: each article by its title.
 const ARTICLES: &[(&str, &str)] = &[
@@ -20,8 +21,8 @@ const ARTICLES: &[(&str, &str)] = &[
     ("Chicago", "Chicago lies on Lake Michigan."),
 ];
 
-#[derive(Default)]
-struct Research {
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct Research {
     question: String,
     /// What to search for next.
     topic: String,
@@ -120,7 +121,7 @@ fn is_answered(question: &str, notes: &[String]) -> bool {
     words.all(|word| word.is_empty() || COMMON.contains(&word) || known.contains(word))
 }
 
-fn main() -> anyhow::Result<()> {
+pub(crate) fn flow() -> Result<Flow<Research>, BuildError> {
     let mut flow = Flow::builder("agent");
     let decide = flow.add("decide", Decide);
     let search = flow.add("search", Search);
@@ -129,12 +130,18 @@ fn main() -> anyhow::Result<()> {
     flow.route(decide - Decision::Search >> search);
     flow.route(decide - Decision::Answer >> answer);
     flow.route(search >> decide);
-    let flow = flow.build()?;
+    flow.build()
+}
 
+pub(crate) fn about(question: &str) -> Research {
+    Research { question: question.to_owned(), ..Research::default() }
+}
+
+fn main() -> anyhow::Result<()> {
     let question = std::env::args().nth(1).unwrap_or_else(|| QUESTION.to_owned());
     println!("question: {question}");
-    let mut research = Research { question, ..Research::default() };
-    flow.run_with(&mut research, &RunOptions::new().max_visits(100))?;
+    let mut research = about(&question);
+    flow()?.run_with(&mut research, &RunOptions::new().max_visits(100))?;
     println!("answer: {}", research.answer);
     Ok(())
 }

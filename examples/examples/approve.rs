@@ -10,7 +10,7 @@ use std::io::{IsTerminal, stdin};
 
 use anyhow::bail;
 use clap::{Parser, ValueEnum};
-use flowstone::prelude::*;
+use flowstone::{BuildError, prelude::*};
 use serde::{Deserialize, Serialize};
 
 #[derive(Parser)]
@@ -27,8 +27,8 @@ enum Answer {
     No,
 }
 
-#[derive(Default)]
-struct Letter {
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct Letter {
     drafts: usize,
     text: String,
     sent: bool,
@@ -75,8 +75,7 @@ impl Ask<Letter> for Approve {
     }
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+pub(crate) fn flow() -> Result<Flow<Letter>, BuildError> {
     let mut flow = Flow::builder("letter");
     let draft = flow.add("draft", draft);
     let approve = flow.add("approve", Approve);
@@ -86,8 +85,12 @@ fn main() -> anyhow::Result<()> {
     flow.route(draft - Drafted::OutOfIdeas >> END);
     flow.route(approve - Verdict::Approved >> send);
     flow.route(approve - Verdict::Rejected >> draft);
-    let flow = flow.build()?;
+    flow.build()
+}
 
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let flow = flow()?;
     let mut letter = Letter::default();
     let mut given = args.answer.iter().copied();
     let mut outcome = flow.run(&mut letter)?;

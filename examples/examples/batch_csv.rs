@@ -10,7 +10,10 @@ use std::{collections::BTreeMap, fs, num::NonZeroUsize, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::Parser;
-use flowstone::prelude::*;
+use flowstone::{BuildError, prelude::*};
+use serde::{Deserialize, Serialize};
+
+pub(crate) const SALES: &str = include_str!("../data/sales.csv");
 
 #[derive(Parser)]
 struct Args {
@@ -21,9 +24,9 @@ struct Args {
     chunk: NonZeroUsize,
 }
 
-#[derive(Default)]
-struct Report {
-    csv: String,
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) csv: String,
     chunks: usize,
     rows: usize,
     /// Quantity and cents by product.
@@ -83,19 +86,22 @@ fn print(report: &mut Report) {
     println!("{:<10} {quantity:>5} pieces {:>8}.{:02}", "total", cents / 100, cents % 100);
 }
 
+pub(crate) fn flow(chunk: NonZeroUsize) -> Result<Flow<Report>, BuildError> {
+    let mut flow = Flow::builder("sales");
+    let sum = flow.add("sum", Sum { rows: chunk });
+    let print = flow.add("print", print);
+    flow.start(sum);
+    flow.route(sum >> print);
+    flow.build()
+}
+
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let csv = match &args.file {
         Some(file) => fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?,
-        None => include_str!("../data/sales.csv").to_owned(),
+        None => SALES.to_owned(),
     };
 
-    let mut flow = Flow::builder("sales");
-    let sum = flow.add("sum", Sum { rows: args.chunk });
-    let print = flow.add("print", print);
-    flow.start(sum);
-    flow.route(sum >> print);
-
-    flow.build()?.run(&mut Report { csv, ..Report::default() })?;
+    flow(args.chunk)?.run(&mut Report { csv, ..Report::default() })?;
     Ok(())
 }

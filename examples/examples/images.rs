@@ -16,6 +16,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use flowstone::{BuildError, prelude::*};
 use image::{Rgb, RgbImage, imageops};
+use serde::{Deserialize, Serialize};
 
 #[derive(Parser)]
 struct Args {
@@ -41,10 +42,12 @@ struct Job {
     image: Option<Arc<RgbImage>>,
 }
 
-struct Gallery {
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Gallery {
     inputs: Vec<PathBuf>,
     out: PathBuf,
-    jobs: Vec<Job>,
+    /// What was made of them, in the order of the images.
+    outputs: Vec<PathBuf>,
 }
 
 struct Load;
@@ -134,6 +137,22 @@ fn fork(gallery: &Gallery) -> Vec<Job> {
     pairs.map(job).collect()
 }
 
+fn join(gallery: &mut Gallery, jobs: Vec<Job>) {
+    gallery.outputs = jobs.into_iter().map(|job| job.output).collect();
+}
+
+pub(crate) fn flow() -> Result<AsyncFlow<Gallery>, BuildError> {
+    let mut flow = AsyncFlow::builder("gallery");
+    let jobs = flow.add("jobs", job_flow()?.batch(fork, join).parallel(4));
+    flow.start(jobs);
+    flow.build()
+}
+
+/// The state to start with: three images that are made in a folder, where their results go, too.
+pub(crate) fn made_in(folder: &Path) -> anyhow::Result<Gallery> {
+    Ok(Gallery { inputs: make_images(folder)?, out: folder.to_owned(), outputs: Vec::new() })
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
@@ -150,17 +169,12 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn run(files: Vec<PathBuf>, out: PathBuf) -> anyhow::Result<()> {
-    let inputs = if files.is_empty() { make_images(&out)? } else { files };
-    let mut flow = AsyncFlow::builder("gallery");
-    let jobs = job_flow()?.batch(fork, |gallery: &mut Gallery, jobs| gallery.jobs = jobs).parallel(4);
-    let jobs = flow.add("jobs", jobs);
-    flow.start(jobs);
-
-    let mut gallery = Gallery { inputs, out, jobs: Vec::new() };
-    flow.build()?.run_async(&mut gallery).await?;
-    for job in &gallery.jobs {
-        let saved = image::open(&job.output)?.into_rgb8();
-        let name = job.output.file_name().unwrap_or_default().to_string_lossy();
+    let made = files.is_empty();
+    let mut gallery = if made { made_in(&out)? } else { Gallery { inputs: files, out, outputs: Vec::new() } };
+    flow()?.run_async(&mut gallery).await?;
+    for output in &gallery.outputs {
+        let saved = image::open(output)?.into_rgb8();
+        let name = output.file_name().unwrap_or_default().to_string_lossy();
         println!("{name:<24} {}×{} checksum {:08x}", saved.width(), saved.height(), checksum(saved.as_raw()));
     }
     Ok(())

@@ -6,22 +6,24 @@
 #![expect(clippy::print_stdout, reason = "what it prints is what it shows")]
 
 use flowstone::{BuildError, prelude::*};
+use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Default)]
-struct Student {
-    name: &'static str,
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Student {
+    name: String,
     grades: Vec<f64>,
     average: f64,
 }
 
-#[derive(Clone, Default)]
-struct Class {
-    name: &'static str,
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Class {
+    name: String,
     students: Vec<Student>,
     average: f64,
 }
 
-struct School {
+#[derive(Serialize, Deserialize)]
+pub(crate) struct School {
     classes: Vec<Class>,
     average: f64,
 }
@@ -70,7 +72,7 @@ fn class_flow() -> Result<Flow<Class>, BuildError> {
 }
 
 /// The school: the flow over a class, once for each.
-fn school_flow() -> Result<Flow<School>, BuildError> {
+pub(crate) fn school_flow() -> Result<Flow<School>, BuildError> {
     let mut flow = Flow::builder("school");
     let classes = class_flow()?
         .batch(|school: &School| school.classes.clone(), |school: &mut School, graded| school.classes = graded);
@@ -83,9 +85,10 @@ fn school_flow() -> Result<Flow<School>, BuildError> {
     flow.build()
 }
 
-fn main() -> anyhow::Result<()> {
-    let student = |name, grades: &[f64]| Student { name, grades: grades.to_vec(), average: 0.0 };
-    let class = |name, students| Class { name, students, average: 0.0 };
+/// The state to start with.
+pub(crate) fn school() -> School {
+    let student = |name: &str, grades: &[f64]| Student { name: name.to_owned(), grades: grades.to_vec(), average: 0.0 };
+    let class = |name: &str, students| Class { name: name.to_owned(), students, average: 0.0 };
     let classes = vec![
         class("1a", vec![student("Alice", &[7.5, 8.0, 9.0]), student("Bob", &[8.5, 7.0, 9.5])]),
         class(
@@ -93,7 +96,11 @@ fn main() -> anyhow::Result<()> {
             vec![student("Carol", &[9.0, 6.5]), student("Dave", &[7.0, 7.0, 7.0]), student("Eve", &[10.0, 8.5])],
         ),
     ];
-    let mut school = School { classes, average: 0.0 };
+    School { classes, average: 0.0 }
+}
+
+fn main() -> anyhow::Result<()> {
+    let mut school = school();
 
     school_flow()?.run(&mut school)?;
 

@@ -10,10 +10,13 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use flowstone::prelude::{Action, AsyncFlow, Duration, node};
+use flowstone::{
+    BuildError,
+    prelude::{Action, AsyncFlow, Duration, node},
+};
 use flowstone_examples::wait::millis;
 use futures_util::future::try_join_all;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 #[derive(Parser)]
 struct Args {
@@ -25,8 +28,8 @@ struct Args {
     runs: usize,
 }
 
-#[derive(Serialize)]
-struct SharedData {
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SharedData {
     city_name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     weather_report: Option<String>,
@@ -65,14 +68,22 @@ impl WeatherFetcherNode {
     }
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    let Args { wait_ms: wait, runs } = Args::parse();
-
+pub(crate) fn flow(wait: Duration) -> Result<AsyncFlow<SharedData>, BuildError> {
     let mut weather_flow = AsyncFlow::builder("weather");
     let weather_node = weather_flow.add("fetch", WeatherFetcherNode { wait });
     weather_flow.start(weather_node);
-    let weather_flow = weather_flow.build()?;
+    weather_flow.build()
+}
+
+/// The state to start with.
+pub(crate) fn shared_data(city: &str) -> SharedData {
+    SharedData { city_name: city.to_owned(), weather_report: None }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let Args { wait_ms: wait, runs } = Args::parse();
+    let weather_flow = flow(wait)?;
 
     let begun = Instant::now();
     let cities = ["London", "Paris", "Tokyo", "Lima"].iter().cycle();
@@ -85,7 +96,7 @@ async fn main() -> Result<()> {
 }
 
 async fn run(weather_flow: &AsyncFlow<SharedData>, city: &str) -> Result<()> {
-    let mut shared_data = SharedData { city_name: city.to_owned(), weather_report: None };
+    let mut shared_data = shared_data(city);
     println!("Starting weather flow...");
     weather_flow.run_async(&mut shared_data).await?;
     println!("Weather flow finished.");

@@ -8,6 +8,7 @@
 
 use clap::Parser;
 use flowstone::{BuildError, prelude::*};
+use serde::{Deserialize, Serialize};
 
 #[derive(Parser)]
 struct Args {
@@ -16,8 +17,8 @@ struct Args {
     mermaid: bool,
 }
 
-#[derive(Default)]
-struct Desk {
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct Desk {
     question: String,
     source: String,
     answer: String,
@@ -95,7 +96,7 @@ fn agent() -> Result<Flow<Desk>, BuildError> {
     flow.build()
 }
 
-fn main() -> anyhow::Result<()> {
+pub(crate) fn flow() -> Result<Flow<Desk>, BuildError> {
     let mut flow = Flow::builder("supervised");
     let agent = flow.add("agent", agent()?);
     let supervise = flow.add("supervise", Supervise);
@@ -103,13 +104,22 @@ fn main() -> anyhow::Result<()> {
     flow.route(agent >> supervise);
     flow.route(supervise - Verdict::Reject >> agent);
     flow.route(supervise - Verdict::Approve >> END);
-    let flow = flow.build()?;
+    flow.build()
+}
+
+/// The state to start with.
+pub(crate) fn desk() -> Desk {
+    Desk { question: "At what temperature does water boil?".to_lowercase(), ..Desk::default() }
+}
+
+fn main() -> anyhow::Result<()> {
+    let flow = flow()?;
     if Args::parse().mermaid {
         print!("{}", flow.to_mermaid());
         return Ok(());
     }
 
-    let mut desk = Desk { question: "At what temperature does water boil?".to_lowercase(), ..Desk::default() };
+    let mut desk = desk();
     flow.run(&mut desk)?;
     println!("answer after {} rejections: {}", desk.rejected, desk.answer);
     Ok(())

@@ -8,7 +8,8 @@
 //! ```
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what it prints is what it shows")]
 
-use flowstone::prelude::*;
+use flowstone::{BuildError, prelude::*};
+use serde::{Deserialize, Serialize};
 
 /// Language, the time that it takes in milliseconds, and the translation of "Good morning, dear friends".
 const DICTIONARY: &[(&str, u64, &str)] = &[
@@ -23,16 +24,17 @@ const DICTIONARY: &[(&str, u64, &str)] = &[
 
 const LANGUAGES: [&str; 8] = ["Spanish", "German", "Klingon", "Danish", "French", "Italian", "Dutch", "Portuguese"];
 
-struct Book {
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Book {
     text: String,
-    languages: Vec<&'static str>,
-    pages: Vec<(&'static str, Result<String, String>)>,
+    languages: Vec<String>,
+    pages: Vec<(String, Result<String, String>)>,
 }
 
 /// A text, and the language that it is to be in.
 struct Order {
     text: String,
-    language: &'static str,
+    language: String,
 }
 
 struct Translate;
@@ -40,7 +42,7 @@ struct Translate;
 #[node(batch)]
 impl Translate {
     fn prep(&self, book: &Book) -> Vec<Order> {
-        let order = |language: &&'static str| Order { text: book.text.clone(), language };
+        let order = |language: &String| Order { text: book.text.clone(), language: language.clone() };
         book.languages.iter().map(order).collect()
     }
 
@@ -58,21 +60,28 @@ impl Translate {
 
     fn post(&self, book: &mut Book, orders: Vec<Order>, pages: Vec<Result<String>>) {
         let pages = pages.into_iter().map(|page| page.map_err(|error| error.to_string()));
-        book.pages = orders.iter().map(|order| order.language).zip(pages).collect();
+        book.pages = orders.into_iter().map(|order| order.language).zip(pages).collect();
     }
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+pub(crate) fn flow() -> Result<AsyncFlow<Book>, BuildError> {
     let mut flow = AsyncFlow::builder("translate");
     let retry = Retry::attempts(3).fixed(Duration::from_millis(5));
     let translate = flow.add("translate", Translate.parallel(4).retry(retry));
     flow.start(translate);
-    let flow = flow.build()?;
+    flow.build()
+}
 
+/// The state to start with.
+pub(crate) fn book() -> Book {
     let text = "Good morning, dear friends".to_owned();
-    let mut book = Book { text, languages: LANGUAGES.to_vec(), pages: Vec::new() };
-    flow.run_async(&mut book).await?;
+    Book { text, languages: LANGUAGES.map(str::to_owned).to_vec(), pages: Vec::new() }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut book = book();
+    flow()?.run_async(&mut book).await?;
     for (language, page) in &book.pages {
         match page {
             Ok(page) => println!("{language:<11} {page}"),

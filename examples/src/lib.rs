@@ -5,9 +5,11 @@
 //! | [`open_meteo`] | a client for Open-Meteo's two services, or for one that speaks like them | `weather` |
 //! | [`service`] | such a service, on a free port of this machine, with delays and failures | `weather` |
 //! | [`cities`] | some dozens of cities, and the one that a misspelt name may mean | both |
+//! | [`http`] | what HTTP clients have in common | `weather`, `invoices` |
 //! | [`wait`] | durations on the command line | most |
 
 pub mod cities;
+pub mod http;
 pub mod open_meteo;
 pub mod service;
 pub mod wait;

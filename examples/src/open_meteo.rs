@@ -6,8 +6,10 @@
 use std::time::Duration;
 
 use flowstone::{NodeError, Result};
-use reqwest::{StatusCode, header::RETRY_AFTER};
+use reqwest::StatusCode;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::http::{client, plain_client, retry_after};
 
 /// A place as the geocoding knows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,9 +91,6 @@ pub enum ServiceError {
     Garbled(#[source] serde_json::Error),
 }
 
-/// The longest wait that is believed of a service; the number that it names may be any.
-const LONGEST_WAIT: Duration = Duration::from_hours(24);
-
 /// The client: cheap to clone, one for all nodes.
 #[derive(Debug, Clone)]
 pub struct OpenMeteo {
@@ -119,9 +118,7 @@ impl OpenMeteo {
     /// As for [`live`](Self::live), if the URL begins with `https`.
     pub fn at(url: &str) -> reqwest::Result<Self> {
         let url = url.trim_end_matches('/').to_owned();
-        let builder = client().no_proxy();
-        // Plain HTTP needs no certificates: they are not looked for, since a small container has none.
-        let builder = if url.starts_with("https") { builder } else { builder.tls_certs_only([]) };
+        let builder = if url.starts_with("https") { client().no_proxy() } else { plain_client() };
         Ok(Self { http: builder.build()?, geocoding: url.clone(), forecast: url })
     }
 
@@ -165,8 +162,7 @@ impl OpenMeteo {
     async fn get<T: DeserializeOwned>(&self, url: &str, query: &(impl Serialize + ?Sized)) -> Result<T> {
         let response = self.http.get(url).query(query).send().await.map_err(|error| no_answer(url, error))?;
         let status = response.status();
-        let wait = response.headers().get(RETRY_AFTER).and_then(|wait| wait.to_str().ok()?.parse::<u64>().ok());
-        let wait = wait.map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT));
+        let wait = retry_after(response.headers());
         let body = read(response).await?;
         if status.is_success() {
             return Ok(serde_json::from_slice(&body).map_err(ServiceError::Garbled)?);
@@ -187,12 +183,6 @@ async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, ServiceError> 
         }
     }
     Ok(body)
-}
-
-fn client() -> reqwest::ClientBuilder {
-    // An error means that there is one already, which does as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().user_agent("flowstone-example")
 }
 
 fn no_answer(url: &str, error: reqwest::Error) -> NodeError {

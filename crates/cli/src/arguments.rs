@@ -36,14 +36,18 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum OwnCommand {
     /// Start a run and drive it until it ends or waits
-    #[command(after_help = "The id is yours: if there is a run of this flow with it, that run goes on, and `--state` is not \
+    #[command(
+        after_help = "The id is yours: if there is a run of this flow with it, that run goes on, and `--state` is not \
                             used.\nExit code 1 if the run fails or is cancelled. Ctrl-C stops between two commits; what was \
                             committed stays.\n\nExample:\n  flowstone run trip --id trip-42 --state '{\"city\":\"Rome\"}' \
-                            --store trips.db")]
+                            --store trips.db"
+    )]
     Run(RunArguments),
     /// Go on with every unfinished run, until each ends or waits
-    #[command(after_help = "Exit code 1 if a run fails, is cancelled or cannot go on. Ctrl-C stops between two commits; what \
-                            was committed stays.\n\nExample:\n  flowstone resume --store trips.db")]
+    #[command(
+        after_help = "Exit code 1 if a run fails, is cancelled or cannot go on. Ctrl-C stops between two commits; what \
+                            was committed stays.\n\nExample:\n  flowstone resume --store trips.db"
+    )]
     Resume(ResumeArguments),
     #[command(flatten)]
     Every(Command),
@@ -64,13 +68,17 @@ pub(crate) enum RunsCommand {
     #[command(after_help = "Example:\n  flowstone runs state trip-42 --step 3 --store trips.db")]
     State(StateArguments),
     /// Print what changed in the state between two steps
-    #[command(after_help = "One line a change: `+` added, `-` removed, `~` replaced. With --json: a JSON patch (RFC 6902).\n\n\
-                            Example:\n  flowstone runs diff trip-42 2 3 --store trips.db")]
+    #[command(
+        after_help = "One line a change: `+` added, `-` removed, `~` replaced. With --json: a JSON patch (RFC 6902).\n\n\
+                            Example:\n  flowstone runs diff trip-42 2 3 --store trips.db"
+    )]
     Diff(DiffArguments),
     /// Answer the question of a paused run
-    #[command(after_help = "The answer is checked against the schema of the question, which `runs show` prints. It is given \
+    #[command(
+        after_help = "The answer is checked against the schema of the question, which `runs show` prints. It is given \
                             once.\n\nExamples:\n  flowstone runs answer trip-42 --node approve true --store trips.db\n  \
-                            flowstone runs answer trip-42 --node review @review.json --store trips.db")]
+                            flowstone runs answer trip-42 --node review @review.json --store trips.db"
+    )]
     Answer(AnswerArguments),
     /// Cancel a run that has not ended
     #[command(after_help = "Example:\n  flowstone runs cancel trip-42 --store trips.db")]
@@ -79,14 +87,17 @@ pub(crate) enum RunsCommand {
     #[command(after_help = "Example:\n  flowstone runs retry trip-42 --store trips.db")]
     Retry(RunArgument),
     /// Start a new run from a step of another, with changes to its state
-    #[command(after_help = "A value is JSON, so a text is in quotes. The place is a JSON pointer (RFC 6901); `-` at the end of a \
+    #[command(
+        after_help = "A value is JSON, so a text is in quotes. The place is a JSON pointer (RFC 6901); `-` at the end of a \
                             list appends.\n\nExample:\n  flowstone runs fork trip-42 --step 3 --to trip-43 \
-                            --set '/city=\"Rome\"' --store trips.db")]
+                            --set '/city=\"Rome\"' --store trips.db"
+    )]
     Fork(ForkArguments),
     /// Delete finished runs by age or count; the file shrinks
-    #[command(after_help = "Without --status, runs that ended or were cancelled are deleted. Every condition that is given must \
-                            hold.\n\n\
-                            Example:\n  flowstone runs prune --older-than 30d --keep 1000 --dry-run --store trips.db")]
+    #[command(
+        after_help = "Without --status, runs that ended or were cancelled are deleted. Runs that are under way are never deleted.\n\n\
+                            Example:\n  flowstone runs prune --older-than 30d --keep 1000 --dry-run --store trips.db"
+    )]
     Prune(PruneArguments),
     /// Delete a run that is not under way, with its history
     #[command(after_help = "Example:\n  flowstone runs delete trip-42 --store trips.db")]
@@ -228,7 +239,7 @@ pub(crate) struct PruneArguments {
     /// Spare the newest so many of them
     #[arg(long, value_name = "N")]
     pub(crate) keep: Option<usize>,
-    /// Runs in this status; can be given again
+    /// Delete runs in this status, not those that ended or were cancelled; can be given again
     #[arg(long, value_name = "STATUS")]
     pub(crate) status: Vec<Finished>,
     /// Only runs of this flow

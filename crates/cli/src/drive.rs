@@ -10,7 +10,7 @@ use std::{
 };
 
 use flowstone_core::RunId;
-use flowstone_durable::{Error, Filter, RunInfo, Status, Store, StoreFault};
+use flowstone_durable::{Error, Filter, Reader, RunInfo, Status, Store, StoreFault};
 
 use crate::{
     arguments::{ResumeArguments, RunArguments},
@@ -40,8 +40,9 @@ struct Driven {
 pub(crate) fn run<W: Write>(arguments: &RunArguments, flows: &Flows, screen: &mut Screen<W>) -> Result<()> {
     let state = json(&arguments.state, "the state")?;
     let id = RunId::from(arguments.id.as_str());
-    let driven = driving(&arguments.resume, flows, async |_, flows| {
-        let flow = flows.iter().find(|flow| flow.name() == arguments.flow);
+    let driven = driving(&arguments.resume, async |store, _| {
+        let runs = flows.register(store).await?;
+        let flow = runs.iter().find(|runs| runs.name() == arguments.flow);
         let flow = flow.ok_or_else(|| Stop::failed(format!("there is no flow `{}`", arguments.flow)))?;
         flow.run(id.clone(), &state).await?;
         let mut driven = Driven::default();
@@ -52,31 +53,46 @@ pub(crate) fn run<W: Write>(arguments: &RunArguments, flows: &Flows, screen: &mu
 }
 
 pub(crate) fn resume<W: Write>(arguments: &ResumeArguments, flows: &Flows, screen: &mut Screen<W>) -> Result<()> {
-    let driven = driving(arguments, flows, async |store, flows| {
+    let wait = arguments.wait;
+    let driven = driving(arguments, async |store, reader| {
+        // Nothing is driven before its flow is known, so none can end before it is counted.
+        let names = flows.names();
+        let mut open = open(reader, &names, wait)?;
+        let runs = flows.register(store).await?;
         // Those that are refused here are refused again below, where their ids are known.
-        store.resume_all().await?;
+        match store.resume_all().await {
+            Ok(_) => {}
+            // One damaged run does not keep the others: each is begun by itself.
+            Err(Error::Store(error)) if error.fault() == StoreFault::Corrupt => {
+                for (flow, id) in &open {
+                    runs[*flow].resume(id.clone()).await?;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
         let mut driven = Driven::default();
-        while driven.round(flows, arguments.wait).await? {
+        while !open.is_empty() {
+            for (flow, id) in open {
+                driven.wait_for(&*runs[flow], id, wait).await?;
+            }
             tokio::time::sleep(LOOK).await;
+            open = self::open(reader, &names, wait)?;
+            open.retain(|(_, id)| !driven.refused.contains_key(id));
         }
         Ok(driven)
     })?;
     driven.tell(arguments, screen)
 }
 
-/// Opens the store, works with the flows' runs until that is done or Ctrl-C is pressed, and closes the store.
-fn driving(
-    arguments: &ResumeArguments,
-    flows: &Flows,
-    work: impl AsyncFnOnce(&Store, &[Box<dyn AnyRuns>]) -> Result<Driven>,
-) -> Result<Driven> {
+/// Opens the store, works on its runs until that is done or Ctrl-C is pressed, and closes the store.
+fn driving(arguments: &ResumeArguments, work: impl AsyncFnOnce(&Store, &Reader) -> Result<Driven>) -> Result<Driven> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Stop::because("the runtime cannot be started", &error))?;
     let driven = runtime.block_on(async {
         let store = Store::open(&arguments.common.store).await?;
         let work = async {
-            let flows = flows.register(&store).await?;
-            work(&store, &flows).await
+            let reader = Reader::open(&arguments.common.store)?;
+            work(&store, &reader).await
         };
         let driven = tokio::select! {
             driven = work => driven,
@@ -97,20 +113,6 @@ fn driving(
 }
 
 impl Driven {
-    /// Waits for every run that is open now, and returns whether there was one.
-    async fn round(&mut self, flows: &[Box<dyn AnyRuns>], wait: bool) -> Result<bool> {
-        let mut found = false;
-        for flow in flows {
-            for id in open(&**flow, wait).await? {
-                if !self.refused.contains_key(&id) {
-                    found = true;
-                    self.wait_for(&**flow, id, wait).await?;
-                }
-            }
-        }
-        Ok(found)
-    }
-
     async fn wait_for(&mut self, flow: &dyn AnyRuns, id: RunId, wait: bool) -> Result<()> {
         let waited = if wait { flow.finished(id.clone()).await } else { flow.settled(id.clone()).await };
         match waited {
@@ -123,7 +125,9 @@ impl Driven {
             }
             Err(error) => {
                 self.runs.remove(&id);
-                self.refused.insert(id, chain(&error));
+                let (why, name) = (chain(&error), format!("run `{id}`"));
+                let why = if why.contains(&name) { why } else { format!("{name}: {why}") };
+                self.refused.insert(id, why);
             }
         }
         Ok(())
@@ -145,9 +149,11 @@ impl Driven {
         match lost.as_slice() {
             [] => Ok(()),
             [one] => Err(Stop::Failed(one.clone())),
-            [first, ..] => {
-                Err(Stop::failed(format!("{} of {} did not get on; the first: {first}", lost.len(), counted(all, "run"))))
-            }
+            [first, ..] => Err(Stop::failed(format!(
+                "{} of {} did not get on; the first: {first}",
+                lost.len(),
+                counted(all, "run")
+            ))),
         }
     }
 }
@@ -156,31 +162,33 @@ impl Driven {
 fn lost(run: &RunInfo) -> Option<String> {
     let id = &run.id;
     match (run.status, &run.error) {
-        (Status::Failed, Some(failure)) => {
-            Some(format!("run `{id}` failed at node `{}`: {}", failure.node, failure.message))
-        }
+        // It names the run and the node.
+        (Status::Failed, Some(failure)) => Some(failure.message.clone()),
         (Status::Failed, None) => Some(format!("run `{id}` failed")),
         (Status::Cancelled, _) => Some(format!("run `{id}` was cancelled")),
         _ => None,
     }
 }
 
-/// The runs of a flow that are to be waited for: those that run, sleepers whose time has come, and, for who waits through
-/// them, all that are parked.
-async fn open(flow: &dyn AnyRuns, wait: bool) -> Result<Vec<RunId>> {
-    let mut filter = Filter::new().status(Status::Running).status(Status::Sleeping).limit(PAGE);
-    if wait {
-        filter = filter.status(Status::Paused);
-    }
+/// The runs that are to be waited for, each with the number of its flow: those that run, sleepers whose time has come, and,
+/// for who waits through them, all that are parked.
+fn open(reader: &Reader, flows: &[String], wait: bool) -> Result<Vec<(usize, RunId)>> {
     let mut open = Vec::new();
-    loop {
-        let page = flow.list(&filter).await?;
-        let now = SystemTime::now();
-        let due = |run: &RunInfo| wait || run.status == Status::Running || run.wake_at.is_some_and(|at| at <= now);
-        open.extend(page.iter().filter(|run| due(run)).map(|run| run.id.clone()));
-        match page.last() {
-            Some(last) if page.len() == PAGE => filter = filter.after(last.cursor),
-            _ => return Ok(open),
+    for (index, flow) in flows.iter().enumerate() {
+        let mut filter = Filter::new().flow(flow.clone()).status(Status::Running).status(Status::Sleeping).limit(PAGE);
+        if wait {
+            filter = filter.status(Status::Paused);
+        }
+        loop {
+            let page = reader.list(&filter)?;
+            let now = SystemTime::now();
+            let due = |run: &RunInfo| wait || run.status == Status::Running || run.wake_at.is_some_and(|at| at <= now);
+            open.extend(page.iter().filter(|run| due(run)).map(|run| (index, run.id.clone())));
+            match page.last() {
+                Some(last) if page.len() == PAGE => filter = filter.after(last.cursor),
+                _ => break,
+            }
         }
     }
+    Ok(open)
 }

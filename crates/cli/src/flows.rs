@@ -1,9 +1,9 @@
 //! The flows of a program, collected under one type: [`Flows`].
 
-use std::{fmt, future::Future, pin::Pin};
+use std::{collections::BTreeSet, fmt, future::Future, pin::Pin};
 
 use flowstone_core::{AsyncFlow, Label, RunId, State};
-use flowstone_durable::{Error, Filter, FlowOptions, RunInfo, Runs, Store, StoredFlow};
+use flowstone_durable::{Error, FlowOptions, RunInfo, Runs, Store, StoredFlow};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -75,6 +75,12 @@ impl Flows {
         self.flows.iter().map(|flow| flow.picture()).collect()
     }
 
+    /// Returns the name that two of the flows share, if there is one.
+    pub(crate) fn named_twice(&self) -> Option<&str> {
+        let mut names = BTreeSet::new();
+        self.flows.iter().map(|flow| flow.name()).find(|name| !names.insert(*name))
+    }
+
     /// Makes a store know the flows.
     pub(crate) async fn register(&self, store: &Store) -> Result<Vec<Box<dyn AnyRuns>>> {
         let mut runs = Vec::with_capacity(self.flows.len());
@@ -131,13 +137,14 @@ pub(crate) trait AnyRuns {
     /// Goes on with the run of this id, or begins it with a state.
     fn run<'a>(&'a self, id: RunId, state: &'a Value) -> Waiting<'a, Result<()>>;
 
+    /// Goes on with a run if it is running.
+    fn resume(&self, id: RunId) -> Waiting<'_, Result<(), Error>>;
+
     /// Goes on with a run if it is running, and waits until it ends or waits itself.
     fn settled(&self, id: RunId) -> Waiting<'_, Result<RunInfo, Error>>;
 
     /// Goes on with a run if it is running, and waits until it is at its end, also through questions and sleeps.
     fn finished(&self, id: RunId) -> Waiting<'_, Result<RunInfo, Error>>;
-
-    fn list<'a>(&'a self, filter: &'a Filter) -> Waiting<'a, Result<Vec<RunInfo>, Error>>;
 
     fn name(&self) -> &str;
 }
@@ -195,6 +202,10 @@ impl<S: State + Serialize + DeserializeOwned> AnyRuns for TypedRuns<S> {
         })
     }
 
+    fn resume(&self, id: RunId) -> Waiting<'_, Result<(), Error>> {
+        Box::pin(async move { self.runs.get(id).await.map(|run| run.resume()) })
+    }
+
     fn settled(&self, id: RunId) -> Waiting<'_, Result<RunInfo, Error>> {
         Box::pin(async move {
             let run = self.runs.get(id).await?;
@@ -213,10 +224,6 @@ impl<S: State + Serialize + DeserializeOwned> AnyRuns for TypedRuns<S> {
                 Err(error) => Err(error),
             }
         })
-    }
-
-    fn list<'a>(&'a self, filter: &'a Filter) -> Waiting<'a, Result<Vec<RunInfo>, Error>> {
-        Box::pin(self.runs.list(filter))
     }
 
     fn name(&self) -> &str {

@@ -43,7 +43,9 @@ fn pictures(arguments: &GraphArguments, flows: &Flows) -> Result<Vec<Picture>> {
                 found.push(flow.into());
             }
         }
-        None if flows.is_empty() => return Err(Stop::Usage("give the store with --store FILE, or in FLOWSTONE_STORE".into())),
+        None if flows.is_empty() => {
+            return Err(Stop::Usage("give the store with --store FILE, or in FLOWSTONE_STORE".into()));
+        }
         None => found = flows.pictures(),
     }
     let Some(name) = &arguments.flow else { return Ok(found) };
@@ -150,7 +152,9 @@ fn about(node: &Value) -> String {
         words.push(format!("{} attempts", node["attempts"]));
     }
     for (key, name) in [("timeout_ms", "timeout"), ("total_timeout_ms", "timeout in all")] {
-        if let Some(limit) = node[key].as_f64().and_then(|millis| std::time::Duration::try_from_secs_f64(millis / 1e3).ok()) {
+        if let Some(limit) =
+            node[key].as_f64().and_then(|millis| std::time::Duration::try_from_secs_f64(millis / 1e3).ok())
+        {
             words.push(format!("{name} {}", took(limit)));
         }
     }

@@ -22,7 +22,8 @@ pub(crate) fn time(text: &str) -> Result<SystemTime, String> {
         let midnight = date.to_zoned(TimeZone::UTC).map_err(|error| error.to_string())?;
         return Ok(midnight.timestamp().into());
     }
-    let ago = length(text).map_err(|_| "no time: give RFC 3339 (2025-06-01T12:00:00Z), a date or how long ago (2h, 7d)")?;
+    let ago =
+        length(text).map_err(|_| "no time: give RFC 3339 (2025-06-01T12:00:00Z), a date or how long ago (2h, 7d)")?;
     SystemTime::now().checked_sub(ago).ok_or_else(|| "too long ago".to_owned())
 }
 
@@ -142,8 +143,6 @@ impl Pointed {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use serde_json::json;
 
     use super::*;
@@ -156,7 +155,8 @@ mod tests {
         assert_eq!(time("2025-06-01T12:00:00Z").unwrap(), noon);
         assert_eq!(time("2025-06-01T14:00:00+02:00").unwrap(), noon);
         assert_eq!(time("2025-06-01").unwrap(), noon - second * 43_200);
-        let ago = SystemTime::now().duration_since(time("2h").unwrap()).unwrap();
+        let two_hours_ago = time("2h").unwrap();
+        let ago = SystemTime::now().duration_since(two_hours_ago).unwrap();
         assert!(ago >= second * 7_200 && ago < second * 7_260, "{ago:?}");
         assert!(time("yesterday").unwrap_err().starts_with("no time"));
     }

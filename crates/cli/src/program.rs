@@ -47,11 +47,15 @@ use crate::{
 /// assert!(flows().is_ok());
 /// ```
 #[must_use]
+#[expect(clippy::needless_pass_by_value, reason = "flows are made for this call: `main(Flows::new().with(flow))`")]
 pub fn main(flows: Flows) -> ExitCode {
     let mut screen = Screen::stdout();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let program = name(&arguments);
     let mut command = command(&program, &flows);
+    if let Some(name) = flows.named_twice() {
+        return code(Err(Stop::failed(format!("this program has two flows of the name `{name}`"))), &mut command);
+    }
     let matches = match command.try_get_matches_from_mut(&arguments) {
         Ok(matches) => matches,
         Err(error) => return usage(&error),
@@ -75,7 +79,11 @@ use OwnCommand as Asked;
 
 /// What was asked for.
 fn asked(matches: &clap::ArgMatches, flows: &Flows) -> Result<Asked, clap::Error> {
-    if flows.is_empty() { Command::from_arg_matches(matches).map(Asked::Every) } else { Asked::from_arg_matches(matches) }
+    if flows.is_empty() {
+        Command::from_arg_matches(matches).map(Asked::Every)
+    } else {
+        Asked::from_arg_matches(matches)
+    }
 }
 
 /// What the user calls this program.
@@ -86,8 +94,7 @@ fn name(arguments: &[OsString]) -> String {
 }
 
 fn command(program: &str, flows: &Flows) -> clap::Command {
-    let command =
-        clap::Command::new(program.to_owned()).subcommand_required(true).arg_required_else_help(true);
+    let command = clap::Command::new(program.to_owned()).subcommand_required(true).arg_required_else_help(true);
     let names = flows.names();
     let command = if names.is_empty() {
         Command::augment_subcommands(command)
@@ -97,7 +104,9 @@ fn command(program: &str, flows: &Flows) -> clap::Command {
     } else {
         OwnCommand::augment_subcommands(command)
             .about(format!("Runs flows that survive a crash: {}", names.join(", ")))
-            .mut_subcommand("run", |run| run.mut_arg("flow", |flow| flow.value_parser(PossibleValuesParser::new(names))))
+            .mut_subcommand("run", |run| {
+                run.mut_arg("flow", |flow| flow.value_parser(PossibleValuesParser::new(names)))
+            })
     };
     named(command, program)
 }
@@ -112,7 +121,11 @@ fn named(command: clap::Command, program: &str) -> clap::Command {
     command.mut_subcommands(|inner| named(inner, program))
 }
 
-fn completions<W: Write>(shell: clap_complete::Shell, command: &mut clap::Command, screen: &mut Screen<W>) -> Result<()> {
+fn completions<W: Write>(
+    shell: clap_complete::Shell,
+    command: &mut clap::Command,
+    screen: &mut Screen<W>,
+) -> Result<()> {
     let name = command.get_name().to_owned();
     // First into memory, since the generator panics if the reader of a pipe has gone.
     let mut script = Vec::new();

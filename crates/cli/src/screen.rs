@@ -7,7 +7,13 @@ use flowstone_durable::Status;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{stop::{Result, Stop}, words::plain};
+use crate::{
+    stop::{Result, Stop},
+    words::{plain, plain_json},
+};
+
+/// The narrowest terminal that tables are fitted to, in columns.
+const NARROW: u16 = 60;
 
 /// Where a command writes what it found.
 pub(crate) struct Screen<W> {
@@ -46,8 +52,9 @@ impl<W: Write> Screen<W> {
 
     /// Writes one JSON document, and nothing else.
     pub(crate) fn json(&mut self, document: &impl Serialize) -> Result<()> {
-        let text = serde_json::to_string_pretty(document).map_err(|error| Stop::because("the output is no JSON", &error))?;
-        Ok(writeln!(self.out, "{text}")?)
+        let text =
+            serde_json::to_string_pretty(document).map_err(|error| Stop::because("the output is no JSON", &error))?;
+        Ok(writeln!(self.out, "{}", plain_json(&text))?)
     }
 
     /// Writes bytes as they are.
@@ -57,15 +64,13 @@ impl<W: Write> Screen<W> {
 
     /// Writes a table; its columns are as wide as their content, or as the terminal allows.
     pub(crate) fn table(&mut self, mut table: Table) -> Result<()> {
-        if self.terminal {
-            table.set_content_arrangement(ContentArrangement::Dynamic);
+        // Below that, cells would break into letters; long lines that the terminal breaks are the lesser evil.
+        if let Some(width) = table.width().filter(|width| self.terminal && *width >= NARROW) {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
         }
         if self.colours {
             table.enforce_styling();
         } else {
-            if let Some(width) = table.width().filter(|_| self.terminal) {
-                table.set_width(width);
-            }
             table.force_no_tty();
         }
         for line in table.lines() {

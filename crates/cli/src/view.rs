@@ -155,6 +155,8 @@ pub(crate) struct DoneView<'a> {
     pub(crate) run: &'a str,
     /// What was done or asked for, as `cancel`.
     pub(crate) request: &'static str,
+    /// The status of the run now, if it is still there.
+    pub(crate) status: Option<Status>,
     /// The process that drives the store, and so takes the request up.
     pub(crate) driver: Option<u32>,
 }

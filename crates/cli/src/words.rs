@@ -98,7 +98,35 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
 
 /// Whether a character moves the cursor, or turns the direction of the text.
 fn steers(character: char) -> bool {
-    character.is_control() || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A word of a command line, in quotes if a shell would make something else of it.
+pub(crate) fn for_shell(word: &str) -> Cow<'_, str> {
+    let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(&byte);
+    if !word.is_empty() && word.bytes().all(safe) {
+        return Cow::Borrowed(word);
+    }
+    Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
+}
+
+/// JSON whose strings hold no character that steers the terminal: they are written as escapes, which means the same.
+pub(crate) fn plain_json(text: &str) -> Cow<'_, str> {
+    let loud = |character: char| steers(character) && character != '\n';
+    if !text.contains(loud) {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if loud(character) {
+            // All of them are below 0x10000. Writing to a string cannot fail.
+            let _ = write!(plain, "\\u{:04x}", u32::from(character));
+        } else {
+            plain.push(character);
+        }
+    }
+    Cow::Owned(plain)
 }
 
 /// The beginning of a text, and how much was left out.
@@ -132,7 +160,8 @@ mod tests {
 
     #[test]
     fn sizes_have_the_figures_that_matter() {
-        let cases = [(0, "0 B"), (999, "999 B"), (1_234, "1.2 kB"), (2_000, "2 kB"), (56_789, "57 kB"), (3_400_000, "3.4 MB")];
+        let cases =
+            [(0, "0 B"), (999, "999 B"), (1_234, "1.2 kB"), (2_000, "2 kB"), (56_789, "57 kB"), (3_400_000, "3.4 MB")];
         for (bytes, words) in cases {
             assert_eq!(size(bytes), words);
         }
@@ -154,5 +183,13 @@ mod tests {
     fn text_cannot_steer_the_terminal() {
         assert_eq!(plain("a\u{1b}[31m\nb\u{202e}"), "a\\u{1b}[31m\\nb\\u{202e}");
         assert_eq!(plain("Zürich ☂"), "Zürich ☂");
+        assert_eq!(plain_json("{\n  \"a\": \"\u{9b}1m\u{202e}\"\n}"), "{\n  \"a\": \"\\u009b1m\\u202e\"\n}");
+    }
+
+    #[test]
+    fn a_shell_takes_a_word_as_it_is() {
+        assert_eq!(for_shell("trip-42"), "trip-42");
+        assert_eq!(for_shell("y:0:months[1]"), "'y:0:months[1]'");
+        assert_eq!(for_shell("it's"), r"'it'\''s'");
     }
 }

@@ -2,6 +2,7 @@
 
 use flowstone_core::{NodePath, RunId};
 use rusqlite::Connection;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
@@ -12,6 +13,13 @@ use crate::{
     watch::status,
 };
 
+/// Returns an answer as JSON.
+pub(crate) fn to_json(run: &RunId, node: &NodePath, answer: impl Serialize) -> Result<Value, Error> {
+    let unfit =
+        |error: serde_json::Error| Error::Unfit { run: run.clone(), node: node.clone(), what: error.to_string() };
+    serde_json::to_value(answer).map_err(unfit)
+}
+
 /// Finds the question that an answer is for, and checks the answer against its schema.
 pub(crate) fn check(
     reader: &Reader,
@@ -20,7 +28,7 @@ pub(crate) fn check(
     step: Option<u64>,
     answer: &Value,
 ) -> Result<(i64, u64), Error> {
-    let number = reader.number(run)?;
+    let number = reader.own_number(run)?;
     let questions = reader.questions(run.clone())?;
     let next = reader.last_step(number)? + 1;
     let asks = questions.iter().find(|question| question.step == next);

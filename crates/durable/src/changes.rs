@@ -37,8 +37,7 @@ pub(crate) fn fork(
     full_every: u32,
 ) -> Result<NewRun, Error> {
     check_id(&id)?;
-    let origin = reader.number(run)?;
-    let info = reader.run(run.clone())?;
+    let origin = reader.own_number(run)?;
     let mut state = reader.state(run.clone(), Some(step))?;
     let next = reader.steps_of(origin, step, 1)?.into_iter().next().and_then(|step| step.next);
     let next: NodePath = next.ok_or_else(|| Error::AtEnd { run: run.clone(), step })?;
@@ -48,8 +47,8 @@ pub(crate) fn fork(
     let (size, most) = (json.len(), crate::snapshot::MAX_STATE);
     let state = states.next(0, json).map_err(|_| Error::StateTooLarge { run: id.clone(), size, most })?;
     let flow = reader.db.query_row("SELECT flow FROM runs WHERE run = ?1", [origin], |row| row.get(0))?;
-    let origin = Some((origin, step));
-    Ok(NewRun { id, flow, flow_name: info.flow, start: next, state, parent: None, origin })
+    let flow_name = reader.flow_of(origin)?;
+    Ok(NewRun { id, flow, flow_name, start: next, state, parent: None, origin: Some((origin, step)) })
 }
 
 /// Begins a run whose id must be new.

@@ -273,7 +273,7 @@ pub enum Error {
         step: u64,
     },
     /// What was asked needs a run in another status.
-    #[error("run `{run}` is {status}: it cannot be {wanted}")]
+    #[error("run `{run}` cannot be {wanted}: its status is `{status}`")]
     #[non_exhaustive]
     WrongStatus {
         /// The run.
@@ -313,6 +313,22 @@ pub enum Error {
         node: NodePath,
         /// What does not fit, with its place in the JSON.
         what: String,
+    },
+    /// The run is one of a batch flow's children: what is asked has to be asked of its parent.
+    #[error("run `{run}` is a child of run `{parent}`: ask that one")]
+    #[non_exhaustive]
+    IsChild {
+        /// The run.
+        run: RunId,
+        /// The run that it belongs to.
+        parent: RunId,
+    },
+    /// Something panicked while the run was driven, outside its nodes: its last commit stands.
+    #[error("run `{run}`: a panic outside its nodes, as where its state is serialized; it stands where it was")]
+    #[non_exhaustive]
+    Panicked {
+        /// The run.
+        run: RunId,
     },
     /// No flow of this name was given to the store.
     #[error("no flow `{flow}` is registered with this store")]

@@ -5,16 +5,13 @@ use std::{collections::VecDeque, sync::Arc};
 use flowstone_core::{Event, State};
 use futures_util::{Stream, stream};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::{
-    broadcast::{self, error::RecvError},
-    watch,
-};
+use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{
     error::Error,
     observer::Live,
     runs::Run,
-    shared::News,
+    shared::Waiter,
     status::{Status, Step},
 };
 
@@ -92,7 +89,7 @@ struct Follower<S> {
     next: u64,
     ready: VecDeque<Step>,
     live: Option<broadcast::Receiver<Live>>,
-    news: watch::Receiver<News>,
+    news: Waiter,
     /// The status that was told last.
     told: Option<Status>,
     over: bool,
@@ -142,15 +139,10 @@ impl<S: State + Serialize + DeserializeOwned> Follower<S> {
     async fn wait(&mut self) -> Result<Option<Seen>, Error> {
         loop {
             let Some(live) = &mut self.live else {
-                let closing = self.run.shared().closing.clone();
-                tokio::select! {
-                    _ = self.news.changed() => self.told = None,
-                    () = closing.cancelled() => self.over = true,
-                }
-                let fault = self.news.borrow().fault.clone();
-                return match fault {
+                self.news.changed().await?;
+                self.told = None;
+                return match self.news.fault() {
                     Some(fault) => Err(fault),
-                    None if self.over => Err(crate::StoreError::new(crate::StoreFault::Closed).into()),
                     None => Ok(None),
                 };
             };

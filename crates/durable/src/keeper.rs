@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flowstone_core::{Action, Execution, NodePath, Pause, RunError, RunId, Visit};
+use flowstone_core::{Action, BoxError, Execution, NodePath, Pause, RunError, RunId, Visit};
 use serde_json::Value;
 
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
     options::Durability,
     rows::{self, Change, NewPause, VisitRow, now},
     shared::Shared,
-    states::States,
+    states::{States, Stored},
     status::{Failure, Status},
     writer::Reply,
 };
@@ -109,19 +109,24 @@ impl Keeper {
                 Some(asked) => answer(execution, asked),
                 None => execution.visit().await,
             };
-            match visited {
-                Ok(Visit::Next { action, .. }) => {
-                    let next = Some(execution.node().clone());
-                    self.commit(execution, begun, &action, next, None).await?;
-                }
-                Ok(Visit::End { action, exit }) => {
-                    self.commit(execution, begun, &action, None, Some(exit.clone())).await?;
-                    self.caught_up().await?;
-                    return Ok(Halted::Ended(exit));
-                }
+            let (action, next, exit) = match visited {
+                Ok(Visit::Next { action, .. }) => (action, Some(execution.node().clone()), None),
+                Ok(Visit::End { action, exit }) => (action, None, Some(exit)),
                 Ok(Visit::Pause(pause)) => return self.pause(&pause).await,
                 Ok(Visit::Sleep { wait }) => return self.sleep(wait).await,
                 Err(error) => return self.stop(error).await,
+            };
+            let state = match self.shared.store(execution, &mut self.states, self.seq + 1) {
+                Ok(state) => state,
+                Err(error) => {
+                    let root = self.journal.root.clone();
+                    return self.stop(RunError::journal(root, begun.node, None, error)).await;
+                }
+            };
+            self.commit(state, begun, &action, next, exit.clone()).await?;
+            if let Some(exit) = exit {
+                self.caught_up().await?;
+                return Ok(Halted::Ended(exit));
             }
         }
     }
@@ -129,7 +134,7 @@ impl Keeper {
     /// Writes a visit down, and its end of the run if it is one.
     async fn commit(
         &mut self,
-        execution: &dyn Execution,
+        state: Stored,
         begun: Begun,
         action: &Action,
         next: Option<NodePath>,
@@ -137,7 +142,6 @@ impl Keeper {
     ) -> Result<(), Error> {
         let took = begun.instant.elapsed();
         let seen = self.observer.take(&self.prefix, &begun.node);
-        let state = self.shared.store(execution, &mut self.states, self.seq + 1)?;
         self.seq += 1;
         let items = self.journal.items();
         let row = VisitRow {
@@ -217,7 +221,7 @@ impl Keeper {
         self.caught_up().await?;
         let (run, seq) = (self.run, self.seq + 1);
         let error = match error {
-            RunError::Journal { source, .. } => return Err(of_journal(source)),
+            RunError::Journal { source, .. } if !is_unstorable(&source) => return Err(of_journal(source)),
             error => error,
         };
         if let RunError::Answer { source, .. } = &error {
@@ -266,8 +270,13 @@ fn answer(execution: &mut dyn Execution, asked: Asked) -> Result<Visit, RunError
     execution.answer(pause, asked.answer.unwrap_or(Value::Null))
 }
 
+/// Whether a state is at fault, and with it the run, and not the store.
+fn is_unstorable(source: &BoxError) -> bool {
+    matches!(source.downcast_ref(), Some(Error::StateTooLarge { .. } | Error::Encode { .. }))
+}
+
 /// The store's error inside the error of a visit whose journal failed.
-fn of_journal(source: flowstone_core::BoxError) -> Error {
+fn of_journal(source: BoxError) -> Error {
     match source.downcast::<Error>() {
         Ok(error) => *error,
         Err(other) => StoreError::because(crate::StoreFault::Io, other).into(),

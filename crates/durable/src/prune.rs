@@ -147,11 +147,21 @@ pub(crate) async fn prune(shared: &Arc<Shared>, prune: &Prune) -> Result<Pruned,
     Ok(pruned)
 }
 
-/// Gives free pages back to the system.
+/// Gives free pages back to the system, some at a time, so that nobody waits for long.
 pub(crate) fn give_back(db: &Connection) -> Result<(), Error> {
-    let mut vacuum = db.prepare("PRAGMA incremental_vacuum")?;
-    let mut rows = vacuum.query([])?;
-    while rows.next()?.is_some() {}
+    let free = || db.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0));
+    let mut left = free()?;
+    while left > 0 {
+        let mut vacuum = db.prepare_cached("PRAGMA incremental_vacuum(1000)")?;
+        let mut rows = vacuum.query([])?;
+        while rows.next()?.is_some() {}
+        let now = free()?;
+        // Another connection may be reading what is to be moved: then the rest is given back the next time.
+        if now >= left {
+            break;
+        }
+        left = now;
+    }
     db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     Ok(())
 }

@@ -320,6 +320,24 @@ impl Reader {
             .ok_or_else(|| Error::UnknownRun { run: id.clone() })
     }
 
+    /// The number of a run that is no child, which is what something can be asked of.
+    pub(crate) fn own_number(&self, id: &RunId) -> Result<i64, Error> {
+        let run = self.number(id)?;
+        let mut select = self.db.prepare_cached(
+            "SELECT parents.id FROM runs JOIN runs AS parents ON parents.run = runs.parent WHERE runs.run = ?1",
+        )?;
+        match select.query_row([run], |row| row.get::<_, String>(0)).optional()? {
+            Some(parent) => Err(Error::IsChild { run: id.clone(), parent: parent.into() }),
+            None => Ok(run),
+        }
+    }
+
+    /// The name of a run's flow.
+    pub(crate) fn flow_of(&self, run: i64) -> Result<String, Error> {
+        let mut select = self.db.prepare_cached("SELECT name FROM runs JOIN flows USING (flow) WHERE run = ?1")?;
+        Ok(select.query_row([run], |row| row.get(0))?)
+    }
+
     pub(crate) fn last_step(&self, run: i64) -> Result<u64, Error> {
         let mut select = self.db.prepare_cached("SELECT max(seq) AS seq FROM visits WHERE run = ?1")?;
         Ok(select.query_row([run], |row| count(row, "seq"))?)

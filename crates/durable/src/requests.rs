@@ -4,6 +4,7 @@ use std::{path::Path, time::SystemTime};
 
 use flowstone_core::{NodePath, RunId};
 use rusqlite::{Connection, TransactionBehavior};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
 /// use flowstone_durable::Requests;
 ///
 /// let mut store = Requests::open("invoices.db")?;
-/// store.answer("march", "approve", None, true.into())?;
+/// store.answer("march", "approve", None, true)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -70,9 +71,10 @@ impl Requests {
         run: impl Into<RunId>,
         node: impl Into<NodePath>,
         step: Option<u64>,
-        answer: Value,
+        answer: impl Serialize,
     ) -> Result<(), Error> {
         let (run, node) = (run.into(), node.into());
+        let answer = answers::to_json(&run, &node, answer)?;
         let (number, step) = answers::check(&self.reader, &run, &node, step, &answer)?;
         self.write(|db| {
             answers::keep(db, number, step, &node, &answer)?;
@@ -87,7 +89,7 @@ impl Requests {
     /// If there is no such run, or it is at an end.
     pub fn cancel(&mut self, run: impl Into<RunId>) -> Result<(), Error> {
         let run = run.into();
-        let number = self.reader.number(&run)?;
+        let number = self.reader.own_number(&run)?;
         self.write(|db| {
             match status(db, number)? {
                 Status::Running => {}
@@ -104,7 +106,7 @@ impl Requests {
     ///
     /// If there is no such run, or it neither failed nor was cancelled.
     pub fn retry(&mut self, run: impl Into<RunId>) -> Result<(), Error> {
-        let number = self.reader.number(&run.into())?;
+        let number = self.reader.own_number(&run.into())?;
         self.write(|db| {
             changes::retry(db, number)?;
             ask_driver(db, number, "resume")
@@ -137,7 +139,7 @@ impl Requests {
     ///
     /// If there is no such run, or it is under way.
     pub fn delete(&mut self, run: impl Into<RunId>) -> Result<(), Error> {
-        let number = self.reader.number(&run.into())?;
+        let number = self.reader.own_number(&run.into())?;
         self.write(|db| changes::delete(db, number))
     }
 

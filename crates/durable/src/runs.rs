@@ -10,6 +10,7 @@ use crate::{
     answers, changes,
     error::{Error, OpenError},
     flows::{AnyFlow, FlowOver, Migrate, Registered, describe},
+    load::state_at,
     observer::{Observer, lock},
     prune::{Prune, Pruned},
     reader::{Filter, Reader},
@@ -229,11 +230,9 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         let (id, wanted) = (id.into(), self.flow.name().to_owned());
         let find = id.clone();
         let run = self.shared().read(move |reader| {
-            let info = reader.run(find.clone())?;
-            if info.flow != wanted {
-                return Err(Error::OtherFlow { run: find, found: info.flow, wanted });
-            }
-            Ok(info.cursor.0)
+            let run = reader.own_number(&find)?;
+            let found = reader.flow_of(run)?;
+            if found == wanted { Ok(run) } else { Err(Error::OtherFlow { run: find, found, wanted }) }
         });
         Ok(self.run(id, run.await?))
     }
@@ -398,7 +397,12 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
             (Status::Failed, Some(error)) => {
                 Err(Error::Failed { run: self.id.clone(), node: error.node, message: error.message })
             }
-            (Status::Ended, _) => Ok(Finished { action: info.action.unwrap_or_default(), state: self.state().await? }),
+            (Status::Ended, _) => {
+                let (run, step, full_every) = (self.run, info.step, self.shared().options.full_every);
+                let state = self.shared().read(move |reader| state_at(&reader.db, run, step, full_every)).await?;
+                let state = decode(&self.id, state.chain.state())?;
+                Ok(Finished { action: info.action.unwrap_or_default(), state })
+            }
             _ => Err(Error::Cancelled { run: self.id.clone() }),
         }
     }
@@ -425,20 +429,10 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
             if wanted(info.status) && !shared.is_active(self.run) {
                 return Ok(info);
             }
-            if let Some(fault) = news.borrow_and_update().fault.clone() {
+            if let Some(fault) = news.fault() {
                 return Err(fault);
             }
-            tokio::select! {
-                // The sender stays as long as somebody waits.
-                _ = news.changed() => {}
-                () = shared.closing.cancelled() => {}
-            }
-            if let Some(fault) = news.borrow().fault.clone() {
-                return Err(fault);
-            }
-            if shared.closing.is_cancelled() {
-                return Err(crate::StoreError::new(crate::StoreFault::Closed).into());
-            }
+            news.changed().await?;
         }
     }
 
@@ -452,7 +446,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         let state = self.shared().read(move |reader| {
             let last = reader.last_step(run)?;
             reader.info(run)?.ok_or(Error::UnknownRun { run: id })?;
-            crate::load::state_at(&reader.db, run, last, full_every)
+            state_at(&reader.db, run, last, full_every)
         });
         decode(&self.id, state.await?.chain.state())
     }
@@ -523,11 +517,11 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         answer: impl Serialize,
     ) -> Result<(), Error> {
         let (id, node, run) = (self.id.clone(), node.into(), self.run);
-        let unfit = |what| Error::Unfit { run: id.clone(), node: node.clone(), what };
-        let answer = serde_json::to_value(answer).map_err(|error| unfit(error.to_string()))?;
+        let answer = answers::to_json(&id, &node, answer)?;
         let (asked, at, given) = (id.clone(), node.clone(), answer.clone());
         let check = move |reader: &Reader| answers::check(reader, &asked, &at, step, &given);
         let (_, seq) = self.shared().read(check).await?;
+        let unfit = |what| Error::Unfit { run: id.clone(), node: node.clone(), what };
         self.runs.flow.fits(&node, &answer).map_err(unfit)?;
         let keep = move |db: &rusqlite::Connection| answers::keep(db, run, seq, &node, &answer);
         self.shared().writer.call("answer", keep).await?;

@@ -26,8 +26,8 @@ pub(crate) const SCHEMA: i64 = 1;
 /// For each schema, what makes the next one of it; the first makes an empty file a store.
 const UPGRADES: [&str; SCHEMA as usize] = [include_str!("schema/1.sql")];
 
-/// How long to wait for a lock that another program holds on the file, in milliseconds.
-const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long to wait for a lock that another program holds on the file: no program that behaves holds it for so long.
+const BUSY: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,9 +42,13 @@ pub(crate) enum Access {
 /// Opens a store, and makes it one or upgrades it where its access allows.
 pub(crate) fn open(path: &Path, vfs: Option<&str>, access: Access) -> Result<Connection, OpenError> {
     let failed = |error: rusqlite::Error| unusable(path, error);
-    if access != Access::Drive && !path.exists() {
-        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-        return Err(OpenError::File { path: path.to_owned(), source: source.into() });
+    let is_new = match std::fs::metadata(path) {
+        Ok(known) if known.is_file() => false,
+        Ok(_) => return Err(OpenError::File { path: path.to_owned(), source: "it is no file".into() }),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    };
+    if is_new && access != Access::Drive {
+        return Err(OpenError::File { path: path.to_owned(), source: "there is no such file".into() });
     }
     let mut flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
     flags |= match access {

@@ -2,14 +2,16 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    panic::AssertUnwindSafe,
     path::PathBuf,
     sync::{Arc, Mutex},
     time::SystemTime,
 };
 
-use flowstone_core::{BoxFuture, CancellationToken, Execution};
+use flowstone_core::{BoxFuture, CancellationToken, Execution, RunId};
+use futures_util::FutureExt;
 use rusqlite::Connection;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -28,7 +30,7 @@ use crate::{
     writer::Writer,
 };
 
-/// How many connections for reading are kept open.
+/// How many connections read at once: more would wait for the processor, and each costs a look at the schema.
 const READERS: usize = 4;
 
 /// A store that this process drives.
@@ -37,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) options: StoreOptions,
     pub(crate) writer: Writer,
     readers: Mutex<Vec<Reader>>,
+    /// Keeps to so many readers.
+    reading: Semaphore,
     /// By name.
     pub(crate) flows: Mutex<HashMap<String, Arc<dyn AnyFlow>>>,
     /// The runs that are driven, by number.
@@ -50,10 +54,57 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
 }
 
+/// What a run is called where its id is not at hand.
+fn number_name(run: i64) -> RunId {
+    format!("#{run}").into()
+}
+
 /// What those who wait for a run are told: that something changed, and what stopped its driving if something did.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct News {
     pub(crate) fault: Option<Error>,
+}
+
+/// A place among those who wait for news of a run; it goes when the last of them leaves.
+pub(crate) struct Waiter {
+    shared: Arc<Shared>,
+    run: i64,
+    news: watch::Receiver<News>,
+}
+
+impl Waiter {
+    /// Waits for the next change.
+    ///
+    /// # Errors
+    ///
+    /// If the store is closed.
+    pub(crate) async fn changed(&mut self) -> Result<(), Error> {
+        tokio::select! {
+            // The sender stays while somebody waits.
+            _ = self.news.changed() => Ok(()),
+            () = self.shared.closing.cancelled() => Err(StoreError::new(StoreFault::Closed).into()),
+        }
+    }
+
+    /// Takes the changes so far as known.
+    pub(crate) fn mark_unchanged(&mut self) {
+        self.news.mark_unchanged();
+    }
+
+    /// Returns what keeps the run from going on, if something does.
+    pub(crate) fn fault(&self) -> Option<Error> {
+        self.news.borrow().fault.clone()
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut waiting = lock(&self.shared.waiting);
+        // This one still counts; a fault is kept for who asks later.
+        if waiting.get(&self.run).is_some_and(|news| news.receiver_count() == 1 && news.borrow().fault.is_none()) {
+            waiting.remove(&self.run);
+        }
+    }
 }
 
 /// A run that is driven.
@@ -93,6 +144,7 @@ impl Shared {
             options,
             writer,
             readers: Mutex::default(),
+            reading: Semaphore::new(READERS),
             flows: Mutex::default(),
             active: Mutex::default(),
             waiting: Mutex::default(),
@@ -117,8 +169,11 @@ impl Shared {
         read: impl FnOnce(&Reader) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let shared = Arc::clone(self);
+        let turn = self.reading.acquire().await;
         let job = tokio::task::spawn_blocking(move || shared.read_here(read));
-        job.await.unwrap_or_else(|error| Err(StoreError::because(StoreFault::Closed, error).into()))
+        let result = job.await;
+        drop(turn);
+        result.unwrap_or_else(|error| Err(StoreError::because(StoreFault::Closed, error).into()))
     }
 
     /// Reads beside the writer, on this thread.
@@ -131,10 +186,7 @@ impl Shared {
             }
         };
         let result = read(&reader);
-        let mut readers = lock(&self.readers);
-        if readers.len() < READERS {
-            readers.push(reader);
-        }
+        lock(&self.readers).push(reader);
         result
     }
 
@@ -215,8 +267,10 @@ impl Shared {
         Box::pin(async move {
             let closing = self.closing.clone();
             loop {
+                // What a user's own code does in `serialize` must not take the run's place with it.
+                let once = AssertUnwindSafe(self.drive_once(run, begin.take())).catch_unwind();
                 let driven = tokio::select! {
-                    driven = self.drive_once(run, begin.take()) => driven,
+                    driven = once => driven.unwrap_or_else(|_| Err(Error::Panicked { run: number_name(run) })),
                     () = closing.cancelled() => Err(StoreError::new(StoreFault::Closed).into()),
                 };
                 if let Err(error) = &driven {
@@ -300,22 +354,21 @@ impl Shared {
     }
 
     /// Returns what tells of each change of a run.
-    pub(crate) fn wait_for(&self, run: i64) -> watch::Receiver<News> {
-        lock(&self.waiting).entry(run).or_insert_with(|| watch::channel(News::default()).0).subscribe()
+    pub(crate) fn wait_for(self: &Arc<Self>, run: i64) -> Waiter {
+        let news = lock(&self.waiting).entry(run).or_insert_with(|| watch::channel(News::default()).0).subscribe();
+        Waiter { shared: Arc::clone(self), run, news }
     }
 
     /// Tells those who wait for a run that something changed. A fault is kept for who asks later, until the run goes on.
     pub(crate) fn tell(&self, run: i64, fault: Option<Error>) {
         let mut waiting = lock(&self.waiting);
-        let news = News { fault };
-        if news.fault.is_some() {
-            waiting.entry(run).or_insert_with(|| watch::channel(News::default()).0).send_replace(news);
-            return;
-        }
-        let Some(sender) = waiting.get(&run) else { return };
-        // Nobody is left: the place goes with the last who waits.
-        if sender.send(news).is_err() {
-            waiting.remove(&run);
+        if fault.is_some() {
+            waiting.entry(run).or_insert_with(|| watch::channel(News::default()).0).send_replace(News { fault });
+        } else if let Some(news) = waiting.get(&run) {
+            news.send_replace(News::default());
+            if news.receiver_count() == 0 {
+                waiting.remove(&run);
+            }
         }
     }
 }

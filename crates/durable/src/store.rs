@@ -16,6 +16,7 @@ use crate::{
     observer::lock,
     options::StoreOptions,
     prune::{Prune, Pruned},
+    reader::Reader,
     runs::{FlowOptions, Resumed, Runs},
     schema::{self, Access},
     shared::Shared,
@@ -155,6 +156,17 @@ impl Store {
     /// If the store cannot be written.
     pub async fn prune(&self, prune: &Prune) -> Result<Pruned, Error> {
         crate::prune::prune(&self.handle.shared, prune).await
+    }
+
+    /// Opens the store for reading beside this driver: its runs of all flows, children included.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub fn reader(&self) -> Result<Reader, OpenError> {
+        let shared = &self.handle.shared;
+        let db = schema::open(&shared.path, shared.options.vfs.as_deref(), Access::Read)?;
+        Ok(Reader::over(&shared.path, db))
     }
 
     /// Stops all runs where they are, and closes the file. Other clones get

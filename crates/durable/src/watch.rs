@@ -121,10 +121,8 @@ pub(crate) async fn cancel(shared: &Arc<Shared>, run: i64) -> Result<(), Error> 
     loop {
         let mut news = shared.wait_for(run);
         while shared.cancel(run) {
-            // Its own drive writes down that it was cancelled; the store was closed if nobody tells.
-            if news.changed().await.is_err() {
-                break;
-            }
+            // Its own drive writes down that it was cancelled.
+            news.changed().await?;
         }
         shared.writer.call("cancel", move |db| cancel_stored(db, run)).await?;
         if !shared.is_active(run) {
@@ -252,7 +250,7 @@ fn resume_version(shared: &Arc<Shared>, reader: &Reader, flow: i64, resumed: &mu
             match shared.resume_here(reader, run) {
                 Ok(true) => resumed.runs.push(id),
                 Ok(false) => {}
-                Err(error @ Error::Store(_)) => return Err(error),
+                // One run that is damaged must not keep the others.
                 Err(error) => resumed.refused.push(error),
             }
         }

@@ -1,5 +1,7 @@
 //! The flows: one over a city, which looks it up and fetches its weather, and the one around it, for all cities.
 //!
+//! A city is journaled: in a store its run is kept visit by visit, so that what a service answered is not asked again.
+//!
 //! ```text
 //! check ─▶ cities (16 at once: lookup ─▶ fetch │ suggest) ─▶ end
 //!   ▲ └──────▶ ask ◀── unknown ──┘
@@ -214,7 +216,7 @@ pub(crate) fn trip_flow(city: AsyncFlow<City>) -> Result<AsyncFlow<Trip>, BuildE
     let mut flow = AsyncFlow::builder("weather");
     let check = flow.add("check", check);
     let ask = flow.add("ask", AskCities);
-    let cities = flow.add("cities", city.batch_collect(fork, join).parallel(16));
+    let cities = flow.add("cities", city.batch_collect(fork, join).parallel(16).journaled());
     flow.start(check);
     flow.route(check - Given::Nothing >> ask);
     flow.route(check - Given::Cities >> cities);

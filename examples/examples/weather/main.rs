@@ -4,6 +4,7 @@
 //! cargo run --release --example weather -- London Paris Tokyo
 //! cargo run --release --example weather              # asks for the cities
 //! cargo run --release --example weather -- --live Oslo
+//! cargo run --release --example weather -- --store weather.db --delay-ms 2000 London Paris Tokyo   # kill it; again
 //! ```
 //!
 //! By default the program brings its own small weather service, of whose answers one in twenty is an error 500: the
@@ -11,14 +12,20 @@
 //! is a line on standard error, and the others go on. The exit code is 0 if every city has its weather, 1 if one has
 //! not, 2 if there was nothing to ask for.
 //!
-//! `flow` has the flows: one over a city, and the one around it. `terminal` has everything that a person sees.
+//! With `--store` the run is kept in a file. Killed in the middle and started again with the same command, it goes on, and
+//! says which cities it does not ask again.
+//!
+//! `flow` has the flows: one over a city, and the one around it. `terminal` has everything that a person sees. `store`
+//! runs the same flow in a file.
 #![expect(clippy::print_stderr, reason = "a program for the command line")]
 
 mod flow;
+mod store;
 mod terminal;
 
 use std::{
     io::{self, IsTerminal, stdin},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -30,10 +37,11 @@ use flowstone_examples::{
     service::{Manners, Service},
     wait::millis,
 };
+use serde_json::Value;
 
-use crate::{
+use self::{
     flow::{Patience, Trip, city_flow, trip_flow},
-    terminal::{answer, complain, draw_table, print, progress, watched_by},
+    terminal::{Person, complain, draw_table, print, progress, put, show},
 };
 
 /// Shows the weather of cities.
@@ -51,6 +59,10 @@ struct Args {
     /// Ask a service that speaks like Open-Meteo, at this base URL
     #[arg(long, value_name = "URL")]
     service: Option<String>,
+    /// Keep the run in this file: if it is cut off, the same command goes on with it. Once it has ended, the same
+    /// command begins a new one
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -86,8 +98,8 @@ fn name(text: &str) -> Result<String, &'static str> {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
-    let interactive = args.ask || stdin().is_terminal();
-    if args.cities.is_empty() && !interactive {
+    let person = if args.ask || stdin().is_terminal() { Person::Here } else { Person::Away };
+    if args.cities.is_empty() && person == Person::Away {
         eprintln!("weather: no city given: name one or more, as in `weather London Paris`");
         return Ok(ExitCode::from(2));
     }
@@ -102,7 +114,15 @@ async fn main() -> anyhow::Result<ExitCode> {
     let mut trip = Trip::default();
     trip.add(args.cities.iter().cloned());
 
-    run(&flow, &mut trip, interactive, args.verbose).await?;
+    let bar = progress(trip.cities.len());
+    let shown = bar.clone();
+    let show = move |event: &Event| show(event, &shown, args.verbose);
+    let ask = |question: &_| put(question, person, &bar);
+    match &args.store {
+        Some(file) => trip = store::run(file, flow, trip, show, ask).await?,
+        None => run(&flow, &mut trip, show, ask).await?,
+    }
+    bar.finish_and_clear();
 
     let text = if args.json { serde_json::to_string_pretty(&trip)? } else { draw_table(&trip) };
     print(&text)?;
@@ -120,18 +140,18 @@ async fn own_service(args: &Args) -> io::Result<Option<Service>> {
     Service::start(Manners { delay: args.delay_ms, failures: args.failures }).await.map(Some)
 }
 
-/// Runs the flow to its end, or to a question that nobody answers.
-async fn run(flow: &AsyncFlow<Trip>, trip: &mut Trip, interactive: bool, verbose: bool) -> anyhow::Result<()> {
-    let bar = progress(trip.cities.len());
-    let options = watched_by(&bar, verbose);
+/// Runs the flow in memory, to its end or to a question that nobody answers.
+async fn run(
+    flow: &AsyncFlow<Trip>,
+    trip: &mut Trip,
+    show: impl Fn(&Event) + Send + Sync + 'static,
+    ask: impl Fn(&Value) -> anyhow::Result<Option<Vec<String>>>,
+) -> anyhow::Result<()> {
+    let options = RunOptions::new().listen(show);
     let mut outcome = flow.run_async_with(trip, &options).await?;
     while let Outcome::Paused(pause) = outcome {
-        let answer = if interactive { bar.suspend(|| answer(pause.question()))? } else { None };
-        let Some(answer) = answer else { break };
-        bar.set_length(answer.len() as u64);
-        bar.set_position(0);
+        let Some(answer) = ask(pause.question())? else { break };
         outcome = flow.resume_with(trip, pause, answer, &options).await?;
     }
-    bar.finish_and_clear();
     Ok(())
 }

@@ -9,10 +9,17 @@ use comfy_table::{CellAlignment, Table};
 use flowstone::prelude::*;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{
+use super::{
     flow::{Problem, Trip, Unknown},
     name,
 };
+
+/// Whether there is somebody to ask.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Person {
+    Here,
+    Away,
+}
 
 /// A bar on standard error, which draws nothing into a pipe.
 pub(crate) fn progress(cities: usize) -> ProgressBar {
@@ -22,10 +29,9 @@ pub(crate) fn progress(cities: usize) -> ProgressBar {
     bar
 }
 
-/// Options with a listener that shows what happens in the run.
-pub(crate) fn watched_by(bar: &ProgressBar, verbose: bool) -> RunOptions {
-    let bar = bar.clone();
-    RunOptions::new().listen(move |event: &Event| match (&event.kind, &event.node) {
+/// Shows something that happens in the run.
+pub(crate) fn show(event: &Event, bar: &ProgressBar, verbose: bool) {
+    match (&event.kind, &event.node) {
         (EventKind::ItemEnded { .. }, _) => bar.inc(1),
         (EventKind::Retry { reason, wait }, Some(node)) => {
             bar.set_message(format!("{node}: {reason}"));
@@ -35,13 +41,30 @@ pub(crate) fn watched_by(bar: &ProgressBar, verbose: bool) -> RunOptions {
             }
         }
         _ => {}
-    })
+    }
+}
+
+/// Puts a question to whoever there is, and makes the bar one for the cities of the answer.
+pub(crate) fn put(
+    question: &serde_json::Value,
+    person: Person,
+    bar: &ProgressBar,
+) -> anyhow::Result<Option<Vec<String>>> {
+    if person == Person::Away {
+        return Ok(None);
+    }
+    let answer = bar.suspend(|| answer(question))?;
+    if let Some(answer) = &answer {
+        bar.set_length(answer.len() as u64);
+        bar.set_position(0);
+    }
+    Ok(answer)
 }
 
 /// Asks the person at the terminal; `None` if there is no more to be read.
 ///
 /// Reading blocks this thread, which is fine: the run is paused, and nothing else is to be done.
-pub(crate) fn answer(question: &serde_json::Value) -> anyhow::Result<Option<Vec<String>>> {
+fn answer(question: &serde_json::Value) -> anyhow::Result<Option<Vec<String>>> {
     let unknown: Vec<Unknown> = serde_json::from_value(question.clone())?;
     if unknown.is_empty() {
         let line = ask("Which cities? (with commas between them)")?;

@@ -33,7 +33,7 @@ pub(super) fn answer<W: Write>(arguments: &AnswerArguments, screen: &mut Screen<
 pub(super) fn cancel<W: Write>(arguments: &RunArgument, screen: &mut Screen<W>) -> Result<()> {
     let mut requests = Requests::open(&arguments.common.store)?;
     requests.cancel(arguments.id.as_str())?;
-    done(&arguments.id, "cancel", "cancelled", &requests, &arguments.common, screen)
+    done(&arguments.id, "cancel", "to be cancelled", &requests, &arguments.common, screen)
 }
 
 pub(super) fn retry<W: Write>(arguments: &RunArgument, screen: &mut Screen<W>) -> Result<()> {
@@ -48,7 +48,7 @@ pub(super) fn delete<W: Write>(arguments: &RunArgument, screen: &mut Screen<W>) 
     requests.delete(id.as_str())?;
     if common.json {
         let driver = requests.reader().driver()?;
-        return screen.json(&DoneView { run: id, request: "delete", driver });
+        return screen.json(&DoneView { run: id, request: "delete", status: None, driver });
     }
     screen.line(&format!("run `{id}` is deleted"))
 }
@@ -113,9 +113,12 @@ fn done<W: Write>(
     common: &Common,
     screen: &mut Screen<W>,
 ) -> Result<()> {
-    let driver = requests.reader().driver()?;
+    let (driver, status) = (requests.reader().driver()?, requests.reader().run(id)?.status);
     if common.json {
-        return screen.json(&DoneView { run: id, request, driver });
+        return screen.json(&DoneView { run: id, request, status: Some(status), driver });
+    }
+    if status.is_final() {
+        return screen.line(&format!("run `{id}` is {status}"));
     }
     screen.line(&format!("run `{id}` is {words}: {}", who_takes_it_up(driver)))
 }

@@ -10,7 +10,7 @@ use crate::{
     screen::{self, Screen, cell, cell_or_dash, compact},
     stop::Result,
     view::{ChildrenView, QuestionView, RunView, ShowView, StepView},
-    words::{at, counted, size, took},
+    words::{at, counted, exact, for_shell, size, took},
 };
 
 /// How many errors of retried attempts people are shown; `--json` has all that are kept.
@@ -51,7 +51,8 @@ impl Shown {
             Status::Paused => reader.questions(id)?.pop(),
             _ => None,
         };
-        let graph = reader.flows()?.into_iter().find(|flow| flow.name == run.flow && flow.fingerprint == run.fingerprint);
+        let graph =
+            reader.flows()?.into_iter().find(|flow| flow.name == run.flow && flow.fingerprint == run.fingerprint);
         Ok(Self {
             driver: reader.driver()?,
             steps,
@@ -126,13 +127,9 @@ impl Shown {
             }
         }
         let Some(failure) = &run.error else { return Ok(()) };
-        let item = failure.item.map_or_else(String::new, |item| format!(", item {item}"));
-        let attempts = match failure.attempts {
-            0 => String::new(),
-            attempts => format!(" after {}", counted(u64::from(attempts), "attempt")),
-        };
+        // The message names the node, the item and the attempts.
         let terminal = if failure.terminal { " (no further attempt can help)" } else { "" };
-        screen.line(&format!("failed    at node `{}`{item}{attempts}{terminal}: {}", failure.node, failure.message))
+        screen.line(&format!("failed    {}{terminal}", failure.message))
     }
 
     fn steps<W: Write>(&self, screen: &mut Screen<W>) -> Result<()> {
@@ -151,7 +148,7 @@ impl Shown {
                 cell(step.node.as_ref().map_or("(start)", |node| node.as_str())),
                 cell_or_dash(step.action.as_ref().map(|action| action.as_str())),
                 cell(step.next.as_ref().map_or("(end)", |node| node.as_str())),
-                cell(crate::words::exact(step.started_at)),
+                cell(exact(step.started_at)),
                 cell_or_dash(Some(took(step.took)).filter(|_| !start).as_deref()),
                 cell_or_dash(Some(step.attempts.to_string()).filter(|_| !start).as_deref()),
                 cell_or_dash(Some(step.retries.len().to_string()).filter(|_| !start).as_deref()),
@@ -203,9 +200,10 @@ impl Shown {
                 screen.line(&format!("answered  {}: {}", at(answered_at), super::who_takes_it_up(self.driver)))
             }
             None => screen.line(&format!(
-                "answer    {program} runs answer {} --node {node} --step {step} ANSWER --store {}",
-                self.run.id,
-                store.display()
+                "answer    {program} runs answer {} --node {} --step {step} ANSWER --store {}",
+                for_shell(self.run.id.as_str()),
+                for_shell(node.as_str()),
+                for_shell(&store.to_string_lossy())
             )),
         }
     }

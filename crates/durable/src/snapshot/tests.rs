@@ -1,7 +1,5 @@
 //! Chains there and back, and damaged in every way.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
-
 mod figures;
 
 use proptest::{prelude::*, sample::Index};

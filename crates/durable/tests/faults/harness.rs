@@ -11,14 +11,15 @@ use std::{
 };
 
 use flowstone_core::{Action, AsyncBatchNode, AsyncFlow, Context, END, NodeExt, Result};
-use flowstone_durable::{Error, Finished, OpenError, Reader, Run, Runs, Store, StoreError, StoreOptions};
+use flowstone_durable::{Error, Finished, OpenError, Reader, Runs, Store, StoreError, StoreOptions};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::vfs::Faults;
 
-pub(crate) const TURNS: u64 = 25;
+const TURNS: u64 = 25;
 const EVERY: u64 = 5;
+const BATCHES: u64 = TURNS / EVERY;
 const ITEMS: u64 = 6;
 const LIMIT: usize = 3;
 const RUN: &str = "run";
@@ -26,8 +27,8 @@ const RUN: &str = "run";
 /// The state: how often `count` was visited, what each batch made of its items, and bytes that take room.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Sums {
-    pub(crate) turns: u64,
-    pub(crate) sums: Vec<u64>,
+    turns: u64,
+    sums: Vec<u64>,
     ballast: String,
 }
 
@@ -50,15 +51,15 @@ pub(crate) struct Harness {
     pub(crate) faults: Faults,
     options: StoreOptions,
     deeds: Arc<Mutex<Vec<Deed>>>,
-    /// How much of the state changes at each turn, in bytes.
-    ballast: usize,
+    /// What takes room in the state, in turns.
+    ballast: Arc<[String; 2]>,
 }
 
 impl Harness {
     pub(crate) fn new(faults: Faults) -> Self {
         faults.heal();
         let options = StoreOptions::new().vfs(faults.name());
-        Self { folder: TempDir::new().unwrap(), faults, options, deeds: Arc::default(), ballast: 0 }
+        Self { folder: TempDir::new().unwrap(), faults, options, deeds: Arc::default(), ballast: Arc::default() }
     }
 
     pub(crate) fn options(mut self, options: impl FnOnce(StoreOptions) -> StoreOptions) -> Self {
@@ -66,8 +67,9 @@ impl Harness {
         self
     }
 
+    /// Lets so many bytes of the state change at each turn.
     pub(crate) fn ballast(mut self, bytes: usize) -> Self {
-        self.ballast = bytes;
+        self.ballast = Arc::new([noise(1, bytes), noise(2, bytes)]);
         self
     }
 
@@ -81,17 +83,24 @@ impl Harness {
 
     /// Opens the store, and registers the flow.
     pub(crate) async fn runs(&self) -> Result<Runs<Sums>, Fault> {
-        Ok(self.open().await?.runs(self.flow()).await?)
+        let store = self.open().await?;
+        match store.runs(self.flow()).await {
+            Ok(runs) => Ok(runs),
+            Err(error) => {
+                store.close().await;
+                Err(error.into())
+            }
+        }
     }
 
     fn flow(&self) -> AsyncFlow<Sums> {
-        let (deeds, ballast) = (Arc::clone(&self.deeds), self.ballast);
+        let (deeds, ballast) = (Arc::clone(&self.deeds), Arc::clone(&self.ballast));
         let mut flow = AsyncFlow::builder("sums");
         let count = flow.add("count", move |state: &mut Sums| {
             state.turns += 1;
-            state.ballast = noise(state.turns, ballast);
+            state.ballast.clone_from(&ballast[(state.turns % 2) as usize]);
             deeds.lock().unwrap().push(Deed::Turn(state.turns));
-            Action::from(if state.turns % EVERY == 0 { "batch" } else { "again" })
+            Action::from(if state.turns.is_multiple_of(EVERY) { "batch" } else { "again" })
         });
         let batch = flow.add("batch", Batch { deeds: Arc::clone(&self.deeds) }.parallel(LIMIT).journaled());
         flow.start(count);
@@ -107,15 +116,31 @@ impl Harness {
         self.deeds.lock().unwrap().clone()
     }
 
-    /// What of the run is on disk, and what therefore remains to be done.
-    pub(crate) async fn remaining(&self, run: &Run<Sums>) -> BTreeSet<Deed> {
-        let Sums { turns, sums, .. } = run.state().await.unwrap();
-        let batches = sums.len() as u64;
-        let recorded = Reader::open(self.path()).unwrap().items_done(RUN).unwrap();
-        let items = (batches..TURNS / EVERY).flat_map(|batch| (0..ITEMS).map(move |item| Deed::Item { batch, item }));
-        let done = |deed: &Deed| matches!(deed, Deed::Item { batch, item } if *batch == batches && *item < recorded);
-        assert!(recorded == 0 || turns == (batches + 1) * EVERY, "items are those of the visit under way");
-        (turns + 1..=TURNS).map(Deed::Turn).chain(items.filter(|deed| !done(deed))).collect()
+    /// Lets the run go on after a fault, or starts it if its start was not committed, and returns its last state.
+    ///
+    /// Checks that it does all that was not committed, and nothing that was.
+    pub(crate) async fn go_on(&self, runs: &Runs<Sums>, what: &str) -> Sums {
+        let before = self.deeds();
+        let (remaining, run) = match runs.get(RUN).await {
+            Err(Error::UnknownRun { .. }) => {
+                (Remaining::after(&Sums::default(), 0), runs.start(RUN, Sums::default()).await.unwrap())
+            }
+            run => {
+                let run = run.unwrap();
+                let recorded = Reader::open(self.path()).unwrap().items_done(RUN).unwrap();
+                (Remaining::after(&run.state().await.unwrap(), recorded), run)
+            }
+        };
+        run.resume();
+        let finished = run.finished().await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        remaining.check(&self.deeds()[before.len()..], what);
+        finished.state
+    }
+
+    /// The state in which every run must end.
+    pub(crate) fn expected(&self) -> Sums {
+        let sums = (0..BATCHES).map(|batch| (0..ITEMS).map(|item| output(batch, item)).sum()).collect();
+        Sums { turns: TURNS, sums, ballast: self.ballast[(TURNS % 2) as usize].clone() }
     }
 
     /// Checks the file itself.
@@ -131,18 +156,32 @@ pub(crate) async fn whole(runs: &Runs<Sums>) -> Result<Finished<Sums>, Error> {
     runs.start(RUN, Sums::default()).await?.finished().await
 }
 
-/// The run, which is started if its start was not committed.
-pub(crate) async fn found(runs: &Runs<Sums>) -> Run<Sums> {
-    match runs.get(RUN).await {
-        Err(Error::UnknownRun { .. }) => runs.start(RUN, Sums::default()).await.unwrap(),
-        run => run.unwrap(),
-    }
+/// What a run must still do: nothing of what is committed, all of the rest, each once.
+struct Remaining {
+    /// Whatever is not of the batch under way.
+    deeds: BTreeSet<Deed>,
+    /// The batch that is under way, or comes next, and how many of its items are not recorded.
+    batch: u64,
+    items: u64,
 }
 
-/// The state in which every run must end.
-pub(crate) fn expected(ballast: usize) -> Sums {
-    let sums = (0..TURNS / EVERY).map(|batch| (0..ITEMS).map(|item| output(batch, item)).sum()).collect();
-    Sums { turns: TURNS, sums, ballast: noise(TURNS, ballast) }
+impl Remaining {
+    fn after(state: &Sums, recorded: u64) -> Self {
+        let batch = state.sums.len() as u64;
+        assert!(recorded == 0 || state.turns == (batch + 1) * EVERY, "recorded items are those of the visit under way");
+        let items = (batch + 1..BATCHES).flat_map(|batch| (0..ITEMS).map(move |item| Deed::Item { batch, item }));
+        let deeds = (state.turns + 1..=TURNS).map(Deed::Turn).chain(items).collect();
+        Self { deeds, batch, items: if batch < BATCHES { ITEMS - recorded } else { 0 } }
+    }
+
+    fn check(&self, done: &[Deed], what: &str) {
+        let once: BTreeSet<_> = done.iter().copied().collect();
+        assert_eq!(once.len(), done.len(), "{what}: each once, of {done:?}");
+        let (under_way, rest): (BTreeSet<_>, BTreeSet<_>) =
+            once.into_iter().partition(|deed| matches!(deed, Deed::Item { batch, .. } if *batch == self.batch));
+        assert_eq!(under_way.len() as u64, self.items, "{what}: the items that were not recorded, of {under_way:?}");
+        assert_eq!(rest, self.deeds, "{what}");
+    }
 }
 
 /// What may go wrong until a flow is registered.
@@ -193,15 +232,17 @@ fn output(batch: u64, item: u64) -> u64 {
     (batch + 1) * 100 + item * item
 }
 
-/// Digits in which nothing comes twice, so that they take their room in the file.
+/// Text in which nothing comes twice, so that it takes its room in the file.
 fn noise(seed: u64, length: usize) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut state = seed;
-    let mut digits = String::with_capacity(length + 20);
-    while digits.len() < length {
+    let mut text = String::with_capacity(length + 10);
+    while text.len() < length {
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        digits.push_str(&(mixed ^ (mixed >> 29)).to_string());
+        let letter = |at: u64| char::from(LETTERS[(mixed >> (at * 6)) as usize & 63]);
+        text.extend((0..10).map(letter));
     }
-    digits.truncate(length);
-    digits
+    text.truncate(length);
+    text
 }

@@ -9,10 +9,13 @@ use std::{
     time::Duration,
 };
 
-use flowstone_core::{Action, Ask, AsyncBatchNode, AsyncFlow, Context, NodeError, NodeExt, Result, Sleep, step};
+use flowstone_core::{
+    Action, Ask, AsyncBatchNode, AsyncFlow, AsyncNode, BoxFuture, Context, NodeError, NodeExt, Result, Sleep, step,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 
 /// A folder with a store in it.
 pub(crate) struct Folder(TempDir);
@@ -24,6 +27,18 @@ impl Folder {
 
     pub(crate) fn store(&self) -> PathBuf {
         self.0.path().join("runs.db")
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The names of what is in it.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.0.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 }
 
@@ -38,6 +53,10 @@ impl Ledger {
 
     pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
     }
 
     pub(crate) fn count(&self, entry: &str) -> usize {
@@ -186,7 +205,150 @@ pub(crate) fn doubling(ledger: &Ledger, stops_at: usize) -> AsyncFlow<Numbers> {
     flow.build().unwrap()
 }
 
+/// Waits until something holds; fails when it does not within ten seconds.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..2000 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("it never came: {what}");
+}
+
+/// Waits for something that comes at once if it comes at all.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(Duration::from_secs(10), future).await;
+    waited.unwrap_or_else(|_| panic!("it never came: {what}"))
+}
+
+/// Holds back who passes until it is opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate(Arc<Semaphore>);
+
+impl Gate {
+    pub(crate) fn closed() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.add_permits(100_000);
+    }
+
+    pub(crate) async fn pass(&self) {
+        drop(self.0.acquire().await.unwrap());
+    }
+}
+
+/// What the `exec` of a [`Work`] does.
+pub(crate) type Exec = Arc<dyn Fn(Context) -> BoxFuture<'static, Result<u64>> + Send + Sync>;
+
+/// A node whose `exec` is a closure that gets the context, and whose `post` gets what that returns.
+pub(crate) struct Work<S> {
+    exec: Exec,
+    post: fn(&mut S, u64) -> Action,
+}
+
+/// Makes a node of two closures.
+pub(crate) fn work<S, F>(
+    exec: impl Fn(Context) -> F + Send + Sync + 'static,
+    post: fn(&mut S, u64) -> Action,
+) -> Work<S>
+where
+    F: Future<Output = Result<u64>> + Send + 'static,
+{
+    Work { exec: Arc::new(move |cx| Box::pin(exec(cx))), post }
+}
+
+impl<S: Send + Sync + 'static> AsyncNode<S> for Work<S> {
+    type Prep = ();
+    type Exec = u64;
+    type Action = Action;
+
+    async fn prep(&self, _: &S) -> Result<()> {
+        Ok(())
+    }
+
+    async fn exec(&self, (): &(), cx: &Context) -> Result<u64> {
+        (self.exec)(cx.clone()).await
+    }
+
+    async fn post(&self, state: &mut S, (): (), value: u64) -> Result<Action> {
+        Ok((self.post)(state, value))
+    }
+}
+
+/// A batch over [`Numbers`] whose `exec` is a closure that gets the context of its item.
+pub(crate) struct Items(Exec);
+
+/// Makes a batch node of a closure.
+pub(crate) fn items<F>(exec: impl Fn(Context) -> F + Send + Sync + 'static) -> Items
+where
+    F: Future<Output = Result<u64>> + Send + 'static,
+{
+    Items(Arc::new(move |cx| Box::pin(exec(cx))))
+}
+
+impl AsyncBatchNode<Numbers> for Items {
+    type Item = u64;
+    type Output = u64;
+    type Outcome = u64;
+    type Action = ();
+
+    async fn prep(&self, state: &Numbers) -> Result<Vec<u64>> {
+        Ok(state.numbers.clone())
+    }
+
+    async fn exec(&self, _: &u64, cx: &Context) -> Result<u64> {
+        (self.0)(cx.clone()).await
+    }
+
+    async fn post(&self, state: &mut Numbers, _: Vec<u64>, outputs: Vec<u64>) -> Result<()> {
+        state.doubled = outputs;
+        Ok(())
+    }
+}
+
+/// A number of numbers.
+pub(crate) fn numbers(count: u64) -> Numbers {
+    Numbers { numbers: (0..count).collect(), doubled: Vec::new() }
+}
+
+/// Counts to two; between the two it waits at the gate.
+pub(crate) fn gated(ledger: &Ledger, gate: &Gate) -> AsyncFlow<Count> {
+    let (ledger, gate) = (ledger.clone(), gate.clone());
+    let mut flow = AsyncFlow::builder("gated");
+    let first = flow.add("first", |count: &mut Count| count.n += 1);
+    let wait = work(
+        move |_| {
+            let (ledger, gate) = (ledger.clone(), gate.clone());
+            async move {
+                ledger.add("waits");
+                gate.pass().await;
+                ledger.add("passed");
+                Ok(1)
+            }
+        },
+        |count: &mut Count, one| {
+            count.n += one as u32;
+            Action::from("done")
+        },
+    );
+    let wait = flow.add("wait", wait);
+    flow.start(first);
+    flow.route(first >> wait);
+    flow.build().unwrap()
+}
+
 /// An error that a test makes.
 pub(crate) fn failure(text: &str) -> NodeError {
     NodeError::new(text.to_owned())
+}
+
+/// The tables of a store that have rows of runs, with how many.
+pub(crate) fn rows(path: &std::path::Path) -> Vec<(&'static str, u64)> {
+    let db = rusqlite::Connection::open(path).unwrap();
+    let tables = ["runs", "visits", "pauses", "items", "inbox"].into_iter();
+    let count = |table| db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0)).unwrap();
+    tables.map(|table| (table, count(table) as u64)).filter(|(_, rows)| *rows > 0).collect()
 }

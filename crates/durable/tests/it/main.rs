@@ -3,4 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
+
+mod flows;
 mod lifecycle;
+mod list;
+mod migrate;
+mod start;
+mod stops;

@@ -2,8 +2,6 @@
 //!
 //! `cargo test --release -p flowstone-durable figures -- --nocapture` prints it.
 
-#![expect(clippy::print_stderr, reason = "a table for people")]
-
 use std::time::Instant;
 
 use super::{super::full, Kind, chat, delta, unfold};

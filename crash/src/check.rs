@@ -1,0 +1,247 @@
+//! The promises: what is committed was done once, and is never done again; what was under way at a kill, at most once more.
+//!
+//! **Invariant of a checker:** `committed` only grows. What is in it was found in the store after some kill, and no line
+//! of the ledger after that kill may repeat it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use flowstone::durable::{Filter, Reader, Status};
+
+use crate::{
+    expected::{Course, Expected},
+    found::{Found, Standing},
+    ledger::{Deed, Line},
+    plan::{Fate, Script, fork_of},
+};
+
+/// What a deed is known by: its key and its attempt.
+type Identity = (String, u32);
+
+/// Follows one store and its ledger from process to process.
+pub(crate) struct Checker<'a> {
+    script: &'a Script,
+    expected: &'a Expected,
+    read: usize,
+    done: HashSet<Identity>,
+    committed: HashSet<Identity>,
+    /// Runs that somebody is about to take out of the store.
+    leaving: BTreeSet<String>,
+    pub(crate) counts: Counts,
+}
+
+/// What was checked.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    /// Lines of ledgers.
+    pub(crate) deeds: u64,
+    /// Deeds found committed.
+    pub(crate) committed: u64,
+    /// Deeds that were under way at a kill, and were done again.
+    pub(crate) repeated: u64,
+    /// States that were compared.
+    pub(crate) states: u64,
+}
+
+impl<'a> Checker<'a> {
+    pub(crate) fn new(script: &'a Script, expected: &'a Expected) -> Self {
+        let (done, committed) = (HashSet::new(), HashSet::new());
+        let (leaving, counts) = (BTreeSet::new(), Counts::default());
+        Self { script, expected, read: 0, done, committed, leaving, counts }
+    }
+
+    /// Begins with a store that others have filled: all that is committed in it has been done.
+    pub(crate) fn over(script: &'a Script, expected: &'a Expected, found: &Found) -> Self {
+        let mut checker = Self::new(script, expected);
+        for identity in expected.courses.values().flat_map(|course| course.deeds.keys()) {
+            if found.standing(&identity.0, identity.1) == Standing::Committed {
+                checker.done.insert(identity.clone());
+                checker.committed.insert(identity.clone());
+            }
+        }
+        checker
+    }
+
+    /// Checks what a process has done, from where the last one ended, and what it has left in the store.
+    pub(crate) fn after_life(&mut self, found: &Found, lines: &[Line]) -> Result<()> {
+        // In one life of a run nothing is done twice; a retry begins another.
+        let mut once: BTreeMap<&str, BTreeSet<(&str, u32)>> = BTreeMap::new();
+        let new = lines.get(self.read..).context("the ledger has become shorter")?;
+        for line in new {
+            match line {
+                Line::Mark(what, run) if what == "retry" => drop(once.remove(run.as_str())),
+                Line::Mark(what, run) if what == "delete" || what == "prune" => drop(self.leaving.insert(run.clone())),
+                Line::Mark(..) => {}
+                Line::Deed(deed) => {
+                    self.deed(deed)?;
+                    let first = once.entry(&deed.run).or_default().insert((&deed.key, deed.attempt));
+                    ensure!(first, "done twice by one process: {deed:?}");
+                }
+            }
+        }
+        self.in_flight(found, &once)?;
+        self.read = lines.len();
+        self.commit(found)
+    }
+
+    /// A line that is new.
+    fn deed(&mut self, deed: &Deed) -> Result<()> {
+        let identity = (deed.key.clone(), deed.attempt);
+        let course = self.expected.courses.get(&deed.run).with_context(|| format!("of an unknown run: {deed:?}"))?;
+        let known = course.deeds.get(&identity).with_context(|| format!("never done without kills: {deed:?}"))?;
+        ensure!(known == deed, "done as {deed:?}, without kills as {known:?}");
+        ensure!(!self.committed.contains(&identity), "committed, and done again: {deed:?}");
+        self.counts.deeds += 1;
+        if !self.done.insert(identity) {
+            self.counts.repeated += 1;
+        }
+        Ok(())
+    }
+
+    /// Checks that no more was under way than may be: one visit of a run, and of a journaled batch so many items as its
+    /// limit says.
+    fn in_flight(&self, found: &Found, once: &BTreeMap<&str, BTreeSet<(&str, u32)>>) -> Result<()> {
+        for deeds in once.values() {
+            let mut items: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+            for (key, attempt) in deeds {
+                if found.standing(key, *attempt) == Standing::InFlight
+                    && let Some((batch, item)) = key.rsplit_once('[')
+                {
+                    items.entry(batch).or_default().insert(item);
+                }
+            }
+            for (batch, items) in items {
+                let most = limit(batch);
+                ensure!(items.len() <= most, "{} items of {batch} were under way, of {most}", items.len());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes down what is committed, and checks that it was done.
+    fn commit(&mut self, found: &Found) -> Result<()> {
+        for (run, course) in &self.expected.courses {
+            let gone = !found.runs.contains_key(run) && self.leaving.contains(run);
+            for identity in course.deeds.keys() {
+                let standing = found.standing(&identity.0, identity.1);
+                let done = self.done.contains(identity);
+                match standing {
+                    Standing::Committed => {}
+                    _ if gone => {}
+                    Standing::Ahead(visits) if done => {
+                        let most = self.script.behind;
+                        ensure!(visits <= most, "{identity:?} was done {visits} visits ahead of the store, of {most}");
+                        continue;
+                    }
+                    Standing::Unknown if done => bail!("{identity:?} was done, and its run is not in the store"),
+                    _ => {
+                        ensure!(!self.committed.contains(identity), "{identity:?} was committed, and is not any more");
+                        continue;
+                    }
+                }
+                ensure!(done, "committed, and nobody did it: {identity:?}");
+                if self.committed.insert(identity.clone()) {
+                    self.counts.committed += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the last state of each run with the one that it has at this step without kills.
+    pub(crate) fn states(&mut self, store: &Path, found: &Found) -> Result<()> {
+        if found.runs.is_empty() {
+            return Ok(());
+        }
+        let reader = Reader::open(store)?;
+        for (run, course) in &self.expected.courses {
+            let Some(stored) = found.runs.get(run) else { continue };
+            self.counts.states += 1;
+            ensure!(
+                course.nodes.get(..stored.nodes.len()) == Some(&stored.nodes[..]),
+                "run {run} visited {:?}, without kills {:?}", stored.nodes, course.nodes
+            );
+            ensure!(
+                course.state(stored.last) == Some(&reader.state(run.as_str(), None)?),
+                "run {run} has another state after step {} than without kills", stored.last
+            );
+        }
+        Ok(())
+    }
+
+    /// Checks that everything came to its end.
+    pub(crate) fn ends(&mut self, store: &Path, found: &Found) -> Result<()> {
+        let reader = Reader::open(store)?;
+        for plan in &self.script.plans {
+            let course = self.course(&plan.id)?;
+            match (plan.fate, reader.run(plan.id.as_str())) {
+                (Fate::Deleted | Fate::Pruned, Err(flowstone::durable::Error::UnknownRun { .. })) => continue,
+                (Fate::Deleted | Fate::Pruned, Ok(info)) => bail!("run {} is still there: {}", info.id, info.status),
+                (Fate::Cancelled { retried: false, .. }, Ok(info)) if info.status == Status::Cancelled => continue,
+                (_, info) => ended(&info?, course)?,
+            }
+            if matches!(plan.fate, Fate::Forked(_))
+                && let Some(course) = self.expected.courses.get(&fork_of(&plan.id))
+            {
+                ended(&reader.run(fork_of(&plan.id))?, course)?;
+            }
+        }
+        let running = reader.list(&Filter::new().status(Status::Running).status(Status::Sleeping))?;
+        ensure!(running.is_empty(), "{} runs still go on", running.len());
+        ensure!(found.items == 0 || self.has_cancelled(found), "items of visits that are committed are still there");
+        self.history(&reader, found)
+    }
+
+    /// Every state of every seventh run: what history shows is what was.
+    fn history(&mut self, reader: &Reader, found: &Found) -> Result<()> {
+        for (run, course) in self.expected.courses.iter().step_by(7) {
+            let Some(stored) = found.runs.get(run) else { continue };
+            for step in 0..=stored.last {
+                self.counts.states += 1;
+                let same = course.state(step) == Some(&reader.state(run.as_str(), Some(step))?);
+                ensure!(same, "run {run} has another state after step {step} than without kills");
+            }
+        }
+        Ok(())
+    }
+
+    fn has_cancelled(&self, found: &Found) -> bool {
+        let cancelled = |id: &str| found.runs.get(id).is_some_and(|run| run.status == Status::Cancelled as i64);
+        self.script.plans.iter().any(|plan| cancelled(&plan.id))
+    }
+
+    fn course(&self, run: &str) -> Result<&'a Course> {
+        self.expected.courses.get(run).with_context(|| format!("run {run} was not run in memory"))
+    }
+}
+
+fn ended(info: &flowstone::durable::RunInfo, course: &Course) -> Result<()> {
+    let id = &info.id;
+    ensure!(info.status == Status::Ended, "run {id} is {}", info.status);
+    ensure!(info.step == course.last(), "run {id} ended after {} steps, without kills after {}", info.step, course.last());
+    ensure!(info.action.as_ref().is_some_and(|action| *action == "on"), "run {id} ended with {:?}", info.action);
+    Ok(())
+}
+
+/// How many items of a batch may be under way, by its key; of one that is not journaled, all.
+fn limit(batch: &str) -> usize {
+    let node = batch.rsplit([':', '/']).next().unwrap_or(batch);
+    let limit = node.strip_prefix("kept").and_then(|rest| rest.rsplit_once("by")).map(|(_, limit)| limit.parse());
+    limit.and_then(Result::ok).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_a_batch_is_read_from_its_key() {
+        assert_eq!(limit("run3:4:nested1/kept2by5"), 5);
+        assert_eq!(limit("run3:4:keptflows1[2]:0:kept2by1"), 1);
+        assert_eq!(limit("run3:4:batch2by5"), usize::MAX);
+        assert_eq!(limit("run3:4:keptflows1"), usize::MAX);
+    }
+}

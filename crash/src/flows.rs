@@ -1,0 +1,195 @@
+//! Random flows: what a seed makes of chains, loops, flows in flows, batches, questions and sleeps.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Result;
+use flowstone::{Action, AsyncFlow, END, NodeExt, Retry, Sleep};
+
+use crate::{
+    nodes::{Awaiting, Batch, Blocking, Job, Question, Trouble, Work, World},
+    random::{Random, mix},
+};
+
+/// From which length on a wait is kept in the store: short, so that the waits of a test are.
+pub(crate) const KEEP_WAITS: Duration = Duration::from_millis(20);
+
+/// One node of a flow.
+#[derive(Debug, Clone)]
+pub(crate) enum Stage {
+    Work { blocking: bool, trouble: Trouble, wait: u64 },
+    /// Goes back so many nodes until it was visited so often.
+    Loop { back: usize, turns: u32 },
+    Nested(Vec<Self>),
+    Batch { items: u64, limit: usize, kept: bool, trouble: Trouble, wait: u64 },
+    Flows { children: u64, limit: usize, kept: bool, stages: Vec<Self> },
+    Ask,
+    Sleep(u64),
+}
+
+/// Flows with all kinds of nodes, however the rest falls out.
+pub(crate) fn blueprints(seed: u64) -> Vec<Vec<Stage>> {
+    let mut random = Random::of(seed, "flows");
+    let mut deck: Vec<Stage> = (0..10).map(|kind| stage(&mut random, kind, 0)).collect();
+    deck.extend((0..8).map(|_| any(&mut random, 0)));
+    for at in (1..deck.len()).rev() {
+        let other = usize::try_from(random.below(at as u64 + 1)).unwrap_or_default();
+        deck.swap(at, other);
+    }
+    deck.chunks(3)
+        .map(|chunk| {
+            let mut stages = vec![work(&mut random)];
+            stages.extend(chunk.iter().cloned());
+            stages.push(work(&mut random));
+            stages
+        })
+        .collect()
+}
+
+fn any(random: &mut Random, depth: u32) -> Stage {
+    let kind = random.below(if depth == 0 { 10 } else { 7 });
+    stage(random, kind, depth)
+}
+
+/// A stage of a flow in a flow: all kinds but another flow in a flow.
+fn nested(random: &mut Random) -> Stage {
+    let kind = random.below(8);
+    stage(random, kind, 0)
+}
+
+/// A stage of one of ten kinds; the last three are not for children, which can neither ask nor be retried alone.
+fn stage(random: &mut Random, kind: u64, depth: u32) -> Stage {
+    match kind {
+        0 => work(random),
+        1 => Stage::Work { blocking: false, trouble: Trouble { flaky: true, broken: false }, wait: wait(random) },
+        2 => Stage::Loop { back: usize::try_from(random.below(3)).unwrap_or_default(), turns: turns(random) },
+        3 | 4 => batch(random, kind == 3, Trouble { flaky: random.one_in(2), broken: false }),
+        5 if depth < 2 => flows(random, true, depth),
+        6 if depth < 2 => {
+            let kept = random.one_in(2);
+            flows(random, kept, depth)
+        }
+        5 | 6 => Stage::Sleep(random.between(1, 40)),
+        7 => Stage::Ask,
+        8 => Stage::Nested((0..random.between(1, 3)).map(|_| nested(random)).collect()),
+        _ if random.one_in(2) => batch(random, true, Trouble { flaky: false, broken: true }),
+        _ => Stage::Work { blocking: false, trouble: Trouble { flaky: false, broken: true }, wait: 0 },
+    }
+}
+
+fn work(random: &mut Random) -> Stage {
+    if random.one_in(4) {
+        return Stage::Sleep(random.between(1, 60));
+    }
+    Stage::Work { blocking: random.one_in(4), trouble: Trouble::default(), wait: 0 }
+}
+
+fn batch(random: &mut Random, kept: bool, trouble: Trouble) -> Stage {
+    let limit = if random.one_in(3) { 1 } else { usize::try_from(random.between(2, 6)).unwrap_or(2) };
+    Stage::Batch { items: random.between(2, 9), limit, kept, trouble, wait: wait(random) }
+}
+
+fn flows(random: &mut Random, kept: bool, depth: u32) -> Stage {
+    let limit = usize::try_from(random.between(1, 3)).unwrap_or(1);
+    let stages = (0..random.between(1, 3)).map(|_| any(random, depth + 1)).collect();
+    Stage::Flows { children: random.between(2, 4), limit, kept, stages }
+}
+
+fn turns(random: &mut Random) -> u32 {
+    u32::try_from(random.between(2, 4)).unwrap_or(2)
+}
+
+/// A wait between attempts; every other one is long enough to be kept.
+fn wait(random: &mut Random) -> u64 {
+    if random.one_in(2) { random.between(1, 5) } else { random.between(20, 30) }
+}
+
+/// The name of a seed's flow.
+pub(crate) fn name(flow: usize) -> String {
+    format!("flow{flow}")
+}
+
+/// Makes the flow of a blueprint.
+pub(crate) fn build(name: &str, stages: &[Stage], world: &Arc<World>) -> Result<AsyncFlow<Job>> {
+    let mut flow = AsyncFlow::builder(name);
+    let mut nodes = Vec::new();
+    for (at, stage) in stages.iter().enumerate() {
+        nodes.push(add(&mut flow, at, stage, world)?);
+    }
+    for (at, stage) in stages.iter().enumerate() {
+        let here = nodes[at];
+        if let Stage::Loop { back, .. } = stage {
+            flow.route(here - "again" >> nodes[at.saturating_sub(*back)]);
+            if at + 1 == nodes.len() {
+                flow.route(here - "on" >> END);
+            }
+        }
+        if let Some(next) = nodes.get(at + 1) {
+            flow.route(here - "on" >> *next);
+        }
+    }
+    flow.start(nodes[0]);
+    Ok(flow.build()?)
+}
+
+type Builder = flowstone::Builder<Job, flowstone::AsyncKind>;
+
+fn add(flow: &mut Builder, at: usize, stage: &Stage, world: &Arc<World>) -> Result<flowstone::At<Action>> {
+    let work = |name: &str, trouble, turns, items| {
+        Work { world: Arc::clone(world), name: name.to_owned(), trouble, most: 4, turns, items }
+    };
+    let retry = |wait| Retry::attempts(3).fixed(world.time(wait));
+    Ok(match stage {
+        Stage::Work { blocking, trouble, wait } => {
+            let name = format!("work{at}");
+            let work = work(&name, *trouble, 0, 0);
+            match *blocking {
+                true => flow.add(name, Blocking(work)),
+                false => flow.add(name, Awaiting(work).retry(retry(*wait))),
+            }
+        }
+        Stage::Loop { turns, .. } => {
+            let name = format!("loop{at}");
+            let work = work(&name, Trouble::default(), *turns, 0);
+            flow.add(name, Awaiting(work))
+        }
+        Stage::Nested(stages) => flow.add(format!("nested{at}"), build(&format!("nested{at}"), stages, world)?),
+        Stage::Batch { items, limit, kept, trouble, wait } => {
+            let name = if *kept { format!("kept{at}by{limit}") } else { format!("batch{at}by{limit}") };
+            let batch = Batch(work(&name, *trouble, 0, *items)).retry(retry(*wait));
+            match (*limit, *kept) {
+                (1, true) => flow.add(name, batch.journaled()),
+                (1, false) => flow.add(name, batch),
+                (limit, true) => flow.add(name, batch.parallel(limit).journaled()),
+                (limit, false) => flow.add(name, batch.parallel(limit)),
+            }
+        }
+        Stage::Flows { .. } => add_flows(flow, at, stage, world)?,
+        Stage::Ask => flow.add(format!("ask{at}"), Question { world: Arc::clone(world), name: format!("ask{at}") }),
+        Stage::Sleep(millis) => add_sleep(flow, at, world.time(*millis))?,
+    })
+}
+
+/// A `Sleep` has the action `()`: inside a flow of its own its exit can be called as all others are.
+fn add_sleep(flow: &mut Builder, at: usize, wait: Duration) -> Result<flowstone::At<Action>> {
+    let mut inner = AsyncFlow::<Job>::builder(format!("sleeping{at}"));
+    let sleep = inner.add("sleep", Sleep::new(wait));
+    inner.start(sleep);
+    Ok(flow.add(format!("sleeping{at}"), inner.build()?.map_exit(|_| Action::from("on"))))
+}
+
+fn add_flows(flow: &mut Builder, at: usize, stage: &Stage, world: &Arc<World>) -> Result<flowstone::At<Action>> {
+    let Stage::Flows { children, limit, kept, stages } = stage else { anyhow::bail!("not a batch flow") };
+    let name = if *kept { format!("keptflows{at}") } else { format!("flows{at}") };
+    let (counted, joined, children) = (name.clone(), name.clone(), *children);
+    let fork = move |job: &Job| {
+        let turn = job.turns.get(&counted).copied().unwrap_or_default();
+        let child = |item| Job::new(format!("{}/{counted}.{turn}.{item}", job.who), mix(job.digest ^ item), 24);
+        (0..children).map(child).collect::<Vec<_>>()
+    };
+    let join = move |job: &mut Job, ended: Vec<Job>| {
+        job.absorb(&joined, ended.iter().fold(0, |sum, child| mix(sum ^ child.digest)));
+        Action::from("on")
+    };
+    let batch = build("child", stages, world)?.batch(fork, join).parallel(*limit);
+    Ok(if *kept { flow.add(name, batch.journaled()) } else { flow.add(name, batch) })
+}

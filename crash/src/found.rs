@@ -1,0 +1,181 @@
+//! What stands in a store when nobody drives it, read by SQL: nothing of what is checked here checks itself.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rusqlite::{Connection, OpenFlags};
+
+/// A run as it is in the store.
+#[derive(Debug, Default)]
+pub(crate) struct Stored {
+    /// 0 running, 1 paused, 2 sleeping, 3 ended, 4 failed, 5 cancelled.
+    pub(crate) status: i64,
+    pub(crate) is_child: bool,
+    /// The number of its last step.
+    pub(crate) last: u64,
+    /// How many committed visits were questions.
+    pub(crate) answers: u64,
+    /// The node of each committed visit.
+    pub(crate) nodes: Vec<String>,
+    /// What items, -1 is the node itself, of a visit under way have done: by step and item.
+    items: BTreeMap<(u64, i64), Kept>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kept {
+    Output,
+    /// The number of the attempt that follows.
+    Wait(u32),
+}
+
+/// What stands in a store.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) runs: BTreeMap<String, Stored>,
+    /// Each visit by its place in the table: in the order of commits.
+    pub(crate) visits: BTreeMap<i64, (i64, u64)>,
+    pub(crate) items: usize,
+}
+
+/// How far something is that the ledger holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    /// It is in the store, and must never be done again.
+    Committed,
+    /// It belongs to the visit that follows the last committed one.
+    InFlight,
+    /// It belongs to a visit so many after that.
+    Ahead(u64),
+    /// Its run is not in the store.
+    Unknown,
+}
+
+pub(crate) const ENDED: i64 = 3;
+
+impl Found {
+    /// Checks a file, and reads it. One that was never made a store holds nothing.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            return Ok(Self::default());
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(path, flags).context("the store cannot be opened for reading")?;
+        let integrity: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
+        ensure!(integrity == "ok", "integrity_check says: {integrity}");
+        let tables: i64 =
+            db.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'runs'", [], |row| row.get(0))?;
+        if tables == 0 {
+            return Ok(Self::default());
+        }
+        Self::rows(&db).context("the store cannot be read")
+    }
+
+    fn rows(db: &Connection) -> Result<Self> {
+        let mut found = Self::default();
+        let mut ids = BTreeMap::new();
+        let mut select = db.prepare("SELECT run, id, status, parent IS NOT NULL FROM runs")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let (number, id): (i64, String) = (row.get(0)?, row.get(1)?);
+            let stored = Stored { status: row.get(2)?, is_child: row.get(3)?, ..Stored::default() };
+            ids.insert(number, id.clone());
+            found.runs.insert(id, stored);
+        }
+        let id_of = |run: i64| ids.get(&run).with_context(|| format!("rows of run {run}, which is not there"));
+        let mut select = db.prepare("SELECT visit, run, seq, node FROM visits ORDER BY run, seq")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let (visit, run, seq, node): (i64, i64, i64, Option<String>) =
+                (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+            let seq = u64::try_from(seq)?;
+            let stored = found.runs.get_mut(id_of(run)?).context("a run that was there a moment ago")?;
+            ensure!(seq == stored.nodes.len() as u64 + u64::from(node.is_some()), "run {run} lacks a step before {seq}");
+            stored.last = seq;
+            stored.answers += u64::from(node.as_deref().is_some_and(is_question));
+            stored.nodes.extend(node);
+            found.visits.insert(visit, (run, seq));
+        }
+        let mut select = db.prepare("SELECT run, seq, item, output IS NOT NULL, attempt FROM items")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let kept = if row.get(3)? { Kept::Output } else { Kept::Wait(row.get(4)?) };
+            let stored = found.runs.get_mut(id_of(row.get(0)?)?).context("a run that was there a moment ago")?;
+            found.items += usize::from(matches!(kept, Kept::Output));
+            stored.items.insert((u64::try_from(row.get::<_, i64>(1)?)?, row.get(2)?), kept);
+        }
+        Ok(found)
+    }
+
+    /// Says how far something is, by its key: `run:visit:node[item]`, of a child the parent's key and then its own.
+    pub(crate) fn standing(&self, key: &str, attempt: u32) -> Standing {
+        if let Some((run, number)) = key.split_once('?') {
+            return self.standing_of_answer(run, number.parse().unwrap_or(u64::MAX));
+        }
+        let mut parts = key.split(':');
+        let mut run = parts.next().unwrap_or_default().to_owned();
+        loop {
+            let (Some(visit), Some(node)) = (parts.next(), parts.next()) else { return Standing::Unknown };
+            let Some(stored) = self.runs.get(&run) else { return Standing::Unknown };
+            let visit: u64 = visit.parse().unwrap_or(u64::MAX);
+            if visit < stored.last {
+                return Standing::Committed;
+            }
+            if visit > stored.last {
+                return Standing::Ahead(visit - stored.last);
+            }
+            let child = format!("{run}:{visit}:{node}");
+            if parts.clone().next().is_none() {
+                return stored.in_flight(visit + 1, node, attempt);
+            }
+            match self.runs.get(&child) {
+                Some(stored) if stored.status == ENDED => return Standing::Committed,
+                Some(_) => run = child,
+                // The children of a batch flow that is not journaled are not in the store.
+                None if is_kept_flow(node) => return Standing::Unknown,
+                None => return Standing::InFlight,
+            }
+        }
+    }
+
+    fn standing_of_answer(&self, run: &str, number: u64) -> Standing {
+        let Some(stored) = self.runs.get(run) else { return Standing::Unknown };
+        match number.cmp(&stored.answers) {
+            std::cmp::Ordering::Less => Standing::Committed,
+            std::cmp::Ordering::Equal => Standing::InFlight,
+            std::cmp::Ordering::Greater => Standing::Ahead(number - stored.answers),
+        }
+    }
+}
+
+impl Stored {
+    fn in_flight(&self, step: u64, node: &str, attempt: u32) -> Standing {
+        let item = node.rsplit_once('[').and_then(|(_, item)| item.trim_end_matches(']').parse().ok()).unwrap_or(-1);
+        match self.items.get(&(step, item)) {
+            Some(Kept::Output) => Standing::Committed,
+            Some(Kept::Wait(next)) if attempt < *next => Standing::Committed,
+            _ => Standing::InFlight,
+        }
+    }
+}
+
+fn last_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn is_question(path: &str) -> bool {
+    last_name(path).starts_with("ask")
+}
+
+fn is_kept_flow(path: &str) -> bool {
+    last_name(path).starts_with("keptflows")
+}
+
+/// The files of a store beside the main one.
+pub(crate) fn beside(store: &Path, suffix: &str) -> PathBuf {
+    let mut path = store.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}

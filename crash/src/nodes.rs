@@ -1,0 +1,250 @@
+//! The nodes of the random flows: each writes a line into the ledger, may take a little time, and may fail.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use flowstone::{Action, Ask, AsyncBatchNode, AsyncNode, Context, Node, NodeError, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ledger::{Deed, Ledger},
+    random::mix,
+};
+
+/// The state of every run, and of every child.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Job {
+    /// The run, or the run's name with the place of a child.
+    pub(crate) who: String,
+    /// What everything that was done so far adds up to.
+    pub(crate) digest: u64,
+    /// How often each node was visited.
+    pub(crate) turns: BTreeMap<String, u32>,
+    pub(crate) asked: u32,
+    /// What each visit did, in order: it grows, as the state of a chat does.
+    pub(crate) notes: Vec<String>,
+    /// Text that takes room and never changes.
+    pub(crate) ballast: String,
+}
+
+impl Job {
+    pub(crate) fn new(who: String, seed: u64, ballast: usize) -> Self {
+        Self { who, digest: mix(seed), ballast: "lorem ipsum ".repeat(ballast / 12), ..Self::default() }
+    }
+
+    /// Takes in what a visit made.
+    pub(crate) fn absorb(&mut self, node: &str, made: u64) {
+        self.digest = mix(self.digest ^ made);
+        *self.turns.entry(node.to_owned()).or_default() += 1;
+        self.notes.push(format!("{node} {made:08x}"));
+    }
+
+    fn turn(&self, node: &str) -> u32 {
+        self.turns.get(node).copied().unwrap_or_default()
+    }
+
+    /// What a node works on: different in each of its visits, the same when a visit is made again.
+    fn input(&self, node: &str) -> Input {
+        let name = node.bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte)));
+        Input { who: self.who.clone(), number: mix(self.digest ^ name ^ u64::from(self.turn(node))) }
+    }
+}
+
+/// What `prep` reads.
+#[derive(Debug, Clone)]
+pub(crate) struct Input {
+    who: String,
+    number: u64,
+}
+
+/// What the nodes of a process share.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) ledger: Ledger,
+    /// Runs for which what is broken was mended, so that they can be retried.
+    pub(crate) mended: Mutex<BTreeSet<String>>,
+    /// Whether everything takes no time and nothing is broken: what runs without a store is what others are compared with.
+    pub(crate) ideal: bool,
+}
+
+impl World {
+    pub(crate) fn ideal() -> Arc<Self> {
+        Arc::new(Self { ledger: Ledger::Memory(Mutex::default()), mended: Mutex::default(), ideal: true })
+    }
+
+    pub(crate) fn mend(&self, run: &str) {
+        self.mended.lock().unwrap_or_else(PoisonError::into_inner).insert(run.to_owned());
+    }
+
+    fn is_mended(&self, run: &str) -> bool {
+        self.ideal || self.mended.lock().unwrap_or_else(PoisonError::into_inner).contains(run)
+    }
+
+    /// A time, or none in the ideal world.
+    pub(crate) fn time(&self, millis: u64) -> Duration {
+        Duration::from_millis(if self.ideal { 0 } else { millis })
+    }
+
+    fn deed(&self, deed: Deed) {
+        if let Err(error) = self.ledger.deed(deed) {
+            crate::child::give_up(&format!("the ledger cannot be written: {error}"));
+        }
+    }
+}
+
+/// What can go wrong in a node.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Trouble {
+    /// Whether some first attempts fail.
+    pub(crate) flaky: bool,
+    /// Whether it fails for good until somebody mends it and retries the run.
+    pub(crate) broken: bool,
+}
+
+/// Work of one node on one input or item.
+#[derive(Debug, Clone)]
+pub(crate) struct Work {
+    pub(crate) world: Arc<World>,
+    pub(crate) name: String,
+    pub(crate) trouble: Trouble,
+    /// The longest time that it takes, in milliseconds.
+    pub(crate) most: u64,
+    /// After how many visits it goes on; before, it goes back.
+    pub(crate) turns: u32,
+    /// Items of a batch.
+    pub(crate) items: u64,
+}
+
+impl Work {
+    fn begin(&self, input: &Input, cx: &Context) -> Result<u64> {
+        self.world.deed(Deed::of(cx, &input.who));
+        let made = mix(input.number);
+        if self.trouble.broken && cx.item().is_none_or(|item| item == 1) && !self.world.is_mended(cx.run_id().as_str()) {
+            return Err(NodeError::terminal("broken until somebody mends it"));
+        }
+        if self.trouble.flaky && u64::from(cx.attempt()) < made % 3 {
+            return Err(NodeError::new("not yet"));
+        }
+        Ok(made)
+    }
+
+    fn time(&self, made: u64) -> Duration {
+        self.world.time((made >> 8) % (self.most + 1))
+    }
+
+    async fn work(&self, input: &Input, cx: &Context) -> Result<u64> {
+        let made = self.begin(input, cx)?;
+        let time = self.time(made);
+        if !time.is_zero() {
+            tokio::time::sleep(time).await;
+        }
+        Ok(made)
+    }
+
+    fn end(&self, job: &mut Job, made: u64) -> Action {
+        job.absorb(&self.name, made);
+        if job.turn(&self.name) < self.turns { "again".into() } else { "on".into() }
+    }
+}
+
+/// Work that awaits.
+#[derive(Debug, Clone)]
+pub(crate) struct Awaiting(pub(crate) Work);
+
+impl AsyncNode<Job> for Awaiting {
+    type Prep = Input;
+    type Exec = u64;
+    type Action = Action;
+
+    async fn prep(&self, job: &Job) -> Result<Input> {
+        Ok(job.input(&self.0.name))
+    }
+
+    async fn exec(&self, input: &Input, cx: &Context) -> Result<u64> {
+        self.0.work(input, cx).await
+    }
+
+    async fn post(&self, job: &mut Job, _: Input, made: u64) -> Result<Action> {
+        Ok(self.0.end(job, made))
+    }
+}
+
+/// Work that blocks a thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Blocking(pub(crate) Work);
+
+impl Node<Job> for Blocking {
+    type Prep = Input;
+    type Exec = u64;
+    type Action = Action;
+
+    fn prep(&self, job: &Job) -> Result<Input> {
+        Ok(job.input(&self.0.name))
+    }
+
+    fn exec(&self, input: &Input, cx: &Context) -> Result<u64> {
+        let made = self.0.begin(input, cx)?;
+        std::thread::sleep(self.0.time(made));
+        Ok(made)
+    }
+
+    fn post(&self, job: &mut Job, _: Input, made: u64) -> Result<Action> {
+        Ok(self.0.end(job, made))
+    }
+}
+
+/// Work on items.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch(pub(crate) Work);
+
+impl AsyncBatchNode<Job> for Batch {
+    type Item = Input;
+    type Output = u64;
+    type Outcome = u64;
+    type Action = Action;
+
+    async fn prep(&self, job: &Job) -> Result<Vec<Input>> {
+        let Input { who, number } = job.input(&self.0.name);
+        Ok((0..self.0.items).map(|item| Input { who: who.clone(), number: mix(number ^ item) }).collect())
+    }
+
+    async fn exec(&self, item: &Input, cx: &Context) -> Result<u64> {
+        self.0.work(item, cx).await
+    }
+
+    async fn post(&self, job: &mut Job, _: Vec<Input>, made: Vec<u64>) -> Result<Action> {
+        Ok(self.0.end(job, made.into_iter().fold(0, |sum, made| mix(sum ^ made))))
+    }
+}
+
+/// A question, answered with yes or no.
+#[derive(Debug, Clone)]
+pub(crate) struct Question {
+    pub(crate) world: Arc<World>,
+    pub(crate) name: String,
+}
+
+impl Ask<Job> for Question {
+    type Question = String;
+    type Answer = bool;
+    type Action = Action;
+
+    fn ask(&self, job: &Job) -> Result<String> {
+        Ok(format!("{}?{}", job.who, job.asked))
+    }
+
+    fn post(&self, job: &mut Job, answer: bool) -> Result<Action> {
+        self.world.deed(Deed::answered(&job.who, job.asked));
+        job.asked += 1;
+        job.absorb(&self.name, u64::from(answer));
+        Ok("on".into())
+    }
+}
+
+/// What anybody who is asked answers.
+pub(crate) fn answer(question: &str) -> bool {
+    question.bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte))).is_multiple_of(2)
+}

@@ -1,0 +1,145 @@
+//! The child process: started, heard, killed, waited for.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::plan::{Life, Point};
+
+/// How a process came to its end.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// Killed at a time.
+    Killed,
+    /// Killed at the point that it was to be killed at.
+    KilledAt,
+    /// It ended by itself, with everything done.
+    Done,
+    /// It ended by itself, for a reason that it told.
+    Fault { kind: String, text: String },
+    /// It had to be killed because it did not end.
+    Stuck,
+}
+
+/// What is to be told while it lives.
+pub(crate) enum News {
+    /// It drives the store now.
+    Open,
+    Seen { job: String, when: String },
+}
+
+/// A child process, killed and waited for at the latest when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    lines: Receiver<String>,
+    /// Kept open: the child ends when it is closed.
+    _stdin: Option<ChildStdin>,
+}
+
+impl Process {
+    /// Starts this program again, as a child that drives the store.
+    pub(crate) fn start(store: &Path, ledger: &Path, seed: u64, life: &Life) -> Result<Self> {
+        let program = std::env::current_exe().context("this program does not know where it is")?;
+        let mut command = match life {
+            Life::Limit(kib) => {
+                let mut shell = Command::new("sh");
+                // A write beyond the limit is then an error, not a signal. The unit is 512 bytes in POSIX.
+                let limited = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2);
+                shell.arg("-c").arg(limited).arg(&program);
+                shell
+            }
+            _ => Command::new(&program),
+        };
+        command.arg("--child").arg(store).arg(ledger).arg(seed.to_string());
+        if let Life::Point(Point { job, when, nth }) = life {
+            command.args([job, when, &nth.to_string()[..]]);
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("no child was started")?;
+        let (out, stdin) = (child.stdout.take().context("the child has no output")?, child.stdin.take());
+        let (tell, lines) = channel();
+        let process = Self { child, lines, _stdin: stdin };
+        std::thread::Builder::new().name("listen".to_owned()).spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                if tell.send(line).is_err() {
+                    break;
+                }
+            }
+        })?;
+        Ok(process)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Lets it live until its time has come, and returns how it ended.
+    pub(crate) fn live(&mut self, life: &Life, patience: Duration, mut news: impl FnMut(News, u32)) -> Result<End> {
+        let pid = self.id();
+        let (limit, late) = match life {
+            Life::Time(millis) => (Duration::from_millis(*millis), End::Killed),
+            _ => (patience, End::Stuck),
+        };
+        let until = Instant::now() + limit;
+        let mut end = None;
+        loop {
+            let line = match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Timeout) => break end = end.or(Some(late)),
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            match line.split_once(' ').unwrap_or((&line, "")) {
+                ("open", _) => news(News::Open, pid),
+                ("done", _) => end = Some(End::Done),
+                ("at", _) => break end = Some(End::KilledAt),
+                ("seen", point) => {
+                    let (job, when) = point.split_once(' ').unwrap_or((point, ""));
+                    news(News::Seen { job: job.to_owned(), when: when.to_owned() }, pid);
+                }
+                (kind @ ("fault" | "panic"), text) => {
+                    let (kind, text) = match kind {
+                        "fault" => text.split_once(' ').unwrap_or((text, "")),
+                        _ => (kind, text),
+                    };
+                    // The first is the cause, for what follows from it as well.
+                    end = end.or(Some(End::Fault { kind: kind.to_owned(), text: text.to_owned() }));
+                }
+                _ => end = Some(End::Fault { kind: "odd".to_owned(), text: line }),
+            }
+        }
+        let status = self.kill()?;
+        Ok(match end {
+            Some(End::Done) if !status.success() => odd(format!("it was done, and ended with {status}")),
+            Some(end) => end,
+            None => odd(format!("it ended with {status}, and said nothing")),
+        })
+    }
+
+    /// Kills it, which does nothing to one that has ended, and waits for it.
+    fn kill(&mut self) -> Result<std::process::ExitStatus> {
+        // One that closes its output is about to end by itself.
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status);
+        }
+        self.child.kill().context("the child cannot be killed")?;
+        self.child.wait().context("the child cannot be waited for")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended and been waited for already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn odd(text: String) -> End {
+    End::Fault { kind: "odd".to_owned(), text }
+}

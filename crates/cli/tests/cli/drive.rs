@@ -1,0 +1,206 @@
+//! `run` and `resume`, and what other processes ask of the one that drives.
+
+use std::{
+    fs,
+    io::Write,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use flowstone_durable::Status;
+use serde_json::json;
+
+use crate::common::{Desk, Said, squeezed};
+
+#[test]
+fn run_starts_a_run_and_says_what_became_of_it() {
+    let desk = Desk::empty();
+
+    let said = desk.desk(r#"run invoice --id may --state {"lines":[5]}"#).ok();
+    let again = desk.desk("run invoice --id may --json").json();
+
+    assert!(squeezed(&said)[1].starts_with("may invoice paused 2 approve "), "{said}");
+    assert_eq!((&again["runs"][0]["status"], &again["refused"]), (&json!("paused"), &json!([])));
+    assert_eq!(desk.json("runs state may")["lines"], json!([5]));
+}
+
+#[test]
+fn run_takes_its_state_from_a_file_or_from_stdin() {
+    let desk = Desk::empty();
+    fs::write(desk.path("state.json"), r#"{"months":[4]}"#).unwrap();
+
+    desk.desk("run year --id file --state @state.json").ok();
+    let mut child = spawn(desk.desk_command("run year --id stdin --state -").stdin(Stdio::piped()));
+    child.stdin.take().unwrap().write_all(br#"{"months":[5]}"#).unwrap();
+    said(child).ok();
+
+    assert_eq!(desk.json("runs state file")["sum"], 8);
+    assert_eq!(desk.json("runs state stdin")["sum"], 10);
+}
+
+#[test]
+fn run_refuses_what_does_not_fit_and_starts_nothing() {
+    let desk = Desk::empty();
+
+    let flow = desk.desk("run nothing --id x").usage();
+    let state = desk.desk(r#"run year --id x --state {"months":["may"]}"#).failed();
+    let file = desk.desk("run year --id x --state @nowhere.json").failed();
+
+    assert!(flow.contains("[possible values: invoice, year, reminder]"), "{flow}");
+    assert!(state.starts_with("error: the state does not fit flow `year`: invalid type"), "{state}");
+    assert!(file.starts_with("error: the state cannot be read from `nowhere.json`: "), "{file}");
+    assert_eq!(desk.flowstone("runs list").ok(), "no runs\n");
+}
+
+#[test]
+fn a_failed_run_is_exit_code_1_with_its_reason() {
+    let desk = Desk::empty();
+
+    let said = desk.desk(r#"run invoice --id may --state {"lines":[-5]}"#);
+
+    assert!(squeezed(&said.out)[1].starts_with("may invoice failed 1 check "), "{said:?}");
+    assert!(said.failed().ends_with("a line of -5 cents"));
+}
+
+#[test]
+fn resume_takes_up_what_was_asked_for_while_nobody_drove() {
+    let desk = Desk::with_runs();
+    desk.flowstone("runs answer march --node approve yes").ok();
+    desk.flowstone("runs fork april --step 0 --to april-2 --set /lines=[1]").ok();
+    desk.flowstone("runs cancel call").ok();
+
+    let said = desk.desk("resume --json").json();
+
+    let runs: Vec<_> = said["runs"].as_array().unwrap().iter().map(|run| (&run["id"], &run["status"])).collect();
+    assert_eq!(runs, [(&json!("april-2"), &json!("paused")), (&json!("march"), &json!("ended"))]);
+    assert_eq!(desk.json("runs state march")["total"], 200);
+    assert_eq!(desk.desk("resume").ok(), "no runs to go on with\n");
+}
+
+#[test]
+fn a_retried_run_that_fails_again_is_told() {
+    let desk = Desk::with_runs();
+    desk.flowstone("runs retry april").ok();
+
+    assert!(desk.desk("resume").failed().ends_with("a line of -1 cents"));
+}
+
+/// A run whose node is gone, and one whose state is damaged, stay as they are.
+#[test]
+fn what_cannot_go_on_does_not_keep_the_others() {
+    let desk = Desk::with_runs();
+    for run in ["gone", "damaged", "sound"] {
+        desk.flowstone(&format!("runs fork march --step 0 --to {run}")).ok();
+    }
+    let store = rusqlite::Connection::open(desk.store()).unwrap();
+    let of = |run: &str| format!("WHERE run = (SELECT run FROM runs WHERE id = '{run}')");
+    store.execute_batch(&format!("UPDATE visits SET next = 'lost' {}", of("gone"))).unwrap();
+    store.execute_batch(&format!("UPDATE visits SET body = x'00' {}", of("damaged"))).unwrap();
+
+    let said = desk.desk("resume --json");
+
+    let document: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((&document["runs"][0]["id"], &document["runs"][1]), (&json!("sound"), &json!(null)));
+    let refused: Vec<&str> = document["refused"].as_array().unwrap().iter().filter_map(|why| why.as_str()).collect();
+    assert!(refused[0].starts_with("run `damaged`: the store is damaged"), "{refused:?}");
+    assert!(refused[1].contains("run `gone` cannot go on from step 0"), "{refused:?}");
+    assert!(said.failed().starts_with("error: 2 of 3 runs did not get on; the first: run `damaged`"));
+    assert_eq!((desk.status("gone"), desk.status("sound")), (Status::Running, Status::Paused));
+}
+
+#[test]
+fn a_sleeper_goes_on_when_its_time_has_come() {
+    let desk = Desk::empty();
+    let asleep = desk.desk("run reminder --id call --state 2100").ok();
+    assert!(asleep.contains("sleeping"), "{asleep}");
+
+    let said = desk.desk("resume --wait --json").json();
+
+    assert_eq!(said["runs"][0]["status"], "ended");
+}
+
+#[test]
+fn an_answer_of_another_process_takes_effect_at_once() {
+    let desk = Desk::with_runs();
+    desk.desk("run invoice --id may").ok();
+    let scan = desk.path("scan.pdf");
+    let state = json!({ "lines": [7], "scan": scan });
+    let driver = spawn(desk.desk_command("run invoice --id june").arg("--state").arg(state.to_string()));
+    wait_until(|| desk.reader().run("june").is_ok());
+
+    let locked = desk.desk("resume").failed();
+    let answered = desk.json("runs answer may --node approve yes");
+    wait_until(|| desk.status("may") == Status::Ended);
+    assert_eq!(desk.status("june"), Status::Running);
+    fs::write(scan, "").unwrap();
+
+    assert!(squeezed(&said(driver).ok())[1].starts_with("june invoice paused 2 approve "));
+    assert!(answered["driver"].is_u64(), "{answered}");
+    assert!(locked.contains(&format!("is driven by process {}", answered["driver"])), "{locked}");
+}
+
+#[test]
+fn waiting_drivers_see_runs_to_their_end() {
+    let desk = Desk::empty();
+    desk.desk(r#"run invoice --id may --state {"lines":[7]}"#).ok();
+    let driver = spawn(&mut desk.desk_command("resume --wait --json"));
+    wait_until(|| desk.reader().driver().unwrap().is_some());
+
+    desk.flowstone("runs answer may --node approve no").ok();
+
+    let said = said(driver).json();
+    assert_eq!((&said["runs"][0]["id"], &said["runs"][0]["status"]), (&json!("may"), &json!("ended")));
+}
+
+#[test]
+fn a_running_run_is_cancelled_by_another_process() {
+    let desk = Desk::empty();
+    let driver = spawn(&mut desk.desk_command(r#"run invoice --id may --state {"scan":"nowhere"}"#));
+    wait_until(|| desk.reader_if_there().is_some_and(|reader| reader.run("may").is_ok()));
+
+    desk.flowstone("runs cancel may").ok();
+
+    assert_eq!(said(driver).failed(), "error: run `may` was cancelled");
+    assert_eq!(desk.status("may"), Status::Cancelled);
+}
+
+/// What was committed stays, and `resume` goes on from there.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_cleanly() {
+    let desk = Desk::empty();
+    let driver = spawn(&mut desk.desk_command(r#"run invoice --id may --state {"scan":"scan.pdf","lines":[3]}"#));
+    wait_until(|| desk.reader_if_there().is_some_and(|reader| reader.run("may").is_ok()));
+
+    interrupt(&driver);
+    let interrupted = said(driver);
+    fs::write(desk.path("scan.pdf"), "").unwrap();
+    let resumed = desk.desk("resume --json").json();
+
+    assert_eq!((interrupted.code, &*interrupted.out), (Some(130), ""), "{interrupted:?}");
+    assert!(interrupted.err.starts_with("interrupted: "), "{interrupted:?}");
+    assert_eq!((&resumed["runs"][0]["node"], &resumed["runs"][0]["step"]), (&json!("approve"), &json!(2)));
+}
+
+#[cfg(unix)]
+fn interrupt(child: &Child) {
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+fn spawn(command: &mut Command) -> Child {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn said(child: Child) -> Said {
+    child.wait_with_output().unwrap().into()
+}
+
+fn wait_until(so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < Duration::from_secs(20), "it takes too long");
+        thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,82 @@
+//! The client of the extraction service, and the process that the service is.
+
+use std::{
+    env,
+    ffi::OsStr,
+    io::{self, BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use flowstone::prelude::*;
+use flowstone_examples::http::{plain_client, retry_after};
+
+use super::flow::Invoice;
+
+/// The client: cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Extraction {
+    http: reqwest::Client,
+    url: String,
+}
+
+impl Extraction {
+    pub(crate) fn at(url: &str) -> reqwest::Result<Self> {
+        Ok(Self { http: plain_client().build()?, url: format!("{url}/extract") })
+    }
+
+    /// Sends a text, and returns what the service finds in it.
+    pub(crate) async fn extract(&self, text: &str) -> Result<Invoice> {
+        let response = self.http.post(&self.url).body(text.to_owned()).send().await?;
+        let (status, wait) = (response.status(), retry_after(response.headers()));
+        if status.is_success() {
+            return Ok(serde_json::from_slice(&response.bytes().await?)?);
+        }
+        let error = format!("the extraction service answered {status}");
+        Err(match wait {
+            Some(wait) => NodeError::new(error).with_retry_after(wait),
+            None if status.is_server_error() => NodeError::new(error),
+            None => NodeError::terminal(error),
+        })
+    }
+}
+
+/// The service as a process of its own: this program again, with the command `service`.
+///
+/// It serves until its standard input ends. The system closes the pipe also when this process is killed, so that the
+/// service never outlives it.
+#[derive(Debug)]
+pub(crate) struct Service {
+    process: Child,
+    pub(crate) url: String,
+}
+
+impl Service {
+    pub(crate) fn start(counts: &Path, seed: u64, latency: Duration) -> io::Result<Self> {
+        let (seed, latency) = (seed.to_string(), latency.as_millis().to_string());
+        let arguments: [&OsStr; 7] = [
+            "service".as_ref(),
+            "--counts".as_ref(),
+            counts.as_ref(),
+            "--seed".as_ref(),
+            seed.as_ref(),
+            "--latency".as_ref(),
+            latency.as_ref(),
+        ];
+        let mut command = Command::new(env::current_exe()?);
+        let mut process = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut url = String::new();
+        if let Some(stdout) = process.stdout.take() {
+            BufReader::new(stdout).read_line(&mut url)?;
+        }
+        let service = Self { process, url: url.trim().to_owned() };
+        if service.url.is_empty() { Err(io::Error::other("it ended before it served")) } else { Ok(service) }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Waiting closes its standard input, with which it ends.
+        let _ = self.process.wait();
+    }
+}

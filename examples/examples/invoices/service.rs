@@ -1,0 +1,120 @@
+//! The extraction service: HTTP, slow and flaky, and it writes down what it served.
+//!
+//! Of a hundred requests about 3 are told to come back in a second, 6 fail, and 1 gets no answer at all; which, follows
+//! from the seed. The fourth request for an invoice is always served. In the file of counts each request leaves a line:
+//! the number of the invoice, and what became of it.
+
+use std::{
+    collections::HashMap,
+    fs::{File, OpenOptions},
+    future,
+    io::{self, Write, stdin},
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use clap::Args;
+use flowstone_examples::wait::millis;
+use tokio::{net::TcpListener, sync::oneshot};
+
+use super::{flow::Invoice, texts::random};
+
+/// Serve extractions until standard input ends; the first line that is printed is the address.
+#[derive(Debug, Args)]
+pub(crate) struct ServiceArgs {
+    /// The port; 0 takes a free one
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// The file that gets a line for each request
+    #[arg(long, value_name = "FILE")]
+    counts: PathBuf,
+    /// What failures follow from
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+    /// How long an answer takes, in milliseconds
+    #[arg(long, value_name = "MS", default_value = "20", value_parser = millis)]
+    latency: Duration,
+}
+
+pub(crate) async fn serve(args: &ServiceArgs) -> anyhow::Result<()> {
+    let app = router(&args.counts, args.seed, args.latency)?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port)).await?;
+    println!("http://{}", listener.local_addr()?);
+
+    let (end, ended) = oneshot::channel();
+    // A thread of its own, since reading blocks, and is not waited for should serving fail.
+    thread::spawn(move || end.send(io::copy(&mut stdin(), &mut io::sink())));
+    tokio::select! {
+        served = axum::serve(listener, app) => Ok(served?),
+        _ = ended => Ok(()),
+    }
+}
+
+pub(crate) fn router(counts: &Path, seed: u64, latency: Duration) -> io::Result<Router> {
+    let counts = OpenOptions::new().create(true).append(true).open(counts)?;
+    let desk = Desk { seed, latency, counts, requests: Mutex::default() };
+    Ok(Router::new().route("/extract", post(extract)).with_state(Arc::new(desk)))
+}
+
+struct Desk {
+    seed: u64,
+    latency: Duration,
+    counts: File,
+    /// How many requests came for an invoice.
+    requests: Mutex<HashMap<u32, u64>>,
+}
+
+async fn extract(State(desk): State<Arc<Desk>>, text: String) -> Response {
+    let Some(invoice) = read(&text) else {
+        return (StatusCode::UNPROCESSABLE_ENTITY, "this is no invoice").into_response();
+    };
+    tokio::time::sleep(desk.latency).await;
+    let outcome = match desk.chance(invoice.number) {
+        0..3 => "busy",
+        3..9 => "failed",
+        9 => "hung",
+        _ => "served",
+    };
+    // One write, so that no kill and no other process divides it; and before the answer, so that none goes uncounted.
+    let counted = (&desk.counts).write_all(format!("{} {outcome}\n", invoice.number).as_bytes());
+    match (counted, outcome) {
+        (Ok(()), "served") => Json(invoice).into_response(),
+        (Ok(()), "busy") => (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")]).into_response(),
+        (Ok(()), "hung") => future::pending().await,
+        _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+impl Desk {
+    /// Draws from a hundred for this request.
+    fn chance(&self, number: u32) -> u64 {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let request = requests.entry(number).or_default();
+        *request += 1;
+        if *request > 3 { 99 } else { random(self.seed, number, *request) % 100 }
+    }
+}
+
+/// Reads an invoice in either of the two layouts that there are.
+fn read(text: &str) -> Option<Invoice> {
+    let after = |label: &str| text.split_once(label).map(|(_, rest)| rest);
+    let word = |rest: &str| rest.split_whitespace().next().map(str::to_owned);
+    let (whole, cents) = after("EUR ").and_then(word)?.split_once('.').map(|(a, b)| (a.to_owned(), b.to_owned()))?;
+    let vendor = after("From: ").unwrap_or(text).lines().next()?;
+    Some(Invoice {
+        number: after("Invoice no. ").or_else(|| after("INVOICE ")).and_then(word)?.parse().ok()?,
+        vendor: vendor.to_owned(),
+        date: after("Date: ").or_else(|| after(" of ")).and_then(word)?,
+        cents: whole.parse::<u64>().ok()? * 100 + cents.parse::<u64>().ok()?,
+    })
+}
