@@ -15,7 +15,7 @@ use crate::{
     expected::{Course, Expected},
     found::{Found, Standing},
     ledger::{Deed, Line},
-    plan::{Fate, Script, fork_of},
+    plan::{Fate, Life, Script, fork_of},
 };
 
 /// What a deed is known by: its key and its attempt.
@@ -66,8 +66,8 @@ impl<'a> Checker<'a> {
     }
 
     /// Checks what a process has done, from where the last one ended, and what it has left in the store.
-    pub(crate) fn after_life(&mut self, found: &Found, lines: &[Line]) -> Result<()> {
-        // In one life of a run nothing is done twice; a retry begins another.
+    pub(crate) fn after_life(&mut self, found: &Found, lines: &[Line], life: &Life) -> Result<()> {
+        // In one life of a run nothing is done twice; a retry begins another, and so does a request after a failed commit.
         let mut once: BTreeMap<&str, BTreeSet<(&str, u32)>> = BTreeMap::new();
         let new = lines.get(self.read..).context("the ledger has become shorter")?;
         for line in new {
@@ -78,7 +78,7 @@ impl<'a> Checker<'a> {
                 Line::Deed(deed) => {
                     self.deed(deed)?;
                     let first = once.entry(&deed.run).or_default().insert((&deed.key, deed.attempt));
-                    ensure!(first, "done twice by one process: {deed:?}");
+                    ensure!(first || matches!(life, Life::Limit(_)), "done twice by one process: {deed:?}");
                 }
             }
         }
@@ -162,11 +162,14 @@ impl<'a> Checker<'a> {
             self.counts.states += 1;
             ensure!(
                 course.nodes.get(..stored.nodes.len()) == Some(&stored.nodes[..]),
-                "run {run} visited {:?}, without kills {:?}", stored.nodes, course.nodes
+                "run {run} visited {:?}, without kills {:?}",
+                stored.nodes,
+                course.nodes
             );
             ensure!(
                 course.state(stored.last) == Some(&reader.state(run.as_str(), None)?),
-                "run {run} has another state after step {} than without kills", stored.last
+                "run {run} has another state after step {} than without kills",
+                stored.last
             );
         }
         Ok(())
@@ -221,16 +224,25 @@ impl<'a> Checker<'a> {
 fn ended(info: &flowstone::durable::RunInfo, course: &Course) -> Result<()> {
     let id = &info.id;
     ensure!(info.status == Status::Ended, "run {id} is {}", info.status);
-    ensure!(info.step == course.last(), "run {id} ended after {} steps, without kills after {}", info.step, course.last());
+    ensure!(
+        info.step == course.last(),
+        "run {id} ended after {} steps, without kills after {}",
+        info.step,
+        course.last()
+    );
     ensure!(info.action.as_ref().is_some_and(|action| *action == "on"), "run {id} ended with {:?}", info.action);
     Ok(())
 }
 
-/// How many items of a batch may be under way, by its key; of one that is not journaled, all.
+/// How many items of a batch may be under way, by its key: all of one that is not journaled, or whose run is the child of
+/// a batch flow that is not.
 fn limit(batch: &str) -> usize {
-    let node = batch.rsplit([':', '/']).next().unwrap_or(batch);
-    let limit = node.strip_prefix("kept").and_then(|rest| rest.rsplit_once("by")).map(|(_, limit)| limit.parse());
-    limit.and_then(Result::ok).unwrap_or(usize::MAX)
+    let names = || batch.split(':').map(|path| path.rsplit('/').next().unwrap_or(path));
+    if names().any(|name| name.starts_with("flows")) {
+        return usize::MAX;
+    }
+    let kept = names().next_back().and_then(|name| name.strip_prefix("kept")?.rsplit_once("by"));
+    kept.and_then(|(_, limit)| limit.parse().ok()).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -242,6 +254,7 @@ mod tests {
         assert_eq!(limit("run3:4:nested1/kept2by5"), 5);
         assert_eq!(limit("run3:4:keptflows1[2]:0:kept2by1"), 1);
         assert_eq!(limit("run3:4:batch2by5"), usize::MAX);
+        assert_eq!(limit("run3:4:nested1/flows1[2]:0:kept2by1"), usize::MAX);
         assert_eq!(limit("run3:4:keptflows1"), usize::MAX);
     }
 }

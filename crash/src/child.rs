@@ -238,8 +238,12 @@ impl Operator {
     async fn fork(&self, plan: &Plan, step: u64) -> Result<(), Fault> {
         let (runs, id) = (&self.runs[plan.flow], fork_of(&plan.id));
         let who = id.clone();
-        let forked = runs.fork(plan.id.clone(), step, id.clone(), move |state| state["who"] = who.into()).await;
-        let run = match forked {
+        // A fork counts its visits anew, so it counts its questions anew.
+        let edit = move |state: &mut serde_json::Value| {
+            state["who"] = who.into();
+            state["asked"] = 0.into();
+        };
+        let run = match runs.fork(plan.id.clone(), step, id.clone(), edit).await {
             Ok(run) => run,
             Err(Error::Taken { .. }) => runs.get(id).await?,
             Err(Error::AtEnd { .. } | Error::UnknownStep { .. }) => return Ok(()),
@@ -270,7 +274,9 @@ impl Operator {
             match tokio::time::timeout(wait, run.settled()).await {
                 Ok(status) => match status? {
                     Status::Ended => return Ok(true),
-                    Status::Cancelled if matches!(plan.fate, Fate::Cancelled { retried: false, .. }) => return Ok(false),
+                    Status::Cancelled if matches!(plan.fate, Fate::Cancelled { retried: false, .. }) => {
+                        return Ok(false);
+                    }
                     status => self.help(plan, run, status).await?,
                 },
                 Err(_) => continue,
@@ -287,16 +293,18 @@ impl Operator {
                 self.world.mend(id);
                 if plan.by == Who::Driver {
                     self.mark("retry", id);
-                    allowed(run.retry().await)?;
+                    allowed(run.retry_failed().await)?;
                 }
             }
             (Status::Cancelled, Fate::Cancelled { by, .. }) => {
                 if by == Who::Driver {
                     self.mark("retry", id);
-                    allowed(run.retry().await)?;
+                    allowed(run.retry_failed().await)?;
                 }
             }
-            (Status::Cancelled, _) => return Err(Fault::Odd(format!("run {id} was cancelled, and nobody asked for it"))),
+            (Status::Cancelled, _) => {
+                return Err(Fault::Odd(format!("run {id} was cancelled, and nobody asked for it")));
+            }
             (Status::Paused, _) if plan.by == Who::Driver => {
                 let questions = run.questions().await?;
                 let Some(open) = questions.last().filter(|question| question.answer.is_none()) else { return Ok(()) };

@@ -78,6 +78,7 @@ async fn forked(
     let place = usize::try_from(step)?;
     let mut state = course_of_run.states[place].clone();
     state["who"] = id.clone().into();
+    state["asked"] = 0.into();
     let (node, state) = (course_of_run.nodes[place].as_str().into(), serde_json::to_vec(&state)?);
     let mut running = flow.restored(&node, 0, &state, &RunOptions::new().id(id.clone()))?;
     Ok(Some((id, course(&mut running, world).await?)))

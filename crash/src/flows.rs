@@ -16,12 +16,30 @@ pub(crate) const KEEP_WAITS: Duration = Duration::from_millis(20);
 /// One node of a flow.
 #[derive(Debug, Clone)]
 pub(crate) enum Stage {
-    Work { blocking: bool, trouble: Trouble, wait: u64 },
+    Work {
+        blocking: bool,
+        trouble: Trouble,
+        wait: u64,
+    },
     /// Goes back so many nodes until it was visited so often.
-    Loop { back: usize, turns: u32 },
+    Loop {
+        back: usize,
+        turns: u32,
+    },
     Nested(Vec<Self>),
-    Batch { items: u64, limit: usize, kept: bool, trouble: Trouble, wait: u64 },
-    Flows { children: u64, limit: usize, kept: bool, stages: Vec<Self> },
+    Batch {
+        items: u64,
+        limit: usize,
+        kept: bool,
+        trouble: Trouble,
+        wait: u64,
+    },
+    Flows {
+        children: u64,
+        limit: usize,
+        kept: bool,
+        stages: Vec<Self>,
+    },
     Ask,
     Sleep(u64),
 }
@@ -62,7 +80,10 @@ fn stage(random: &mut Random, kind: u64, depth: u32) -> Stage {
         0 => work(random),
         1 => Stage::Work { blocking: false, trouble: Trouble { flaky: true, broken: false }, wait: wait(random) },
         2 => Stage::Loop { back: usize::try_from(random.below(3)).unwrap_or_default(), turns: turns(random) },
-        3 | 4 => batch(random, kind == 3, Trouble { flaky: random.one_in(2), broken: false }),
+        3 | 4 => {
+            let flaky = random.one_in(2);
+            batch(random, kind == 3, Trouble { flaky, broken: false })
+        }
         5 if depth < 2 => flows(random, true, depth),
         6 if depth < 2 => {
             let kept = random.one_in(2);
@@ -113,7 +134,7 @@ pub(crate) fn build(name: &str, stages: &[Stage], world: &Arc<World>) -> Result<
     let mut flow = AsyncFlow::builder(name);
     let mut nodes = Vec::new();
     for (at, stage) in stages.iter().enumerate() {
-        nodes.push(add(&mut flow, at, stage, world)?);
+        nodes.push(add(&mut flow, (name, at), stage, world)?);
     }
     for (at, stage) in stages.iter().enumerate() {
         let here = nodes[at];
@@ -133,9 +154,19 @@ pub(crate) fn build(name: &str, stages: &[Stage], world: &Arc<World>) -> Result<
 
 type Builder = flowstone::Builder<Job, flowstone::AsyncKind>;
 
-fn add(flow: &mut Builder, at: usize, stage: &Stage, world: &Arc<World>) -> Result<flowstone::At<Action>> {
-    let work = |name: &str, trouble, turns, items| {
-        Work { world: Arc::clone(world), name: name.to_owned(), trouble, most: 4, turns, items }
+fn add(
+    flow: &mut Builder,
+    (outer, at): (&str, usize),
+    stage: &Stage,
+    world: &Arc<World>,
+) -> Result<flowstone::At<Action>> {
+    let work = |name: &str, trouble, turns, items| Work {
+        world: Arc::clone(world),
+        name: name.to_owned(),
+        trouble,
+        most: 4,
+        turns,
+        items,
     };
     let retry = |wait| Retry::attempts(3).fixed(world.time(wait));
     Ok(match stage {
@@ -152,7 +183,7 @@ fn add(flow: &mut Builder, at: usize, stage: &Stage, world: &Arc<World>) -> Resu
             let work = work(&name, Trouble::default(), *turns, 0);
             flow.add(name, Awaiting(work))
         }
-        Stage::Nested(stages) => flow.add(format!("nested{at}"), build(&format!("nested{at}"), stages, world)?),
+        Stage::Nested(stages) => flow.add(format!("nested{at}"), build(&format!("{outer}-{at}"), stages, world)?),
         Stage::Batch { items, limit, kept, trouble, wait } => {
             let name = if *kept { format!("kept{at}by{limit}") } else { format!("batch{at}by{limit}") };
             let batch = Batch(work(&name, *trouble, 0, *items)).retry(retry(*wait));
@@ -163,21 +194,26 @@ fn add(flow: &mut Builder, at: usize, stage: &Stage, world: &Arc<World>) -> Resu
                 (limit, false) => flow.add(name, batch.parallel(limit)),
             }
         }
-        Stage::Flows { .. } => add_flows(flow, at, stage, world)?,
+        Stage::Flows { .. } => add_flows(flow, (outer, at), stage, world)?,
         Stage::Ask => flow.add(format!("ask{at}"), Question { world: Arc::clone(world), name: format!("ask{at}") }),
-        Stage::Sleep(millis) => add_sleep(flow, at, world.time(*millis))?,
+        Stage::Sleep(millis) => add_sleep(flow, (outer, at), world.time(*millis))?,
     })
 }
 
 /// A `Sleep` has the action `()`: inside a flow of its own its exit can be called as all others are.
-fn add_sleep(flow: &mut Builder, at: usize, wait: Duration) -> Result<flowstone::At<Action>> {
-    let mut inner = AsyncFlow::<Job>::builder(format!("sleeping{at}"));
+fn add_sleep(flow: &mut Builder, (outer, at): (&str, usize), wait: Duration) -> Result<flowstone::At<Action>> {
+    let mut inner = AsyncFlow::<Job>::builder(format!("{outer}-{at}"));
     let sleep = inner.add("sleep", Sleep::new(wait));
     inner.start(sleep);
     Ok(flow.add(format!("sleeping{at}"), inner.build()?.map_exit(|_| Action::from("on"))))
 }
 
-fn add_flows(flow: &mut Builder, at: usize, stage: &Stage, world: &Arc<World>) -> Result<flowstone::At<Action>> {
+fn add_flows(
+    flow: &mut Builder,
+    (outer, at): (&str, usize),
+    stage: &Stage,
+    world: &Arc<World>,
+) -> Result<flowstone::At<Action>> {
     let Stage::Flows { children, limit, kept, stages } = stage else { anyhow::bail!("not a batch flow") };
     let name = if *kept { format!("keptflows{at}") } else { format!("flows{at}") };
     let (counted, joined, children) = (name.clone(), name.clone(), *children);
@@ -190,6 +226,6 @@ fn add_flows(flow: &mut Builder, at: usize, stage: &Stage, world: &Arc<World>) -
         job.absorb(&joined, ended.iter().fold(0, |sum, child| mix(sum ^ child.digest)));
         Action::from("on")
     };
-    let batch = build("child", stages, world)?.batch(fork, join).parallel(*limit);
+    let batch = build(&format!("{outer}-{at}"), stages, world)?.batch(fork, join).parallel(*limit);
     Ok(if *kept { flow.add(name, batch.journaled()) } else { flow.add(name, batch) })
 }

@@ -13,7 +13,6 @@ use rusqlite::{Connection, OpenFlags};
 pub(crate) struct Stored {
     /// 0 running, 1 paused, 2 sleeping, 3 ended, 4 failed, 5 cancelled.
     pub(crate) status: i64,
-    pub(crate) is_child: bool,
     /// The number of its last step.
     pub(crate) last: u64,
     /// How many committed visits were questions.
@@ -76,11 +75,11 @@ impl Found {
     fn rows(db: &Connection) -> Result<Self> {
         let mut found = Self::default();
         let mut ids = BTreeMap::new();
-        let mut select = db.prepare("SELECT run, id, status, parent IS NOT NULL FROM runs")?;
+        let mut select = db.prepare("SELECT run, id, status FROM runs")?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
             let (number, id): (i64, String) = (row.get(0)?, row.get(1)?);
-            let stored = Stored { status: row.get(2)?, is_child: row.get(3)?, ..Stored::default() };
+            let stored = Stored { status: row.get(2)?, ..Stored::default() };
             ids.insert(number, id.clone());
             found.runs.insert(id, stored);
         }
@@ -92,7 +91,10 @@ impl Found {
                 (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
             let seq = u64::try_from(seq)?;
             let stored = found.runs.get_mut(id_of(run)?).context("a run that was there a moment ago")?;
-            ensure!(seq == stored.nodes.len() as u64 + u64::from(node.is_some()), "run {run} lacks a step before {seq}");
+            ensure!(
+                seq == stored.nodes.len() as u64 + u64::from(node.is_some()),
+                "run {run} lacks a step before {seq}"
+            );
             stored.last = seq;
             stored.answers += u64::from(node.as_deref().is_some_and(is_question));
             stored.nodes.extend(node);

@@ -122,7 +122,8 @@ impl Work {
     fn begin(&self, input: &Input, cx: &Context) -> Result<u64> {
         self.world.deed(Deed::of(cx, &input.who));
         let made = mix(input.number);
-        if self.trouble.broken && cx.item().is_none_or(|item| item == 1) && !self.world.is_mended(cx.run_id().as_str()) {
+        if self.trouble.broken && cx.item().is_none_or(|item| item == 1) && !self.world.is_mended(cx.run_id().as_str())
+        {
             return Err(NodeError::terminal("broken until somebody mends it"));
         }
         if self.trouble.flaky && u64::from(cx.attempt()) < made % 3 {

@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Result, anyhow};
 use flowstone::durable::{Error, Filter, OpenError, Requests, RunInfo, Status, StoreFault};
+use serde_json::Value;
 
 use crate::{
     ledger::Ledger,
@@ -105,7 +106,7 @@ impl Meddling {
                 let text = open.question.as_str().unwrap_or_default();
                 // Its schema allows anything; the driver, which knows its type, refuses this and asks again.
                 let unfit = open.refused.is_none() && answer(&format!("unfit {text}"));
-                let answer = if unfit { "perhaps".into() } else { answer(text).into() };
+                let answer: Value = if unfit { "perhaps".into() } else { answer(text).into() };
                 requests.answer(id, open.node.clone(), Some(open.step), answer)
             }
             (Status::Failed, _) if plan.by == Who::Other => self.retry(requests, id),
@@ -117,7 +118,7 @@ impl Meddling {
     fn retry(&self, requests: &mut Requests, id: &str) -> Result<(), Error> {
         // Before the request: what the run does again is of the life that begins here.
         drop(self.ledger.mark("retry", id));
-        requests.retry(id)
+        requests.retry_failed(id)
     }
 
     fn cancel(&mut self, requests: &mut Requests) -> Result<()> {

@@ -3,7 +3,7 @@
 use flowstone::durable::{Durability, WriteMoment};
 
 use crate::{
-    flows::{Stage, blueprints, name},
+    flows::{Stage, blueprints},
     nodes::Job,
     random::{Random, mix},
 };
@@ -14,11 +14,8 @@ pub(crate) const JOBS: [&str; 18] = [
     "inbox", "fork", "delete", "prune", "flow",
 ];
 
-pub(crate) const MOMENTS: [(WriteMoment, &str); 3] = [
-    (WriteMoment::Before, "before"),
-    (WriteMoment::Applied, "applied"),
-    (WriteMoment::Committed, "committed"),
-];
+pub(crate) const MOMENTS: [(WriteMoment, &str); 3] =
+    [(WriteMoment::Before, "before"), (WriteMoment::Applied, "applied"), (WriteMoment::Committed, "committed")];
 
 /// How many runs a seed has.
 const RUNS: usize = 120;
@@ -39,7 +36,7 @@ pub(crate) enum Life {
     Time(u64),
     /// It is killed where it stopped.
     Point(Point),
-    /// It cannot write files beyond so many KiB.
+    /// It cannot write files beyond so many KiB and what the ledger has already.
     Limit(u64),
     /// It ends by itself.
     Whole,
@@ -59,7 +56,11 @@ pub(crate) enum Who {
 pub(crate) enum Fate {
     Ends,
     /// It is cancelled after so many milliseconds, unless it has ended.
-    Cancelled { after: u64, by: Who, retried: bool },
+    Cancelled {
+        after: u64,
+        by: Who,
+        retried: bool,
+    },
     /// Once it has ended, another begins after this step.
     Forked(u64),
     /// Once it has ended, it is deleted.
@@ -107,10 +108,6 @@ impl Script {
         Self { seed, flows, plans, lives: lives(seed), durability, behind }
     }
 
-    pub(crate) fn flow_name(&self, plan: &Plan) -> String {
-        name(plan.flow)
-    }
-
     pub(crate) fn plan(&self, id: &str) -> Option<&Plan> {
         self.plans.iter().find(|plan| plan.id == id)
     }
@@ -156,7 +153,7 @@ fn lives(seed: u64) -> Vec<Life> {
     };
     let mut lives = vec![Life::Time(random.below(400)), Life::Time(random.below(900))];
     if random.one_in(4) {
-        lives.push(Life::Limit(random.between(300, 2000)));
+        lives.push(Life::Limit(random.between(900, 3000)));
     }
     for place in 0..3 {
         lives.push(point(&mut random, seed.wrapping_mul(3).wrapping_add(place)));

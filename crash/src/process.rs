@@ -31,7 +31,10 @@ pub(crate) enum End {
 pub(crate) enum News {
     /// It drives the store now.
     Open,
-    Seen { job: String, when: String },
+    Seen {
+        job: String,
+        when: String,
+    },
 }
 
 /// A child process, killed and waited for at the latest when this is dropped.
@@ -51,7 +54,8 @@ impl Process {
             Life::Limit(kib) => {
                 let mut shell = Command::new("sh");
                 // A write beyond the limit is then an error, not a signal. The unit is 512 bytes in POSIX.
-                let limited = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2);
+                let written = std::fs::metadata(ledger).map_or(0, |data| data.len() / 1024);
+                let limited = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", (written + kib) * 2);
                 shell.arg("-c").arg(limited).arg(&program);
                 shell
             }
@@ -92,7 +96,11 @@ impl Process {
             let line = match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => line,
                 Err(RecvTimeoutError::Timeout) => break end = end.or(Some(late)),
-                Err(RecvTimeoutError::Disconnected) => break,
+                // It closes its output by ending.
+                Err(RecvTimeoutError::Disconnected) => {
+                    drop(self.child.wait());
+                    break;
+                }
             };
             match line.split_once(' ').unwrap_or((&line, "")) {
                 ("open", _) => news(News::Open, pid),
@@ -123,7 +131,6 @@ impl Process {
 
     /// Kills it, which does nothing to one that has ended, and waits for it.
     fn kill(&mut self) -> Result<std::process::ExitStatus> {
-        // One that closes its output is about to end by itself.
         if let Some(status) = self.child.try_wait()? {
             return Ok(status);
         }

@@ -5,10 +5,6 @@
 pub(crate) struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
     /// A row of its own for one purpose, so that more numbers drawn for another do not change it.
     pub(crate) fn of(seed: u64, purpose: &str) -> Self {
         Self(purpose.bytes().fold(mix(seed), |hash, byte| mix(hash ^ u64::from(byte))))
@@ -34,11 +30,6 @@ impl Random {
         self.below(of) == 0
     }
 
-    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        let index = self.below(from.len() as u64);
-        &from[usize::try_from(index).unwrap_or_default()]
-    }
-
     pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes: Vec<u8> = (0..count.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
         bytes.truncate(count);
@@ -59,7 +50,7 @@ mod tests {
 
     #[test]
     fn the_first_numbers_of_seed_0_are_those_of_the_reference() {
-        let mut random = Random::new(0);
+        let mut random = Random(0);
 
         assert_eq!([random.next(), random.next()], [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4]);
     }

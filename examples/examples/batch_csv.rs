@@ -26,7 +26,7 @@ struct Args {
 
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Report {
-    pub(crate) csv: String,
+    csv: String,
     chunks: usize,
     rows: usize,
     /// Quantity and cents by product.
@@ -95,6 +95,11 @@ pub(crate) fn flow(chunk: NonZeroUsize) -> Result<Flow<Report>, BuildError> {
     flow.build()
 }
 
+/// The state to start with.
+pub(crate) fn report_of(csv: String) -> Report {
+    Report { csv, ..Report::default() }
+}
+
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let csv = match &args.file {
@@ -102,6 +107,6 @@ fn main() -> anyhow::Result<()> {
         None => SALES.to_owned(),
     };
 
-    flow(args.chunk)?.run(&mut Report { csv, ..Report::default() })?;
+    flow(args.chunk)?.run(&mut report_of(csv))?;
     Ok(())
 }

@@ -20,36 +20,33 @@ pub(crate) fn to_json(run: &RunId, node: &NodePath, answer: impl Serialize) -> R
     serde_json::to_value(answer).map_err(unfit)
 }
 
-/// Finds the question that an answer is for, and checks the answer against its schema.
+/// Finds the question that an answer is for, and checks the answer against its schema. `names` are those of the node, the
+/// one that was used first.
 pub(crate) fn check(
     reader: &Reader,
     run: &RunId,
-    node: &NodePath,
+    names: &[NodePath],
     step: Option<u64>,
     answer: &Value,
 ) -> Result<(i64, u64), Error> {
+    let is_of = |question: &Question| names.contains(&question.node) && step.is_none_or(|step| step == question.step);
+    let node = names.first().cloned().unwrap_or_else(|| "".into());
     let number = reader.own_number(run)?;
     let questions = reader.questions(run.clone())?;
     let next = reader.last_step(number)? + 1;
     let asks = questions.iter().find(|question| question.step == next);
     let paused = status(&reader.db, number)? == Status::Paused;
     let open = asks.filter(|question| question.answer.is_none() && paused);
-    let Some(open) = open.filter(|question| question.node == *node && step.is_none_or(|step| step == question.step))
-    else {
-        return Err(refusal(run, node, step, open, &questions));
-    };
-    fits_schema(open, answer).map_err(|what| Error::Unfit { run: run.clone(), node: node.clone(), what })?;
-    Ok((number, open.step))
-}
-
-/// Why there is nothing to answer.
-fn refusal(run: &RunId, node: &NodePath, step: Option<u64>, open: Option<&Question>, questions: &[Question]) -> Error {
-    let of_node = |question: &&Question| question.node == *node && step.is_none_or(|step| step == question.step);
-    let answered = questions.iter().filter(of_node).any(|question| question.answer.is_some());
-    if answered {
-        return Error::AlreadyAnswered { run: run.clone(), node: node.clone() };
+    match open {
+        Some(open) if is_of(open) => match fits_schema(open, answer) {
+            Ok(()) => Ok((number, open.step)),
+            Err(what) => Err(Error::Unfit { run: run.clone(), node, what }),
+        },
+        _ if questions.iter().any(|question| is_of(question) && question.answer.is_some()) => {
+            Err(Error::AlreadyAnswered { run: run.clone(), node })
+        }
+        open => Err(Error::NotAsking { run: run.clone(), node, asks: open.map(|open| open.node.clone()) }),
     }
-    Error::NotAsking { run: run.clone(), node: node.clone(), asks: open.map(|open| open.node.clone()) }
 }
 
 fn fits_schema(question: &Question, answer: &Value) -> Result<(), String> {

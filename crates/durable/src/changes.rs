@@ -23,7 +23,11 @@ pub(crate) fn check_id(id: &RunId) -> Result<(), Error> {
 /// Lets a run that failed or was cancelled go on, from the node where it stopped, with the items that are recorded.
 pub(crate) fn retry(db: &Connection, run: i64) -> Result<(), Error> {
     match status(db, run)? {
-        Status::Failed | Status::Cancelled => rows::set_status(db, run, Status::Running, &Change::default()),
+        Status::Failed => {
+            rows::forget_waits(db, run)?;
+            rows::set_status(db, run, Status::Running, &Change::default())
+        }
+        Status::Cancelled => rows::set_status(db, run, Status::Running, &Change::default()),
         status => Err(Error::WrongStatus { run: id_of(db, run)?, status, wanted: "retried" }),
     }
 }

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use flowstone_core::{Action, Execution, RunError};
 
 use crate::{
+    changes,
     error::Error,
     journal::RunJournal,
     keeper::{Halted, Keeper, Watched},
     load::{Loaded, damaged, load},
     observer::lock,
-    rows::{self, Change, NewRun, Parent},
+    rows::{self, NewRun, Parent},
     states::States,
     status::Status,
 };
@@ -76,8 +77,7 @@ async fn recall(journal: &RunJournal, run: i64) -> Result<Loaded, Error> {
     let loaded = journal.shared.read(move |reader| load(&reader.db, run, full_every)).await?;
     let loaded = loaded.ok_or_else(|| damaged(format!("the child #{run} is gone")))?;
     if matches!(loaded.status, Status::Failed | Status::Cancelled) {
-        let again = move |db: &rusqlite::Connection| rows::set_status(db, run, Status::Running, &Change::default());
-        journal.shared.writer.call("child", again).await?;
+        journal.shared.writer.call("child", move |db| changes::retry(db, run)).await?;
     }
     Ok(loaded)
 }

@@ -36,6 +36,9 @@ pub(crate) trait AnyFlow: Send + Sync {
         observer: &Arc<Observer>,
     ) -> Result<Box<dyn Execution>, Error>;
 
+    /// All names of a node: the given one, and those that it had or has.
+    fn names(&self, node: &NodePath) -> Vec<NodePath>;
+
     /// Says what is wrong with an answer to a node, by its type.
     fn fits(&self, node: &NodePath, answer: &Value) -> Result<(), String>;
 }
@@ -71,8 +74,12 @@ where
     fn node(&self, loaded: &Loaded) -> Result<NodePath, Error> {
         let node =
             loaded.next.clone().ok_or_else(|| damaged(format!("run `{}` runs, but has no next node", loaded.id)))?;
-        let renamed = self.renamed.iter().find(|(from, _)| *from == node);
-        Ok(renamed.map_or(node, |(_, to)| to.clone()))
+        Ok(self.renamed(&node).clone())
+    }
+
+    /// What a node is called now.
+    fn renamed<'a>(&'a self, node: &'a NodePath) -> &'a NodePath {
+        self.renamed.iter().find(|(from, _)| from == node).map_or(node, |(_, to)| to)
     }
 
     /// The state in the newest version, if it has to be brought there.
@@ -123,8 +130,14 @@ where
         Ok(Box::new(restored.map_err(failed)?))
     }
 
+    fn names(&self, node: &NodePath) -> Vec<NodePath> {
+        let now = self.renamed(node);
+        let before = self.renamed.iter().filter(|(_, to)| to == now).map(|(from, _)| from);
+        std::iter::once(node).chain(before).chain([now]).cloned().collect()
+    }
+
     fn fits(&self, node: &NodePath, answer: &Value) -> Result<(), String> {
-        let Some(at) = self.flow.position(node.as_str()) else {
+        let Some(at) = self.flow.position(self.renamed(node).as_str()) else {
             return Err(format!("flow `{}` has no such node any more", self.flow.name()));
         };
         self.flow.fits(at, answer).map_err(|error| error.to_string())

@@ -15,6 +15,8 @@ use crate::error::OpenError;
 /// Held while a store is driven.
 #[derive(Debug)]
 pub(crate) struct Lock {
+    /// The file, if this process made it.
+    made: Option<PathBuf>,
     _file: File,
 }
 
@@ -23,6 +25,7 @@ impl Lock {
     pub(crate) fn take(store: &Path) -> Result<Self, OpenError> {
         let failed = |source: std::io::Error| OpenError::File { path: store.to_owned(), source: source.into() };
         let path = path(store);
+        let made = (!path.exists()).then(|| path.clone());
         let mut options = OpenOptions::new();
         let mut file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
         match file.try_lock() {
@@ -36,7 +39,15 @@ impl Lock {
         }
         file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { made, _file: file })
+    }
+
+    /// Gives the lock of a file back that is no store after all, and leaves nothing beside it.
+    pub(crate) fn discard(self) {
+        if let Some(made) = &self.made {
+            // If it stays, it is an empty file that nobody holds.
+            drop(std::fs::remove_file(made));
+        }
     }
 }
 

@@ -57,6 +57,11 @@ impl Observer {
         visits.remove(&NodePath::from(format!("{prefix}{node}"))).unwrap_or_default()
     }
 
+    /// Forgets what was seen of a visit that was left: it begins anew.
+    pub(crate) fn forget(&self) {
+        lock(&self.visits).clear();
+    }
+
     /// Tells followers of a step of the run itself.
     pub(crate) fn stepped(&self, seq: u64) {
         if let Some(followers) = &*lock(&self.followers) {

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter, typ
 use serde_json::Value;
 
 use crate::{
+    changes::check_id,
     error::{Error, OpenError},
     load::{damaged, json, state_at},
     lock,
@@ -122,6 +123,15 @@ impl Reader {
         let path = path.as_ref();
         let db = schema::open(path, None, Access::Read)?;
         Ok(Self { path: path.to_owned(), db })
+    }
+
+    /// Reads everything that `read` reads as it is at one moment, and takes the file's lock once for all of it.
+    pub(crate) fn at_once<T>(&self, read: impl FnOnce(&Self) -> Result<T, Error>) -> Result<T, Error> {
+        let run = |sql| self.db.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+        run("BEGIN")?;
+        let result = read(self);
+        run("COMMIT")?;
+        result
     }
 
     pub(crate) fn over(path: &Path, db: Connection) -> Self {
@@ -313,6 +323,7 @@ impl Reader {
     }
 
     pub(crate) fn number(&self, id: &RunId) -> Result<i64, Error> {
+        check_id(id)?;
         let mut select = self.db.prepare_cached("SELECT run FROM runs WHERE id = ?1")?;
         select
             .query_row([id.as_str()], |row| row.get(0))

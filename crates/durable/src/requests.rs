@@ -75,7 +75,7 @@ impl Requests {
     ) -> Result<(), Error> {
         let (run, node) = (run.into(), node.into());
         let answer = answers::to_json(&run, &node, answer)?;
-        let (number, step) = answers::check(&self.reader, &run, &node, step, &answer)?;
+        let (number, step) = answers::check(&self.reader, &run, std::slice::from_ref(&node), step, &answer)?;
         self.write(|db| {
             answers::keep(db, number, step, &node, &answer)?;
             ask_driver(db, number, "resume")
@@ -105,7 +105,7 @@ impl Requests {
     /// # Errors
     ///
     /// If there is no such run, or it neither failed nor was cancelled.
-    pub fn retry(&mut self, run: impl Into<RunId>) -> Result<(), Error> {
+    pub fn retry_failed(&mut self, run: impl Into<RunId>) -> Result<(), Error> {
         let number = self.reader.own_number(&run.into())?;
         self.write(|db| {
             changes::retry(db, number)?;
@@ -140,7 +140,10 @@ impl Requests {
     /// If there is no such run, or it is under way.
     pub fn delete(&mut self, run: impl Into<RunId>) -> Result<(), Error> {
         let number = self.reader.own_number(&run.into())?;
-        self.write(|db| changes::delete(db, number))
+        self.write(|db| {
+            changes::delete(db, number)?;
+            ask_driver(db, number, "deleted")
+        })
     }
 
     /// Deletes runs that are at an end, and makes the file smaller.

@@ -184,6 +184,12 @@ pub(crate) fn forget_items(db: &Connection, run: i64, seq: u64) -> Result<(), Er
     Ok(())
 }
 
+/// Forgets the waits of a visit that failed, so that it begins with its first attempt again; what items gave stays.
+pub(crate) fn forget_waits(db: &Connection, run: i64) -> Result<(), Error> {
+    db.prepare_cached("DELETE FROM items WHERE run = ?1 AND output IS NULL")?.execute([run])?;
+    Ok(())
+}
+
 /// A change of a run's status.
 #[derive(Default)]
 pub(crate) struct Change {

@@ -151,7 +151,13 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         let path = path.as_ref();
         let store = Store::open(path).await?;
         let unusable = |source| OpenError::File { path: path.to_owned(), source: Box::new(source) };
-        store.runs(flow).await.map_err(unusable)
+        match store.runs(flow).await {
+            Ok(runs) => Ok(runs),
+            Err(error) => {
+                store.close().await;
+                Err(unusable(error))
+            }
+        }
     }
 
     pub(crate) async fn register<X: Label>(
@@ -297,14 +303,16 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         self.get(run).await?.cancel().await
     }
 
-    /// Lets a run go on that failed or was cancelled.
+    /// Lets a run go on that failed or was cancelled, from the node where it stopped.
+    ///
+    /// (Not `retry`: that is what [`NodeExt`](flowstone_core::NodeExt) gives every value.)
     ///
     /// # Errors
     ///
     /// If there is no such run, or it neither failed nor was cancelled.
-    pub async fn retry(&self, run: impl Into<RunId>) -> Result<Run<S>, Error> {
+    pub async fn retry_failed(&self, run: impl Into<RunId>) -> Result<Run<S>, Error> {
         let run = self.get(run).await?;
-        run.retry().await?;
+        run.retry_failed().await?;
         Ok(run)
     }
 
@@ -337,7 +345,9 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     /// If there is no such run, or it is under way.
     pub async fn delete(&self, run: impl Into<RunId>) -> Result<(), Error> {
         let number = self.get(run).await?.run;
-        self.shared().writer.call("delete", move |db| changes::delete(db, number)).await
+        self.shared().writer.call("delete", move |db| changes::delete(db, number)).await?;
+        self.shared().tell(number, None);
+        Ok(())
     }
 }
 
@@ -444,9 +454,8 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     pub async fn state(&self) -> Result<S, Error> {
         let (run, id, full_every) = (self.run, self.id.clone(), self.shared().options.full_every);
         let state = self.shared().read(move |reader| {
-            let last = reader.last_step(run)?;
-            reader.info(run)?.ok_or(Error::UnknownRun { run: id })?;
-            state_at(&reader.db, run, last, full_every)
+            let info = reader.info(run)?.ok_or(Error::UnknownRun { run: id })?;
+            state_at(&reader.db, run, info.step, full_every)
         });
         decode(&self.id, state.await?.chain.state())
     }
@@ -518,8 +527,9 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     ) -> Result<(), Error> {
         let (id, node, run) = (self.id.clone(), node.into(), self.run);
         let answer = answers::to_json(&id, &node, answer)?;
-        let (asked, at, given) = (id.clone(), node.clone(), answer.clone());
-        let check = move |reader: &Reader| answers::check(reader, &asked, &at, step, &given);
+        let (asked, given) = (id.clone(), answer.clone());
+        let names = self.runs.flow.names(&node);
+        let check = move |reader: &Reader| answers::check(reader, &asked, &names, step, &given);
         let (_, seq) = self.shared().read(check).await?;
         let unfit = |what| Error::Unfit { run: id.clone(), node: node.clone(), what };
         self.runs.flow.fits(&node, &answer).map_err(unfit)?;
@@ -543,7 +553,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     /// # Errors
     ///
     /// If it neither failed nor was cancelled.
-    pub async fn retry(&self) -> Result<(), Error> {
+    pub async fn retry_failed(&self) -> Result<(), Error> {
         let run = self.run;
         self.shared().writer.call("retry", move |db| changes::retry(db, run)).await?;
         self.shared().resume(run);

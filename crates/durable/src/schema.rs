@@ -13,7 +13,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::error::{OpenError, StoreError, StoreFault};
 
@@ -63,6 +63,8 @@ pub(crate) fn open(path: &Path, vfs: Option<&str>, access: Access) -> Result<Con
     .map_err(|error| OpenError::File { path: path.to_owned(), source: error.into() })?;
     connection.busy_timeout(BUSY).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(64);
+    // Else SQLite plans a statement anew for each value that it is given.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
     let schema = check(&connection, path)?;
     if access == Access::Drive {
         prepare(&mut connection, schema).map_err(failed)?;

@@ -4,11 +4,14 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     panic::AssertUnwindSafe,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::SystemTime,
 };
 
-use flowstone_core::{BoxFuture, CancellationToken, Execution, RunId};
+use flowstone_core::{BoxFuture, CancellationToken, Execution, RunError, RunId};
 use futures_util::FutureExt;
 use rusqlite::Connection;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -109,7 +112,7 @@ impl Drop for Waiter {
 
 /// A run that is driven.
 struct Active {
-    cancel: CancellationToken,
+    cancel: Cancel,
     observer: Arc<Observer>,
     /// Whether the run was to go on while its last drive came to a halt.
     again: bool,
@@ -117,7 +120,21 @@ struct Active {
 
 impl Active {
     fn new() -> Self {
-        Self { cancel: CancellationToken::new(), observer: Arc::default(), again: false }
+        Self { cancel: Cancel::default(), observer: Arc::default(), again: false }
+    }
+}
+
+/// What cancels one drive of a run, and tells whether that was written down.
+#[derive(Clone, Default)]
+pub(crate) struct Cancel {
+    pub(crate) token: CancellationToken,
+    written: Arc<AtomicBool>,
+}
+
+impl Cancel {
+    /// Returns whether the run was cancelled by this; it may have been retried since.
+    pub(crate) fn is_written(&self) -> bool {
+        self.written.load(Ordering::Acquire)
     }
 }
 
@@ -163,8 +180,16 @@ impl Shared {
         (self.options.clock)()
     }
 
-    /// Reads beside the writer, on the blocking pool.
+    /// Reads something as it is at one moment.
     pub(crate) async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Reader) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.read_on(move |reader| reader.at_once(read)).await
+    }
+
+    /// Reads beside the writer, on the blocking pool.
+    pub(crate) async fn read_on<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&Reader) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
@@ -215,6 +240,7 @@ impl Shared {
         match lock(&self.active).entry(run) {
             Entry::Occupied(_) => return,
             Entry::Vacant(place) => {
+                let cancel = Cancel { token: cancel, ..Cancel::default() };
                 place.insert(Active { cancel, observer: Arc::clone(&observer), again: false });
             }
         }
@@ -244,7 +270,7 @@ impl Shared {
                 place.insert(Active::new());
             }
         }
-        match self.load(reader, run) {
+        match reader.at_once(|reader| self.load(reader, run)) {
             Ok(Some(begin)) => {
                 self.spawn(run, Some(begin));
                 Ok(true)
@@ -277,7 +303,8 @@ impl Shared {
                     tracing::warn!(target: "flowstone", run, %error, "the driving of a run stopped");
                 }
                 let again = self.halted(run, driven.is_ok());
-                self.tell(run, driven.err());
+                // Who waits sees by itself that the store was closed.
+                self.tell(run, driven.err().filter(|_| !closing.is_cancelled()));
                 if !again {
                     return;
                 }
@@ -292,6 +319,7 @@ impl Shared {
             && let Some(this) = active.get_mut(&run)
             && std::mem::take(&mut this.again)
         {
+            this.cancel = Cancel::default();
             return true;
         }
         active.remove(&run);
@@ -312,6 +340,11 @@ impl Shared {
         }
         match keeper.drive(&mut *execution, answered).await? {
             Halted::Ended(_) | Halted::Parked => {}
+            Halted::Stopped(RunError::Cancelled { .. }) => {
+                if let Some(this) = lock(&self.active).get(&run) {
+                    this.cancel.written.store(true, Ordering::Release);
+                }
+            }
             Halted::Stopped(error) => tracing::debug!(target: "flowstone", %error, "a run stopped"),
         }
         Ok(())
@@ -329,8 +362,9 @@ impl Shared {
         let (cancel, observer) = {
             let active = lock(&self.active);
             let Some(this) = active.get(&run) else { return Ok(None) };
-            (this.cancel.clone(), Arc::clone(&this.observer))
+            (this.cancel.token.clone(), Arc::clone(&this.observer))
         };
+        observer.forget();
         let execution = flow.restore(&loaded, cancel, &observer)?;
         let answered = loaded.asked.take().filter(|asked| asked.answer.is_some());
         let changed = (loaded.flow != flow.row()).then(|| flow.row());
@@ -339,9 +373,10 @@ impl Shared {
         Ok(Some(Begin { execution, keeper, answered, flow: changed }))
     }
 
-    /// Stops a run that is driven; returns whether it is.
-    pub(crate) fn cancel(&self, run: i64) -> bool {
-        lock(&self.active).get(&run).inspect(|active| active.cancel.cancel()).is_some()
+    /// Stops a run that is driven, if it is.
+    pub(crate) fn cancel(&self, run: i64) -> Option<Cancel> {
+        let cancel = lock(&self.active).get(&run).map(|active| active.cancel.clone());
+        cancel.inspect(|cancel| cancel.token.cancel())
     }
 
     pub(crate) fn is_active(&self, run: i64) -> bool {

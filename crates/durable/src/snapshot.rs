@@ -1,7 +1,7 @@
 //! How a state is stored beside its predecessor: nothing, the difference, or the whole.
 //!
 //! ```text
-//!  state   s1     s2     s2     s3    …    s129       a body:  form (1) │ check (4) │ content
+//!  state   s1     s2     s2     s3    …    s200       a body:  form (1) │ check (4) │ content
 //!  kind   Full  Delta   Same  Delta  …    Full
 //!           └──────┴──────┴─────┘ unfolded in this order, from a full one on
 //! ```

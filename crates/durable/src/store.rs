@@ -95,7 +95,13 @@ impl Store {
         let (path, vfs, on_write) = (path.to_owned(), options.vfs.clone(), options.on_write.clone());
         let opened = tokio::task::spawn_blocking(move || {
             let lock = Lock::take(&path)?;
-            let connection = schema::open(&path, vfs.as_deref(), Access::Drive)?;
+            let connection = match schema::open(&path, vfs.as_deref(), Access::Drive) {
+                Ok(connection) => connection,
+                Err(error) => {
+                    lock.discard();
+                    return Err(error);
+                }
+            };
             let failed = |source| OpenError::Store { path: path.clone(), source };
             let (writer, thread) = Writer::start(connection, lock, on_write).map_err(failed)?;
             Ok((path, writer, thread))

@@ -90,7 +90,7 @@ pub(crate) async fn read_inbox(shared: &Arc<Shared>) -> Result<(), Error> {
                 Err(error) => return Err(error),
             },
             Some(_) => shared.resume(run),
-            None => {}
+            None => shared.tell(run, None), // it was deleted
         }
         done.push(request);
     }
@@ -120,11 +120,17 @@ fn requests(db: &Connection) -> Result<Vec<Request>, Error> {
 pub(crate) async fn cancel(shared: &Arc<Shared>, run: i64) -> Result<(), Error> {
     loop {
         let mut news = shared.wait_for(run);
-        while shared.cancel(run) {
-            // Its own drive writes down that it was cancelled.
-            news.changed().await?;
+        if let Some(cancel) = shared.cancel(run) {
+            // Its own drive writes down that it was cancelled, unless it comes to a halt before it sees that.
+            while !cancel.is_written() && shared.is_active(run) {
+                news.changed().await?;
+            }
+            if cancel.is_written() {
+                return Ok(());
+            }
         }
         shared.writer.call("cancel", move |db| cancel_stored(db, run)).await?;
+        shared.tell(run, None);
         if !shared.is_active(run) {
             return Ok(());
         }
@@ -220,7 +226,8 @@ pub(crate) async fn resume_all(shared: &Arc<Shared>, flow: Option<&str>) -> Resu
     let flows = names(shared, flow);
     let store = Arc::clone(shared);
     // Spawning tasks needs the runtime, which a thread of its blocking pool knows, too.
-    shared.read(move |reader| resume_pages(&store, reader, &flows)).await
+    // Each run is read as it is once it is this store's to drive, not as it was when the first one was read.
+    shared.read_on(move |reader| resume_pages(&store, reader, &flows)).await
 }
 
 fn resume_pages(shared: &Arc<Shared>, reader: &Reader, flows: &[String]) -> Result<Resumed, Error> {

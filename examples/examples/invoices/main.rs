@@ -18,11 +18,11 @@
 //! | `screen` | what a person sees |
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the command line")]
 
-mod extraction;
-mod flow;
-mod ledger;
+pub(crate) mod extraction;
+pub(crate) mod flow;
+pub(crate) mod ledger;
 mod screen;
-mod service;
+pub(crate) mod service;
 mod texts;
 
 use std::{
@@ -92,7 +92,8 @@ async fn main() -> anyhow::Result<()> {
     let id = format!("{count}-invoices-of-seed-{seed}-limit-{limit}");
     let run = runs.start(id, Batch::new(seed, count, u64::from(limit) * 100)).await?;
     if run.info().await?.status == Status::Failed {
-        run.retry().await?;
+        // By its path: the prelude's `NodeExt` gives every value a method of this name.
+        Run::retry(&run).await?;
     }
     let ended = drive(&run, &args).await;
 

@@ -19,7 +19,7 @@
 //! runs the same flow in a file.
 #![expect(clippy::print_stderr, reason = "a program for the command line")]
 
-mod flow;
+pub(crate) mod flow;
 mod store;
 mod terminal;
 

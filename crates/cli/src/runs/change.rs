@@ -38,7 +38,7 @@ pub(super) fn cancel<W: Write>(arguments: &RunArgument, screen: &mut Screen<W>) 
 
 pub(super) fn retry<W: Write>(arguments: &RunArgument, screen: &mut Screen<W>) -> Result<()> {
     let mut requests = Requests::open(&arguments.common.store)?;
-    requests.retry(arguments.id.as_str())?;
+    requests.retry_failed(arguments.id.as_str())?;
     done(&arguments.id, "retry", "to be retried", &requests, &arguments.common, screen)
 }
 

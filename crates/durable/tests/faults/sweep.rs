@@ -11,7 +11,7 @@ use crate::{
 const MOST: usize = 150;
 
 /// And so many of a run that fills the log, which has ten times as many.
-const MOST_OF_LARGE: usize = 30;
+const MOST_OF_LARGE: usize = 20;
 
 #[derive(Debug, Clone, Copy)]
 enum After {

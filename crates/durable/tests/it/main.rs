@@ -4,9 +4,14 @@
 
 mod common;
 
+mod delete;
+mod files;
 mod flows;
 mod lifecycle;
 mod list;
 mod migrate;
+mod model;
+mod retry;
 mod start;
 mod stops;
+mod stress;

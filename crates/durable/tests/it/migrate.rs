@@ -235,7 +235,7 @@ async fn a_question_of_a_node_that_was_renamed_is_answered() {
             run.answer(node, 7).await.unwrap();
         } else {
             let path = folder.store();
-            let answered = move || Requests::open(path).unwrap().answer(id, node, None, 7.into()).unwrap();
+            let answered = move || Requests::open(path).unwrap().answer(id, node, None, serde_json::json!(7)).unwrap();
             tokio::task::spawn_blocking(answered).await.unwrap();
         }
 

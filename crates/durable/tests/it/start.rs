@@ -103,7 +103,7 @@ async fn an_unknown_run_is_an_error() {
         runs.get("r").await.unwrap_err(),
         runs.state("r").await.unwrap_err(),
         runs.cancel("r").await.unwrap_err(),
-        runs.retry("r").await.unwrap_err(),
+        runs.retry_failed("r").await.unwrap_err(),
         runs.delete("r").await.unwrap_err(),
         runs.answer("r", "n", 1).await.unwrap_err(),
         runs.fork("r", 0, "s", |_| {}).await.unwrap_err(),

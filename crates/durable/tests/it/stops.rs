@@ -97,7 +97,7 @@ async fn a_run_at_its_end_is_not_cancelled() {
 
     let error = run.cancel().await.unwrap_err();
 
-    assert_eq!(error.to_string(), "run `r` is ended: it cannot be cancelled");
+    assert_eq!(error.to_string(), "run `r` cannot be cancelled: its status is `ended`");
     assert!(matches!(error, Error::WrongStatus { status: Status::Ended, .. }));
     assert_eq!(run.info().await.unwrap().status, Status::Ended);
 }
@@ -148,7 +148,7 @@ async fn a_retry_right_after_a_cancel_is_not_lost() {
             && point.when == WriteMoment::Committed
             && !std::mem::replace(&mut done.lock().unwrap(), true)
         {
-            Requests::open(&path).unwrap().retry("r").unwrap();
+            Requests::open(&path).unwrap().retry_failed("r").unwrap();
         }
     });
     let runs = store.open(folder.store()).await.unwrap().runs(gated(&ledger, &gate)).await.unwrap();

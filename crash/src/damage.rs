@@ -1,0 +1,172 @@
+//! Copies of a store as a kill left it, damaged: the log torn, the file cut short, pages overwritten.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use flowstone::durable::{Error, OpenError, Reader};
+
+use crate::{
+    expected::Expected,
+    found::{Found, beside},
+    random::Random,
+};
+
+/// What is done to a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Damage {
+    /// The log ends early.
+    LogCut,
+    /// The end of the log is noise.
+    LogNoise,
+    /// The file ends early.
+    FileCut,
+    /// A page of the file is noise.
+    PageNoise,
+}
+
+impl Damage {
+    pub(crate) const ALL: [Self; 4] = [Self::LogCut, Self::LogNoise, Self::FileCut, Self::PageNoise];
+
+    /// Whether nothing but the last commits may be missing.
+    pub(crate) fn is_harmless(self) -> bool {
+        matches!(self, Self::LogCut | Self::LogNoise)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::LogCut => "log cut",
+            Self::LogNoise => "log noise",
+            Self::FileCut => "file cut",
+            Self::PageNoise => "page noise",
+        }
+    }
+}
+
+/// The files of a store as they were right after a kill, before anybody opened them.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    store: PathBuf,
+}
+
+impl Snapshot {
+    pub(crate) fn take(store: &Path, folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder)?;
+        let copy = folder.join("runs.db");
+        for suffix in ["", "-wal", "-shm"] {
+            let from = beside(store, suffix);
+            if from.exists() {
+                fs::copy(&from, beside(&copy, suffix))?;
+            }
+        }
+        Ok(Self { store: copy })
+    }
+
+    /// Makes a damaged copy; `None` if there is nothing that can be damaged so.
+    pub(crate) fn damaged(&self, damage: Damage, folder: &Path, random: &mut Random) -> Result<Option<PathBuf>> {
+        fs::create_dir_all(folder)?;
+        let (copy, log) = (folder.join("runs.db"), beside(&self.store, "-wal"));
+        if !self.store.exists() {
+            return Ok(None);
+        }
+        fs::copy(&self.store, &copy)?;
+        if log.exists() {
+            fs::copy(&log, beside(&copy, "-wal"))?;
+        }
+        let done = if damage.is_harmless() { self.log(damage, &copy, random)? } else { file(damage, &copy, random)? };
+        Ok(done.then_some(copy))
+    }
+
+    fn log(&self, damage: Damage, copy: &Path, random: &mut Random) -> Result<bool> {
+        let log = beside(copy, "-wal");
+        let size = fs::metadata(&log).map_or(0, |data| data.len());
+        let floor = self.floor()?;
+        if size <= floor {
+            return Ok(false);
+        }
+        let at = floor + random.below(size - floor);
+        let mut log = OpenOptions::new().write(true).open(log)?;
+        match damage {
+            Damage::LogCut => log.set_len(at)?,
+            _ => {
+                log.seek(SeekFrom::Start(at))?;
+                log.write_all(&random.bytes(usize::try_from(size - at)?))?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Where the part of the log ends that SQLite has begun to copy into the file. It was synced before, so that no crash
+    /// of a machine can tear it, and the file is of no use without it.
+    fn floor(&self) -> Result<u64> {
+        const ATTEMPTED: usize = 128; // `nBackfillAttempted` in the index of the log
+        const FRAME: u64 = 24;
+        let header = fs::read(&self.store)?;
+        let page = header.get(16..18).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
+        let page = if page == 1 { 65_536 } else { u64::from(page) };
+        let index = fs::read(beside(&self.store, "-shm")).unwrap_or_default();
+        let frames: [u8; 4] = index.get(ATTEMPTED..ATTEMPTED + 4).unwrap_or(&[0; 4]).try_into()?;
+        Ok(32 + u64::from(u32::from_ne_bytes(frames)) * (FRAME + page))
+    }
+}
+
+fn file(damage: Damage, copy: &Path, random: &mut Random) -> Result<bool> {
+    const PAGE: u64 = 4096;
+    let size = fs::metadata(copy)?.len();
+    if size < 2 * PAGE {
+        return Ok(false);
+    }
+    let mut file = OpenOptions::new().write(true).open(copy)?;
+    match damage {
+        // One of no bytes is a new store to SQLite: the log beside it is dropped.
+        Damage::FileCut => file.set_len(random.between(1, size - 1))?,
+        _ => {
+            file.seek(SeekFrom::Start(random.below(size / PAGE) * PAGE))?;
+            file.write_all(&random.bytes(4096))?;
+        }
+    }
+    Ok(true)
+}
+
+/// Checks that what is left of a torn log is what was committed first, and nothing else.
+pub(crate) fn is_prefix(whole: &Found, part: &Found) -> Result<()> {
+    let Some(last) = part.visits.keys().next_back() else { return Ok(()) };
+    for (visit, place) in whole.visits.range(..=last) {
+        ensure!(part.visits.get(visit) == Some(place), "visit #{visit} {place:?} is missing in the middle");
+    }
+    ensure!(part.visits.keys().all(|visit| whole.visits.contains_key(visit)), "visits that never were");
+    Ok(())
+}
+
+/// Reads everything from a damaged file: each answer is right, or a typed error. Returns whether there was one.
+pub(crate) fn read_damaged(store: &Path, expected: &Expected) -> Result<bool> {
+    let reader = match Reader::open(store) {
+        Ok(reader) => reader,
+        Err(OpenError::Store { .. } | OpenError::NotAStore { .. } | OpenError::File { .. }) => return Ok(true),
+        Err(error) => bail!("opened with {error:?}"),
+    };
+    let mut damaged = false;
+    for (run, course) in &expected.courses {
+        let (info, steps) = (reader.run(run.as_str()), reader.steps(run.as_str(), 0, usize::MAX));
+        damaged |= matches!(&info, Err(error) if is_damage(error)) || matches!(&steps, Err(error) if is_damage(error));
+        for step in 0..=course.last() {
+            match reader.state(run.as_str(), Some(step)) {
+                Ok(state) => ensure!(course.state(step) == Some(&state), "a wrong state of {run} after step {step}"),
+                Err(error) => damaged |= is_damage(&error),
+            }
+        }
+    }
+    Ok(damaged)
+}
+
+fn is_damage(error: &Error) -> bool {
+    !matches!(error, Error::UnknownRun { .. } | Error::UnknownStep { .. })
+}
+
+/// Compares the ends that runs came to over a damaged file: those that can be read are right.
+pub(crate) fn ends_of_damaged(store: &Path, expected: &Expected) -> Result<()> {
+    read_damaged(store, expected).map(drop).context("after runs went on over it")
+}

@@ -1,0 +1,232 @@
+//! One seed: lives that are cut short, each followed by a look at what is left; and one to the end.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use flowstone::durable::{OpenError, Store};
+use tempfile::TempDir;
+
+use crate::{
+    check::{Checker, Counts},
+    damage::{Damage, Snapshot, ends_of_damaged, is_prefix, read_damaged},
+    expected::Expected,
+    found::Found,
+    ledger,
+    other::Meddler,
+    plan::{Life, Script},
+    process::{End, News, Process},
+    random::Random,
+};
+
+/// How long a process may take to its end.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How long one over a damaged file may: some of its runs may not be found when they are to wake.
+const LITTLE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What came of a seed.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) runs: u64,
+    pub(crate) visits: u64,
+    pub(crate) kills: u64,
+    /// Kills and occurrences of each write point.
+    pub(crate) points: BTreeMap<(String, String), (u64, bool)>,
+    /// Lives that a limit of the size of files ended.
+    pub(crate) limited: u64,
+    /// Attempts to drive a store that another process drives.
+    pub(crate) locked: u64,
+    /// Copies with each kind of damage, and how many of them told of it.
+    pub(crate) damaged: BTreeMap<&'static str, (u64, u64)>,
+    pub(crate) stuck: u64,
+    pub(crate) counts: Counts,
+}
+
+struct Place {
+    store: PathBuf,
+    ledger: PathBuf,
+}
+
+impl Place {
+    fn new(folder: &Path) -> Self {
+        Self { store: folder.join("runs.db"), ledger: folder.join("ledger") }
+    }
+}
+
+/// What is done with one seed.
+struct Trial {
+    script: Arc<Script>,
+    expected: Expected,
+    folder: TempDir,
+    random: Random,
+    runtime: tokio::runtime::Runtime,
+    outcome: Outcome,
+}
+
+/// Runs a seed; when something is wrong, its folder stays.
+pub(crate) fn run(seed: u64) -> Result<Outcome> {
+    let script = Arc::new(Script::of(seed));
+    let expected = Expected::of(&script).context("in memory")?;
+    let folder = tempfile::Builder::new().prefix("flowstone-crash-").tempdir()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let random = Random::of(seed, "damage");
+    let mut trial = Trial { script, expected, folder, random, runtime, outcome: Outcome::default() };
+    match trial.run() {
+        Ok(()) => Ok(trial.outcome),
+        Err(error) => {
+            let folder = trial.folder.keep();
+            Err(error.context(format!("its files are in {}", folder.display())))
+        }
+    }
+}
+
+impl Trial {
+    fn run(&mut self) -> Result<()> {
+        let (script, expected) = (Arc::clone(&self.script), std::mem::take(&mut self.expected));
+        let place = Place::new(self.folder.path());
+        let mut checker = Checker::new(&script, &expected);
+        let harmed = usize::try_from(self.random.below(3))?;
+        for (at, life) in script.lives.iter().enumerate() {
+            let step = || format!("life {at}, {life:?}");
+            let end = self.live(&place, life, (PATIENCE, at != harmed)).with_context(step)?;
+            let snapshot = match at == harmed {
+                true => Some(Snapshot::take(&place.store, &self.folder.path().join("snapshot"))?),
+                false => None,
+            };
+            self.told(&end, life).with_context(step)?;
+            let found = Found::read(&place.store).with_context(step)?;
+            let lines = ledger::read(&place.ledger)?;
+            checker
+                .after_life(&found, &lines, life)
+                .and_then(|()| checker.states(&place.store, &found))
+                .with_context(step)?;
+            if let Some(snapshot) = snapshot {
+                self.harm(&snapshot, &found, &script, &expected)?;
+            }
+            if matches!(end, End::Done) {
+                checker.ends(&place.store, &found).with_context(step)?;
+                self.outcome.runs = found.runs.len() as u64;
+                self.outcome.visits = found.visits.len() as u64;
+                self.count(checker.counts);
+                return Ok(());
+            }
+        }
+        bail!("it never came to its end")
+    }
+
+    /// Lets a process live, alone or beside another. A request that is made when nobody drives the store empties the log,
+    /// which is to be damaged.
+    fn live(&mut self, place: &Place, life: &Life, (patience, beside): (Duration, bool)) -> Result<End> {
+        let mut process = Process::start(&place.store, &place.ledger, self.script.seed, life)?;
+        let meddler = match beside || *life == Life::Whole {
+            true => Some(Meddler::start(&self.script, &place.store, &place.ledger)?),
+            false => None,
+        };
+        let second = self.random.one_in(3);
+        let (mut locked, points, runtime) = (Ok(false), &mut self.outcome.points, &self.runtime);
+        let end = process.live(life, patience, |news, pid| match news {
+            News::Open if second => locked = is_locked(runtime, &place.store, pid),
+            News::Open => {}
+            News::Seen { job, when } => points.entry((job, when)).or_default().1 = true,
+        })?;
+        if let (End::KilledAt, Life::Point(point)) = (&end, life) {
+            self.outcome.points.entry((point.job.to_owned(), point.when.to_owned())).or_default().0 += 1;
+        }
+        self.outcome.locked += u64::from(locked?);
+        meddler.map_or(Ok(()), Meddler::end)?;
+        Ok(end)
+    }
+
+    /// Checks that a process ended as it may.
+    fn told(&mut self, end: &End, life: &Life) -> Result<()> {
+        match end {
+            End::Killed | End::KilledAt => self.outcome.kills += 1,
+            End::Done => {}
+            End::Fault { kind, .. } if matches!(life, Life::Limit(_)) && (kind == "io" || kind == "full") => {
+                self.outcome.limited += 1;
+            }
+            End::Fault { kind, text } => bail!("it ended by itself: {kind}: {text}"),
+            End::Stuck => bail!("it did not come to its end in {} s", PATIENCE.as_secs()),
+        }
+        Ok(())
+    }
+
+    /// Damages copies of what a kill left: the log in one way, the file in one way.
+    fn harm(&mut self, snapshot: &Snapshot, whole: &Found, script: &Script, expected: &Expected) -> Result<()> {
+        let kinds = [self.random.below(2), 2 + self.random.below(2)];
+        for damage in kinds.into_iter().filter_map(|kind| Damage::ALL.get(usize::try_from(kind).ok()?)) {
+            let folder = self.folder.path().join(damage.name().replace(' ', "-"));
+            let Some(_) = snapshot.damaged(*damage, &folder, &mut self.random)? else { continue };
+            let place = Place::new(&folder);
+            let told = match damage.is_harmless() {
+                true => self.torn(&place, whole, script, expected).map(|()| false),
+                false => self.broken(&place, expected),
+            };
+            let told = told.with_context(|| format!("a copy with damage: {}", damage.name()))?;
+            let count = self.outcome.damaged.entry(damage.name()).or_default();
+            (count.0, count.1) = (count.0 + 1, count.1 + u64::from(told));
+        }
+        Ok(())
+    }
+
+    /// A torn log: the store holds what was committed first, and its runs come to their ends.
+    fn torn(&mut self, place: &Place, whole: &Found, script: &Script, expected: &Expected) -> Result<()> {
+        let found = Found::read(&place.store)?;
+        is_prefix(whole, &found)?;
+        let mut checker = Checker::over(script, expected, &found);
+        checker.states(&place.store, &found)?;
+        let end = self.live(place, &Life::Whole, (PATIENCE, true))?;
+        ensure!(matches!(end, End::Done), "runs went on over it, and came to {end:?}");
+        let found = Found::read(&place.store)?;
+        checker.after_life(&found, &ledger::read(&place.ledger)?, &Life::Whole)?;
+        checker.states(&place.store, &found)?;
+        checker.ends(&place.store, &found)?;
+        self.count(checker.counts);
+        Ok(())
+    }
+
+    /// A broken file: each answer is right or a typed error. Returns whether there was one.
+    fn broken(&mut self, place: &Place, expected: &Expected) -> Result<bool> {
+        let told = read_damaged(&place.store, expected)?;
+        match self.live(place, &Life::Whole, (LITTLE_PATIENCE, true)) {
+            Ok(End::Done) => {}
+            Ok(End::Stuck) => self.outcome.stuck += 1,
+            Ok(End::Fault { kind, text }) => {
+                ensure!(kind != "panic" && kind != "odd", "{kind}: {text}");
+                return Ok(true);
+            }
+            Ok(end) => bail!("runs went on over it, and came to {end:?}"),
+            // A request to a damaged store is refused with a typed error.
+            Err(error) if error.downcast_ref::<flowstone::durable::Error>().is_some() => return Ok(true),
+            Err(error) if error.downcast_ref::<OpenError>().is_some() => return Ok(true),
+            Err(error) => return Err(error),
+        }
+        ends_of_damaged(&place.store, expected)?;
+        Ok(told)
+    }
+
+    fn count(&mut self, counts: Counts) {
+        let sum = &mut self.outcome.counts;
+        sum.deeds += counts.deeds;
+        sum.committed += counts.committed;
+        sum.repeated += counts.repeated;
+        sum.states += counts.states;
+    }
+}
+
+/// Tries to drive a store that a process drives, which must name that process.
+fn is_locked(runtime: &tokio::runtime::Runtime, store: &Path, driver: u32) -> Result<bool> {
+    match runtime.block_on(Store::open(store)) {
+        Err(OpenError::Locked { pid, .. }) => {
+            ensure!(pid == Some(driver), "the store says that process {pid:?} drives it, but {driver} does");
+            Ok(true)
+        }
+        Ok(_) => bail!("two processes drive one store"),
+        Err(error) => Err(error.into()),
+    }
+}
