@@ -3,7 +3,7 @@
     python bench.py <case> [--n N]
 
 prints one line of JSON: the whole round in seconds of wall and CPU time, and by how many bytes the peak memory of the
-process grew for each of the n, where the n are alive at once.
+process grew for each of the n, where the n are alive at once, or how large a file each of them left.
 """
 
 import argparse
@@ -18,9 +18,12 @@ WARM_UP = 20
 
 @dataclass(frozen=True)
 class Case:
-    """One case: what does the work, how often, and whether the n are alive at once."""
+    """One case: what does the work, how often, and whether the n are alive at once.
 
-    run: Callable[[int], None]
+    A case that writes a file returns its size.
+    """
+
+    run: Callable[[int], int | None]
     n: int
     memory: bool = False
 
@@ -40,9 +43,12 @@ def main(peer: str, cases: dict[str, Case]) -> None:
 
     case.run(WARM_UP)
     peak, wall, cpu = _peak_bytes(), time.perf_counter(), time.process_time()
-    case.run(n)
+    written = case.run(n)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    bytes_per_run = (_peak_bytes() - peak) / n if case.memory else None
+    if written is not None:
+        bytes_per_run = written / n
+    else:
+        bytes_per_run = (_peak_bytes() - peak) / n if case.memory else None
 
     line = {"case": arguments.case, "n": n, "peer": peer, "wall_s": wall, "cpu_s": cpu, "bytes_per_run": bytes_per_run}
     print(json.dumps(line))

@@ -296,12 +296,11 @@ impl Operator {
                     allowed(run.retry_failed().await)?;
                 }
             }
-            (Status::Cancelled, Fate::Cancelled { by, .. }) => {
-                if by == Who::Driver {
-                    self.mark("retry", id);
-                    allowed(run.retry_failed().await)?;
-                }
+            (Status::Cancelled, Fate::Cancelled { by: Who::Driver, .. }) => {
+                self.mark("retry", id);
+                allowed(run.retry_failed().await)?;
             }
+            (Status::Cancelled, Fate::Cancelled { .. }) => {}
             (Status::Cancelled, _) => {
                 return Err(Fault::Odd(format!("run {id} was cancelled, and nobody asked for it")));
             }

@@ -1,7 +1,7 @@
 //! What stands in a store when nobody drives it, read by SQL: nothing of what is checked here checks itself.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -37,6 +37,8 @@ pub(crate) struct Found {
     /// Each visit by its place in the table: in the order of commits.
     pub(crate) visits: BTreeMap<i64, (i64, u64)>,
     pub(crate) items: usize,
+    /// The numbers of the runs.
+    pub(crate) numbers: BTreeSet<i64>,
 }
 
 /// How far something is that the ledger holds.
@@ -81,6 +83,7 @@ impl Found {
             let (number, id): (i64, String) = (row.get(0)?, row.get(1)?);
             let stored = Stored { status: row.get(2)?, ..Stored::default() };
             ids.insert(number, id.clone());
+            found.numbers.insert(number);
             found.runs.insert(id, stored);
         }
         let id_of = |run: i64| ids.get(&run).with_context(|| format!("rows of run {run}, which is not there"));

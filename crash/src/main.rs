@@ -34,6 +34,7 @@ mod report;
 mod seed;
 
 use std::{
+    panic::catch_unwind,
     process::ExitCode,
     sync::{
         Mutex, PoisonError,
@@ -42,7 +43,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::report::Report;
 
@@ -129,7 +130,8 @@ fn work(options: &Options, next: &AtomicU64, report: &Mutex<Report>) {
             return;
         }
         let seed = options.from.wrapping_add(number);
-        let result = seed::run(seed);
+        let result =
+            catch_unwind(|| seed::run(seed)).unwrap_or_else(|_| Err(anyhow!("a panic in the parent, see above")));
         let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
             Ok(outcome) => report.add(outcome),

@@ -83,12 +83,17 @@ impl Process {
         self.child.id()
     }
 
-    /// Lets it live until its time has come, and returns how it ended.
-    pub(crate) fn live(&mut self, life: &Life, patience: Duration, mut news: impl FnMut(News, u32)) -> Result<End> {
+    /// Lets it live until its time has come, and returns how it ended: as `late` says if it did not in time.
+    pub(crate) fn live(
+        &mut self,
+        life: &Life,
+        (patience, late): (Duration, End),
+        mut news: impl FnMut(News, u32),
+    ) -> Result<End> {
         let pid = self.id();
         let (limit, late) = match life {
             Life::Time(millis) => (Duration::from_millis(*millis), End::Killed),
-            _ => (patience, End::Stuck),
+            _ => (patience, late),
         };
         let until = Instant::now() + limit;
         let mut end = None;

@@ -29,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// How long one over a damaged file may: some of its runs may not be found when they are to wake.
 const LITTLE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long one lives at most that is alone: some of its runs wait for another.
+const ALONE: Duration = Duration::from_millis(1500);
+
 /// What came of a seed.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
@@ -93,7 +96,7 @@ impl Trial {
         let harmed = usize::try_from(self.random.below(3))?;
         for (at, life) in script.lives.iter().enumerate() {
             let step = || format!("life {at}, {life:?}");
-            let end = self.live(&place, life, (PATIENCE, at != harmed)).with_context(step)?;
+            let end = self.live(&place, life, (PATIENCE, at != harmed || *life == Life::Whole)).with_context(step)?;
             let snapshot = match at == harmed {
                 true => Some(Snapshot::take(&place.store, &self.folder.path().join("snapshot"))?),
                 false => None,
@@ -121,15 +124,17 @@ impl Trial {
 
     /// Lets a process live, alone or beside another. A request that is made when nobody drives the store empties the log,
     /// which is to be damaged.
-    fn live(&mut self, place: &Place, life: &Life, (patience, beside): (Duration, bool)) -> Result<End> {
+    fn live(&mut self, place: &Place, life: &Life, (patience, meddling): (Duration, bool)) -> Result<End> {
+        // Alone, runs that wait for the other wait for ever.
+        let (patience, late) = if meddling { (patience, End::Stuck) } else { (ALONE, End::Killed) };
         let mut process = Process::start(&place.store, &place.ledger, self.script.seed, life)?;
-        let meddler = match beside || *life == Life::Whole {
+        let meddler = match meddling {
             true => Some(Meddler::start(&self.script, &place.store, &place.ledger)?),
             false => None,
         };
         let second = self.random.one_in(3);
         let (mut locked, points, runtime) = (Ok(false), &mut self.outcome.points, &self.runtime);
-        let end = process.live(life, patience, |news, pid| match news {
+        let end = process.live(life, (patience, late), |news, pid| match news {
             News::Open if second => locked = is_locked(runtime, &place.store, pid),
             News::Open => {}
             News::Seen { job, when } => points.entry((job, when)).or_default().1 = true,

@@ -8,13 +8,17 @@ use std::{
     env,
     io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
+
+use flowstone::durable::{Filter, Reader, Requests, Status};
+use serde_json::json;
 
 const ROME: &str = r#"{"results":[{"name":"Rome","latitude":41.9,"longitude":12.5,"country":"Italy"}]}"#;
 const SUN: &str = r#"{"current":{"temperature_2m":21.5,"wind_speed_10m":7.0,"weather_code":0}}"#;
@@ -68,8 +72,11 @@ impl Service {
 
     /// Runs the example against this service, without a terminal.
     fn ask(&self, arguments: &[&str]) -> Ended {
-        let url = format!("http://{}", self.listener.local_addr().unwrap());
-        weather(&[&["--service", &url, "--timeout-ms", "300"], arguments].concat(), "")
+        weather(&[&["--service", &self.url(), "--timeout-ms", "300"], arguments].concat(), "")
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.listener.local_addr().unwrap())
     }
 }
 
@@ -114,14 +121,18 @@ struct Ended {
     errors: String,
 }
 
-fn weather(arguments: &[&str], input: &str) -> Ended {
+/// Starts the example, without a terminal.
+fn start(arguments: &[&str]) -> Child {
     let this = env::current_exe().unwrap();
     let examples = this.ancestors().nth(2).unwrap().join("examples");
     let program = examples.join("weather").with_extension(env::consts::EXE_EXTENSION);
     let mut command = Command::new(program);
     command.args(arguments).env("RUST_BACKTRACE", "0");
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it is built");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it is built")
+}
+
+fn weather(arguments: &[&str], input: &str) -> Ended {
+    let mut child = start(arguments);
     // A program that asks nothing may be gone before it has read.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
@@ -326,4 +337,57 @@ fn a_question_that_nobody_answers_leaves_the_city_unknown() {
     assert!(ended.errors.ends_with("weather: Pariss: no such city; did you mean Paris?\n"), "{}", ended.errors);
     assert!(ended.printed.contains("Oslo"), "{}", ended.printed);
     assert_eq!(ended.code, Some(1));
+}
+
+#[test]
+fn a_run_that_was_killed_goes_on_and_asks_no_city_again() {
+    let (hangs, folder) = (Arc::new(AtomicBool::new(true)), tempfile::tempdir().unwrap());
+    let oslo_hangs = Arc::clone(&hangs);
+    let service = Service::start(move |request| match request {
+        request if request.contains("name=Oslo") && oslo_hangs.load(Ordering::SeqCst) => Reply::Hang,
+        request if request.starts_with("/v1/search") => Reply::Answer(OK, ROME),
+        _ => Reply::Answer(OK, SUN),
+    });
+    let (url, store) = (service.url(), folder.path().join("weather.db"));
+    let command = ["--service", &url, "--store", store.to_str().unwrap(), "Rome", "Oslo"];
+
+    let mut killed = start(&command);
+    for look in 0.. {
+        let ended = |city: &flowstone::durable::RunInfo| city.status == Status::Ended;
+        let children = Reader::open(&store).ok().and_then(|store| {
+            let run = store.list(&Filter::new()).ok()?.pop()?;
+            store.children(run.id).ok()
+        });
+        if children.is_some_and(|cities| cities.iter().any(ended)) {
+            break;
+        }
+        assert!(look < 6000, "no city was kept in a minute");
+        thread::sleep(Duration::from_millis(10));
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    hangs.store(false, Ordering::SeqCst);
+    let ended = weather(&command, "");
+
+    assert!(ended.errors.ends_with("; not asked again: Rome\n"), "{}", ended.errors);
+    assert_eq!(ended.code, Some(0));
+    assert_eq!(service.requests().iter().filter(|request| request.contains("name=Rome")).count(), 1);
+}
+
+#[test]
+fn a_run_that_waits_in_a_store_goes_on_with_an_answer_from_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("weather.db");
+    let command = ["--delay-ms", "1", "--store", store.to_str().unwrap(), "Londn"];
+    let waiting = weather(&command, "");
+    let mut requests = Requests::open(&store).unwrap();
+    let run = requests.reader().list(&Filter::new()).unwrap().remove(0).id;
+
+    requests.answer(run, "ask", None, json!(["London"])).unwrap();
+    let ended = weather(&command, "");
+
+    assert!(waiting.errors.contains("waits for an answer"), "{}", waiting.errors);
+    assert_eq!(waiting.code, Some(1));
+    assert!(ended.printed.contains("London"), "{}", ended.errors);
+    assert_eq!(ended.code, Some(0));
 }

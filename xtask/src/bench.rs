@@ -25,12 +25,16 @@ struct Case {
     waits: bool,
 }
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 9] = [
     Case { name: "chain", unit: "step", waits: false },
     Case { name: "async-chain", unit: "step", waits: false },
     Case { name: "concurrent", unit: "run", waits: true },
     Case { name: "fanout", unit: "item", waits: true },
     Case { name: "fanout-100", unit: "item", waits: true },
+    Case { name: "durable-chain", unit: "visit", waits: false },
+    Case { name: "durable-many", unit: "visit", waits: false },
+    Case { name: "durable-many-chats", unit: "visit", waits: false },
+    Case { name: "durable-resume", unit: "run", waits: false },
 ];
 
 /// What n of a case cost; bytes are for one of the n.

@@ -6,6 +6,7 @@
 //! | [`lint`] | format, clippy, docs, layers, and the rules that can be read from text |
 //! | [`conformance`] | random flows, compared with the real PocketFlow |
 //! | [`bench`](mod@bench) | every case beside its limit, and beside the peers |
+//! | [`crash`] | durable runs that are killed at random times and at every write |
 //! | [`run`], [`arguments`], [`venv`] | what the jobs share |
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
@@ -19,6 +20,7 @@ use crate::arguments::{Arguments, Usage};
 mod arguments;
 mod bench;
 mod conformance;
+mod crash;
 mod lint;
 mod run;
 mod test;
@@ -32,7 +34,10 @@ cargo xtask <job>
   bench [--peers] [CASE...]       every case beside its limit; with --peers beside other engines too
   conformance --kit DIR           flows compared with PocketFlow, by the kit in DIR
               [--count N]         random flows of each profile (1000)
-              [--seeds S,S...]    seeds of the random flows (one, from the clock)";
+              [--seeds S,S...]    seeds of the random flows (one, from the clock)
+  crash [--seeds N]               durable runs, killed at random times and at every write, with N seeds (200)
+        [--from SEED]             the first seed (from the clock)
+        [--jobs J]                how many seeds at once (2)";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -59,6 +64,7 @@ fn dispatch(job: &str, arguments: Arguments) -> Result<()> {
         "lint" => lint::lint(arguments),
         "bench" => bench::bench(arguments),
         "conformance" => conformance::conformance(arguments),
+        "crash" => crash::crash(arguments),
         "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(())

@@ -1,14 +1,19 @@
-"""The cases with LangGraph: a `StateGraph` without a checkpointer, its fastest form.
+"""The cases with LangGraph: a `StateGraph`, without a checkpointer where none is asked for, its fastest form.
 
-The recursion limit is raised, since a chain is one run of n steps.
+The recursion limit is raised, since a chain is one run of n steps. The durable cases use its SQLite saver with
+`durability="sync"`, which is when a step begins only after the last one is stored, as Flowstone does.
 """
 
 import asyncio
 import operator
+import os
+import random
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, TypedDict
 
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
 
@@ -109,6 +114,66 @@ def fanout_100(n):
     fan(n, {"max_concurrency": 100})
 
 
+class Chat(TypedDict):
+    messages: list
+    turns: int
+    of: int
+
+
+def chat(messages, turns):
+    letters = "etaoin shrdlucmfwypvbgkqjxz"
+    chosen = random.Random(1)
+    texts = ("".join(chosen.choices(letters, k=200)) for _ in range(messages))
+    roles = ("user", "assistant")
+    return {
+        "messages": [{"role": roles[number % 2], "content": text} for number, text in enumerate(texts)],
+        "turns": 0,
+        "of": turns,
+    }
+
+
+def durable(runs, turns, messages):
+    """So many runs at once, each a loop of so many steps that counts; returns the size of the store."""
+    graph = StateGraph(Chat)
+    graph.add_node("turn", lambda state: {"turns": state["turns"] + 1})
+    graph.add_edge(START, "turn")
+    graph.add_conditional_edges(
+        "turn", lambda state: "again" if state["turns"] < state["of"] else "done", {"again": "turn", "done": END}
+    )
+
+    async def all_at_once(path):
+        async with AsyncSqliteSaver.from_conn_string(path) as saver:
+            compiled = graph.compile(checkpointer=saver)
+            config = {"recursion_limit": turns + 10}
+            started = (
+                compiled.ainvoke(
+                    chat(messages, turns), {**config, "configurable": {"thread_id": f"run-{run}"}}, durability="sync"
+                )
+                for run in range(runs)
+            )
+            return await asyncio.gather(*started)
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "runs.db")
+        states = asyncio.run(all_at_once(path))
+        assert all(state["turns"] == turns for state in states)
+        return os.path.getsize(path)
+
+
+def durable_chain(n):
+    return durable(1, n, 50)
+
+
+def durable_many(n):
+    runs = min(1_000, n)
+    return durable(runs, n // runs, 1)
+
+
+def durable_many_chats(n):
+    runs = min(1_000, n)
+    return durable(runs, n // runs, 50)
+
+
 if __name__ == "__main__":
     main(
         "LangGraph",
@@ -118,5 +183,8 @@ if __name__ == "__main__":
             "concurrent": Case(concurrent, 1_000, memory=True),
             "fanout": Case(fanout, 5_000, memory=True),
             "fanout-100": Case(fanout_100, 5_000, memory=True),
+            "durable-chain": Case(durable_chain, 1_000),
+            "durable-many": Case(durable_many, 5_000),
+            "durable-many-chats": Case(durable_many_chats, 5_000),
         },
     )

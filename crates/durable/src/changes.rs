@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::{
     error::Error,
     load::state_at,
+    options::StoreOptions,
     reader::Reader,
     rows::{self, Change, MAX_ID, NewRun, Started, count, id_of},
     states::States,
@@ -21,14 +22,30 @@ pub(crate) fn check_id(id: &RunId) -> Result<(), Error> {
 }
 
 /// Lets a run that failed or was cancelled go on, from the node where it stopped, with the items that are recorded.
+///
+/// To cancel it, as was asked for before, is done.
 pub(crate) fn retry(db: &Connection, run: i64) -> Result<(), Error> {
-    match status(db, run)? {
-        Status::Failed => {
-            rows::forget_waits(db, run)?;
-            rows::set_status(db, run, Status::Running, &Change::default())
-        }
-        Status::Cancelled => rows::set_status(db, run, Status::Running, &Change::default()),
-        status => Err(Error::WrongStatus { run: id_of(db, run)?, status, wanted: "retried" }),
+    let found = status(db, run)?;
+    if !matches!(found, Status::Failed | Status::Cancelled) {
+        return Err(Error::WrongStatus { run: id_of(db, run)?, status: found, wanted: "retried" });
+    }
+    db.prepare_cached("DELETE FROM inbox WHERE run = ?1 AND what = 'cancel'")?.execute([run])?;
+    if found == Status::Failed {
+        rows::forget_waits(db, run)?;
+    }
+    rows::set_status(db, run, Status::Running, &Change::default())
+}
+
+/// What a store's options say of the states of runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    full_every: u32,
+    max_state: usize,
+}
+
+impl Limits {
+    pub(crate) fn of(options: &StoreOptions) -> Self {
+        Self { full_every: options.full_every, max_state: options.max_state }
     }
 }
 
@@ -38,8 +55,9 @@ pub(crate) fn fork(
     (run, step): (&RunId, u64),
     id: RunId,
     edit: impl FnOnce(&mut Value),
-    full_every: u32,
+    limits: Limits,
 ) -> Result<NewRun, Error> {
+    let Limits { full_every, max_state: most } = limits;
     check_id(&id)?;
     let origin = reader.own_number(run)?;
     let mut state = reader.state(run.clone(), Some(step))?;
@@ -48,8 +66,12 @@ pub(crate) fn fork(
     edit(&mut state);
     let json = serde_json::to_vec(&state).map_err(|source| Error::Encode { run: id.clone(), source: source.into() })?;
     let mut states = States::starting(full_every, state_at(&reader.db, origin, step, full_every)?.version);
-    let (size, most) = (json.len(), crate::snapshot::MAX_STATE);
-    let state = states.next(0, json).map_err(|_| Error::StateTooLarge { run: id.clone(), size, most })?;
+    let size = json.len();
+    let too_large = || Error::StateTooLarge { run: id.clone(), size, most };
+    if size > most {
+        return Err(too_large());
+    }
+    let state = states.next(0, json).map_err(|_| too_large())?;
     let flow = reader.db.query_row("SELECT flow FROM runs WHERE run = ?1", [origin], |row| row.get(0))?;
     let flow_name = reader.flow_of(origin)?;
     Ok(NewRun { id, flow, flow_name, start: next, state, parent: None, origin: Some((origin, step)) })

@@ -123,7 +123,7 @@ impl Keeper {
                     return self.stop(RunError::journal(root, begun.node, None, error)).await;
                 }
             };
-            self.commit(state, begun, &action, next, exit.clone()).await?;
+            self.commit(state, begun, action, next, exit.clone()).await?;
             if let Some(exit) = exit {
                 self.caught_up().await?;
                 return Ok(Halted::Ended(exit));
@@ -136,7 +136,7 @@ impl Keeper {
         &mut self,
         state: Stored,
         begun: Begun,
-        action: &Action,
+        action: Action,
         next: Option<NodePath>,
         exit: Option<Action>,
     ) -> Result<(), Error> {
@@ -148,7 +148,7 @@ impl Keeper {
             run: self.run,
             seq: self.seq,
             node: Some(begun.node),
-            action: Some(action.to_string()),
+            action: Some(action),
             next,
             started_at: begun.at,
             took,
@@ -158,7 +158,11 @@ impl Keeper {
         };
         let kept = self.journal.has_kept();
         let (run, seq) = (self.run, self.seq);
+        let behind = !self.behind.is_empty();
         let reply = self.shared.writer.put("visit", move |db| {
+            if behind {
+                rows::check_step_before(db, &row)?;
+            }
             rows::insert_visit(db, &row, &state)?;
             if kept {
                 rows::forget_items(db, run, seq)?;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     answers,
-    changes::{self, ask_driver, begin_new},
+    changes::{self, Limits, ask_driver, begin_new},
     error::{Error, OpenError},
     options::StoreOptions,
     prune::{self, Prune, Pruned},
@@ -90,13 +90,14 @@ impl Requests {
     pub fn cancel(&mut self, run: impl Into<RunId>) -> Result<(), Error> {
         let run = run.into();
         let number = self.reader.own_number(&run)?;
-        self.write(|db| {
-            match status(db, number)? {
-                Status::Running => {}
-                status if status.is_final() => return Err(Error::WrongStatus { run, status, wanted: "cancelled" }),
-                _ => rows::set_status(db, number, Status::Cancelled, &Change::default())?,
+        self.write(|db| match status(db, number)? {
+            Status::Running => ask_driver(db, number, "cancel"),
+            status if status.is_final() => Err(Error::WrongStatus { run, status, wanted: "cancelled" }),
+            _ => {
+                rows::set_status(db, number, Status::Cancelled, &Change::default())?;
+                // The driver tells those who wait for it.
+                ask_driver(db, number, "resume")
             }
-            ask_driver(db, number, "cancel")
         })
     }
 
@@ -125,8 +126,8 @@ impl Requests {
         new: impl Into<RunId>,
         edit: impl FnOnce(&mut Value),
     ) -> Result<(), Error> {
-        let full_every = StoreOptions::default().full_every;
-        let fork = changes::fork(&self.reader, (&run.into(), step), new.into(), edit, full_every)?;
+        let limits = Limits::of(&StoreOptions::default());
+        let fork = changes::fork(&self.reader, (&run.into(), step), new.into(), edit, limits)?;
         self.write(|db| {
             let number = begin_new(db, &fork)?;
             ask_driver(db, number, "resume")

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use flowstone_core::{NodePath, RunId};
+use flowstone_core::{Action, NodePath, RunId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
@@ -132,7 +132,7 @@ pub(crate) struct VisitRow {
     pub(crate) run: i64,
     pub(crate) seq: u64,
     pub(crate) node: Option<NodePath>,
-    pub(crate) action: Option<String>,
+    pub(crate) action: Option<Action>,
     pub(crate) next: Option<NodePath>,
     pub(crate) started_at: i64,
     pub(crate) took: Duration,
@@ -144,21 +144,19 @@ pub(crate) struct VisitRow {
 
 /// Writes a visit.
 ///
-/// Two writers of one run cannot both write a step; nor can one write a step whose predecessor is not there, because its
-/// commit failed or its run was deleted.
+/// Of two writers of one run only one can write a step.
 pub(crate) fn insert_visit(db: &Connection, visit: &VisitRow, state: &Stored) -> Result<(), Error> {
     let mut insert = db.prepare_cached(
         "INSERT INTO visits (run, seq, node, action, next, started_at, took_us, attempts, retries, recorded, recalled,
                              version, size, kind, base, body)
-         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16
-         WHERE ?2 = 0 OR EXISTS (SELECT 1 FROM visits WHERE run = ?1 AND seq = ?2 - 1)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
          ON CONFLICT DO NOTHING",
     )?;
     let inserted = insert.execute(params![
         visit.run,
         int(visit.seq),
         visit.node.as_ref().map(NodePath::as_str),
-        visit.action,
+        visit.action.as_ref().map(Action::as_str),
         visit.next.as_ref().map(NodePath::as_str),
         visit.started_at,
         int(visit.took.as_micros()),
@@ -170,12 +168,19 @@ pub(crate) fn insert_visit(db: &Connection, visit: &VisitRow, state: &Stored) ->
         int(state.size),
         state.snapshot.kind.code(),
         state.base.map(int),
-        (!state.snapshot.body.is_empty()).then_some(&state.snapshot.body),
+        Some(&state.snapshot.body).filter(|body| !body.is_empty()),
     ])?;
-    if inserted == 0 {
-        return Err(Error::Conflict { run: id_of(db, visit.run)?, step: visit.seq });
-    }
-    Ok(())
+    if inserted == 0 { Err(conflict(db, visit)?) } else { Ok(()) }
+}
+
+/// Fails if the step before a visit is not there, because its commit failed after this one was on its way.
+pub(crate) fn check_step_before(db: &Connection, visit: &VisitRow) -> Result<(), Error> {
+    let mut look = db.prepare_cached("SELECT 1 FROM visits WHERE run = ?1 AND seq = ?2 - 1")?;
+    if look.exists((visit.run, int(visit.seq)))? { Ok(()) } else { Err(conflict(db, visit)?) }
+}
+
+fn conflict(db: &Connection, visit: &VisitRow) -> Result<Error, Error> {
+    Ok(Error::Conflict { run: id_of(db, visit.run)?, step: visit.seq })
 }
 
 /// Forgets what the visit had done before it was committed.

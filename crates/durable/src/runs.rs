@@ -7,7 +7,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    answers, changes,
+    answers,
+    changes::{self, Limits},
     error::{Error, OpenError},
     flows::{AnyFlow, FlowOver, Migrate, Registered, describe},
     load::state_at,
@@ -329,8 +330,8 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         edit: impl FnOnce(&mut Value) + Send + 'static,
     ) -> Result<Run<S>, Error> {
         let (run, new) = (self.get(run).await?, new.into());
-        let (id, full_every) = (new.clone(), self.shared().options.full_every);
-        let fork = move |reader: &Reader| changes::fork(reader, (&run.id, step), id, edit, full_every);
+        let (id, limits) = (new.clone(), Limits::of(&self.shared().options));
+        let fork = move |reader: &Reader| changes::fork(reader, (&run.id, step), id, edit, limits);
         let fork = self.shared().read(fork).await?;
         let begin = move |db: &rusqlite::Connection| changes::begin_new(db, &fork);
         let number = self.shared().writer.call("fork", begin).await?;

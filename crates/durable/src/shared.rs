@@ -16,6 +16,7 @@ use futures_util::FutureExt;
 use rusqlite::Connection;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::{
     error::{Error, StoreError, StoreFault},
@@ -335,10 +336,11 @@ impl Shared {
             }
         };
         let Some(Begin { mut execution, mut keeper, answered, flow }) = begin else { return Ok(()) };
+        let span = tracing::info_span!(target: "flowstone", "run", flow = execution.flow(), run = %execution.id());
         if let Some(flow) = flow {
             self.writer.call("flow", move |db| rows::set_flow(db, run, flow)).await?;
         }
-        match keeper.drive(&mut *execution, answered).await? {
+        match keeper.drive(&mut *execution, answered).instrument(span).await? {
             Halted::Ended(_) | Halted::Parked => {}
             Halted::Stopped(RunError::Cancelled { .. }) => {
                 if let Some(this) = lock(&self.active).get(&run) {

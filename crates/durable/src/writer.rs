@@ -262,11 +262,10 @@ impl Thread {
 /// Writes down that this process drives the store, and returns the number that says so.
 fn take_over(connection: &Connection) -> Result<i64, StoreError> {
     let row = (i64::from(std::process::id()), now());
-    Ok(connection.query_row(
-        "UPDATE owner SET epoch = epoch + 1, pid = ?1, since = ?2 WHERE one = 1 RETURNING epoch",
-        row,
-        |row| row.get(0),
-    )?)
+    // By `execute`, which tells whether the commit succeeded, and not by `RETURNING`.
+    connection.execute("UPDATE owner SET epoch = epoch + 1, pid = ?1, since = ?2 WHERE one = 1", row)?;
+    let gone = || StoreError::because(StoreFault::Corrupt, "the table `owner` has no row");
+    epoch(connection)?.ok_or_else(gone)
 }
 
 fn epoch(connection: &Connection) -> Result<Option<i64>, StoreError> {

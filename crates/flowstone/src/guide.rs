@@ -1,15 +1,18 @@
 //! The README and the pages of the guide, whose code is compiled and run as doc tests.
 //!
-//! There is an item for each page. They exist while doc tests are collected, and in no build.
+//! There is an item for each page. They exist while doc tests are collected, and in no build. A page whose code needs a
+//! feature is there with that feature only: `cargo test -p flowstone --doc --all-features` runs them all.
 
 macro_rules! pages {
-    ($($name:ident = $path:literal),+ $(,)?) => {$(
+    ($($(#[$only:meta])* $name:ident = $path:literal),+ $(,)?) => {$(
+        $(#[$only])*
         #[doc = include_str!($path)]
         struct $name;
     )+};
 }
 
 pages! {
+    #[cfg(feature = "durable")]
     Readme = "../../../README.md",
     Guide = "../../../docs/guide/README.md",
     Nodes = "../../../docs/guide/nodes.md",
@@ -18,7 +21,16 @@ pages! {
     Batches = "../../../docs/guide/batches.md",
     Async = "../../../docs/guide/async.md",
     ErrorsAndRetries = "../../../docs/guide/errors-and-retries.md",
+    #[cfg(feature = "durable")]
+    Durable = "../../../docs/guide/durable.md",
+    #[cfg(feature = "durable")]
     Pauses = "../../../docs/guide/pauses.md",
+    #[cfg(feature = "durable")]
+    History = "../../../docs/guide/history.md",
+    #[cfg(feature = "durable")]
+    Operations = "../../../docs/guide/operations.md",
+    #[cfg(feature = "cli")]
+    Cli = "../../../docs/guide/cli.md",
     Watching = "../../../docs/guide/watching.md",
     Testing = "../../../docs/guide/testing.md",
     FromPocketflow = "../../../docs/guide/from-pocketflow.md",

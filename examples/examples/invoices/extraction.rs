@@ -2,7 +2,6 @@
 
 use std::{
     env,
-    ffi::OsStr,
     io::{self, BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
@@ -53,18 +52,10 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn start(counts: &Path, seed: u64, latency: Duration) -> io::Result<Self> {
-        let (seed, latency) = (seed.to_string(), latency.as_millis().to_string());
-        let arguments: [&OsStr; 7] = [
-            "service".as_ref(),
-            "--counts".as_ref(),
-            counts.as_ref(),
-            "--seed".as_ref(),
-            seed.as_ref(),
-            "--latency".as_ref(),
-            latency.as_ref(),
-        ];
         let mut command = Command::new(env::current_exe()?);
-        let mut process = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        command.args(["service", "--port", "0", "--counts"]).arg(counts);
+        command.args(["--seed", &seed.to_string(), "--latency", &latency.as_millis().to_string()]);
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut url = String::new();
         if let Some(stdout) = process.stdout.take() {
             BufReader::new(stdout).read_line(&mut url)?;

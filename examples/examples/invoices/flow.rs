@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use flowstone::{BuildError, prelude::*};
+use flowstone::{BuildError, NodePath, prelude::*};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -49,8 +49,8 @@ impl Batch {
     }
 
     /// How many items a node has.
-    pub(crate) fn items_of(&self, node: &str) -> u64 {
-        if node == "extract" { u64::from(self.count) } else { self.approved().count() as u64 }
+    pub(crate) fn items_of(&self, node: &NodePath) -> u64 {
+        if node.as_str() == "extract" { u64::from(self.count) } else { self.approved().count() as u64 }
     }
 
     pub(crate) fn approved(&self) -> impl Iterator<Item = &Invoice> {

@@ -33,10 +33,10 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use flowstone::{
-    durable::{Finished, Reader, Status},
+    durable::{Error, Finished, Reader, Status},
     prelude::*,
 };
-use flowstone_examples::wait::millis;
+use flowstone_examples::{store, wait::millis};
 
 use self::{
     extraction::{Extraction, Service},
@@ -47,7 +47,10 @@ use self::{
 };
 
 #[derive(Parser)]
-#[command(about = "Extracts, approves and posts a batch of invoices", args_conflicts_with_subcommands = true)]
+#[command(
+    about = "Extracts, approves and posts a batch of invoices, and goes on where it was killed",
+    args_conflicts_with_subcommands = true
+)]
 struct Args {
     #[command(subcommand)]
     command: Option<Command>,
@@ -82,18 +85,22 @@ async fn main() -> anyhow::Result<()> {
     if let Some(Command::Service(service)) = &args.command {
         return serve(service).await;
     }
-    let store = Store::open(&args.store).await?;
+    let store = store::open(&args.store).await?;
     let ledger = Ledger::open(&beside(&args.store, ".ledger.csv")).context("the ledger cannot be opened")?;
     let service = Service::start(&beside(&args.store, ".requests.txt"), args.seed, args.latency)
         .context("the extraction service does not start")?;
+    eprintln!("invoices: extractions are served at {}", service.url);
     let runs = store.runs(flow(Extraction::at(&service.url)?, ledger)?).await?;
 
     let Args { seed, count, limit, .. } = args;
     let id = format!("{count}-invoices-of-seed-{seed}-limit-{limit}");
+    match Reader::open(&args.store)?.items_done(id.as_str()) {
+        Err(Error::UnknownRun { .. }) => {}
+        done => eprintln!("invoices: going on; {} items of the step under way are not done again", done?),
+    }
     let run = runs.start(id, Batch::new(seed, count, u64::from(limit) * 100)).await?;
     if run.info().await?.status == Status::Failed {
-        // By its path: the prelude's `NodeExt` gives every value a method of this name.
-        Run::retry(&run).await?;
+        run.retry_failed().await?;
     }
     let ended = drive(&run, &args).await;
 
@@ -112,8 +119,7 @@ fn beside(store: &Path, suffix: &str) -> PathBuf {
 /// Waits for the end of the run; shows meanwhile how far it is, and puts its question to somebody.
 async fn drive(run: &Run<Batch>, args: &Args) -> anyhow::Result<Finished<Batch>> {
     let store = Reader::open(&args.store)?;
-    let mut screen = Screen::new(run.id(), store.items_done(run.id().clone())?);
-    let mut asked = None;
+    let (mut screen, mut asked) = (Screen::default(), None);
     let mut finished = pin!(run.finished());
     loop {
         tokio::select! {
@@ -126,8 +132,10 @@ async fn drive(run: &Run<Batch>, args: &Args) -> anyhow::Result<Finished<Batch>>
         let info = store.run(run.id().clone())?;
         match (info.status, info.node) {
             (Status::Running, Some(node)) => {
-                let all = || async { anyhow::Ok(run.state().await?.items_of(node.as_str())) };
-                screen.show(node.as_str(), store.items_done(run.id().clone())?, all).await?;
+                if screen.node() != Some(&node) {
+                    screen.begin(&node, run.state().await?.items_of(&node));
+                }
+                screen.show(store.items_done(run.id().clone())?);
             }
             (Status::Paused, _) if asked != Some(info.step) => {
                 asked = Some(info.step);

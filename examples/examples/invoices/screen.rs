@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use flowstone::{RunId, durable::Question};
+use flowstone::{NodePath, RunId, durable::Question};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::flow::{Batch, Invoice};
@@ -12,40 +12,39 @@ use super::flow::{Batch, Invoice};
 pub(crate) struct Screen {
     bar: ProgressBar,
     /// The node that is shown.
-    node: String,
-    /// How many items the last line told of, where there is no terminal.
+    node: Option<NodePath>,
+    /// Where there is no terminal: how many items the last line told of.
     told: u64,
 }
 
-impl Screen {
-    pub(crate) fn new(run: &RunId, done: u64) -> Self {
-        if done > 0 {
-            eprintln!("invoices: going on with {run}; {done} items of its step are done, and not done again");
-        }
+impl Default for Screen {
+    fn default() -> Self {
         let style = ProgressStyle::with_template("{msg:8} {bar:40} {pos}/{len} {elapsed}");
         let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, node: String::new(), told: 0 }
+        Self { bar, node: None, told: 0 }
+    }
+}
+
+impl Screen {
+    pub(crate) fn node(&self) -> Option<&NodePath> {
+        self.node.as_ref()
     }
 
-    /// Shows that a node has done so many of its items. How many it has is asked for once.
-    pub(crate) async fn show(
-        &mut self,
-        node: &str,
-        done: u64,
-        all: impl AsyncFnOnce() -> anyhow::Result<u64>,
-    ) -> anyhow::Result<()> {
-        if self.node != node {
-            self.bar.set_length(all().await?);
-            self.bar.set_message(node.to_owned());
-            (self.node, self.told) = (node.to_owned(), 0);
-        }
+    /// Turns to a node with so many items.
+    pub(crate) fn begin(&mut self, node: &NodePath, items: u64) {
+        self.bar.set_length(items);
+        self.bar.set_message(node.to_string());
+        (self.node, self.told) = (Some(node.clone()), 0);
+    }
+
+    /// Shows how many items are done.
+    pub(crate) fn show(&mut self, done: u64) {
         self.bar.set_position(done);
-        let all = self.bar.length().unwrap_or_default();
-        if self.bar.is_hidden() && done >= self.told + (all / 10).max(1) {
+        let items = self.bar.length().unwrap_or_default();
+        if self.bar.is_hidden() && done > self.told + items / 10 {
             self.told = done;
-            eprintln!("invoices: {node}: {done} of {all}");
+            eprintln!("invoices: {}: {done} of {items}", self.bar.message());
         }
-        Ok(())
     }
 
     pub(crate) fn clear(&self) {

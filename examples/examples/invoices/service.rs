@@ -1,14 +1,15 @@
 //! The extraction service: HTTP, slow and flaky, and it writes down what it served.
 //!
 //! Of a hundred requests about 3 are told to come back in a second, 6 fail, and 1 gets no answer at all; which, follows
-//! from the seed. The fourth request for an invoice is always served. In the file of counts each request leaves a line:
+//! from the seed. The fourth request for an invoice is always served, also when
+//! the service was started anew in between. In the file of counts each request leaves a line:
 //! the number of the invoice, and what became of it.
 
 use std::{
     collections::HashMap,
     fs::{File, OpenOptions},
     future,
-    io::{self, Write, stdin},
+    io::{self, Read, Write, stdin},
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -61,8 +62,14 @@ pub(crate) async fn serve(args: &ServiceArgs) -> anyhow::Result<()> {
 }
 
 pub(crate) fn router(counts: &Path, seed: u64, latency: Duration) -> io::Result<Router> {
-    let counts = OpenOptions::new().create(true).append(true).open(counts)?;
-    let desk = Desk { seed, latency, counts, requests: Mutex::default() };
+    let mut counts = OpenOptions::new().create(true).read(true).append(true).open(counts)?;
+    let mut text = String::new();
+    counts.read_to_string(&mut text)?;
+    let mut requests = HashMap::new();
+    for number in text.lines().filter_map(|line| line.split(' ').next()?.parse().ok()) {
+        *requests.entry(number).or_default() += 1;
+    }
+    let desk = Desk { seed, latency, counts, requests: Mutex::new(requests) };
     Ok(Router::new().route("/extract", post(extract)).with_state(Arc::new(desk)))
 }
 
@@ -70,7 +77,7 @@ struct Desk {
     seed: u64,
     latency: Duration,
     counts: File,
-    /// How many requests came for an invoice.
+    /// How many requests came for an invoice, those to earlier processes included.
     requests: Mutex<HashMap<u32, u64>>,
 }
 

@@ -11,6 +11,7 @@ use flowstone::{
     durable::{Filter, Reader, Seen, Status},
     prelude::*,
 };
+use flowstone_examples::store;
 use futures_util::StreamExt;
 use serde_json::Value;
 
@@ -24,7 +25,7 @@ pub(crate) async fn run(
     show: impl Fn(&Event),
     ask: impl Fn(&Value) -> anyhow::Result<Option<Vec<String>>>,
 ) -> anyhow::Result<Trip> {
-    let runs = Runs::open(file, flow).await?;
+    let runs = store::open(file).await?.runs(flow).await?;
     let id = match unfinished(&runs, &trip).await? {
         Some(id) => {
             tell_of_known(file, &id)?;
@@ -42,7 +43,10 @@ pub(crate) async fn run(
             Seen::Status(Status::Paused) => {
                 let Some(question) = run.questions().await?.pop() else { continue };
                 let Some(answer) = ask(&question.question)? else {
-                    eprintln!("weather: run {} waits for an answer in {}", run.id(), file.display());
+                    let (id, node, file) = (run.id(), question.node, file.display());
+                    eprintln!(
+                        "weather: {id} waits for an answer: flowstone runs answer {id} --node {node} '[…]' --store {file}"
+                    );
                     break;
                 };
                 run.answer_question(&question, answer).await?;
@@ -75,10 +79,10 @@ fn new_id() -> RunId {
 
 /// Says which cities a run knows already. Each city has a run of its own, whose end and state are in the store.
 fn tell_of_known(file: &Path, id: &RunId) -> anyhow::Result<()> {
-    let store = Reader::open(file)?;
+    let reader = Reader::open(file)?;
     let mut known = Vec::new();
-    for city in store.children(id.clone())?.into_iter().filter(|city| city.status == Status::Ended) {
-        let city: City = serde_json::from_value(store.state(city.id, None)?)?;
+    for city in reader.children(id.clone())?.into_iter().filter(|city| city.status == Status::Ended) {
+        let city: City = serde_json::from_value(reader.state(city.id, None)?)?;
         known.push(city.asked);
     }
     if known.is_empty() {

@@ -20,7 +20,19 @@ const ROUNDS: usize = 5;
 /// Each peer with the cases that it can express; why it lacks the others stands in its program.
 const PYTHON: [(&str, &[&str]); 2] = [
     ("pocketflow", &["chain", "async-chain", "concurrent", "fanout"]),
-    ("langgraph", &["chain", "async-chain", "concurrent", "fanout", "fanout-100"]),
+    (
+        "langgraph",
+        &[
+            "chain",
+            "async-chain",
+            "concurrent",
+            "fanout",
+            "fanout-100",
+            "durable-chain",
+            "durable-many",
+            "durable-many-chats",
+        ],
+    ),
 ];
 const RUST: (&str, &[&str]) = ("graph-flow", &["async-chain", "concurrent", "fanout"]);
 

@@ -4,14 +4,22 @@
 
 mod common;
 
+mod children;
+mod closing;
 mod delete;
 mod files;
+mod fixture;
 mod flows;
+mod follow;
+mod history;
+mod items;
 mod lifecycle;
-mod list;
 mod migrate;
 mod model;
+mod owner;
+mod pauses;
 mod retry;
+mod sleeps;
 mod start;
 mod stops;
 mod stress;

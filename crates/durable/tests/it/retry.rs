@@ -1,6 +1,4 @@
 //! Retrying runs that failed or were cancelled: from the node where they stopped, with what is recorded.
-//!
-//! `NodeExt` has a `retry` of its own, for every type: it is only in scope where flows are made.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -12,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use flowstone_core::{Action, AsyncFlow, NodeError, Retry};
+use flowstone_core::{Action, AsyncFlow, NodeError, NodeExt, Retry};
 use flowstone_durable::{Error, Requests, Runs, Status, StoreOptions};
 
 use crate::common::{
@@ -21,8 +19,6 @@ use crate::common::{
 
 /// Counts, then fails while `broken`.
 fn breaking(ledger: &Ledger, broken: &Arc<AtomicBool>, retry: Retry) -> AsyncFlow<Count> {
-    use flowstone_core::NodeExt;
-
     let (ledger, broken) = (ledger.clone(), Arc::clone(broken));
     let mut flow = AsyncFlow::builder("breaking");
     let first = flow.add("first", |count: &mut Count| count.n += 1);
@@ -119,8 +115,6 @@ async fn a_retried_run_has_all_its_attempts_again() {
 
 /// A batch whose item 7 fails while `broken`.
 fn seven(ledger: &Ledger, broken: &Arc<AtomicBool>) -> AsyncFlow<Numbers> {
-    use flowstone_core::NodeExt;
-
     let mut flow = AsyncFlow::builder("batch");
     let (into, fails) = (ledger.clone(), Arc::clone(broken));
     let batch = items(move |cx| {
