@@ -49,6 +49,9 @@ use crate::report::Report;
 
 const HELP: &str = "flowstone-crash [--seeds N] [--from SEED] [--jobs J]";
 
+/// After how many failed seeds no other begins: each keeps its files.
+const ENOUGH: usize = 10;
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.first().is_some_and(|word| word == "--child") {
@@ -126,7 +129,8 @@ fn run(options: &Options) -> Result<ExitCode> {
 fn work(options: &Options, next: &AtomicU64, report: &Mutex<Report>) {
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        if number >= options.seeds {
+        let failed = report.lock().unwrap_or_else(PoisonError::into_inner).failed.len();
+        if number >= options.seeds || failed >= ENOUGH {
             return;
         }
         let seed = options.from.wrapping_add(number);

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     path::Path,
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     time::{Duration, Instant},
 };
@@ -126,21 +126,21 @@ impl Process {
                 _ => end = Some(End::Fault { kind: "odd".to_owned(), text: line }),
             }
         }
-        let status = self.kill()?;
+        let (status, killed) = self.kill()?;
         Ok(match end {
-            Some(End::Done) if !status.success() => odd(format!("it was done, and ended with {status}")),
+            Some(End::Done) if !status.success() && !killed => odd(format!("it was done, and ended with {status}")),
             Some(end) => end,
             None => odd(format!("it ended with {status}, and said nothing")),
         })
     }
 
-    /// Kills it, which does nothing to one that has ended, and waits for it.
-    fn kill(&mut self) -> Result<std::process::ExitStatus> {
+    /// Kills it and waits for it; says whether it had not ended before.
+    fn kill(&mut self) -> Result<(ExitStatus, bool)> {
         if let Some(status) = self.child.try_wait()? {
-            return Ok(status);
+            return Ok((status, false));
         }
         self.child.kill().context("the child cannot be killed")?;
-        self.child.wait().context("the child cannot be waited for")
+        Ok((self.child.wait().context("the child cannot be waited for")?, true))
     }
 }
 

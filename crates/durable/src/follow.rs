@@ -70,6 +70,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
             run: self.clone(),
             next: from,
             ready: VecDeque::new(),
+            until: Some(u64::MAX),
             live: None,
             news,
             told: None,
@@ -88,6 +89,8 @@ struct Follower<S> {
     /// The step that is to be told next.
     next: u64,
     ready: VecDeque<Step>,
+    /// The step up to which the store is to be read; none while what happens is heard.
+    until: Option<u64>,
     live: Option<broadcast::Receiver<Live>>,
     news: Waiter,
     /// The status that was told last.
@@ -115,22 +118,26 @@ impl<S: State + Serialize + DeserializeOwned> Follower<S> {
 
     /// Reads steps, or waits for something to happen.
     async fn advance(&mut self) -> Result<Option<Seen>, Error> {
-        // In this order nothing falls between history and life: who listens first, and reads then, hears what it did not
-        // read.
-        self.news.mark_unchanged();
-        if self.live.is_none() {
-            self.live = self.run.shared().observer(self.run.run).map(|observer| observer.follow());
-        }
-        let info = self.run.info().await?;
-        let steps = self.run.steps(self.next, PAGE).await?;
-        if !steps.is_empty() {
-            self.ready.extend(steps);
-            return Ok(None);
-        }
-        if info.status != Status::Running && self.live.is_none() && self.told != Some(info.status) {
-            self.told = Some(info.status);
-            self.over = info.status.is_final();
-            return Ok(Some(Seen::Status(info.status)));
+        if let Some(last) = self.until.take() {
+            // In this order nothing falls between history and life: who listens first, and reads then, hears what it did
+            // not read.
+            self.news.mark_unchanged();
+            if self.live.is_none() {
+                self.live = self.run.shared().observer(self.run.run).map(|observer| observer.follow());
+            }
+            let info = self.run.info().await?;
+            let left = last.min(info.step).saturating_add(1).saturating_sub(self.next);
+            if left > 0 {
+                self.until = Some(last);
+                let page = usize::try_from(left).unwrap_or(PAGE).min(PAGE);
+                self.ready.extend(self.run.steps(self.next, page).await?);
+                return Ok(None);
+            }
+            if info.status != Status::Running && self.live.is_none() && self.told != Some(info.status) {
+                self.told = Some(info.status);
+                self.over = info.status.is_final();
+                return Ok(Some(Seen::Status(info.status)));
+            }
         }
         self.wait().await
     }
@@ -140,7 +147,7 @@ impl<S: State + Serialize + DeserializeOwned> Follower<S> {
         loop {
             let Some(live) = &mut self.live else {
                 self.news.changed().await?;
-                self.told = None;
+                (self.told, self.until) = (None, Some(u64::MAX));
                 return match self.news.fault() {
                     Some(fault) => Err(fault),
                     None => Ok(None),
@@ -148,13 +155,20 @@ impl<S: State + Serialize + DeserializeOwned> Follower<S> {
             };
             match live.recv().await {
                 // An event of a visit whose step was read from the store is history.
-                Ok(Live::Event(event)) if event.visit + 1 < self.next => {}
-                Ok(Live::Event(event)) => return Ok(Some(Seen::Event(event))),
+                Ok(Live::Event(step, _)) if step < self.next => {}
+                Ok(Live::Event(_, event)) => return Ok(Some(Seen::Event(event))),
                 Ok(Live::Step(step)) if step < self.next => {}
-                Ok(Live::Step(_)) => return Ok(None),
-                Err(RecvError::Lagged(events)) => return Ok(Some(Seen::Missed(events))),
+                // No further than this one: the events of the next are still to be told.
+                Ok(Live::Step(step)) => {
+                    self.until = Some(step);
+                    return Ok(None);
+                }
+                Err(RecvError::Lagged(events)) => {
+                    self.until = Some(u64::MAX);
+                    return Ok(Some(Seen::Missed(events)));
+                }
                 Err(RecvError::Closed) => {
-                    self.live = None;
+                    (self.live, self.until) = (None, Some(u64::MAX));
                     return Ok(None);
                 }
             }

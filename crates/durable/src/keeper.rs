@@ -16,6 +16,7 @@ use std::{
 };
 
 use flowstone_core::{Action, BoxError, Execution, NodePath, Pause, RunError, RunId, Visit};
+use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::{
@@ -104,6 +105,9 @@ impl Keeper {
         execution.set_journal(Arc::clone(&self.journal) as _);
         loop {
             let begun = Begun { node: execution.node().clone(), at: now(), instant: Instant::now() };
+            if self.is_root() {
+                self.observer.begin(self.seq + 1);
+            }
             self.journal.begin(self.seq + 1, format!("{}{}", self.prefix, begun.node));
             let visited = match answered.take() {
                 Some(asked) => answer(execution, asked),
@@ -159,7 +163,7 @@ impl Keeper {
         let kept = self.journal.has_kept();
         let (run, seq) = (self.run, self.seq);
         let behind = !self.behind.is_empty();
-        let reply = self.shared.writer.put("visit", move |db| {
+        let write = move |db: &Connection| {
             if behind {
                 rows::check_step_before(db, &row)?;
             }
@@ -172,15 +176,20 @@ impl Keeper {
                 rows::set_status(db, run, Status::Ended, &change)?;
             }
             Ok(())
-        });
-        self.behind.push_back(reply.await?);
+        };
+        // The steps of children are not those of the run that is followed.
+        let observer = self.is_root().then(|| Arc::clone(&self.observer));
+        let then = move || observer.iter().for_each(|observer| observer.stepped(seq));
+        self.behind.push_back(self.shared.writer.put("visit", write, then).await?);
         let most = match self.shared.options.durability {
             Durability::Sync => 0,
             Durability::Behind(visits) => visits,
         };
-        self.wait_for(most).await?;
-        self.observer.stepped(self.seq);
-        Ok(())
+        self.wait_for(most).await
+    }
+
+    fn is_root(&self) -> bool {
+        self.prefix.is_empty()
     }
 
     /// Waits until all that was written is on disk.

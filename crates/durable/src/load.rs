@@ -103,26 +103,33 @@ pub(crate) struct Restored {
 /// Each row names the one that it changes, so that it takes a look at each change, however many visits left the state as
 /// it was.
 pub(crate) fn state_at(db: &Connection, run: i64, seq: u64, full_every: u32) -> Result<Restored, Error> {
-    let mut select = db.prepare_cached("SELECT kind, body, version, base FROM visits WHERE run = ?1 AND seq = ?2")?;
+    let mut select =
+        db.prepare_cached("SELECT kind, body, version, base, size FROM visits WHERE run = ?1 AND seq = ?2")?;
     let unreadable = |error: Unreadable| damaged(format!("the state after step {seq} of run #{run}: {error}"));
     let mut links: Vec<(Kind, Vec<u8>)> = Vec::new();
     let mut at = Some(seq);
-    let (mut version, mut changed) = (0, None);
+    let (mut version, mut changed, mut size) = (0, None, None);
     while let Some(link) = at {
-        let (code, body, own, base) = select.query_row((run, int(link)), |row| {
+        let (code, body, own, base, own_size) = select.query_row((run, int(link)), |row| {
             Ok((
                 row.get(0)?,
                 row.get::<_, Option<Vec<u8>>>(1)?,
                 row.get::<_, Option<u32>>(2)?,
                 row.get::<_, Option<i64>>(3)?,
+                count(row, "size")?,
             ))
         })?;
+        size = size.or(Some(own_size));
         let kind = Kind::from_code(code).map_err(unreadable)?;
         // A base is always before: a damaged store must not lead in a circle.
         at = base.and_then(|base| u64::try_from(base).ok()).filter(|base| *base < link);
-        if kind != Kind::Same {
-            changed = changed.or(Some(link));
-            links.push((kind, body.unwrap_or_default()));
+        match (kind, &body) {
+            (Kind::Same, None) => {}
+            (Kind::Same, Some(_)) => return Err(unreadable(Unreadable::Form)),
+            _ => {
+                changed = changed.or(Some(link));
+                links.push((kind, body.unwrap_or_default()));
+            }
         }
         if kind == Kind::Full {
             version = own.unwrap_or_default();
@@ -134,6 +141,10 @@ pub(crate) fn state_at(db: &Connection, run: i64, seq: u64, full_every: u32) -> 
         unfolding.push(kind, &body).map_err(unreadable)?;
     }
     let chain = unfolding.into_chain(full_every).map_err(unreadable)?;
+    // Where a page was cut off SQLite reads zeros, which are a row, too: of another size than its state.
+    if size != Some(chain.state().len() as u64) {
+        return Err(unreadable(Unreadable::Check));
+    }
     Ok(Restored { version, changed: changed.unwrap_or_default(), chain })
 }
 

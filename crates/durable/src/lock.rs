@@ -8,6 +8,7 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{Read, Seek, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use crate::error::OpenError;
@@ -28,7 +29,7 @@ impl Lock {
         let made = (!path.exists()).then(|| path.clone());
         let mut options = OpenOptions::new();
         let mut file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
-        match file.try_lock() {
+        match try_for_a_while(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
@@ -49,6 +50,20 @@ impl Lock {
             drop(std::fs::remove_file(made));
         }
     }
+}
+
+/// Takes the lock; waits for a process that was killed a moment ago, and holds it until the system has buried it.
+fn try_for_a_while(file: &File) -> Result<(), TryLockError> {
+    const TRIES: u32 = 25;
+    const WAIT: Duration = Duration::from_millis(20);
+
+    for _ in 1..TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(WAIT),
+            taken => return taken,
+        }
+    }
+    file.try_lock()
 }
 
 /// Returns whether a process drives the store, without waiting and without taking the lock for longer than a look.

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use flowstone_core::{Event, EventKind, Listener, NodePath};
@@ -23,6 +26,8 @@ pub(crate) struct Observer {
     /// By path, since the children of a batch flow make visits at once.
     visits: Mutex<HashMap<NodePath, Seen>>,
     followers: Mutex<Option<broadcast::Sender<Live>>>,
+    /// The step that the run's visit under way will be.
+    step: AtomicU64,
 }
 
 /// What a follower gets while a run is driven.
@@ -30,7 +35,8 @@ pub(crate) struct Observer {
 pub(crate) enum Live {
     /// A step is committed.
     Step(u64),
-    Event(Arc<Event>),
+    /// Something happened in the visit that will be this step.
+    Event(u64, Arc<Event>),
 }
 
 /// What was seen of a visit.
@@ -60,6 +66,11 @@ impl Observer {
     /// Forgets what was seen of a visit that was left: it begins anew.
     pub(crate) fn forget(&self) {
         lock(&self.visits).clear();
+    }
+
+    /// Turns to the visit that will be this step.
+    pub(crate) fn begin(&self, step: u64) {
+        self.step.store(step, Ordering::Relaxed);
     }
 
     /// Tells followers of a step of the run itself.
@@ -97,7 +108,7 @@ impl Listener for Observer {
             _ => {}
         }
         if let Some(followers) = &*lock(&self.followers) {
-            drop(followers.send(Live::Event(Arc::new(event.clone()))));
+            drop(followers.send(Live::Event(self.step.load(Ordering::Relaxed), Arc::new(event.clone()))));
         }
     }
 }

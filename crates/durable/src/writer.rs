@@ -106,16 +106,18 @@ impl Writer {
         Ok((Self { queue }, handle))
     }
 
-    /// Puts a job in the queue, waits for room if there is none, and returns what tells its end.
+    /// Puts a job in the queue, waits for room if there is none, and returns what tells its end. `then` is called when it is
+    /// on disk, whoever waits for it.
     ///
     /// Jobs of one caller are done in the order in which they are put.
     pub(crate) async fn put<T: Send + 'static>(
         &self,
         name: &'static str,
         work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+        then: impl FnOnce() + Send + 'static,
     ) -> Result<Reply<T>, StoreError> {
         let (reply, done) = oneshot::channel();
-        let call = Call { name, work: Some(work), result: None, reply };
+        let call = Call { name, work: Some(work), result: None, reply, then };
         self.send(Message::Job(Box::new(call))).await?;
         Ok(Reply(done))
     }
@@ -126,7 +128,7 @@ impl Writer {
         name: &'static str,
         work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.put(name, work).await?.done().await
+        self.put(name, work, || ()).await?.done().await
     }
 
     /// Does something that takes no transaction around it.
@@ -161,14 +163,21 @@ trait Job: Send {
     fn tell(self: Box<Self>, group: Result<(), StoreError>);
 }
 
-struct Call<T, W> {
+struct Call<T, W, D> {
     name: &'static str,
     work: Option<W>,
     result: Option<Result<T, Error>>,
     reply: oneshot::Sender<Result<T, Error>>,
+    /// What is done when it is on disk.
+    then: D,
 }
 
-impl<T: Send, W: FnOnce(&Connection) -> Result<T, Error> + Send> Job for Call<T, W> {
+impl<T, W, D> Job for Call<T, W, D>
+where
+    T: Send,
+    W: FnOnce(&Connection) -> Result<T, Error> + Send,
+    D: FnOnce() + Send,
+{
     fn name(&self) -> &'static str {
         self.name
     }
@@ -183,10 +192,14 @@ impl<T: Send, W: FnOnce(&Connection) -> Result<T, Error> + Send> Job for Call<T,
     }
 
     fn tell(self: Box<Self>, group: Result<(), StoreError>) {
-        let Self { result, reply, .. } = *self;
+        let Self { result, reply, then, .. } = *self;
         let never = || Err(StoreError::new(StoreFault::Closed).into());
+        let result = group.map_err(Error::from).and_then(|()| result.unwrap_or_else(never));
+        if result.is_ok() {
+            then();
+        }
         // Whoever asked may have gone: what was committed stands.
-        drop(reply.send(group.map_err(Error::from).and_then(|()| result.unwrap_or_else(never))));
+        drop(reply.send(result));
     }
 }
 

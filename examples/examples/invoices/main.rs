@@ -95,7 +95,7 @@ async fn main() -> anyhow::Result<()> {
     let Args { seed, count, limit, .. } = args;
     let id = format!("{count}-invoices-of-seed-{seed}-limit-{limit}");
     match Reader::open(&args.store)?.items_done(id.as_str()) {
-        Err(Error::UnknownRun { .. }) => {}
+        Ok(0) | Err(Error::UnknownRun { .. }) => {}
         done => eprintln!("invoices: going on; {} items of the step under way are not done again", done?),
     }
     let run = runs.start(id, Batch::new(seed, count, u64::from(limit) * 100)).await?;

@@ -125,11 +125,14 @@ async fn an_empty_file_becomes_a_store() {
     assert_eq!(runs.start("r", Count::to(1)).await.unwrap().finished().await.unwrap().state.n, 1);
 }
 
-/// A store of many pages.
+const RUNS: u32 = 12;
+const STEPS: u32 = 40;
+
+/// A store of some twenty pages.
 async fn large(folder: &Folder) {
     let runs = Runs::open(folder.store(), counting(&Ledger::default())).await.unwrap();
-    for n in 0..40 {
-        runs.start(format!("r{n}"), Count::to(40)).await.unwrap().finished().await.unwrap();
+    for n in 0..RUNS {
+        runs.start(format!("r{n}"), Count::to(STEPS)).await.unwrap().finished().await.unwrap();
     }
     runs.store().close().await;
 }
@@ -174,10 +177,10 @@ async fn a_page_that_was_overwritten_is_an_error_and_never_a_wrong_state() {
 /// Reads all of a damaged store: what comes is right, or an error of the store.
 fn damaged(path: &Path) {
     let reader = Reader::open(path).unwrap();
-    for n in 0..40 {
+    for n in 0..RUNS {
         let id = format!("r{n}");
-        for step in 0..=40_u64 {
-            match reader.state(&*id, Some(step)) {
+        for step in 0..=STEPS {
+            match reader.state(&*id, Some(step.into())) {
                 Ok(state) => assert_eq!(state["n"], step),
                 Err(Error::Store(error)) => assert_eq!(error.fault(), StoreFault::Corrupt, "{error:?}"),
                 // Rows that are gone with their page.

@@ -158,7 +158,13 @@ async fn a_batch_that_is_not_journaled_starts_over() {
 #[tokio::test]
 async fn of_ten_thousand_items_only_those_not_recorded_run_again() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
-    let runs = Runs::open(folder.store(), doubling(&ledger, 6000)).await.unwrap();
+    let make = |stops_at| {
+        flow("double", |flow| {
+            let node = flow.add("double", double(&ledger, stops_at).parallel(500).journaled());
+            flow.start(node);
+        })
+    };
+    let runs = Runs::open(folder.store(), make(6000)).await.unwrap();
     let run = runs.start("r", numbers(10_000)).await.unwrap();
     let reader = Reader::open(folder.store()).unwrap();
     until("six thousand", async || reader.items_done("r").unwrap() == 6000).await;
@@ -166,7 +172,7 @@ async fn of_ten_thousand_items_only_those_not_recorded_run_again() {
     drop(run);
     ledger.take();
 
-    let runs = Runs::open(folder.store(), doubling(&ledger, usize::MAX)).await.unwrap();
+    let runs = Runs::open(folder.store(), make(usize::MAX)).await.unwrap();
     runs.resume_all().await.unwrap();
     let run = runs.get("r").await.unwrap();
     soon("the end", run.finished()).await.unwrap();

@@ -20,7 +20,7 @@ async fn waits(what: &str) {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let runs = Runs::open(folder.store(), approving(&ledger)).await.unwrap();
     let counts = runs.store().runs(counting(&ledger)).await.unwrap();
-    for round in 0..150 {
+    for round in 0..60 {
         let run = runs.start(format!("a{round}"), Invoice::default()).await.unwrap();
         let count = counts.start(format!("c{round}"), Count::to(round % 4 + 1)).await.unwrap();
         let what = format!("{what}, round {round}");

@@ -77,9 +77,15 @@ pub(super) fn graphs() -> impl Strategy<Value = Graph> {
             .prop_map(|(count, limit, journaled)| Kind::Children { count, limit, journaled }),
         2 => Just(Kind::Ask),
     ];
-    // A target beyond the nodes is the end.
-    let node = (kind, prop::array::uniform3(0_usize..8));
-    prop::collection::vec(node, 1..7).prop_map(|nodes| Graph { nodes })
+    // One target in twelve is beyond the nodes, which is the end.
+    let node = (kind, prop::array::uniform3(0_usize..72));
+    prop::collection::vec(node, 1..7).prop_map(|mut nodes| {
+        let count = nodes.len();
+        for target in nodes.iter_mut().flat_map(|(_, targets)| targets) {
+            *target = if *target < 66 { *target % count } else { count };
+        }
+        Graph { nodes }
+    })
 }
 
 impl Graph {
