@@ -10,7 +10,14 @@ mod fanout;
 
 /// All cases.
 pub const CASES: [Case; 9] = [
-    Case { name: "chain", n: 10_000_000, unit: "steps", ours: chain::ours, limit: chain::limit, bytes: Bytes::Uncounted },
+    Case {
+        name: "chain",
+        n: 10_000_000,
+        unit: "steps",
+        ours: chain::ours,
+        limit: chain::limit,
+        bytes: Bytes::Uncounted,
+    },
     Case {
         name: "async-chain",
         n: 5_000_000,
@@ -27,7 +34,14 @@ pub const CASES: [Case; 9] = [
         limit: concurrent::limit,
         bytes: Bytes::Memory,
     },
-    Case { name: "fanout", n: 1_000_000, unit: "items", ours: fanout::ours, limit: fanout::limit, bytes: Bytes::Memory },
+    Case {
+        name: "fanout",
+        n: 1_000_000,
+        unit: "items",
+        ours: fanout::ours,
+        limit: fanout::limit,
+        bytes: Bytes::Memory,
+    },
     Case {
         name: "fanout-100",
         n: 20_000,

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::plan::{Life, Point};
 
@@ -84,11 +84,12 @@ impl Process {
     }
 
     /// Lets it live until its time has come, and returns how it ended: as `late` says if it did not in time.
+    /// `news` says whether another process could drive the store, too.
     pub(crate) fn live(
         &mut self,
         life: &Life,
         (patience, late): (Duration, End),
-        mut news: impl FnMut(News, u32),
+        mut news: impl FnMut(News, u32) -> Result<bool>,
     ) -> Result<End> {
         let pid = self.id();
         let (limit, late) = match life {
@@ -108,12 +109,18 @@ impl Process {
                 }
             };
             match line.split_once(' ').unwrap_or((&line, "")) {
-                ("open", _) => news(News::Open, pid),
+                ("open", _) => {
+                    if news(News::Open, pid)? {
+                        // It may have ended by itself a moment ago; then nobody held the store.
+                        std::thread::sleep(Duration::from_millis(300));
+                        ensure!(self.child.try_wait()?.is_some(), "two processes drive one store");
+                    }
+                }
                 ("done", _) => end = Some(End::Done),
                 ("at", _) => break end = Some(End::KilledAt),
                 ("seen", point) => {
                     let (job, when) = point.split_once(' ').unwrap_or((point, ""));
-                    news(News::Seen { job: job.to_owned(), when: when.to_owned() }, pid);
+                    news(News::Seen { job: job.to_owned(), when: when.to_owned() }, pid)?;
                 }
                 (kind @ ("fault" | "panic"), text) => {
                     let (kind, text) = match kind {

@@ -133,16 +133,23 @@ impl Trial {
             false => None,
         };
         let second = self.random.one_in(3);
-        let (mut locked, points, runtime) = (Ok(false), &mut self.outcome.points, &self.runtime);
+        let (mut locked, points, runtime) = (0, &mut self.outcome.points, &self.runtime);
         let end = process.live(life, (patience, late), |news, pid| match news {
-            News::Open if second => locked = is_locked(runtime, &place.store, pid),
-            News::Open => {}
-            News::Seen { job, when } => points.entry((job, when)).or_default().1 = true,
+            News::Open if second => {
+                let free = !is_locked(runtime, &place.store, pid)?;
+                locked += u64::from(!free);
+                Ok(free)
+            }
+            News::Open => Ok(false),
+            News::Seen { job, when } => {
+                points.entry((job, when)).or_default().1 = true;
+                Ok(false)
+            }
         })?;
         if let (End::KilledAt, Life::Point(point)) = (&end, life) {
             self.outcome.points.entry((point.job.to_owned(), point.when.to_owned())).or_default().0 += 1;
         }
-        self.outcome.locked += u64::from(locked?);
+        self.outcome.locked += locked;
         meddler.map_or(Ok(()), Meddler::end)?;
         Ok(end)
     }
@@ -224,14 +231,19 @@ impl Trial {
     }
 }
 
-/// Tries to drive a store that a process drives, which must name that process.
+/// Tries to drive a store that a process drives, which must name that process; returns whether it was driven.
 fn is_locked(runtime: &tokio::runtime::Runtime, store: &Path, driver: u32) -> Result<bool> {
     match runtime.block_on(Store::open(store)) {
         Err(OpenError::Locked { pid, .. }) => {
             ensure!(pid == Some(driver), "the store says that process {pid:?} drives it, but {driver} does");
             Ok(true)
         }
-        Ok(_) => bail!("two processes drive one store"),
+        Ok(store) => {
+            runtime.block_on(store.close());
+            Ok(false)
+        }
+        // What a damaged store says of itself.
+        Err(OpenError::Store { .. } | OpenError::NotAStore { .. }) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -14,5 +14,12 @@ use crate::{
 /// second time as a test, and run the criterion benches.
 pub(crate) fn test(arguments: Arguments) -> Result<()> {
     arguments.end()?;
-    run(cargo(&root()?).args(["test", "--workspace", "--exclude", "flowstone-bench", "--no-fail-fast"]))
+    run(cargo(&root()?).args([
+        "test",
+        "--workspace",
+        "--all-features",
+        "--exclude",
+        "flowstone-bench",
+        "--no-fail-fast",
+    ]))
 }

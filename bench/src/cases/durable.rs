@@ -178,7 +178,8 @@ fn insert(db: &Connection, run: i64, seq: i64, row: &Row) {
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     ));
     let (now, took) = (1_700_000_000_000_i64, 5);
-    let values = params![run, seq, row.node, row.action, row.next, now, took, 1, row.size, row.kind, row.base, row.body];
+    let values =
+        params![run, seq, row.node, row.action, row.next, now, took, 1, row.size, row.kind, row.base, row.body];
     sure(insert.execute(values));
 }
 
@@ -318,9 +319,9 @@ pub(super) fn resume_limit(n: usize) {
     let (folder, begun) = (left(n), Arc::new(AtomicUsize::new(0)));
     runtime().block_on(async {
         let db = sure(Connection::open(folder.path().join("left.db")));
-        let mut select = sure(db.prepare(
-            "SELECT id, next, size FROM runs JOIN visits USING (run) WHERE status = 0 ORDER BY runs.run",
-        ));
+        let mut select = sure(
+            db.prepare("SELECT id, next, size FROM runs JOIN visits USING (run) WHERE status = 0 ORDER BY runs.run"),
+        );
         let mut read = sure(select.query([]));
         let state = sure(serde_json::to_vec(&chat(1, 0)));
         while let Some(row) = sure(read.next()) {

@@ -1,4 +1,6 @@
 //! A run under way without its types: what a driver that keeps runs makes visits of.
+//!
+//! Why a driver sees this and no types: `docs/decisions/0009-a-driver-sees-an-execution.md`.
 
 use std::{fmt, sync::Arc};
 

@@ -6,7 +6,8 @@
 //! wait before an attempt:      waited() ─▶ the rest of it, or: wait(…), then sleep
 //! ```
 //!
-//! A run in memory has none, and pays nothing for it.
+//! A run in memory has none, and pays nothing for it. Why a retry waits and a sleep is parked:
+//! `docs/decisions/0010-a-retry-waits-a-sleep-is-parked.md`.
 
 use std::time::Duration;
 

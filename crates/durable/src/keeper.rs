@@ -5,7 +5,7 @@
 //! ```
 //!
 //! It knows a run as an [`Execution`], without its types, so that the runs of users and the children of their batch flows
-//! go through one loop.
+//! go through one loop (`docs/decisions/0009-a-driver-sees-an-execution.md`).
 //!
 //! **Invariant:** the next visit begins when the last is on disk, or with [`Durability::Behind`] at most so many are not.
 

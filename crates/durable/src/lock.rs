@@ -2,7 +2,7 @@
 //!
 //! The lock is the system's, on the file `<store>-lock`, so that it ends with the process however that ends. Who gets past
 //! it all the same, because the file was deleted, is stopped by the epoch in the store itself, which
-//! [the writer](crate::writer) checks in every commit.
+//! [the writer](crate::writer) checks in every commit. Why both: `docs/decisions/0008-a-lock-and-an-epoch.md`.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},

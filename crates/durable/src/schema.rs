@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Step 0 of a run is its start. Times are milliseconds since 1970. A row of `runs` is written when the status of a run
-//! changes, not at each visit, so that a visit is one insert.
+//! changes, not at each visit, so that a visit is one insert. Why so: `docs/decisions/0007-one-row-a-visit.md`.
 
 use std::path::Path;
 

@@ -1,7 +1,5 @@
 //! Closing and dropping a store, and what who waits is told.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},

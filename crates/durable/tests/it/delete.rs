@@ -1,7 +1,5 @@
 //! Deleting and pruning: nothing of a run is left, and the file becomes smaller.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},

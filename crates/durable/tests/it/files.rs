@@ -1,7 +1,5 @@
 //! Files that are no stores, or damaged ones: typed errors, and nothing is written.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::{fs, path::Path};
 
 use flowstone_durable::{Error, OpenError, Reader, Requests, Runs, Store, StoreFault};

@@ -3,8 +3,6 @@
 //! `tests/fixtures/schema-1.db` is never changed, only others are added. It was written by this module:
 //! `FLOWSTONE_WRITE_FIXTURE=1 cargo test -p flowstone-durable --test it fixture`.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::{
     path::{Path, PathBuf},
     time::{Duration, SystemTime},

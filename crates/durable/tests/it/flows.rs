@@ -1,7 +1,5 @@
 //! Several flows in one store, and going on with what an earlier process left.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use flowstone_core::AsyncFlow;
 use flowstone_durable::{Error, FlowOptions, Reader, Runs, Status, Store};
 use serde::{Deserialize, Serialize};

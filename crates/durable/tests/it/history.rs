@@ -1,7 +1,5 @@
 //! History: every step with what happened in it, the state at any of them, and forks from them.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::time::{Duration, SystemTime};
 
 use flowstone_core::{Action, AsyncFlow, NodeExt, NodePath, Retry};

@@ -1,7 +1,5 @@
 //! The item journal: after a stop in the middle of a batch, only what is not recorded runs again.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::sync::{Arc, atomic::AtomicUsize};
 
 use flowstone_core::{AsyncBatchNode, AsyncFlow, BatchNode, Context, NodeExt, Result};

@@ -1,7 +1,5 @@
 //! Idempotency keys: the same before and after a crash, and no two things have the same.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::collections::BTreeSet;
 
 use flowstone_core::{Action, AsyncFlow, NodeExt, Retry};

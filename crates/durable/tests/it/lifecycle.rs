@@ -1,7 +1,5 @@
 //! The life of a run: started, driven, left unfinished, resumed, ended.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::time::{Duration, SystemTime};
 
 use flowstone_durable::{Error, Filter, Runs, Status, StoreOptions};

@@ -1,6 +1,9 @@
 //! Changed flows: states of older versions are migrated, nodes that are called otherwise are found.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use flowstone_core::{Action, Ask, AsyncFlow, Result};
 use flowstone_durable::{FlowOptions, Reader, Requests, Runs, Store};
@@ -158,17 +161,18 @@ async fn a_stop_between_migration_and_first_commit_migrates_again() {
     gate.open();
 
     for _ in 0..3 {
-        // The new flow waits in the node at which the run is.
-        let shut = Gate::closed();
-        let store = Store::open(folder.store()).await.unwrap();
-        let runs = store.runs_with(new(&shut), options(&ledger).rename("say", "then")).await.unwrap();
-        let renamed = FlowOptions::new().version(1, |_, mut state: Value| {
+        // Its run goes on in a node that waits, so that nothing is committed.
+        let (shut, migrated) = (Gate::closed(), Arc::new(AtomicBool::new(false)));
+        let seen = Arc::clone(&migrated);
+        let to_other = FlowOptions::new().version(1, move |_, mut state: Value| {
+            seen.store(true, Ordering::Relaxed);
             state["names"] = json!([]);
             Ok(state)
         });
-        let runs = store.runs_with(new(&shut), renamed.rename("say", "then")).await.map(|new| (runs, new)).unwrap().1;
+        let store = Store::open(folder.store()).await.unwrap();
+        let runs = store.runs_with(new(&shut), to_other.rename("say", "then")).await.unwrap();
         runs.resume_all().await.unwrap();
-        until("it is driven", async || runs.get("r").await.unwrap().info().await.unwrap().step == 1).await;
+        until("it is migrated", async || migrated.load(Ordering::Relaxed)).await;
         store.close().await;
     }
     assert_eq!(versions(&folder), [(0, Some(0)), (1, None)]);

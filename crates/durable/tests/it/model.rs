@@ -4,8 +4,6 @@
 //! in memory is the model. A kill is a copy of the store's files at a random moment of its writer: what is resumed is
 //! exactly what a process that was killed there would find.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 mod flow;
 
 use std::{

@@ -1,7 +1,5 @@
 //! One process drives a store, others read it and ask.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use flowstone_durable::{Error, OpenError, Reader, Requests, Runs, Store, StoreFault};
 
 use crate::common::{Count, Folder, Gate, Ledger, counting, gated, rows, soon, until};

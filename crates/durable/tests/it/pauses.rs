@@ -1,7 +1,5 @@
 //! Pauses: a question is answered once, by who may, with what fits.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use flowstone_core::{Action, Ask, AsyncFlow, END, Result};
 use flowstone_durable::{Error, Question, Reader, Requests, Runs, Status};
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,5 @@
 //! Retrying runs that failed or were cancelled: from the node where they stopped, with what is recorded.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::{
     sync::{
         Arc, Mutex,

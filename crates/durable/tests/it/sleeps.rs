@@ -1,7 +1,5 @@
 //! Sleeps and long waits between attempts: they survive a restart and end on time, by a clock that the tests set.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},

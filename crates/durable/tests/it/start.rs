@@ -1,7 +1,5 @@
 //! Starting runs: ids, and what an id that is taken means.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use flowstone_core::{Action, AsyncFlow, RunId};
 use flowstone_durable::{Error, Filter, Runs, Store};
 

@@ -1,7 +1,5 @@
 //! Cancelling runs: driven, parked, asleep, at an end.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::sync::{Arc, Mutex};
 
 use flowstone_durable::{Error, Requests, Runs, Status, StoreOptions, WriteMoment};

@@ -1,7 +1,5 @@
 //! Many short runs at once: nobody who waits is forgotten.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use flowstone_durable::{Runs, Status};
 
 use crate::common::{Count, Folder, Invoice, Ledger, approving, counting, soon};

@@ -24,7 +24,7 @@ impl Tape {
     fn write(&mut self, node: u64, value: u64) -> Action {
         self.visits += 1;
         self.sum = self.sum.wrapping_mul(31).wrapping_add(node * 101 + value) % 1_000_003;
-        if self.sum % 3 == 0 {
+        if self.sum.is_multiple_of(3) {
             self.words.push(format!("{node}:{value}"));
         }
         if self.visits >= MOST_VISITS {
@@ -191,7 +191,7 @@ impl AsyncBatchNode<Tape> for Batch {
     }
 
     async fn exec(&self, item: &u64, cx: &Context) -> Result<u64> {
-        if self.fails && item % 3 == 0 && cx.attempt() == 0 {
+        if self.fails && item.is_multiple_of(3) && cx.attempt() == 0 {
             return Err(failure("once"));
         }
         self.deeds.add(format!("{} item {}", cx.visit(), cx.item().unwrap()));
