@@ -323,8 +323,8 @@ pub enum Error {
         /// The run that it belongs to.
         parent: RunId,
     },
-    /// Something panicked while the run was driven, outside its nodes: its last commit stands.
-    #[error("run `{run}`: a panic outside its nodes, as where its state is serialized; it stands where it was")]
+    /// Something panicked while the run was driven or read back, outside its nodes: its last commit stands.
+    #[error("run `{run}`: a panic outside its nodes, as where its state is written or read; it stands where it was")]
     #[non_exhaustive]
     Panicked {
         /// The run.

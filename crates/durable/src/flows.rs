@@ -1,6 +1,9 @@
 //! The flows of a store: what a stored run needs to become one that is driven.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use flowstone_core::{
     AsyncFlow, BoxError, CancellationToken, Event, Execution, Label, Listener, NodePath, RunId, RunOptions, State,
@@ -82,6 +85,20 @@ where
         self.renamed.iter().find(|(from, _)| from == node).map_or(node, |(_, to)| to)
     }
 
+    fn read_back(
+        &self,
+        loaded: &Loaded,
+        cancel: CancellationToken,
+        observer: &Arc<Observer>,
+    ) -> Result<Box<dyn Execution>, Error> {
+        let (node, migrated) = (self.node(loaded)?, self.migrated(loaded)?);
+        let state = migrated.as_deref().unwrap_or(loaded.chain.state());
+        let options = options(&loaded.id, cancel, observer);
+        let restored = self.flow.restored(&node, loaded.seq, state, &options);
+        let failed = |source| Error::Restore { run: loaded.id.clone(), step: loaded.seq, source: Arc::new(source) };
+        Ok(Box::new(restored.map_err(failed)?))
+    }
+
     /// The state in the newest version, if it has to be brought there.
     fn migrated(&self, loaded: &Loaded) -> Result<Option<Vec<u8>>, Error> {
         let (found, wanted) = (loaded.version, self.version);
@@ -122,12 +139,9 @@ where
         cancel: CancellationToken,
         observer: &Arc<Observer>,
     ) -> Result<Box<dyn Execution>, Error> {
-        let (node, migrated) = (self.node(loaded)?, self.migrated(loaded)?);
-        let state = migrated.as_deref().unwrap_or(loaded.chain.state());
-        let options = options(&loaded.id, cancel, observer);
-        let restored = self.flow.restored(&node, loaded.seq, state, &options);
-        let failed = |source| Error::Restore { run: loaded.id.clone(), step: loaded.seq, source: Arc::new(source) };
-        Ok(Box::new(restored.map_err(failed)?))
+        // The user's `Deserialize` and `migrate` are called, which may panic.
+        catch_unwind(AssertUnwindSafe(|| self.read_back(loaded, cancel, observer)))
+            .unwrap_or_else(|_| Err(Error::Panicked { run: loaded.id.clone() }))
     }
 
     fn names(&self, node: &NodePath) -> Vec<NodePath> {

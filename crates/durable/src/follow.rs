@@ -10,7 +10,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use crate::{
     error::Error,
     observer::Live,
-    runs::Run,
+    run::Run,
     shared::Waiter,
     status::{Status, Step},
 };

@@ -12,7 +12,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `store`, `options` | a file of runs that this process drives |
-//! | `runs`, `flows` | the runs of one flow, and one of them; a flow without its types |
+//! | `runs`, `run`, `flows` | the runs of one flow, and one of them; a flow without its types |
 //! | `shared` | what is driven at the moment, and who waits for it |
 //! | `keeper` | the loop: visit, commit |
 //! | `journal`, `children` | what a visit under way has done: items, waits, children |
@@ -21,7 +21,7 @@
 //! | `writer`, `lock` | one thread that commits for everyone; one process |
 //! | `schema`, `rows`, `load` | the tables; writing and reading them |
 //! | `watch` | sleeping runs wake; what other processes ask for is done |
-//! | `reader`, `status` | runs, steps, states, questions, for everyone who may read the file |
+//! | `reader`, `list`, `status` | runs, steps, states, questions, for everyone who may read the file |
 //! | `requests`, `answers`, `changes`, `prune` | answers, cancelling, retrying, forks, deleting |
 //! | `error` | what can go wrong |
 //!
@@ -40,6 +40,7 @@ mod flows;
 mod follow;
 mod journal;
 mod keeper;
+mod list;
 mod load;
 mod lock;
 mod observer;
@@ -48,6 +49,7 @@ mod prune;
 mod reader;
 mod requests;
 mod rows;
+mod run;
 mod runs;
 mod schema;
 mod shared;
@@ -60,11 +62,13 @@ mod writer;
 
 pub use error::{Error, OpenError, StoreError, StoreFault};
 pub use follow::Seen;
+pub use list::Filter;
 pub use options::{Durability, StoreOptions};
 pub use prune::{Prune, Pruned};
-pub use reader::{Filter, Reader, StoredFlow};
+pub use reader::{Reader, StoredFlow};
 pub use requests::Requests;
-pub use runs::{Finished, FlowOptions, Resumed, Run, Runs};
+pub use run::{Finished, Run};
+pub use runs::{FlowOptions, Resumed, Runs};
 pub use status::{Cursor, FailedAttempt, Failure, Items, Question, RunInfo, Status, Step, UnknownStatus};
 pub use store::Store;
 #[doc(hidden)]

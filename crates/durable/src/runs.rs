@@ -2,23 +2,23 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-use flowstone_core::{Action, AsyncFlow, BoxError, CancellationToken, Label, NodePath, RunId, State};
+use flowstone_core::{AsyncFlow, BoxError, CancellationToken, Label, NodePath, RunId, State};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    answers,
     changes::{self, Limits},
     error::{Error, OpenError},
     flows::{AnyFlow, FlowOver, Migrate, Registered, describe},
-    load::state_at,
+    list::Filter,
     observer::{Observer, lock},
     prune::{Prune, Pruned},
-    reader::{Filter, Reader},
+    reader::Reader,
     rows::{self, NewRun},
+    run::Run,
     shared::{New, Shared},
     states::States,
-    status::{Question, RunInfo, Status, Step},
+    status::RunInfo,
     store::{Handle, Store},
     watch,
 };
@@ -107,7 +107,7 @@ impl FlowOptions {
 /// ```
 pub struct Runs<S> {
     handle: Arc<Handle>,
-    flow: Arc<dyn FlowOver<S>>,
+    pub(crate) flow: Arc<dyn FlowOver<S>>,
 }
 
 impl<S> Clone for Runs<S> {
@@ -130,16 +130,6 @@ pub struct Resumed {
     pub runs: Vec<RunId>,
     /// Why others do not: their flow or their state has changed too much. They stay as they are.
     pub refused: Vec<Error>,
-}
-
-/// How a run came to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Finished<S> {
-    /// Its last action.
-    pub action: Action,
-    /// Its last state.
-    pub state: S,
 }
 
 impl<S: State + Serialize + DeserializeOwned> Runs<S> {
@@ -182,7 +172,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         Store { handle: Arc::clone(&self.handle) }
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }
 
@@ -350,228 +340,4 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         self.shared().tell(number, None);
         Ok(())
     }
-}
-
-/// One run in a store. Cheap to clone.
-pub struct Run<S> {
-    pub(crate) runs: Runs<S>,
-    pub(crate) id: RunId,
-    pub(crate) run: i64,
-}
-
-impl<S> Clone for Run<S> {
-    fn clone(&self) -> Self {
-        Self { runs: self.runs.clone(), id: self.id.clone(), run: self.run }
-    }
-}
-
-impl<S> fmt::Debug for Run<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Run").field(&self.id).finish()
-    }
-}
-
-impl<S: State + Serialize + DeserializeOwned> Run<S> {
-    /// Returns its id.
-    #[must_use]
-    pub fn id(&self) -> &RunId {
-        &self.id
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        self.runs.shared()
-    }
-
-    /// Returns what the store knows of it.
-    ///
-    /// # Errors
-    ///
-    /// If it was deleted.
-    pub async fn info(&self) -> Result<RunInfo, Error> {
-        let (run, id) = (self.run, self.id.clone());
-        self.shared().read(move |reader| reader.info(run)?.ok_or(Error::UnknownRun { run: id })).await
-    }
-
-    /// Waits until it is at its end, also through pauses and sleeps, and returns its last action and state.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Failed`] and [`Error::Cancelled`]; and, if the store or the flow keeps it from going on, why: it can then
-    /// be resumed.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping this does not stop the run.
-    pub async fn finished(&self) -> Result<Finished<S>, Error> {
-        let info = self.wait(Status::is_final).await?;
-        match (info.status, info.error) {
-            (Status::Failed, Some(error)) => {
-                Err(Error::Failed { run: self.id.clone(), node: error.node, message: error.message })
-            }
-            (Status::Ended, _) => {
-                let (run, step, full_every) = (self.run, info.step, self.shared().options.full_every);
-                let state = self.shared().read(move |reader| state_at(&reader.db, run, step, full_every)).await?;
-                let state = decode(&self.id, state.chain.state())?;
-                Ok(Finished { action: info.action.unwrap_or_default(), state })
-            }
-            _ => Err(Error::Cancelled { run: self.id.clone() }),
-        }
-    }
-
-    /// Waits until it is at its end, paused or asleep, and returns which.
-    ///
-    /// # Errors
-    ///
-    /// If the store or the flow keeps it from going on.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping this does not stop the run.
-    pub async fn settled(&self) -> Result<Status, Error> {
-        self.wait(|status| status != Status::Running).await.map(|info| info.status)
-    }
-
-    /// Waits until its status is one of those wanted.
-    async fn wait(&self, wanted: impl Fn(Status) -> bool) -> Result<RunInfo, Error> {
-        let shared = self.shared();
-        loop {
-            let mut news = shared.wait_for(self.run);
-            let info = self.info().await?;
-            if wanted(info.status) && !shared.is_active(self.run) {
-                return Ok(info);
-            }
-            if let Some(fault) = news.fault() {
-                return Err(fault);
-            }
-            news.changed().await?;
-        }
-    }
-
-    /// Returns its state after its last step.
-    ///
-    /// # Errors
-    ///
-    /// If it was deleted, or the state does not fit its type any more.
-    pub async fn state(&self) -> Result<S, Error> {
-        let (run, id, full_every) = (self.run, self.id.clone(), self.shared().options.full_every);
-        let state = self.shared().read(move |reader| {
-            let info = reader.info(run)?.ok_or(Error::UnknownRun { run: id })?;
-            state_at(&reader.db, run, info.step, full_every)
-        });
-        decode(&self.id, state.await?.chain.state())
-    }
-
-    /// Returns its steps from a number on, at most so many, oldest first. Step 0 is the start.
-    ///
-    /// # Errors
-    ///
-    /// If it was deleted.
-    pub async fn steps(&self, from: u64, limit: usize) -> Result<Vec<Step>, Error> {
-        let id = self.id.clone();
-        self.shared().read(move |reader| reader.steps(id, from, limit)).await
-    }
-
-    /// Returns its state after a step, as JSON.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such step.
-    pub async fn state_at(&self, step: u64) -> Result<Value, Error> {
-        let id = self.id.clone();
-        self.shared().read(move |reader| reader.state(id, Some(step))).await
-    }
-
-    /// Returns what changed in its state between two steps, as a JSON patch (RFC 6902).
-    ///
-    /// # Errors
-    ///
-    /// If there is no such step.
-    pub async fn diff(&self, from: u64, to: u64) -> Result<Value, Error> {
-        let id = self.id.clone();
-        self.shared().read(move |reader| reader.diff(id, from, to)).await
-    }
-
-    /// Returns its questions with their answers, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// If it was deleted.
-    pub async fn questions(&self) -> Result<Vec<Question>, Error> {
-        let id = self.id.clone();
-        self.shared().read(move |reader| reader.questions(id)).await
-    }
-
-    /// Answers its question at a node, once, and lets it go on.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such question, it is answered already, or the answer fits neither its schema nor its type.
-    pub async fn answer(&self, node: impl Into<NodePath>, answer: impl Serialize) -> Result<(), Error> {
-        self.answer_step(node, None, answer).await
-    }
-
-    /// Answers a question, named by its [step](Question::step), so that a late answer cannot go to a later question of the
-    /// same node.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`answer`](Self::answer).
-    pub async fn answer_question(&self, question: &Question, answer: impl Serialize) -> Result<(), Error> {
-        self.answer_step(question.node.clone(), Some(question.step), answer).await
-    }
-
-    async fn answer_step(
-        &self,
-        node: impl Into<NodePath>,
-        step: Option<u64>,
-        answer: impl Serialize,
-    ) -> Result<(), Error> {
-        let (id, node, run) = (self.id.clone(), node.into(), self.run);
-        let answer = answers::to_json(&id, &node, answer)?;
-        let (asked, given) = (id.clone(), answer.clone());
-        let names = self.runs.flow.names(&node);
-        let check = move |reader: &Reader| answers::check(reader, &asked, &names, step, &given);
-        let (_, seq) = self.shared().read(check).await?;
-        let unfit = |what| Error::Unfit { run: id.clone(), node: node.clone(), what };
-        self.runs.flow.fits(&node, &answer).map_err(unfit)?;
-        let keep = move |db: &rusqlite::Connection| answers::keep(db, run, seq, &node, &answer);
-        self.shared().writer.call("answer", keep).await?;
-        self.shared().resume(run);
-        Ok(())
-    }
-
-    /// Cancels it: where it waits, if it is driven.
-    ///
-    /// # Errors
-    ///
-    /// If it is at an end.
-    pub async fn cancel(&self) -> Result<(), Error> {
-        watch::cancel(self.shared(), self.run).await
-    }
-
-    /// Lets it go on after it failed or was cancelled, from the node where it stopped, with the items that are recorded.
-    ///
-    /// # Errors
-    ///
-    /// If it neither failed nor was cancelled.
-    pub async fn retry_failed(&self) -> Result<(), Error> {
-        let run = self.run;
-        self.shared().writer.call("retry", move |db| changes::retry(db, run)).await?;
-        self.shared().resume(run);
-        Ok(())
-    }
-
-    /// Lets it go on after a [`StoreError`](crate::StoreError) stopped it; one that is driven or parked stays as it is.
-    pub fn resume(&self) {
-        self.shared().resume(self.run);
-    }
-}
-
-fn decode<S: DeserializeOwned>(run: &RunId, json: &[u8]) -> Result<S, Error> {
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| Error::Decode {
-        run: run.clone(),
-        path: error.path().to_string(),
-        source: error.into_inner().into(),
-    })
 }

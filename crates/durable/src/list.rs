@@ -1,0 +1,143 @@
+//! Listing runs a page at a time, at a cost that does not depend on how many there are.
+
+use std::time::SystemTime;
+
+use rusqlite::{OptionalExtension, params_from_iter, types::Value as Sql};
+
+use crate::{
+    error::Error,
+    reader::Reader,
+    rows::{int, millis},
+    status::{Cursor, RunInfo, Status},
+};
+
+/// Which runs [`Reader::list`] gives, newest first.
+///
+/// Without further conditions: the newest hundred of all flows, in any status, children of batch flows left out.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    flow: Option<String>,
+    statuses: Vec<Status>,
+    since: Option<SystemTime>,
+    until: Option<SystemTime>,
+    after: Option<Cursor>,
+    limit: usize,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self { flow: None, statuses: Vec::new(), since: None, until: None, after: None, limit: 100 }
+    }
+}
+
+impl Filter {
+    /// Creates a filter that takes every run.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes runs of this flow only.
+    #[must_use]
+    pub fn flow(mut self, name: impl Into<String>) -> Self {
+        self.flow = Some(name.into());
+        self
+    }
+
+    /// Takes runs in this status; called again, in one of these.
+    #[must_use]
+    pub fn status(mut self, status: Status) -> Self {
+        self.statuses.push(status);
+        self
+    }
+
+    /// Takes runs that were started at this time or later.
+    #[must_use]
+    pub fn since(mut self, at: SystemTime) -> Self {
+        self.since = Some(at);
+        self
+    }
+
+    /// Takes runs that were started before this time.
+    #[must_use]
+    pub fn until(mut self, at: SystemTime) -> Self {
+        self.until = Some(at);
+        self
+    }
+
+    /// Goes on after the last run of the page before.
+    #[must_use]
+    pub fn after(mut self, cursor: Cursor) -> Self {
+        self.after = Some(cursor);
+        self
+    }
+
+    /// Takes at most so many runs; the default is 100.
+    #[must_use]
+    pub fn limit(mut self, runs: usize) -> Self {
+        self.limit = runs;
+        self
+    }
+
+    fn statuses(&self) -> &[Status] {
+        if self.statuses.is_empty() { &Status::ALL } else { &self.statuses }
+    }
+}
+
+impl Reader {
+    /// Returns a page of runs, newest first.
+    ///
+    /// What it costs depends on the page, not on how many runs there are.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn list(&self, filter: &Filter) -> Result<Vec<RunInfo>, Error> {
+        let oldest = filter.since.map(|at| self.first_since(at)).transpose()?.unwrap_or(0);
+        let newest = filter.until.map(|at| self.first_since(at)).transpose()?.unwrap_or(i64::MAX);
+        let newest = newest.min(filter.after.map_or(i64::MAX, |cursor| cursor.0));
+        // One short walk along the index for each flow and status, since only there the runs are in order.
+        let mut numbers = Vec::new();
+        let mut select = self.db.prepare_cached(
+            "SELECT run FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL AND run >= ?3 AND run < ?4
+             ORDER BY run DESC LIMIT ?5",
+        )?;
+        for flow in self.flow_numbers(filter.flow.as_deref())? {
+            for status in filter.statuses() {
+                let rows =
+                    select.query_map((flow, status.code(), oldest, newest, int(filter.limit)), |row| row.get(0))?;
+                numbers.extend(rows.collect::<rusqlite::Result<Vec<i64>>>()?);
+            }
+        }
+        numbers.sort_unstable_by(|a, b| b.cmp(a));
+        numbers.dedup();
+        numbers.into_iter().take(filter.limit).filter_map(|run| self.info(run).transpose()).collect()
+    }
+
+    /// The numbers of a flow's versions, or of all.
+    pub(crate) fn flow_numbers(&self, name: Option<&str>) -> Result<Vec<i64>, Error> {
+        let sql = if name.is_some() { "SELECT flow FROM flows WHERE name = ?1" } else { "SELECT flow FROM flows" };
+        let mut select = self.db.prepare_cached(sql)?;
+        let rows = select.query_map(params_from_iter(name.map(|name| Sql::from(name.to_owned()))), |row| row.get(0))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The number of the first run that was started at a time or later, by halving: numbers and times grow together.
+    fn first_since(&self, at: SystemTime) -> Result<i64, Error> {
+        let at = millis(at);
+        let mut look =
+            self.db.prepare_cached("SELECT run, created_at FROM runs WHERE run >= ?1 ORDER BY run LIMIT 1")?;
+        let newest: Option<i64> = self.db.query_row("SELECT max(run) FROM runs", [], |row| row.get(0))?;
+        let (mut low, mut high) = (0, newest.unwrap_or(0) + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let found =
+                look.query_row([middle], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))).optional()?;
+            match found {
+                Some((run, created)) if created < at => low = run + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+}
