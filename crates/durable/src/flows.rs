@@ -16,6 +16,7 @@ use crate::{
     load::{Loaded, damaged},
     observer::Observer,
     rows::FlowRow,
+    runs::FlowOptions,
 };
 
 /// What brings a state of an older version to the newest: the older version's number, and the state as JSON.
@@ -62,10 +63,7 @@ pub(crate) trait FlowOver<S>: AnyFlow {
 pub(crate) struct Registered<S, X> {
     pub(crate) flow: AsyncFlow<S, X>,
     pub(crate) row: i64,
-    pub(crate) version: u32,
-    pub(crate) migrate: Option<Migrate>,
-    /// Nodes that have another path now: from, to.
-    pub(crate) renamed: Vec<(NodePath, NodePath)>,
+    pub(crate) options: FlowOptions,
 }
 
 impl<S, X> Registered<S, X>
@@ -73,6 +71,16 @@ where
     S: State + Serialize + DeserializeOwned,
     X: Label,
 {
+    fn run_options(&self, id: &RunId, cancel: CancellationToken, observer: &Arc<Observer>) -> RunOptions {
+        let observer = Arc::clone(observer);
+        let listener = move |event: &Event| observer.event(event);
+        let options = RunOptions::new().id(id.clone()).cancel(cancel).listen(listener);
+        match self.options.max_visits {
+            Some(visits) => options.max_visits(visits),
+            None => options,
+        }
+    }
+
     /// The node to visit, as the flow calls it now.
     fn node(&self, loaded: &Loaded) -> Result<NodePath, Error> {
         let node =
@@ -82,7 +90,7 @@ where
 
     /// What a node is called now.
     fn renamed<'a>(&'a self, node: &'a NodePath) -> &'a NodePath {
-        self.renamed.iter().find(|(from, _)| from == node).map_or(node, |(_, to)| to)
+        self.options.renamed.iter().find(|(from, _)| from == node).map_or(node, |(_, to)| to)
     }
 
     fn read_back(
@@ -93,7 +101,7 @@ where
     ) -> Result<Box<dyn Execution>, Error> {
         let (node, migrated) = (self.node(loaded)?, self.migrated(loaded)?);
         let state = migrated.as_deref().unwrap_or(loaded.chain.state());
-        let options = options(&loaded.id, cancel, observer);
+        let options = self.run_options(&loaded.id, cancel, observer);
         let restored = self.flow.restored(&node, loaded.seq, state, &options);
         let failed = |source| Error::Restore { run: loaded.id.clone(), step: loaded.seq, source: Arc::new(source) };
         Ok(Box::new(restored.map_err(failed)?))
@@ -101,12 +109,12 @@ where
 
     /// The state in the newest version, if it has to be brought there.
     fn migrated(&self, loaded: &Loaded) -> Result<Option<Vec<u8>>, Error> {
-        let (found, wanted) = (loaded.version, self.version);
+        let (found, wanted) = (loaded.version, self.options.version);
         if found == wanted {
             return Ok(None);
         }
         let failed = |source: BoxError| Error::Migrate { run: loaded.id.clone(), found, wanted, source: source.into() };
-        let Some(migrate) = self.migrate.as_ref().filter(|_| found < wanted) else {
+        let Some(migrate) = self.options.migrate.as_ref().filter(|_| found < wanted) else {
             let why = if found < wanted { "its flow has no `migrate`" } else { "it is newer than the flow" };
             return Err(failed(why.into()));
         };
@@ -130,7 +138,7 @@ where
     }
 
     fn version(&self) -> u32 {
-        self.version
+        self.options.version
     }
 
     fn restore(
@@ -146,7 +154,7 @@ where
 
     fn names(&self, node: &NodePath) -> Vec<NodePath> {
         let now = self.renamed(node);
-        let before = self.renamed.iter().filter(|(_, to)| to == now).map(|(from, _)| from);
+        let before = self.options.renamed.iter().filter(|(_, to)| to == now).map(|(from, _)| from);
         std::iter::once(node).chain(before).chain([now]).cloned().collect()
     }
 
@@ -170,13 +178,8 @@ where
         cancel: CancellationToken,
         observer: &Arc<Observer>,
     ) -> Box<dyn Execution> {
-        Box::new(self.flow.execution(state, &options(id, cancel, observer)))
+        Box::new(self.flow.execution(state, &self.run_options(id, cancel, observer)))
     }
-}
-
-fn options(id: &RunId, cancel: CancellationToken, observer: &Arc<Observer>) -> RunOptions {
-    let observer = Arc::clone(observer);
-    RunOptions::new().id(id.clone()).cancel(cancel).listen(move |event: &Event| observer.event(event))
 }
 
 /// Describes a flow for the store.

@@ -31,11 +31,21 @@ pub enum Durability {
 ///
 /// # Example
 ///
-/// ```no_run
+/// ```
+/// use flowstone_core::AsyncFlow;
 /// use flowstone_durable::{Durability, StoreOptions};
 ///
-/// # async fn open() -> Result<(), Box<dyn std::error::Error>> {
-/// let store = StoreOptions::new().durability(Durability::Behind(8)).open("trips.db").await?;
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("trips.db");
+/// let mut flow = AsyncFlow::builder("count");
+/// let add = flow.add("add", |n: &mut u32| *n += 1);
+/// flow.start(add);
+///
+/// let store = StoreOptions::new().durability(Durability::Behind(8)).max_state(1 << 20).open(&path).await?;
+/// let runs = store.runs(flow.build()?).await?;
+/// assert_eq!(runs.start("r", 1).await?.finished().await?.state, 2);
 /// # Ok(())
 /// # }
 /// ```

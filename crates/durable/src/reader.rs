@@ -22,14 +22,25 @@ use crate::{
 ///
 /// # Example
 ///
-/// ```no_run
-/// use flowstone_durable::{Filter, Reader, Status};
+/// ```
+/// use flowstone_core::{AsyncFlow, Result};
+/// use flowstone_durable::{Filter, Reader, Runs, Status};
 ///
-/// let store = Reader::open("trips.db")?;
-/// for run in store.list(&Filter::new().status(Status::Failed))? {
-///     println!("{} stopped at {:?}", run.id, run.node);
-/// }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("numbers.db");
+/// let mut flow = AsyncFlow::builder("parse");
+/// let parse = flow.add("parse", |text: &mut String| -> Result<()> { text.parse::<u8>()?; Ok(()) });
+/// flow.start(parse);
+/// let runs = Runs::open(&path, flow.build()?).await?;
+/// runs.start("r", "seven".to_owned()).await?.settled().await?;
+///
+/// let store = Reader::open(&path)?; // in any process
+/// let failed = store.list(&Filter::new().status(Status::Failed))?;
+/// assert_eq!((failed[0].id.as_str(), failed[0].node.as_ref().unwrap().as_str()), ("r", "parse"));
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug)]
 pub struct Reader {

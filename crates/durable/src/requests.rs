@@ -27,12 +27,36 @@ use crate::{
 ///
 /// # Example
 ///
-/// ```no_run
-/// use flowstone_durable::Requests;
+/// ```
+/// use flowstone_core::{Ask, AsyncFlow, Result};
+/// use flowstone_durable::{Requests, Runs};
 ///
-/// let mut store = Requests::open("invoices.db")?;
+/// struct Approve;
+///
+/// impl Ask<bool> for Approve {
+///     type Question = String;
+///     type Answer = bool;
+///     type Action = ();
+///
+///     fn ask(&self, _: &bool) -> Result<String> { Ok("post it?".to_owned()) }
+///     fn post(&self, approved: &mut bool, answer: bool) -> Result<()> { *approved = answer; Ok(()) }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("invoices.db");
+/// let mut flow = AsyncFlow::builder("post");
+/// let approve = flow.add("approve", Approve);
+/// flow.start(approve);
+/// let march = Runs::open(&path, flow.build()?).await?.start("march", false).await?;
+/// march.settled().await?;
+///
+/// let mut store = Requests::open(&path)?; // in any process
 /// store.answer("march", "approve", None, true)?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// assert!(march.finished().await?.state);
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug)]
 pub struct Requests {

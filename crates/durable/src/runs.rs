@@ -41,9 +41,11 @@ use crate::{
 /// ```
 #[derive(Clone, Default)]
 pub struct FlowOptions {
-    version: u32,
-    migrate: Option<Migrate>,
-    renamed: Vec<(NodePath, NodePath)>,
+    pub(crate) version: u32,
+    pub(crate) migrate: Option<Migrate>,
+    /// Nodes that have another path now: from, to.
+    pub(crate) renamed: Vec<(NodePath, NodePath)>,
+    pub(crate) max_visits: Option<u64>,
 }
 
 impl fmt::Debug for FlowOptions {
@@ -69,6 +71,38 @@ impl FlowOptions {
     ) -> Self {
         self.version = version;
         self.migrate = Some(Arc::new(migrate));
+        self
+    }
+
+    /// Fails a run before it makes more visits than this, counted over all its processes; children's are included while they
+    /// run.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_core::{Action, AsyncFlow};
+    /// use flowstone_durable::{FlowOptions, Status, Store};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("loops.db");
+    /// let mut flow = AsyncFlow::builder("loop");
+    /// let again = flow.add("again", |n: &mut u32| { *n += 1; Action::from("again") });
+    /// flow.start(again);
+    /// flow.route(again - "again" >> again);
+    ///
+    /// let store = Store::open(&path).await?;
+    /// let runs = store.runs_with(flow.build()?, FlowOptions::new().max_visits(10)).await?;
+    /// let run = runs.start("r", 0).await?;
+    /// assert_eq!(run.settled().await?, Status::Failed);
+    /// assert_eq!(run.state().await?, 10);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn max_visits(mut self, visits: u64) -> Self {
+        self.max_visits = Some(visits);
         self
     }
 
@@ -159,8 +193,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         let shared = &store.handle.shared;
         let row = describe(&flow);
         let row = shared.writer.call("flow", move |db| rows::flow(db, &row)).await?;
-        let FlowOptions { version, migrate, renamed } = options;
-        let flow = Arc::new(Registered { flow, row, version, migrate, renamed });
+        let flow = Arc::new(Registered { flow, row, options });
         lock(&shared.flows).insert(flow.name().to_owned(), Arc::clone(&flow) as Arc<dyn AnyFlow>);
         shared.wakes.notify_one();
         Ok(Self { handle: Arc::clone(&store.handle), flow })
