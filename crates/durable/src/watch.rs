@@ -80,7 +80,8 @@ struct Request {
 
 /// Does what the inbox holds; requests to flows that are not registered stay.
 pub(crate) async fn read_inbox(shared: &Arc<Shared>) -> Result<(), Error> {
-    let requests = shared.read(|reader| requests(&reader.db)).await?;
+    // On the writer's thread, since all others of the blocking pool may be taken by nodes that block.
+    let requests = shared.writer.alone(requests).await?;
     let mut done = Vec::new();
     for Request { request, run, what, flow } in requests {
         match flow {
@@ -162,10 +163,7 @@ async fn wake(shared: &Arc<Shared>) -> Result<Duration, Error> {
         return Ok(LOOK);
     }
     let now = shared.now();
-    let due = {
-        let flows = flows.clone();
-        shared.read(move |reader| next_wakes(&reader.db, &flows, now)).await?
-    };
+    let due = shared.writer.alone(move |db| next_wakes(db, &flows, now)).await?;
     if due.runs.is_empty() {
         let until = due.next.map_or(LOOK, |at| Duration::from_millis(u64::try_from(at - now).unwrap_or_default()));
         return Ok(until.min(LOOK));
