@@ -242,6 +242,8 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
             let flow = Arc::clone(&self.flow) as Arc<dyn AnyFlow>;
             shared.begin(started.run, flow, states, New { execution, cancel, observer });
         } else if !shared.is_active(started.run) {
+            // Another process may have asked to cancel it while nobody drove it.
+            watch::read_inbox(shared).await?;
             shared.resume(started.run);
         }
         Ok(self.run(id, started.run))
