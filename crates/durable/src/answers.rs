@@ -67,12 +67,12 @@ fn fits_schema(question: &Question, answer: &Value) -> Result<(), String> {
 
 /// Keeps an answer that was checked, if the run still waits for it, and lets the run go on.
 pub(crate) fn keep(db: &Connection, run: i64, seq: u64, node: &NodePath, answer: &Value) -> Result<(), Error> {
-    let status = status(db, run)?;
-    if status.is_final() {
-        return Err(Error::WrongStatus { run: rows::id_of(db, run)?, status, wanted: "answered" });
+    match status(db, run)? {
+        Status::Paused if rows::keep_answer(db, run, seq, &answer.to_string())? => Ok(()),
+        status if status.is_final() => {
+            Err(Error::WrongStatus { run: rows::id_of(db, run)?, status, wanted: "answered" })
+        }
+        // It was answered, or asks again, since it was looked at.
+        _ => Err(Error::AlreadyAnswered { run: rows::id_of(db, run)?, node: node.clone() }),
     }
-    if rows::keep_answer(db, run, seq, &answer.to_string())? {
-        return Ok(());
-    }
-    Err(Error::AlreadyAnswered { run: rows::id_of(db, run)?, node: node.clone() })
 }

@@ -63,9 +63,12 @@ pub(crate) fn fork(
     let mut state = reader.state(run.clone(), Some(step))?;
     let next = reader.steps_of(origin, step, 1)?.into_iter().next().and_then(|step| step.next);
     let next: NodePath = next.ok_or_else(|| Error::AtEnd { run: run.clone(), step })?;
+    let (stored, before) = (state_at(&reader.db, origin, step, full_every)?, state.clone());
     edit(&mut state);
-    let json = serde_json::to_vec(&state).map_err(|source| Error::Encode { run: id.clone(), source: source.into() })?;
-    let mut states = States::starting(full_every, state_at(&reader.db, origin, step, full_every)?.version);
+    // What was not edited stays as it was written, to the last digit.
+    let json = if state == before { Ok(stored.chain.state().to_vec()) } else { serde_json::to_vec(&state) };
+    let json = json.map_err(|source| Error::Encode { run: id.clone(), source: source.into() })?;
+    let mut states = States::starting(full_every, stored.version);
     let size = json.len();
     let too_large = || Error::StateTooLarge { run: id.clone(), size, most };
     if size > most {

@@ -179,7 +179,7 @@ impl Keeper {
         };
         // The steps of children are not those of the run that is followed.
         let observer = self.is_root().then(|| Arc::clone(&self.observer));
-        let then = move || observer.iter().for_each(|observer| observer.stepped(seq));
+        let then = move |_: &()| observer.iter().for_each(|observer| observer.stepped(seq));
         self.behind.push_back(self.shared.writer.put("visit", write, then).await?);
         let most = match self.shared.options.durability {
             Durability::Sync => 0,

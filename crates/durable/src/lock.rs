@@ -72,7 +72,9 @@ pub(crate) fn is_driven(store: &Path) -> bool {
 }
 
 fn path(store: &Path) -> PathBuf {
-    let mut path = store.as_os_str().to_owned();
+    // Beside the file itself, also where a link leads to it.
+    let store = std::fs::canonicalize(store).unwrap_or_else(|_| store.to_owned());
+    let mut path = store.into_os_string();
     path.push("-lock");
     path.into()
 }

@@ -12,6 +12,7 @@ use crate::{
     error::Error,
     reader::Reader,
     rows::millis,
+    schema::BUSY,
     shared::Shared,
     status::Status,
 };
@@ -141,29 +142,34 @@ pub(crate) async fn prune(shared: &Arc<Shared>, prune: &Prune) -> Result<Pruned,
         let (chunk, prune) = (chunk.to_vec(), prune.clone());
         pruned.runs += shared.writer.call("prune", move |db| prune.delete(db, &chunk)).await?;
     }
-    shared.writer.alone(give_back).await?;
+    while shared.writer.alone(give_some_back).await? {}
+    shared.writer.alone(cut_log).await?;
     let after = shared.read(|reader| size(&reader.db)).await?;
     pruned.bytes = before.saturating_sub(after);
     Ok(pruned)
 }
 
-/// Gives free pages back to the system, some at a time, so that nobody waits for long.
-pub(crate) fn give_back(db: &Connection) -> Result<(), Error> {
+/// Gives some of the free pages back to the system, and returns whether there are more.
+pub(crate) fn give_some_back(db: &Connection) -> Result<bool, Error> {
     let free = || db.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0));
-    let mut left = free()?;
-    while left > 0 {
-        let mut vacuum = db.prepare_cached("PRAGMA incremental_vacuum(1000)")?;
-        let mut rows = vacuum.query([])?;
-        while rows.next()?.is_some() {}
-        let now = free()?;
-        // Another connection may be reading what is to be moved: then the rest is given back the next time.
-        if now >= left {
-            break;
-        }
-        left = now;
+    let before = free()?;
+    let mut vacuum = db.prepare_cached("PRAGMA incremental_vacuum(1000)")?;
+    let mut rows = vacuum.query([])?;
+    while rows.next()?.is_some() {}
+    let left = free()?;
+    // Where nothing could be moved the rest is given back the next time.
+    Ok(left > 0 && left < before)
+}
+
+/// Writes the log into the file and cuts it off; if somebody reads just then, the next one does it.
+pub(crate) fn cut_log(db: &Connection) -> Result<(), Error> {
+    db.busy_timeout(Duration::ZERO)?;
+    let cut = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    db.busy_timeout(BUSY)?;
+    match cut {
+        Err(error) if error.sqlite_error_code() != Some(rusqlite::ErrorCode::DatabaseBusy) => Err(error.into()),
+        _ => Ok(()),
     }
-    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-    Ok(())
 }
 
 /// How many runs are deleted in one transaction.

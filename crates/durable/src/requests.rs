@@ -186,7 +186,8 @@ impl Requests {
         for chunk in prune::chunks(&runs) {
             pruned.runs += self.write(|db| prune.delete(db, chunk))?;
         }
-        prune::give_back(&self.writer)?;
+        while prune::give_some_back(&self.writer)? {}
+        prune::cut_log(&self.writer)?;
         pruned.bytes = before.saturating_sub(changes::size(&self.writer)?);
         Ok(pruned)
     }

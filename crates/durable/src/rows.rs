@@ -233,7 +233,7 @@ pub(crate) struct NewPause {
 pub(crate) fn pause(db: &Connection, pause: &NewPause) -> Result<(), Error> {
     let mut insert = db.prepare_cached(
         "INSERT INTO pauses (run, seq, node, question, schema, asked_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT (run, seq) DO UPDATE SET node = ?3, question = ?4, schema = ?5",
+         ON CONFLICT (run, seq) DO UPDATE SET node = ?3, question = ?4, schema = ?5, answer = NULL, answered_at = NULL",
     )?;
     let NewPause { run, seq, node, question, schema } = pause;
     insert.execute(params![run, int(*seq), node.as_str(), question, schema, now()])?;

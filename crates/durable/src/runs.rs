@@ -14,7 +14,7 @@ use crate::{
     observer::{Observer, lock},
     prune::{Prune, Pruned},
     reader::Reader,
-    rows::{self, NewRun},
+    rows::{self, NewRun, Started},
     run::Run,
     shared::{New, Shared},
     states::States,
@@ -237,11 +237,14 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
             parent: None,
             origin: None,
         };
-        let started = shared.writer.call("start", move |db| rows::start(db, &new)).await?;
-        if started.new {
-            let flow = Arc::clone(&self.flow) as Arc<dyn AnyFlow>;
-            shared.begin(started.run, flow, states, New { execution, cancel, observer });
-        } else if !shared.is_active(started.run) {
+        let (flow, driver) = (Arc::clone(&self.flow) as Arc<dyn AnyFlow>, Arc::clone(shared));
+        let begin = move |started: &Started| {
+            if started.new {
+                driver.begin(started.run, flow, states, New { execution, cancel, observer });
+            }
+        };
+        let started = shared.writer.put("start", move |db| rows::start(db, &new), begin).await?.done().await?;
+        if !started.new && !shared.is_active(started.run) {
             // Another process may have asked to cancel it while nobody drove it.
             watch::read_inbox(shared).await?;
             shared.resume(started.run);

@@ -27,7 +27,7 @@ pub(crate) const SCHEMA: i64 = 1;
 const UPGRADES: [&str; SCHEMA as usize] = [include_str!("schema/1.sql")];
 
 /// How long to wait for a lock that another program holds on the file: no program that behaves holds it for so long.
-const BUSY: std::time::Duration = std::time::Duration::from_secs(20);
+pub(crate) const BUSY: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +43,12 @@ pub(crate) enum Access {
 pub(crate) fn open(path: &Path, vfs: Option<&str>, access: Access) -> Result<Connection, OpenError> {
     let failed = |error: rusqlite::Error| unusable(path, error);
     let is_new = match std::fs::metadata(path) {
+        // SQLite would take it for a new file, and throw the log away.
+        Ok(known) if known.is_file() && known.len() == 0 && has_log(path) => {
+            let what =
+                "it is empty, but the log beside it is not: bring the file back, or move the log away".to_owned();
+            return Err(OpenError::NotAStore { path: path.to_owned(), what });
+        }
         Ok(known) if known.is_file() => false,
         Ok(_) => return Err(OpenError::File { path: path.to_owned(), source: "it is no file".into() }),
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
@@ -76,6 +82,13 @@ pub(crate) fn open(path: &Path, vfs: Option<&str>, access: Access) -> Result<Con
     // Deleted runs leave no trace in free pages.
     connection.pragma_update(None, "secure_delete", "FAST").map_err(failed)?;
     Ok(connection)
+}
+
+/// Whether there is a log beside a store, with something in it.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
 }
 
 /// Returns the schema of a file that is a store, or 0 of one that is empty.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, resume_unwind},
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -14,7 +14,10 @@ use std::{
 use flowstone_core::{BoxFuture, CancellationToken, Execution, RunError, RunId};
 use futures_util::FutureExt;
 use rusqlite::Connection;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, Semaphore, watch},
+};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -56,6 +59,8 @@ pub(crate) struct Shared {
     /// Cancelled when the store is closed.
     pub(crate) closing: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    /// Where the tasks run.
+    runtime: Handle,
 }
 
 /// What a run is called where its id is not at hand.
@@ -169,6 +174,7 @@ impl Shared {
             wakes: Notify::new(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            runtime: Handle::current(),
         })
     }
 
@@ -199,7 +205,14 @@ impl Shared {
         let job = tokio::task::spawn_blocking(move || shared.read_here(read));
         let result = job.await;
         drop(turn);
-        result.unwrap_or_else(|error| Err(StoreError::because(StoreFault::Closed, error).into()))
+        match result {
+            Ok(result) => result,
+            // What panicked is the caller's.
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                Err(closed) => Err(StoreError::because(StoreFault::Closed, closed).into()),
+            },
+        }
     }
 
     /// Reads beside the writer, on this thread.
@@ -235,7 +248,8 @@ impl Shared {
         lock(&self.flows).get(name).cloned()
     }
 
-    /// Drives a run that has just been written down.
+    /// Drives a run that has just been written down. It is called on the writer's thread before anything else is written,
+    /// so that nobody can find the run and not find it driven.
     pub(crate) fn begin(self: &Arc<Self>, run: i64, flow: Arc<dyn AnyFlow>, states: States, new: New) {
         let New { execution, cancel, observer } = new;
         match lock(&self.active).entry(run) {
@@ -286,7 +300,7 @@ impl Shared {
     fn spawn(self: &Arc<Self>, run: i64, begin: Option<Begin>) {
         self.tell(run, None);
         let shared = Arc::clone(self);
-        self.tasks.spawn(shared.drive(run, begin));
+        self.tasks.spawn_on(shared.drive(run, begin), &self.runtime);
     }
 
     /// Drives a run until it comes to a halt, and again while it is to go on.
@@ -300,7 +314,9 @@ impl Shared {
                     driven = once => driven.unwrap_or_else(|_| Err(Error::Panicked { run: number_name(run) })),
                     () = closing.cancelled() => Err(StoreError::new(StoreFault::Closed).into()),
                 };
-                if let Err(error) = &driven {
+                if let Err(error) = &driven
+                    && !closing.is_cancelled()
+                {
                     tracing::warn!(target: "flowstone", run, %error, "the driving of a run stopped");
                 }
                 let again = self.halted(run, driven.is_ok());

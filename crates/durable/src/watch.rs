@@ -86,6 +86,8 @@ pub(crate) async fn read_inbox(shared: &Arc<Shared>) -> Result<(), Error> {
     for Request { request, run, what, flow } in requests {
         match flow {
             Some(flow) if shared.flow(&flow).is_none() => continue,
+            // One that is driven is looked at again when it has come to a halt: nobody else waits for that.
+            Some(_) if what == "cancel" && shared.cancel(run).is_some() => continue,
             Some(_) if what == "cancel" => match cancel(shared, run).await {
                 Ok(()) | Err(Error::WrongStatus { .. }) => {}
                 Err(error) => return Err(error),
@@ -121,9 +123,10 @@ fn requests(db: &Connection) -> Result<Vec<Request>, Error> {
 pub(crate) async fn cancel(shared: &Arc<Shared>, run: i64) -> Result<(), Error> {
     loop {
         let mut news = shared.wait_for(run);
-        if let Some(cancel) = shared.cancel(run) {
-            // Its own drive writes down that it was cancelled, unless it comes to a halt before it sees that.
-            while !cancel.is_written() && shared.is_active(run) {
+        // Its own drive writes down that it was cancelled, unless it comes to a halt before it sees that; if it goes on
+        // after that, it is another drive.
+        while let Some(cancel) = shared.cancel(run) {
+            if !cancel.is_written() {
                 news.changed().await?;
             }
             if cancel.is_written() {
@@ -168,16 +171,22 @@ async fn wake(shared: &Arc<Shared>) -> Result<Duration, Error> {
         let until = due.next.map_or(LOOK, |at| Duration::from_millis(u64::try_from(at - now).unwrap_or_default()));
         return Ok(until.min(LOOK));
     }
-    let runs = due.runs.clone();
-    let woken = move |db: &Connection| {
-        runs.iter().try_for_each(|run| match status(db, *run)? {
-            Status::Sleeping => rows::set_status(db, *run, Status::Running, &Change::default()),
-            _ => Ok(()), // cancelled a moment ago
-        })
-    };
-    shared.writer.call("wake", woken).await?;
-    due.runs.into_iter().for_each(|run| shared.resume(run));
+    let woken = shared.writer.call("wake", move |db| set_awake(db, due.runs)).await?;
+    woken.into_iter().for_each(|run| shared.resume(run));
     Ok(Duration::ZERO)
+}
+
+/// Marks those runs as running that sleep, and returns them; others were cancelled or deleted a moment ago.
+fn set_awake(db: &Connection, runs: Vec<i64>) -> Result<Vec<i64>, Error> {
+    let mut select = db.prepare_cached("SELECT 1 FROM runs WHERE run = ?1 AND status = ?2")?;
+    let mut sleeping = Vec::with_capacity(runs.len());
+    for run in runs {
+        if select.exists((run, Status::Sleeping.code()))? {
+            sleeping.push(run);
+        }
+    }
+    sleeping.iter().try_for_each(|run| rows::set_status(db, *run, Status::Running, &Change::default()))?;
+    Ok(sleeping)
 }
 
 struct Due {

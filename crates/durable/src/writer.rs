@@ -14,6 +14,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, OptionalExtension};
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     error::{Error, StoreError, StoreFault},
     lock::Lock,
+    prune::cut_log,
     rows::now,
 };
 
@@ -31,6 +33,9 @@ const QUEUE: usize = 1024;
 
 /// How many jobs one commit takes at most, so that the first of them does not wait for long.
 const GROUP: usize = 512;
+
+/// How long the thread looks for the next job before it falls asleep.
+const AWAKE: Duration = Duration::from_micros(40);
 
 /// A moment in the life of a job, for tests that kill the process there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,14 +112,14 @@ impl Writer {
     }
 
     /// Puts a job in the queue, waits for room if there is none, and returns what tells its end. `then` is called when it is
-    /// on disk, whoever waits for it.
+    /// on disk, whoever waits for it, and before anything else is written.
     ///
     /// Jobs of one caller are done in the order in which they are put.
     pub(crate) async fn put<T: Send + 'static>(
         &self,
         name: &'static str,
         work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
-        then: impl FnOnce() + Send + 'static,
+        then: impl FnOnce(&T) + Send + 'static,
     ) -> Result<Reply<T>, StoreError> {
         let (reply, done) = oneshot::channel();
         let call = Call { name, work: Some(work), result: None, reply, then };
@@ -128,7 +133,7 @@ impl Writer {
         name: &'static str,
         work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.put(name, work, || ()).await?.done().await
+        self.put(name, work, |_| ()).await?.done().await
     }
 
     /// Does something that takes no transaction around it.
@@ -176,7 +181,7 @@ impl<T, W, D> Job for Call<T, W, D>
 where
     T: Send,
     W: FnOnce(&Connection) -> Result<T, Error> + Send,
-    D: FnOnce() + Send,
+    D: FnOnce(&T) + Send,
 {
     fn name(&self) -> &'static str {
         self.name
@@ -195,8 +200,8 @@ where
         let Self { result, reply, then, .. } = *self;
         let never = || Err(StoreError::new(StoreFault::Closed).into());
         let result = group.map_err(Error::from).and_then(|()| result.unwrap_or_else(never));
-        if result.is_ok() {
-            then();
+        if let Ok(result) = &result {
+            then(result);
         }
         // Whoever asked may have gone: what was committed stands.
         drop(reply.send(result));
@@ -214,7 +219,7 @@ struct Thread {
 impl Thread {
     fn run(mut self) {
         let (mut messages, mut group) = (Vec::new(), Vec::new());
-        while self.jobs.blocking_recv_many(&mut messages, GROUP) > 0 {
+        while self.receive(&mut messages) {
             for message in messages.drain(..) {
                 match message {
                     Message::Job(job) => group.push(job),
@@ -228,7 +233,18 @@ impl Thread {
             self.commit(&mut group);
         }
         // The file should stand alone when nobody drives it; if this fails, whoever opens it next does it.
-        drop(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
+        drop(cut_log(&self.connection));
+    }
+
+    /// Waits for messages; `false` at the end.
+    fn receive(&mut self, messages: &mut Vec<Message>) -> bool {
+        // Who was told a moment ago has its next visit ready within microseconds, as a rule: to fall asleep and be woken
+        // takes longer than that.
+        let asleep = Instant::now() + AWAKE;
+        while self.jobs.is_empty() && Instant::now() < asleep {
+            std::hint::spin_loop();
+        }
+        self.jobs.blocking_recv_many(messages, GROUP) > 0
     }
 
     /// Writes a group in one transaction, or nothing of it, and tells everyone.
