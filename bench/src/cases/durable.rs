@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::{runtime, sure};
-use crate::measure::wrote;
+use crate::measure::{done, wrote};
 
 /// How many runs are under way at once.
 const RUNS: usize = 1_000;
@@ -310,6 +310,7 @@ pub(super) fn resume(n: usize) {
         while begun.load(Ordering::Relaxed) < n {
             tokio::task::yield_now().await;
         }
+        done();
         runs.store().close().await;
     });
 }
@@ -337,5 +338,6 @@ pub(super) fn resume_limit(n: usize) {
         while begun.load(Ordering::Relaxed) < n {
             tokio::task::yield_now().await;
         }
+        done();
     });
 }

@@ -25,7 +25,7 @@ const CHILD_VERSION: u32 = 0;
 /// Drives a child to its end, from where it was.
 pub(crate) async fn drive(journal: &RunJournal, item: usize, child: &mut dyn Execution) -> Result<Action, RunError> {
     let node = journal.node();
-    let failed = |error: Error| RunError::journal(journal.root.clone(), node.as_str().into(), Some(item), error);
+    let failed = |error: Error| RunError::journal(journal.root.clone(), node.clone(), Some(item), error);
     let watched = Watched {
         root: journal.root.clone(),
         flow: Arc::clone(&journal.flow),

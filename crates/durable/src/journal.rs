@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use flowstone_core::{Action, BoxError, BoxFuture, Execution, Journal, RunError, RunId, Waited};
+use flowstone_core::{Action, BoxError, BoxFuture, Execution, Journal, NodePath, RunError, RunId, Waited};
 
 use crate::{
     children,
@@ -32,7 +32,7 @@ pub(crate) struct RunJournal {
     /// The step that the visit under way will be.
     seq: AtomicU64,
     /// The path of the node that is visited, as events name it.
-    node: Mutex<String>,
+    node: Mutex<NodePath>,
     pub(crate) observer: Arc<Observer>,
     /// What an earlier process had kept, of this visit only.
     items: Mutex<HashMap<i64, Kept>>,
@@ -55,7 +55,7 @@ impl RunJournal {
             root: watched.root.clone(),
             flow: Arc::clone(&watched.flow),
             seq: AtomicU64::new(0),
-            node: Mutex::default(),
+            node: Mutex::new("".into()),
             observer: Arc::clone(&watched.observer),
             items: Mutex::new(under_way.items),
             children: Mutex::new(under_way.children),
@@ -68,7 +68,7 @@ impl RunJournal {
     }
 
     /// Turns to the next visit. What was recalled is of the first one.
-    pub(crate) fn begin(&self, seq: u64, node: String) {
+    pub(crate) fn begin(&self, seq: u64, node: NodePath) {
         *lock(&self.node) = node;
         if self.seq.swap(seq, Ordering::Relaxed) != 0 {
             lock(&self.items).clear();
@@ -84,7 +84,7 @@ impl RunJournal {
         self.seq.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn node(&self) -> String {
+    pub(crate) fn node(&self) -> NodePath {
         lock(&self.node).clone()
     }
 

@@ -108,7 +108,7 @@ impl Keeper {
             if self.is_root() {
                 self.observer.begin(self.seq + 1);
             }
-            self.journal.begin(self.seq + 1, format!("{}{}", self.prefix, begun.node));
+            self.journal.begin(self.seq + 1, self.path_of(&begun.node));
             let visited = match answered.take() {
                 Some(asked) => answer(execution, asked),
                 None => execution.visit().await,
@@ -145,7 +145,7 @@ impl Keeper {
         exit: Option<Action>,
     ) -> Result<(), Error> {
         let took = begun.instant.elapsed();
-        let seen = self.observer.take(&self.prefix, &begun.node);
+        let seen = self.observer.take(&self.path_of(&begun.node));
         self.seq += 1;
         let items = self.journal.items();
         let row = VisitRow {
@@ -186,6 +186,11 @@ impl Keeper {
             Durability::Behind(visits) => visits,
         };
         self.wait_for(most).await
+    }
+
+    /// The path of a node as events name it.
+    fn path_of(&self, node: &NodePath) -> NodePath {
+        if self.is_root() { node.clone() } else { format!("{}{node}", self.prefix).into() }
     }
 
     fn is_root(&self) -> bool {

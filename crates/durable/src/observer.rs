@@ -55,12 +55,8 @@ impl Seen {
 
 impl Observer {
     /// Returns what was seen of a visit, and forgets it.
-    pub(crate) fn take(&self, prefix: &str, node: &NodePath) -> Seen {
-        let mut visits = lock(&self.visits);
-        if prefix.is_empty() {
-            return visits.remove(node).unwrap_or_default();
-        }
-        visits.remove(&NodePath::from(format!("{prefix}{node}"))).unwrap_or_default()
+    pub(crate) fn take(&self, node: &NodePath) -> Seen {
+        lock(&self.visits).remove(node).unwrap_or_default()
     }
 
     /// Forgets what was seen of a visit that was left: it begins anew.

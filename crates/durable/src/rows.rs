@@ -269,18 +269,21 @@ pub(crate) enum Kept {
     Wait { attempt: u32, wake_at: i64 },
 }
 
-/// Keeps what an item of a visit under way has done.
+/// Keeps what an item of a visit under way has done, if the step before is there: with `Behind` its commit may have failed.
 pub(crate) fn keep_item(db: &Connection, run: i64, seq: u64, item: i64, kept: &Kept) -> Result<(), Error> {
     let mut upsert = db.prepare_cached(
-        "INSERT INTO items (run, seq, item, output, attempt, wake_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+        "INSERT INTO items (run, seq, item, output, attempt, wake_at)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE EXISTS (SELECT 1 FROM visits WHERE run = ?1 AND seq = ?2 - 1)
          ON CONFLICT (run, seq, item) DO UPDATE SET output = ?4, attempt = ?5, wake_at = ?6",
     )?;
     let (output, attempt, wake_at) = match kept {
         Kept::Output(output) => (Some(output), None, None),
         Kept::Wait { attempt, wake_at } => (None, Some(*attempt), Some(*wake_at)),
     };
-    upsert.execute(params![run, int(seq), item, output, attempt, wake_at])?;
-    Ok(())
+    match upsert.execute(params![run, int(seq), item, output, attempt, wake_at])? {
+        0 => Err(Error::Conflict { run: id_of(db, run)?, step: seq }),
+        _ => Ok(()),
+    }
 }
 
 /// Writes down a version of a flow, and returns its number.

@@ -104,6 +104,8 @@ impl Store {
             };
             let failed = |source| OpenError::Store { path: path.clone(), source };
             let (writer, thread) = Writer::start(connection, lock, on_write).map_err(failed)?;
+            // Readers are opened later, when the working folder may be another.
+            let path = std::fs::canonicalize(&path).unwrap_or(path);
             Ok((path, writer, thread))
         });
         let (path, writer, thread) = match opened.await {
