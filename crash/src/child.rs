@@ -209,7 +209,7 @@ impl Operator {
 
     fn mark(&self, what: &str, run: &str) {
         if let Err(error) = self.world.ledger.mark(what, run) {
-            give_up(&format!("the ledger cannot be written: {error}"));
+            give_up(&format!("{}: {error}", ledger::FULL));
         }
     }
 

@@ -112,6 +112,17 @@ fn append(mut file: &File, line: &str) -> std::io::Result<()> {
     if written == line.len() { Ok(()) } else { Err(std::io::ErrorKind::WriteZero.into()) }
 }
 
+/// What a process says that met its limit of file sizes here, before it did what it was about to write down.
+pub(crate) const FULL: &str = "the ledger cannot be written";
+
+/// Cuts off the part of a line with which such a process ended.
+pub(crate) fn cut_part(path: &Path) -> Result<()> {
+    let text = std::fs::read(path).context("the ledger cannot be read")?;
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let file = OpenOptions::new().write(true).open(path).context("the ledger cannot be written")?;
+    file.set_len(whole as u64).context("the ledger cannot be cut")
+}
+
 /// Reads the ledger of a process that has ended.
 pub(crate) fn read(path: &Path) -> Result<Vec<Line>> {
     if !path.exists() {

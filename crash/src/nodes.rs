@@ -90,7 +90,7 @@ impl World {
 
     fn deed(&self, deed: Deed) {
         if let Err(error) = self.ledger.deed(deed) {
-            crate::child::give_up(&format!("the ledger cannot be written: {error}"));
+            crate::child::give_up(&format!("{}: {error}", crate::ledger::FULL));
         }
     }
 }
