@@ -124,7 +124,8 @@ impl StoreOptions {
         self
     }
 
-    /// Measures when runs wake by another clock than the system's, for tests.
+    /// Measures when runs wake, and what is old enough to prune, by another clock than the system's, for tests. What is
+    /// written down, such as when a run was started, is the system's time.
     #[must_use]
     pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Arc::new(now);

@@ -13,7 +13,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig};
 
 use crate::error::{OpenError, StoreError, StoreFault};
 
@@ -117,15 +117,17 @@ fn prepare(connection: &mut Connection, schema: i64) -> rusqlite::Result<()> {
     }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    if schema == SCHEMA {
-        return Ok(());
-    }
-    let upgrade = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    for step in UPGRADES.iter().skip(usize::try_from(schema).unwrap_or_default()) {
+    if schema == SCHEMA { Ok(()) } else { upgrade(connection, schema, &UPGRADES) }
+}
+
+/// Makes of a schema the last one that the steps lead to, or leaves it as it is.
+fn upgrade(connection: &mut Connection, from: i64, steps: &[&str]) -> rusqlite::Result<()> {
+    let upgrade = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for step in steps.iter().skip(usize::try_from(from).unwrap_or_default()) {
         upgrade.execute_batch(step)?;
     }
     upgrade.pragma_update(None, "application_id", APPLICATION)?;
-    upgrade.pragma_update(None, "user_version", SCHEMA)?;
+    upgrade.pragma_update(None, "user_version", crate::rows::int(steps.len()))?;
     upgrade.commit()
 }
 
@@ -140,4 +142,43 @@ fn unusable(path: &Path, error: rusqlite::Error) -> OpenError {
         _ => return OpenError::File { path, source: source.into() },
     }
     OpenError::Store { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store of schema 1, as if there were a second one.
+    fn first() -> Connection {
+        let mut db = Connection::open_in_memory().unwrap();
+        upgrade(&mut db, 0, &UPGRADES[..1]).unwrap();
+        db.execute_batch("INSERT INTO flows VALUES (1, 'f', '0', '{}', '', '')").unwrap();
+        db
+    }
+
+    fn version(db: &Connection) -> i64 {
+        db.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn an_older_store_is_upgraded_step_by_step_and_keeps_its_rows() {
+        let mut db = first();
+
+        upgrade(&mut db, 1, &[UPGRADES[0], "ALTER TABLE flows ADD COLUMN note TEXT", "UPDATE flows SET note = name"])
+            .unwrap();
+
+        assert_eq!(version(&db), 3);
+        assert_eq!(db.query_row("SELECT note FROM flows", [], |row| row.get::<_, String>(0)).unwrap(), "f");
+    }
+
+    #[test]
+    fn an_upgrade_that_fails_changes_nothing() {
+        let mut db = first();
+
+        let failed = upgrade(&mut db, 1, &[UPGRADES[0], "ALTER TABLE flows ADD COLUMN note TEXT", "UPDATE nothing"]);
+
+        assert!(failed.is_err());
+        assert_eq!(version(&db), 1);
+        assert!(db.prepare("SELECT note FROM flows").is_err());
+    }
 }
