@@ -6,12 +6,10 @@
 //! | [`service`] | such a service, on a free port of this machine, with delays and failures | `weather` |
 //! | [`cities`] | some dozens of cities, and the one that a misspelt name may mean | both |
 //! | [`http`] | what HTTP clients have in common | `weather`, `invoices` |
-//! | [`store`] | a store that a killed process may still hold | `weather`, `invoices` |
 //! | [`wait`] | durations on the command line | most |
 
 pub mod cities;
 pub mod http;
 pub mod open_meteo;
 pub mod service;
-pub mod store;
 pub mod wait;

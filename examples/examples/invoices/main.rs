@@ -36,7 +36,7 @@ use flowstone::{
     durable::{Error, Finished, Reader, Status},
     prelude::*,
 };
-use flowstone_examples::{store, wait::millis};
+use flowstone_examples::wait::millis;
 
 use self::{
     extraction::{Extraction, Service},
@@ -85,7 +85,7 @@ async fn main() -> anyhow::Result<()> {
     if let Some(Command::Service(service)) = &args.command {
         return serve(service).await;
     }
-    let store = store::open(&args.store).await?;
+    let store = Store::open(&args.store).await?;
     let ledger = Ledger::open(&beside(&args.store, ".ledger.csv")).context("the ledger cannot be opened")?;
     let service = Service::start(&beside(&args.store, ".requests.txt"), args.seed, args.latency)
         .context("the extraction service does not start")?;

@@ -11,7 +11,6 @@ use flowstone::{
     durable::{Filter, Reader, Seen, Status},
     prelude::*,
 };
-use flowstone_examples::store;
 use futures_util::StreamExt;
 use serde_json::Value;
 
@@ -25,7 +24,7 @@ pub(crate) async fn run(
     show: impl Fn(&Event),
     ask: impl Fn(&Value) -> anyhow::Result<Option<Vec<String>>>,
 ) -> anyhow::Result<Trip> {
-    let runs = store::open(file).await?.runs(flow).await?;
+    let runs = Store::open(file).await?.runs(flow).await?;
     let id = match unfinished(&runs, &trip).await? {
         Some(id) => {
             tell_of_known(file, &id)?;
