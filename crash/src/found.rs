@@ -62,6 +62,10 @@ impl Found {
         if !path.exists() {
             return Ok(Self::default());
         }
+        // A process that was killed while it made the file has left a journal, which takes a writer to roll back.
+        if path.with_extension("db-journal").exists() {
+            Connection::open(path)?.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(path, flags).context("the store cannot be opened for reading")?;
         let integrity: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;

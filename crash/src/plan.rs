@@ -103,7 +103,7 @@ impl Script {
         let behind = if random.one_in(4) { random.between(1, 4) } else { 0 };
         let durability = match usize::try_from(behind) {
             Ok(behind) if behind > 0 => Durability::Behind(behind),
-            _ => Durability::Sync,
+            _ => Durability::Synced,
         };
         Self { seed, flows, plans, lives: lives(seed), durability, behind }
     }

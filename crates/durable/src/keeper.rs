@@ -182,7 +182,7 @@ impl Keeper {
         let then = move |_: &()| observer.iter().for_each(|observer| observer.stepped(seq));
         self.behind.push_back(self.shared.writer.put("visit", write, then).await?);
         let most = match self.shared.options.durability {
-            Durability::Sync => 0,
+            Durability::Synced => 0,
             Durability::Behind(visits) => visits,
         };
         self.wait_for(most).await

@@ -20,7 +20,7 @@ use crate::{
 pub enum Durability {
     /// The next visit begins when the last is on disk.
     #[default]
-    Sync,
+    Synced,
     /// At most so many visits of a run are not on disk yet; a run that is further ahead waits.
     ///
     /// After a crash so many visits may run again. Pauses, sleeps, ends and items wait for the disk all the same.
@@ -63,7 +63,7 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
-            durability: Durability::Sync,
+            durability: Durability::Synced,
             full_every: FULL_EVERY,
             max_state: 64 << 20,
             keep_waits: Duration::from_secs(2),
@@ -92,7 +92,7 @@ impl StoreOptions {
         Self::default()
     }
 
-    /// Sets how far a run may be ahead of the disk. The default is [`Durability::Sync`].
+    /// Sets how far a run may be ahead of the disk. The default is [`Durability::Synced`].
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;

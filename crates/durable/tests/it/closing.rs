@@ -159,7 +159,7 @@ async fn most_ahead(durability: Durability) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_is_ahead_of_the_disk_by_no_more_than_it_may() {
     // The visit whose commit is under way, and as many as may lag.
-    assert_eq!(most_ahead(Durability::Sync).await, 1);
+    assert_eq!(most_ahead(Durability::Synced).await, 1);
     for visits in [1, 4] {
         let ahead = most_ahead(Durability::Behind(visits)).await;
         assert!(ahead <= visits + 1 && ahead > 1, "{ahead} ahead of {visits}");
