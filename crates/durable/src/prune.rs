@@ -138,7 +138,7 @@ pub(crate) async fn prune(shared: &Arc<Shared>, prune: &Prune) -> Result<Pruned,
         return Ok(Pruned { runs: runs.len() as u64, bytes: 0 });
     }
     let mut pruned = Pruned::default();
-    for chunk in runs.chunks(CHUNK) {
+    for chunk in chunks(&runs) {
         let (chunk, prune) = (chunk.to_vec(), prune.clone());
         pruned.runs += shared.writer.call("prune", move |db| prune.delete(db, &chunk)).await?;
     }

@@ -13,7 +13,6 @@ use std::{
 
 use flowstone_core::{BoxFuture, CancellationToken, Execution, RunError, RunId};
 use futures_util::FutureExt;
-use rusqlite::Connection;
 use tokio::{
     runtime::Handle,
     sync::{Notify, Semaphore, watch},
@@ -22,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::{
-    error::{Error, StoreError, StoreFault},
+    error::{Error, OpenError, StoreError, StoreFault},
     flows::AnyFlow,
     keeper::{Halted, Keeper, Watched},
     load::{Asked, load},
@@ -216,21 +215,21 @@ impl Shared {
     }
 
     /// Reads beside the writer, on this thread.
-    pub(crate) fn read_here<T>(&self, read: impl FnOnce(&Reader) -> Result<T, Error>) -> Result<T, Error> {
+    fn read_here<T>(&self, read: impl FnOnce(&Reader) -> Result<T, Error>) -> Result<T, Error> {
         let idle = lock(&self.readers).pop();
         let reader = match idle {
             Some(reader) => reader,
-            None => {
-                Reader::over(&self.path, self.connect().map_err(|error| StoreError::because(StoreFault::Io, error))?)
-            }
+            None => self.reader().map_err(|error| StoreError::because(StoreFault::Io, error))?,
         };
         let result = read(&reader);
         lock(&self.readers).push(reader);
         result
     }
 
-    fn connect(&self) -> Result<Connection, crate::OpenError> {
-        schema::open(&self.path, self.options.vfs.as_deref(), Access::Read)
+    /// Opens another connection for reading.
+    pub(crate) fn reader(&self) -> Result<Reader, OpenError> {
+        let db = schema::open(&self.path, self.options.vfs.as_deref(), Access::Read)?;
+        Ok(Reader::over(&self.path, db))
     }
 
     /// Returns what to store of a run's state after a step, if it is not too large.

@@ -172,9 +172,7 @@ impl Store {
     ///
     /// If it cannot be read.
     pub fn reader(&self) -> Result<Reader, OpenError> {
-        let shared = &self.handle.shared;
-        let db = schema::open(&shared.path, shared.options.vfs.as_deref(), Access::Read)?;
-        Ok(Reader::over(&shared.path, db))
+        self.handle.shared.reader()
     }
 
     /// Stops all runs where they are, and closes the file. Other clones get
