@@ -150,6 +150,55 @@ impl Label for Action {
     }
 }
 
+/// An action type whose labels can be chosen by number, each with a description: for whoever picks one from outside, as a
+/// model does.
+///
+/// `#[derive(Action)]` implements it for every enum that it takes; a description is the doc comment of its variant. The
+/// numbers are those of [`Label::index`].
+///
+/// # Example
+///
+/// ```
+/// use flowstone_core::{Action, Choice, Label};
+///
+/// #[derive(Debug, PartialEq)]
+/// enum Verdict { Approve, Reject }
+///
+/// impl Label for Verdict {
+///     const NAMES: &'static [&'static str] = &["approve", "reject"];
+///     fn index(&self) -> Option<usize> {
+///         Some(match self { Self::Approve => 0, Self::Reject => 1 })
+///     }
+///     fn action(self) -> Action {
+///         Self::NAMES[self.index().unwrap_or(0)].into()
+///     }
+/// }
+///
+/// impl Choice for Verdict {
+///     const ABOUT: &'static [&'static str] = &["It can be paid.", ""];
+///     fn choose(index: usize) -> Option<Self> {
+///         [Self::Approve, Self::Reject].into_iter().nth(index)
+///     }
+/// }
+///
+/// let picked = Verdict::NAMES.iter().position(|name| *name == "reject").and_then(Verdict::choose);
+/// assert_eq!(picked, Some(Verdict::Reject));
+/// assert_eq!(Verdict::choose(2), None);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "the labels of `{Self}` cannot be chosen by number",
+    label = "not a closed set of labels",
+    note = "an enum with `#[derive(Action)]` can; `()` has nothing to choose, and `Action` has no list to choose from"
+)]
+pub trait Choice: Label + Sized {
+    /// What each label means, by index, in one line; empty where nothing is said. As many as there are
+    /// [`NAMES`](Label::NAMES).
+    const ABOUT: &'static [&'static str];
+
+    /// Returns the label of an index in [`NAMES`](Label::NAMES); `None` beyond them.
+    fn choose(index: usize) -> Option<Self>;
+}
+
 /// An action type that has the default action, so that `a >> b` means something.
 ///
 /// Not to be implemented by hand: where `a >> b` does not compile, name the label, as in `a - Found::Yes >> b`.

@@ -3,12 +3,17 @@
 //! The marker type `M` stands for the kind, so that the implementations for the traits do not overlap, as in axum's
 //! `Handler`; `K` is the kind of flow, so that an async node in a [`Flow`](crate::Flow) does not compile.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use crate::{
     action::Label,
     ask::{Ask, Asking},
     definition::Body,
+    error::{NodeError, Result, with_causes},
     graph::{About, Graph, NodeKind},
     node::{AsyncNode, Node, State},
     policy::{Inline, Plain, Policy, With},
@@ -166,7 +171,7 @@ impl<S: State, K, N: Node<S>> NodeIn<S, K, SyncNode, Plain> for N {
     fn with_policy(self, policy: Policy, _: usize) -> Added<S> {
         let node = Arc::new(self);
         let pooled = Single { node: Arc::new(Pooled(Arc::clone(&node))), policy: policy.clone().pooled() };
-        let about = About::new(NodeKind::Node, N::Action::NAMES, policy.clone().pooled());
+        let about = About::new(NodeKind::Node, N::Action::NAMES, policy.clone().pooled()).checked(|| N::check(&node));
         Added::node(about, Body::either(Single { node, policy }, pooled))
     }
 }
@@ -176,7 +181,7 @@ impl<S: State, K, N: Node<S>> NodeIn<S, K, SyncNode, Inline> for N {
     type Action = N::Action;
 
     fn with_policy(self, policy: Policy, _: usize) -> Added<S> {
-        let about = About::new(NodeKind::Node, N::Action::NAMES, policy.clone());
+        let about = About::new(NodeKind::Node, N::Action::NAMES, policy.clone()).checked(|| N::check(&self));
         Added::node(about, Body::sync(Single { node: Arc::new(self), policy }))
     }
 }
@@ -186,7 +191,7 @@ impl<S: State, N: AsyncNode<S>> NodeIn<S, AsyncKind, AwaitedNode, Plain> for N {
     type Action = N::Action;
 
     fn with_policy(self, policy: Policy, _: usize) -> Added<S> {
-        let about = About::new(NodeKind::AsyncNode, N::Action::NAMES, policy.clone());
+        let about = About::new(NodeKind::AsyncNode, N::Action::NAMES, policy.clone()).checked(|| N::check(&self));
         Added::node(about, Body::awaited(Single { node: Arc::new(self), policy }))
     }
 }
@@ -196,7 +201,7 @@ impl<S: State, K, N: Ask<S>> IntoNode<S, K, Question> for N {
     type Action = N::Action;
 
     fn into_node(self) -> Added<S> {
-        let about = About::new(NodeKind::Ask, N::Action::NAMES, Policy::default());
+        let about = About::new(NodeKind::Ask, N::Action::NAMES, Policy::default()).checked(|| N::check(&self));
         Added::node(about, Body::sync(Asking(Arc::new(self))))
     }
 }
@@ -204,7 +209,14 @@ impl<S: State, K, N: Ask<S>> IntoNode<S, K, Question> for N {
 impl About {
     pub(crate) fn new(kind: NodeKind, labels: &'static [&'static str], policy: Policy) -> Self {
         let detaches = policy.pooled;
-        Self { kind, labels, policy, limit: 1, on_error: None, children: None, detaches, journaled: false }
+        Self { kind, labels, policy, limit: 1, on_error: None, children: None, detaches, journaled: false, fault: None }
+    }
+
+    /// Keeps what a node says is wrong with it. A check that panics is a fault, too: nothing that is added panics.
+    pub(crate) fn checked(self, check: impl FnOnce() -> Result<()>) -> Self {
+        let checked =
+            catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|payload| Err(NodeError::panicked(&*payload)));
+        Self { fault: checked.err().map(|error| with_causes(error.source_ref())), ..self }
     }
 }
 

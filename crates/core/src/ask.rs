@@ -9,7 +9,7 @@ use crate::{
     action::Label,
     context::Context,
     definition::Position,
-    error::{Detour, NodeError, Phase, Result, Visited},
+    error::{Detour, NodeError, Phase, Result, Visited, with_causes},
     node::State,
     path::{NodePath, RunId},
     visit::{SyncBody, edge},
@@ -67,6 +67,15 @@ pub trait Ask<S>: Send + Sync + 'static {
     /// What `post` returns.
     type Action: Label;
 
+    /// Checks the node itself, once, when it is added to a flow; see [`Node::check`](crate::Node::check).
+    ///
+    /// # Errors
+    ///
+    /// An error is a fault of `build()` that names the node.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes the question. Called once per visit.
     ///
     /// # Errors
@@ -77,6 +86,24 @@ pub trait Ask<S>: Send + Sync + 'static {
     /// Returns the JSON schema of the answer, for whoever draws a form; `true`, the default, describes anything.
     fn schema(&self) -> Value {
         Value::Bool(true)
+    }
+
+    /// Returns the JSON schema of the answer to the question at hand, where that depends on the state: which ids it may
+    /// name. By default it is [`schema`](Self::schema). Called once per visit, after [`ask`](Self::ask).
+    fn schema_for(&self, shared: &S) -> Value {
+        let _ = shared;
+        self.schema()
+    }
+
+    /// Says whether an answer that is of the right type fits the question, by what the state says. Called before
+    /// [`post`](Self::post). By default it does.
+    ///
+    /// # Errors
+    ///
+    /// An error leaves the question open and the state untouched: [`RunError::Answer`](crate::RunError::Answer).
+    fn accepts(&self, shared: &S, answer: &Self::Answer) -> Result<()> {
+        let _ = (shared, answer);
+        Ok(())
     }
 
     /// Writes the answer back, and returns the action to follow. Called once per visit.
@@ -156,7 +183,7 @@ impl<S: State, N: Ask<S>> SyncBody<S> for Asking<N> {
     fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
         let question = self.0.ask(shared).map_err(|error| cx.failed(error))?;
         let question = serde_json::to_value(question).map_err(|error| cx.failed(NodeError::terminal(error)))?;
-        let (position, node, schema) = (cx.position(), cx.node(), self.0.schema());
+        let (position, node, schema) = (cx.position(), cx.node(), self.0.schema_for(shared));
         let pause = Pause(Box::new(Paused { position, node, question, schema, run: cx.to_paused() }));
         Err(Box::new(Detour::Paused(pause)))
     }
@@ -170,6 +197,9 @@ impl<S: State, N: Ask<S>> SyncBody<S> for Asking<N> {
             Ok(answer) => answer,
             Err(unfit) => return Some(Err(unfit)),
         };
+        if let Err(unfit) = self.0.accepts(shared, &answer) {
+            return Some(Err(serde::de::Error::custom(with_causes(unfit.source_ref()))));
+        }
         cx.phase = Phase::Post;
         Some(Ok(match self.0.post(shared, answer) {
             Ok(action) => edge(action, cx),

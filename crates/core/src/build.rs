@@ -216,6 +216,8 @@ pub enum Fault {
     TimeoutInSyncFlow { node: String },
     #[error("node `{node}` contains a flow named `{flow}`: a flow cannot be inside itself")]
     FlowInsideItself { node: String, flow: String },
+    #[error("node `{node}`: {message}")]
+    Node { node: String, message: String },
     #[error("node `{node}` runs a flow per item in which `{ask}` asks: a batch flow cannot pause")]
     AskInBatchFlow { node: String, ask: String },
 }
@@ -258,12 +260,15 @@ impl Check {
         if timeout.is_some() && (sync || about.runs_inline()) {
             self.faults.push(Fault::TimeoutInSyncFlow { node: node() });
         }
+        if let Some(message) = &about.fault {
+            self.faults.push(Fault::Node { node: node(), message: message.clone() });
+        }
         let Some(children) = &about.children else { return };
         if children.contains_flow(flow) {
             self.faults.push(Fault::FlowInsideItself { node: node(), flow: flow.to_owned() });
         }
-        if let Some(ask) = children.nodes.iter().find(|node| node.about.kind == NodeKind::Ask) {
-            self.faults.push(Fault::AskInBatchFlow { node: node(), ask: ask.path.to_string() });
+        if let Some(ask) = children.asks() {
+            self.faults.push(Fault::AskInBatchFlow { node: node(), ask: ask.to_string() });
         }
     }
 

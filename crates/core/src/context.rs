@@ -23,8 +23,10 @@ use crate::{
     graph::Graph,
     journal::Journal,
     path::{NodePath, RunId},
+    usage::Meter,
 };
 
+mod child;
 mod engine;
 
 /// What `exec` may know of its run: where it is, which attempt this is, and whether to stop.
@@ -92,6 +94,8 @@ pub(crate) struct Scope {
     /// Set by the terminal event, which is the last: what still runs after a drop is not heard. Read while a listener
     /// is called, so that no other event can be under way when the terminal one is sent.
     pub(crate) ended: RwLock<bool>,
+    /// What the run and its children have used, and may use.
+    pub(crate) meter: Meter,
     /// Counts what runs beside the run's own future: blocking attempts and spawned items.
     pub(crate) started: TaskTracker,
 }

@@ -301,7 +301,8 @@ impl<S: State> Definition<S> {
         if !cx.traced() {
             return tracing::Span::none();
         }
-        tracing::info_span!(target: "flowstone", "visit", node = %cx.node(), visit = cx.visit())
+        // Signed, since what exports spans takes other numbers for text.
+        tracing::info_span!(target: "flowstone", "visit", node = %cx.node(), visit = cx.visit().cast_signed())
     }
 
     /// Ends a watched visit; one that pauses ends when it is answered.

@@ -14,7 +14,7 @@ use futures_util::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use tracing::Instrument;
+use tracing::{Instrument, field::Empty};
 
 use crate::{
     action::{Action, Label},
@@ -127,7 +127,9 @@ impl<S: State, X: Label> Flow<S, X> {
             return definition.drive(begin, shared, &mut cx);
         }
         let terminal = Terminal::begin(&cx, definition.graph.name());
-        let result = run_span(&cx, definition.graph.name()).in_scope(|| definition.drive(begin, shared, &mut cx));
+        let span = run_span(&cx, definition.graph.name());
+        let result = span.in_scope(|| definition.drive(begin, shared, &mut cx));
+        record_end(&span, &result);
         terminal.end(&result, &cx);
         result
     }
@@ -219,7 +221,9 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
         let terminal = Terminal::begin(&cx, definition.graph.name());
         let span = run_span(&cx, definition.graph.name());
         let own = cx.clone();
-        let result = until_stopped(definition.drive_async(begin, shared, &mut cx).instrument(span), &own).await;
+        let run = definition.drive_async(begin, shared, &mut cx).instrument(span.clone());
+        let result = until_stopped(run, &own).await;
+        record_end(&span, &result);
         // What was dropped may have left a blocking attempt or a spawned item behind: nothing outlives the run.
         own.wait_for_started().await;
         terminal.end(&result, &cx);
@@ -257,11 +261,42 @@ pub(crate) async fn until_stopped<T>(
     }
 }
 
+/// The span of a run, by the names that OpenTelemetry's conventions for generative AI give to a workflow.
 fn run_span(cx: &Context, flow: &str) -> tracing::Span {
     if !cx.traced() {
         return tracing::Span::none();
     }
-    tracing::info_span!(target: "flowstone", "run", flow, run = %cx.run_id())
+    tracing::info_span!(
+        target: "flowstone",
+        "run",
+        "otel.name" = %format_args!("invoke_workflow {flow}"),
+        "otel.kind" = "internal",
+        "otel.status_code" = Empty,
+        "gen_ai.operation.name" = "invoke_workflow",
+        "gen_ai.agent.name" = flow,
+        "gen_ai.conversation.id" = %cx.run_id(),
+        "error.type" = Empty,
+    )
+}
+
+/// Says in the span of a run why it stopped: by a word of few, since the rest may tell what is in the state.
+fn record_end(span: &tracing::Span, result: &Result<Outcome, RunError>) {
+    if span.is_none() {
+        return;
+    }
+    let Err(error) = result else { return };
+    let kind = match error {
+        RunError::Node { .. } => "node",
+        RunError::Unrouted { .. } => "unrouted",
+        RunError::TooManyVisits { .. } => "too_many_visits",
+        RunError::Cancelled { .. } => "cancelled",
+        RunError::DeadlineExceeded { .. } => "timeout",
+        RunError::Answer { .. } => "answer",
+        RunError::Journal { .. } => "journal",
+        RunError::NoSuchPause { .. } => "no_such_pause",
+    };
+    span.record("error.type", kind);
+    span.record("otel.status_code", "error");
 }
 
 impl Outcome {

@@ -19,6 +19,7 @@ use crate::{
     drive::Outcome,
     error::{Phase, RunError},
     path::{NodePath, RunId},
+    usage::Usage,
     visit::catch,
 };
 
@@ -96,6 +97,11 @@ pub enum EventKind {
     Emitted {
         /// The value.
         value: Value,
+    },
+    /// Calls to paid services have used this, see [`Context::spend`].
+    Used {
+        /// What they used, since the last event of this kind.
+        usage: Usage,
     },
     /// Terminal: the run waits for an answer.
     Paused {

@@ -22,7 +22,7 @@ use crate::{
 /// A flow, a state and a place in the flow, without the state's type: a run that a driver drives visit by visit.
 ///
 /// Made by [`AsyncFlow::execution`](crate::AsyncFlow::execution), and by the engine for each child of a journaled batch
-/// flow.
+/// flow or of an `exec`.
 pub trait Execution: Send + Sync {
     /// Returns the id of the run; of a child, the [key](crate::Context::idempotency_key) of its item.
     fn id(&self) -> RunId;
@@ -130,6 +130,11 @@ impl<S> Running<S> {
     #[must_use]
     pub fn state(&self) -> &S {
         &self.state
+    }
+
+    /// Takes back the count of the visits of a child that did not end.
+    pub(crate) fn uncount_all(&self) {
+        self.cx.uncount_all();
     }
 
     /// Gives the state.

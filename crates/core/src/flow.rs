@@ -22,7 +22,7 @@ use crate::{
     error::{Result, RunError},
     execution::{RestoreError, Running},
     graph::{ExitMap, Graph},
-    nest::{BatchFlow, IsSelf, On},
+    nest::{BatchFlow, IsSelf, On, Within},
     node::{OnError, State},
     options::RunOptions,
     path::NodePath,
@@ -130,6 +130,12 @@ macro_rules! flow {
                 self.definition.graph.position(path)
             }
 
+            /// Returns the path of the first node that asks, if there is one: whether a run can pause.
+            #[must_use]
+            pub fn asks(&self) -> Option<&NodePath> {
+                self.definition.graph.asks()
+            }
+
             /// Returns a context for a run that a driver makes by calling [`visit`](Self::visit) itself.
             ///
             /// Of the options, a driver of its own has to keep the deadline of an async visit and its cancellation while
@@ -217,6 +223,47 @@ macro_rules! flow {
                 S: IsSelf<T>,
             {
                 On(self)
+            }
+
+            /// Makes a node of this flow for a flow over a larger state, of which `pick` gives it a part.
+            ///
+            /// Unlike with [`on`](Self::on), two flows over the same type of part can thus be in one flow. `pick` is called
+            /// when a node of this flow is visited, and again when it is answered: it gives the same part every time.
+            ///
+            /// # Example
+            ///
+            /// ```
+            /// use flowstone_core::Flow;
+            ///
+            /// #[derive(Default)]
+            /// struct Team {
+            ///     writer: Vec<String>,
+            ///     editor: Vec<String>,
+            /// }
+            ///
+            /// let mut work = Flow::builder("work");
+            /// let say = work.add("say", |said: &mut Vec<String>| said.push(format!("draft {}", said.len() + 1)));
+            /// work.start(say);
+            /// let work = work.build()?;
+            ///
+            /// let mut flow = Flow::builder("team");
+            /// let writer = flow.add("writer", work.clone().within(|team: &mut Team| &mut team.writer));
+            /// let editor = flow.add("editor", work.within(|team: &mut Team| &mut team.editor));
+            /// flow.start(writer);
+            /// flow.route(writer >> editor);
+            ///
+            /// let mut team = Team { writer: vec!["outline".into()], ..Team::default() };
+            /// flow.build()?.run(&mut team)?;
+            /// assert_eq!((team.writer, team.editor), (vec!["outline".into(), "draft 2".into()], vec!["draft 1".to_owned()]));
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
+            #[must_use]
+            pub fn within<P, F>(self, pick: F) -> Within<P, Self, F>
+            where
+                P: State,
+                F: for<'a> Fn(&'a mut P) -> &'a mut S + Send + Sync + 'static,
+            {
+                Within::new(self, pick)
             }
 
             /// Makes a node that runs this flow once for each state that `fork` gives.

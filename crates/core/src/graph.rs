@@ -33,6 +33,8 @@ pub(crate) struct Graph {
     pub(crate) levels: Vec<Level>,
     /// Whether a run may start something beside its own future: blocking attempts, spawned items.
     pub(crate) detaches: bool,
+    /// The first node that asks, which makes a run pause.
+    pub(crate) asks: Option<Position>,
     /// Whether it is the graph of a `Flow`, which uses no blocking pool.
     pub(crate) sync: bool,
 }
@@ -62,6 +64,8 @@ pub(crate) struct About {
     pub(crate) detaches: bool,
     /// Whether a driver that keeps runs keeps each item of this batch.
     pub(crate) journaled: bool,
+    /// What the node itself says is wrong with it; never in a flow that is built.
+    pub(crate) fault: Option<String>,
 }
 
 /// The kind of a node.
@@ -170,6 +174,11 @@ impl Graph {
         &self.nodes[at.index()].path
     }
 
+    /// The path of the first node that asks.
+    pub(crate) fn asks(&self) -> Option<&NodePath> {
+        self.asks.map(|at| self.path(at))
+    }
+
     /// The position of the node with this path.
     pub(crate) fn position(&self, path: &str) -> Option<Position> {
         self.nodes.iter().position(|node| node.path == *path).map(Position::new)
@@ -181,6 +190,9 @@ impl Graph {
 
     pub(crate) fn push(&mut self, name: &str, path: NodePath, about: About) -> Place {
         self.detaches |= about.detaches;
+        if about.kind == NodeKind::Ask && self.asks.is_none() {
+            self.asks = Some(Position::new(self.nodes.len()));
+        }
         let node = GraphNode { name: name.to_owned(), path, level: 0, about, edges: Edges::default() };
         self.nodes.push(node);
         Place::Node(self.nodes.len() - 1)
@@ -370,6 +382,7 @@ impl Graph {
             edges: moved_edges(&node.edges),
         }));
         self.detaches |= inner.detaches;
+        self.asks = self.asks.or(inner.asks.map(|asks| Position::new(asks.index() + nodes)));
         Place::Level(levels)
     }
 

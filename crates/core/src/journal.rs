@@ -3,6 +3,7 @@
 //! ```text
 //! item of a journaled batch:   recall(i) ─▶ its output, or: exec ─▶ record(i, output)
 //! child of a journaled batch:  child(i, execution): the driver makes the visits, and keeps each
+//! child of an `exec`:          the same; of a node that is no batch, child 0
 //! wait before an attempt:      waited() ─▶ the rest of it, or: wait(…), then sleep
 //! ```
 //!
@@ -30,6 +31,8 @@ pub trait Journal: Send + Sync {
     fn record(&self, item: usize, output: Vec<u8>) -> BoxFuture<'_, Result<(), BoxError>>;
 
     /// Makes the visits of a child's run, from where it was to its end, and keeps each.
+    ///
+    /// An `exec` that is tried again calls for its child once more, also after that failed, ended, or was dropped under way.
     fn child<'a>(&'a self, item: usize, child: &'a mut dyn Execution) -> BoxFuture<'a, Result<Action, RunError>>;
 
     /// Returns the wait that was kept last for this visit, or for one of its items, also if it is over.

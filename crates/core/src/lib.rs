@@ -12,10 +12,12 @@
 //! | `graph` | the flattened graph: where each action leads; pictures |
 //! | `flow`, `definition` | a built flow, and `visit`, the waist that every driver goes through |
 //! | `visit`, `batch`, `children`, `pool` | what a visit does, by kind of node |
+//! | `run_in` | a flow that runs inside an `exec` |
 //! | `context` | what a visit knows of its run |
 //! | `drive`, `options` | the driver in memory: a loop over `visit` |
 //! | `execution`, `journal`, `codec` | a run without its types, for drivers that keep runs; what they keep inside a visit |
 //! | `event`, `stream`, `clock` | watching a run, and its time |
+//! | `usage` | what a run uses of paid services, and may use |
 //! | `error` | what can go wrong |
 //!
 //! # Invariants
@@ -51,12 +53,14 @@ mod path;
 mod policy;
 mod pool;
 mod route;
+mod run_in;
 mod sleep;
 mod step;
 mod stream;
+mod usage;
 mod visit;
 
-pub use action::{Action, HasDefault, Label};
+pub use action::{Action, Choice, HasDefault, Label};
 pub use add::{Added, AsyncKind, IntoNode, NodeIn, SyncKind};
 pub use ask::{Ask, Pause};
 pub use build::{BuildError, Builder, Fault};
@@ -72,16 +76,18 @@ pub use execution::{Execution, RestoreError, Running};
 pub use flow::{AsyncFlow, Flow};
 pub use graph::Unrouted;
 pub use journal::{Journal, Waited};
-pub use nest::{BatchFlow, IsSelf, On};
+pub use nest::{BatchFlow, IsSelf, On, Within};
 pub use node::{AsyncBatchNode, AsyncNode, BatchNode, ItemOutcome, Node, OnError, State};
 pub use options::RunOptions;
 pub use path::{NodePath, RunId};
 pub use policy::{Inline, Journaled, NodeExt, Parallel, Plain, Retry, Spawned, With};
 pub use route::{At, END, End, Exit, Route};
+pub use run_in::CannotPause;
 pub use sleep::Sleep;
 pub use step::{IntoAction, Step, step};
 pub use stream::EventStream;
 pub use tokio_util::sync::CancellationToken;
+pub use usage::{Budget, OverBudget, Usage, Usd};
 pub use visit::BoxFuture;
 
 /// A ready state for prototypes and for hosts that know their data at run time only: a JSON object.

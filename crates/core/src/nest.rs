@@ -26,6 +26,31 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct On<F>(pub(crate) F);
 
+/// A flow as a node of a flow over the larger state `S`, of which `pick` gives it a part; made by [`AsyncFlow::within`].
+pub struct Within<S, F, P> {
+    pub(crate) flow: F,
+    pub(crate) pick: P,
+    state: PhantomData<fn(S)>,
+}
+
+impl<S, F, P> Within<S, F, P> {
+    pub(crate) fn new(flow: F, pick: P) -> Self {
+        Self { flow, pick, state: PhantomData }
+    }
+}
+
+impl<S, F: Clone, P: Clone> Clone for Within<S, F, P> {
+    fn clone(&self) -> Self {
+        Self::new(self.flow.clone(), self.pick.clone())
+    }
+}
+
+impl<S, F: fmt::Debug, P> fmt::Debug for Within<S, F, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Within").field("flow", &self.flow).finish_non_exhaustive()
+    }
+}
+
 /// Holds for one and the same type: lets [`AsyncFlow::on`] name it.
 pub trait IsSelf<T> {}
 
@@ -67,7 +92,7 @@ where
     type Action = X;
 
     fn into_node(self) -> Added<S> {
-        on_part(&self.0.definition, X::NAMES)
+        over_part(&self.0.definition, S::as_mut, X::NAMES)
     }
 }
 
@@ -81,41 +106,77 @@ where
     type Action = X;
 
     fn into_node(self) -> Added<S> {
-        on_part(&self.0.definition, X::NAMES)
+        over_part(&self.0.definition, S::as_mut, X::NAMES)
     }
 }
 
-fn on_part<S, T>(definition: &Definition<T>, labels: &'static [&'static str]) -> Added<S>
+#[diagnostic::do_not_recommend]
+impl<S, T, X, K, P> IntoNode<S, K, NestedPart<T>> for Within<S, Flow<T, X>, P>
 where
-    S: State + AsMut<T>,
+    S: State,
     T: State,
+    X: Label,
+    P: for<'a> Fn(&'a mut S) -> &'a mut T + Send + Sync + 'static,
 {
+    type Action = X;
+
+    fn into_node(self) -> Added<S> {
+        over_part(&self.flow.definition, self.pick, X::NAMES)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<S, T, X, P> IntoNode<S, AsyncKind, NestedPart<T>> for Within<S, AsyncFlow<T, X>, P>
+where
+    S: State,
+    T: State,
+    X: Label,
+    P: for<'a> Fn(&'a mut S) -> &'a mut T + Send + Sync + 'static,
+{
+    type Action = X;
+
+    fn into_node(self) -> Added<S> {
+        over_part(&self.flow.definition, self.pick, X::NAMES)
+    }
+}
+
+fn over_part<S, T, P>(definition: &Definition<T>, pick: P, labels: &'static [&'static str]) -> Added<S>
+where
+    S: State,
+    T: State,
+    P: for<'a> Fn(&'a mut S) -> &'a mut T + Send + Sync + 'static,
+{
+    let pick = Arc::new(pick);
     let bodies = definition.slots.iter().map(|slot| Body {
-        sync: slot.body.sync.as_ref().map(|body| Part::new(body.share()) as Box<dyn SyncBody<S>>),
-        awaited: slot.body.awaited.as_ref().map(|body| Part::new(body.share()) as Box<dyn AsyncBody<S>>),
+        sync: slot.body.sync.as_ref().map(|body| Part::new(&pick, body.share()) as Box<dyn SyncBody<S>>),
+        awaited: slot.body.awaited.as_ref().map(|body| Part::new(&pick, body.share()) as Box<dyn AsyncBody<S>>),
     });
     Added::flow(Arc::clone(&definition.graph), bodies.collect(), labels)
 }
 
-/// A body over a part `T` of the state that it is given.
-struct Part<T, B: ?Sized> {
+/// A body over the part that `pick` finds in the state that it is given.
+struct Part<P, B: ?Sized> {
+    pick: Arc<P>,
     body: Box<B>,
-    part: PhantomData<fn(T)>,
 }
 
-impl<T, B: ?Sized> Part<T, B> {
-    fn new(body: Box<B>) -> Box<Self> {
-        Box::new(Self { body, part: PhantomData })
+impl<P, B: ?Sized> Part<P, B> {
+    fn new(pick: &Arc<P>, body: Box<B>) -> Box<Self> {
+        Box::new(Self { pick: Arc::clone(pick), body })
     }
 }
 
-impl<S: AsMut<T>, T: 'static> SyncBody<S> for Part<T, dyn SyncBody<T>> {
+impl<S, T, P> SyncBody<S> for Part<P, dyn SyncBody<T>>
+where
+    T: 'static,
+    P: for<'a> Fn(&'a mut S) -> &'a mut T + Send + Sync + 'static,
+{
     fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
-        self.body.visit(shared.as_mut(), cx)
+        self.body.visit((self.pick)(shared), cx)
     }
 
     fn share(&self) -> Box<dyn SyncBody<S>> {
-        Self::new(self.body.share())
+        Self::new(&self.pick, self.body.share())
     }
 
     fn fits(&self, answer: &Value) -> Option<Result<(), serde_json::Error>> {
@@ -123,17 +184,21 @@ impl<S: AsMut<T>, T: 'static> SyncBody<S> for Part<T, dyn SyncBody<T>> {
     }
 
     fn answer(&self, shared: &mut S, answer: Value, cx: &mut Context) -> Option<Answered> {
-        self.body.answer(shared.as_mut(), answer, cx)
+        self.body.answer((self.pick)(shared), answer, cx)
     }
 }
 
-impl<S: AsMut<T>, T: 'static> AsyncBody<S> for Part<T, dyn AsyncBody<T>> {
+impl<S, T, P> AsyncBody<S> for Part<P, dyn AsyncBody<T>>
+where
+    T: 'static,
+    P: for<'a> Fn(&'a mut S) -> &'a mut T + Send + Sync + 'static,
+{
     fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited> {
-        self.body.visit(shared.as_mut(), cx)
+        self.body.visit((self.pick)(shared), cx)
     }
 
     fn share(&self) -> Box<dyn AsyncBody<S>> {
-        Self::new(self.body.share())
+        Self::new(&self.pick, self.body.share())
     }
 }
 

@@ -87,6 +87,15 @@ pub trait Node<S>: Send + Sync + 'static {
     /// What `post` returns.
     type Action: Label;
 
+    /// Checks the node itself, once, when it is added to a flow: a template that does not parse, a limit that cannot hold.
+    ///
+    /// # Errors
+    ///
+    /// An error is a fault of `build()` that names the node. By default there is none.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Reads what the visit needs. Not tried again.
     ///
     /// # Errors
@@ -138,6 +147,15 @@ pub trait AsyncNode<S>: Send + Sync + 'static {
     type Exec: Send + 'static;
     /// What `post` returns.
     type Action: Label;
+
+    /// Checks the node itself, once, when it is added to a flow; see [`Node::check`].
+    ///
+    /// # Errors
+    ///
+    /// An error is a fault of `build()` that names the node.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Reads what the visit needs; see [`Node::prep`].
     fn prep(&self, shared: &S) -> impl Future<Output = Result<Self::Prep>> + Send;
@@ -191,6 +209,15 @@ pub trait BatchNode<S>: Send + Sync + 'static {
     type Outcome: ItemOutcome<Self::Output>;
     /// What `post` returns.
     type Action: Label;
+
+    /// Checks the node itself, once, when it is added to a flow; see [`Node::check`].
+    ///
+    /// # Errors
+    ///
+    /// An error is a fault of `build()` that names the node.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Gives the items. Not tried again.
     ///
@@ -249,6 +276,15 @@ pub trait AsyncBatchNode<S>: Send + Sync + 'static {
     type Outcome: ItemOutcome<Self::Output>;
     /// What `post` returns.
     type Action: Label;
+
+    /// Checks the node itself, once, when it is added to a flow; see [`Node::check`].
+    ///
+    /// # Errors
+    ///
+    /// An error is a fault of `build()` that names the node.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Gives the items; see [`BatchNode::prep`].
     fn prep(&self, shared: &S) -> impl Future<Output = Result<Vec<Self::Item>>> + Send;

@@ -10,6 +10,7 @@ use crate::{
     context::{Deadline, DeadlineAt, Scope},
     event::{Event, Listener},
     path::RunId,
+    usage::{Budget, Meter, Usage},
 };
 
 /// What a run may have beside its flow and its state. The default has nothing, and costs nothing.
@@ -39,6 +40,8 @@ pub struct RunOptions {
     listener: Option<Arc<dyn Listener>>,
     clock: Option<Arc<dyn Clock>>,
     seed: Option<u64>,
+    budget: Option<Budget>,
+    used: Usage,
 }
 
 impl RunOptions {
@@ -77,6 +80,21 @@ impl RunOptions {
     #[must_use]
     pub fn max_visits(mut self, limit: u64) -> Self {
         self.max_visits = Some(limit);
+        self
+    }
+
+    /// Bounds what the run and its children use of paid services: a call beyond it fails with
+    /// [`OverBudget`](crate::OverBudget), which is terminal.
+    #[must_use]
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Counts what the run has used before, for a driver that goes on with one. The default is nothing.
+    #[must_use]
+    pub fn used(mut self, used: Usage) -> Self {
+        self.used = used;
         self
     }
 
@@ -124,6 +142,8 @@ impl RunOptions {
             || self.max_visits.is_some()
             || self.listener.is_some()
             || self.seed.is_some()
+            || self.budget.is_some()
+            || self.used != Usage::default()
             || deadline.is_some();
         (asked || detaches || clock.is_some()).then(|| {
             Arc::new(Scope {
@@ -134,6 +154,7 @@ impl RunOptions {
                 seed: self.seed,
                 clock,
                 deadline,
+                meter: Meter::new(self.budget, self.used),
                 ..Scope::default()
             })
         })

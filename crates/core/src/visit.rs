@@ -34,6 +34,7 @@ use crate::{
     event::EventKind,
     node::{AsyncNode, Node, State},
     policy::Policy,
+    run_in::unless_run_stops,
 };
 
 /// A future whose type is not named.
@@ -248,6 +249,7 @@ pub(crate) async fn retry<W: Work>(
 ) -> Result<W::Output, Box<Detour>> {
     loop {
         cx.check()?;
+        error = unless_run_stops(error, cx)?;
         let wait = policy.retry.next_wait(cx.attempt, &error, || cx.spread());
         let in_time =
             |wait: &Duration| end.is_none_or(|end| Instant::now().checked_add(*wait).is_some_and(|at| at < end));
@@ -257,7 +259,9 @@ pub(crate) async fn retry<W: Work>(
             if policy.pooled {
                 cx.renew_abandoned();
             }
-            return work.fallback(error, cx).await.map_err(|error| cx.failed(error));
+            let stood_in = work.fallback(error, cx).await;
+            return stood_in
+                .map_err(|error| unless_run_stops(error, cx).map_or_else(|stops| stops, |error| cx.failed(error)));
         };
         cx.event(|| EventKind::Retry { reason: error.to_string(), wait });
         if !wait.is_zero() {
@@ -318,7 +322,9 @@ fn attempt_span(cx: &Context) -> tracing::Span {
     if !cx.traced() {
         return tracing::Span::none();
     }
-    tracing::info_span!(target: "flowstone", "attempt", attempt = cx.attempt(), item = cx.item())
+    // Signed, since what exports spans takes other numbers for text.
+    let (attempt, item) = (i64::from(cx.attempt()), cx.item().map(usize::cast_signed));
+    tracing::info_span!(target: "flowstone", "attempt", attempt, item = item.map(|item| item as i64))
 }
 
 /// The edge that a label takes.

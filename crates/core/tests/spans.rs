@@ -88,7 +88,10 @@ fn sync() -> Flow<Vec<u32>> {
 }
 
 const EXPECTED: [&str; 5] = [
-    "run flow=\"spanned\" run=r1",
+    concat!(
+        "run otel.name=invoke_workflow spanned otel.kind=\"internal\" gen_ai.operation.name=\"invoke_workflow\" ",
+        "gen_ai.agent.name=\"spanned\" gen_ai.conversation.id=r1"
+    ),
     "run>visit node=first visit=0",
     "run>visit node=second visit=1",
     "run>visit>attempt attempt=0",

@@ -1,18 +1,23 @@
-//! The runs of children: what a journaled batch flow runs for each of its items.
+//! The runs of children: what a journaled batch flow runs for each of its items, and what an `exec` runs.
 //!
 //! A child is a run of its own in the store, with a history of its own, that knows the visit and the item that it belongs
 //! to. It is driven inside the visit of its parent, by the same loop, and never by itself.
+//!
+//! An `exec` that is tried again calls for its child again: it then goes on where its last commit put it.
+//!
+//! **Invariant:** an item of a visit has one child.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use flowstone_core::{Action, Execution, RunError};
+use serde_json::Value;
 
 use crate::{
     changes,
     error::Error,
-    journal::RunJournal,
+    journal::{Called, RunJournal},
     keeper::{Halted, Keeper, Watched},
-    load::{Loaded, damaged, load},
+    load::{Loaded, damaged, load, state_at},
     observer::lock,
     rows::{self, NewRun, Parent},
     states::States,
@@ -26,6 +31,7 @@ const CHILD_VERSION: u32 = 0;
 pub(crate) async fn drive(journal: &RunJournal, item: usize, child: &mut dyn Execution) -> Result<Action, RunError> {
     let node = journal.node();
     let failed = |error: Error| RunError::journal(journal.root.clone(), node.clone(), Some(item), error);
+    let mut call = Call::begin(journal, item, child).map_err(&failed)?;
     let watched = Watched {
         root: journal.root.clone(),
         flow: Arc::clone(&journal.flow),
@@ -33,26 +39,89 @@ pub(crate) async fn drive(journal: &RunJournal, item: usize, child: &mut dyn Exe
         prefix: format!("{node}[{item}]/"),
         parks: false,
     };
-    let known = lock(&journal.children).remove(&item);
-    let mut keeper = match known {
+    let mut keeper = match call.known(child).await.map_err(&failed)? {
         Some(run) => {
             let loaded = recall(journal, run).await.map_err(&failed)?;
             if let Some(ended) = restore(&loaded, child).map_err(&failed)? {
-                journal.count(true);
+                journal.count_child(item, true);
+                call.halted = true;
                 return Ok(ended);
             }
             Keeper::resuming(&journal.shared, loaded, CHILD_VERSION, watched)
         }
         None => begin(journal, item, child, watched).await.map_err(&failed)?,
     };
-    match keeper.drive(child, None).await.map_err(&failed)? {
+    let halted = keeper.drive(child, None).await.map_err(&failed)?;
+    call.halted = true;
+    match halted {
         Halted::Ended(exit) => {
-            journal.count(false);
+            journal.count_child(item, false);
             Ok(exit)
         }
         Halted::Stopped(error) => Err(error),
-        Halted::Parked => Err(failed(damaged("a child of a batch flow was put away"))),
+        Halted::Parked => Err(failed(damaged("a child was put away"))),
     }
+}
+
+/// A call for the child of an item; it ends when dropped.
+struct Call<'a> {
+    journal: &'a RunJournal,
+    item: usize,
+    /// Whether this process has called for it before, in this visit.
+    again: bool,
+    /// Whether the child came to a halt, which is written down.
+    halted: bool,
+}
+
+impl<'a> Call<'a> {
+    fn begin(journal: &'a RunJournal, item: usize, child: &dyn Execution) -> Result<Self, Error> {
+        let mut called = lock(&journal.called);
+        let again = match called.get_mut(&item) {
+            Some(known) if known.under_way || known.flow != child.flow() => return Err(second(journal, item)),
+            Some(known) => {
+                known.under_way = true;
+                true
+            }
+            None => {
+                called.insert(item, Called { flow: child.flow().to_owned(), under_way: true, counted: false });
+                false
+            }
+        };
+        Ok(Self { journal, item, again, halted: false })
+    }
+
+    /// Returns the child's number, if it was begun before.
+    async fn known(&self, child: &dyn Execution) -> Result<Option<i64>, Error> {
+        let (journal, item) = (self.journal, self.item);
+        if !self.again {
+            return Ok(lock(&journal.children).remove(&item));
+        }
+        // A call that was dropped may have left something in the writer's queue: this comes after it.
+        let (parent, seq) = (journal.run, journal.seq());
+        let find = move |db: &_| rows::child(db, parent, seq, item);
+        let Some(run) = journal.shared.writer.call("child", find).await? else { return Ok(None) };
+        let full_every = journal.shared.options.full_every;
+        let first = journal.shared.read(move |reader| state_at(&reader.db, run, 0, full_every)).await?;
+        let encode = |source| Error::Encode { run: child.id(), source: Arc::new(source) };
+        let state: Value = serde_json::from_slice(&child.save().map_err(encode)?).map_err(encode)?;
+        let known: Value = serde_json::from_slice(first.chain.state()).map_err(damaged)?;
+        if known == state { Ok(Some(run)) } else { Err(second(journal, item)) }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if let Some(called) = lock(&self.journal.called).get_mut(&self.item) {
+            called.under_way = false;
+        }
+        if !self.halted {
+            self.journal.left.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn second(journal: &RunJournal, item: usize) -> Error {
+    Error::SecondChild { run: journal.root.clone(), node: journal.node(), item }
 }
 
 /// Writes a new child down.
@@ -71,15 +140,18 @@ async fn begin(journal: &RunJournal, item: usize, child: &dyn Execution, watched
     Ok(Keeper::starting(&journal.shared, started.run, states, watched))
 }
 
-/// Reads a child that an earlier process had begun; one that failed goes on.
+/// Reads a child that was begun before; one that failed goes on.
 async fn recall(journal: &RunJournal, run: i64) -> Result<Loaded, Error> {
     let full_every = journal.shared.options.full_every;
-    let loaded = journal.shared.read(move |reader| load(&reader.db, run, full_every)).await?;
-    let loaded = loaded.ok_or_else(|| damaged(format!("the child #{run} is gone")))?;
-    if matches!(loaded.status, Status::Failed | Status::Cancelled) {
-        journal.shared.writer.call("child", move |db| changes::retry(db, run)).await?;
+    let read = || journal.shared.read(move |reader| load(&reader.db, run, full_every));
+    let gone = || damaged(format!("the child #{run} is gone"));
+    let loaded = read().await?.ok_or_else(gone)?;
+    if !matches!(loaded.status, Status::Failed | Status::Cancelled) {
+        return Ok(loaded);
     }
-    Ok(loaded)
+    journal.shared.writer.call("child", move |db| changes::retry(db, run)).await?;
+    // Its waits are forgotten now, too.
+    read().await?.ok_or_else(gone)
 }
 
 /// Places a child where it was; returns its last action if it was at its end.

@@ -314,7 +314,22 @@ pub enum Error {
         /// What does not fit, with its place in the JSON.
         what: String,
     },
-    /// The run is one of a batch flow's children: what is asked has to be asked of its parent.
+    /// An `exec` ran a second flow for the same visit and item, or the same one with another state than before: which of
+    /// them a later process is to go on with could not be told.
+    #[error(
+        "run `{run}`: node `{node}` runs more than one flow as its number {item}, or not always with the same state: \
+         give each a number of its own, by `Context::with_item`"
+    )]
+    #[non_exhaustive]
+    SecondChild {
+        /// The run.
+        run: RunId,
+        /// The node.
+        node: NodePath,
+        /// The item; 0 for a node that is no batch.
+        item: usize,
+    },
+    /// The run is a child, of a batch flow or of an `exec`: what is asked has to be asked of its parent.
     #[error("run `{run}` is a child of run `{parent}`: ask that one")]
     #[non_exhaustive]
     IsChild {

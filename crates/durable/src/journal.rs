@@ -37,6 +37,10 @@ pub(crate) struct RunJournal {
     /// What an earlier process had kept, of this visit only.
     items: Mutex<HashMap<i64, Kept>>,
     pub(crate) children: Mutex<HashMap<usize, i64>>,
+    /// The children that this process has run in this visit, by item.
+    pub(crate) called: Mutex<HashMap<usize, Called>>,
+    /// Whether one of them was dropped under way.
+    pub(crate) left: AtomicBool,
     recorded: AtomicU64,
     recalled: AtomicU64,
     /// Whether anything of this visit is in the store.
@@ -44,6 +48,16 @@ pub(crate) struct RunJournal {
     /// When the node itself goes on; 0 if it does not wait.
     wakes_at: AtomicI64,
     parks: bool,
+}
+
+/// A child that this process has run in the visit under way.
+pub(crate) struct Called {
+    /// The name of its flow.
+    pub(crate) flow: String,
+    /// Whether it runs at this moment.
+    pub(crate) under_way: bool,
+    /// Whether it is counted as one of the items that are done.
+    pub(crate) counted: bool,
 }
 
 impl RunJournal {
@@ -59,6 +73,8 @@ impl RunJournal {
             observer: Arc::clone(&watched.observer),
             items: Mutex::new(under_way.items),
             children: Mutex::new(under_way.children),
+            called: Mutex::default(),
+            left: AtomicBool::new(false),
             recorded: AtomicU64::new(0),
             recalled: AtomicU64::new(0),
             kept: AtomicBool::new(kept),
@@ -73,6 +89,8 @@ impl RunJournal {
         if self.seq.swap(seq, Ordering::Relaxed) != 0 {
             lock(&self.items).clear();
             lock(&self.children).clear();
+            lock(&self.called).clear();
+            self.left.store(false, Ordering::Relaxed);
             self.kept.store(false, Ordering::Relaxed);
         }
         self.recorded.store(0, Ordering::Relaxed);
@@ -103,8 +121,21 @@ impl RunJournal {
         Some(self.wakes_at.load(Ordering::Relaxed)).filter(|at| *at != 0)
     }
 
-    /// Counts a child that is done: recalled, or just run.
-    pub(crate) fn count(&self, recalled: bool) {
+    /// Whether there are children of this visit that nobody goes on with once it is committed.
+    pub(crate) fn has_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed) || !lock(&self.children).is_empty()
+    }
+
+    /// Counts a child that is done, once: recalled, or just run.
+    pub(crate) fn count_child(&self, item: usize, recalled: bool) {
+        let mut called = lock(&self.called);
+        if let Some(called) = called.get_mut(&item).filter(|called| !called.counted) {
+            called.counted = true;
+            self.count(recalled);
+        }
+    }
+
+    fn count(&self, recalled: bool) {
         let counter = if recalled { &self.recalled } else { &self.recorded };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -132,7 +163,10 @@ impl Journal for RunJournal {
     fn record(&self, item: usize, output: Vec<u8>) -> BoxFuture<'_, Result<(), BoxError>> {
         Box::pin(async move {
             self.keep("item", int(item), Kept::Output(output)).await?;
-            self.count(false);
+            // An item whose `exec` ran a flow was counted with that.
+            if !lock(&self.called).get(&item).is_some_and(|called| called.counted) {
+                self.count(false);
+            }
             Ok(())
         })
     }

@@ -4,8 +4,8 @@
 //! loop { visit ─▶ commit ─▶ next? go on │ end? ended │ pause, sleep? parked │ error? failed }
 //! ```
 //!
-//! It knows a run as an [`Execution`], without its types, so that the runs of users and the children of their batch flows
-//! go through one loop (`docs/decisions/0009-a-driver-sees-an-execution.md`).
+//! It knows a run as an [`Execution`], without its types, so that the runs of users and their children go through one
+//! loop (`docs/decisions/0009-a-driver-sees-an-execution.md`).
 //!
 //! **Invariant:** the next visit begins when the last is on disk, or with [`Durability::Behind`] at most so many are not.
 
@@ -160,7 +160,7 @@ impl Keeper {
             retries: seen.retries(),
             items,
         };
-        let kept = self.journal.has_kept();
+        let (kept, left) = (self.journal.has_kept(), self.journal.has_left());
         let (run, seq) = (self.run, self.seq);
         let behind = !self.behind.is_empty();
         let write = move |db: &Connection| {
@@ -170,6 +170,9 @@ impl Keeper {
             rows::insert_visit(db, &row, &state)?;
             if kept {
                 rows::forget_items(db, run, seq)?;
+            }
+            if left {
+                rows::cancel_children(db, run, seq)?;
             }
             if let Some(exit) = exit {
                 let change = Change { action: Some(exit.to_string()), ..Change::default() };
@@ -239,7 +242,7 @@ impl Keeper {
         self.caught_up().await?;
         let (run, seq) = (self.run, self.seq + 1);
         let error = match error {
-            RunError::Journal { source, .. } if !is_unstorable(&source) => return Err(of_journal(source)),
+            RunError::Journal { source, .. } if !is_of_run(&source) => return Err(of_journal(source)),
             error => error,
         };
         if let RunError::Answer { source, .. } = &error {
@@ -288,9 +291,12 @@ fn answer(execution: &mut dyn Execution, asked: Asked) -> Result<Visit, RunError
     execution.answer(pause, asked.answer.unwrap_or(Value::Null))
 }
 
-/// Whether a state is at fault, and with it the run, and not the store.
-fn is_unstorable(source: &BoxError) -> bool {
-    matches!(source.downcast_ref(), Some(Error::StateTooLarge { .. } | Error::Encode { .. }))
+/// Whether the run is at fault, by its state or by what its `exec` runs, and not the store.
+fn is_of_run(source: &BoxError) -> bool {
+    matches!(
+        source.downcast_ref(),
+        Some(Error::StateTooLarge { .. } | Error::Encode { .. } | Error::SecondChild { .. })
+    )
 }
 
 /// The store's error inside the error of a visit whose journal failed.

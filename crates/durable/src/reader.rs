@@ -110,7 +110,8 @@ impl Reader {
         self.info(run)?.ok_or(Error::UnknownRun { run: id })
     }
 
-    /// Returns the children of a run: the runs that journaled batch flows made for their items, in order.
+    /// Returns the children of a run, in order: the runs that journaled batch flows made for their items, and those that
+    /// its `exec`s ran (`AsyncFlow::run_in`).
     ///
     /// # Errors
     ///
@@ -200,7 +201,9 @@ impl Reader {
         let run = self.number(&id.into())?;
         let next = int(self.last_step(run)? + 1);
         let sql = "SELECT (SELECT count(*) FROM items WHERE run = ?1 AND seq = ?2 AND output IS NOT NULL)
-            + (SELECT count(*) FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND status = ?3 AND parent IS NOT NULL)";
+            + (SELECT count(*) FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND status = ?3 AND parent IS NOT NULL
+                AND NOT EXISTS (SELECT 1 FROM items WHERE items.run = ?1 AND seq = ?2 AND items.item = runs.item
+                    AND output IS NOT NULL))";
         let done: i64 = self.db.query_row(sql, (run, next, Status::Ended.code()), |row| row.get(0))?;
         Ok(u64::try_from(done).unwrap_or_default())
     }

@@ -195,6 +195,24 @@ pub(crate) fn forget_waits(db: &Connection, run: i64) -> Result<(), Error> {
     Ok(())
 }
 
+/// Returns the child that belongs to an item of a visit, if there is one.
+pub(crate) fn child(db: &Connection, run: i64, seq: u64, item: usize) -> Result<Option<i64>, Error> {
+    let mut select = db.prepare_cached(
+        "SELECT run FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND item = ?3 AND parent IS NOT NULL",
+    )?;
+    Ok(select.query_row((run, int(seq), int(item)), |row| row.get(0)).optional()?)
+}
+
+/// Cancels the children of a visit that were under way when it no longer needed them.
+pub(crate) fn cancel_children(db: &Connection, run: i64, seq: u64) -> Result<(), Error> {
+    let mut update = db.prepare_cached(
+        "UPDATE runs SET status = ?3, changed_at = ?4
+         WHERE parent = ?1 AND parent_seq = ?2 AND status = ?5 AND parent IS NOT NULL",
+    )?;
+    update.execute((run, int(seq), Status::Cancelled.code(), now(), Status::Running.code()))?;
+    Ok(())
+}
+
 /// A change of a run's status.
 #[derive(Default)]
 pub(crate) struct Change {

@@ -45,7 +45,8 @@ impl<S: State, K, N: BatchNode<S>> NodeIn<S, K, SyncBatch, Inline> for N {
 
     fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
         let batch = Batch { node: Arc::new(self), policy, limit, codec: None };
-        Added::node(About::sync_batch::<S, N, N>(&batch), Body::sync(batch))
+        let about = About::sync_batch::<S, N, N>(&batch).checked(|| N::check(&batch.node));
+        Added::node(about, Body::sync(batch))
     }
 }
 
@@ -79,7 +80,7 @@ fn plain<S: State, N: BatchNode<S>>(
 ) -> Added<S> {
     let node = Arc::new(node);
     let pooled = pooled_batch::<S, N>(&node, policy.clone(), limit, codec);
-    let about = About::sync_batch::<S, N, _>(&pooled);
+    let about = About::sync_batch::<S, N, _>(&pooled).checked(|| N::check(&node));
     Added::node(about, Body::either(Batch { node, policy, limit, codec }, pooled))
 }
 
@@ -90,8 +91,10 @@ fn in_pool<S: State, N: BatchNode<S>>(
     limit: usize,
     codec: Option<Codec<N::Output>>,
 ) -> Added<S> {
-    let pooled = pooled_batch::<S, N>(&Arc::new(node), policy, limit, codec);
-    Added::node(About::sync_batch::<S, N, _>(&pooled), Body::awaited(pooled))
+    let node = Arc::new(node);
+    let pooled = pooled_batch::<S, N>(&node, policy, limit, codec);
+    let about = About::sync_batch::<S, N, _>(&pooled).checked(|| N::check(&node));
+    Added::node(about, Body::awaited(pooled))
 }
 
 fn pooled_batch<S: State, N: BatchNode<S>>(
@@ -170,6 +173,7 @@ impl About {
 
     fn async_batch<S: State, N: AsyncBatchNode<S>>(batch: &Batch<N, N::Output>) -> Self {
         Self::batch::<N, N::Output, N::Outcome, N::Action>(NodeKind::AsyncBatchNode, batch)
+            .checked(|| N::check(&batch.node))
     }
 
     fn batch<N, O, C: ItemOutcome<O>, A: Label>(kind: NodeKind, batch: &Batch<N, O>) -> Self {

@@ -321,3 +321,44 @@ async fn a_run_keeps_the_name_that_it_was_given() {
 
     assert!(error.to_string().starts_with("run `order-7`: node `again`"), "{error}");
 }
+
+/// Asks for one of the numbers that the state has.
+struct Pick;
+
+impl Ask<Vec<u32>> for Pick {
+    type Question = ();
+    type Answer = u32;
+    type Action = ();
+
+    fn ask(&self, _: &Vec<u32>) -> Result<()> {
+        Ok(())
+    }
+
+    fn schema_for(&self, shared: &Vec<u32>) -> Value {
+        json!({ "enum": shared })
+    }
+
+    fn accepts(&self, shared: &Vec<u32>, answer: &u32) -> Result<()> {
+        if shared.contains(answer) { Ok(()) } else { Err(format!("{answer} is none of {shared:?}").into()) }
+    }
+
+    fn post(&self, shared: &mut Vec<u32>, answer: u32) -> Result<()> {
+        shared.retain(|number| *number == answer);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_question_may_take_only_what_its_state_allows() {
+    let flow = alone_sync(Pick);
+
+    let mut state = vec![3, 5, 8];
+    let pause = paused(flow.run(&mut state));
+    assert_eq!(*pause.schema(), json!({ "enum": [3, 5, 8] }));
+    let error = flow.resume(&mut state, pause, 4).unwrap_err();
+    let RunError::Answer { pause, source, .. } = error else { panic!("{error}") };
+    assert_eq!((source.to_string().as_str(), &state), ("4 is none of [3, 5, 8]", &vec![3, 5, 8]));
+    flow.resume(&mut state, pause, 5).unwrap();
+
+    assert_eq!(state, [5]);
+}

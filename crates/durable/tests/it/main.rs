@@ -22,6 +22,7 @@ mod owner;
 mod pauses;
 mod races;
 mod retry;
+mod run_in;
 mod sizes;
 mod sleeps;
 mod start;
