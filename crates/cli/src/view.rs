@@ -4,6 +4,7 @@
 
 use std::time::SystemTime;
 
+use flowstone_core::Usage;
 use flowstone_durable::{FailedAttempt, Failure, Items, Question, RunInfo, Status, Step};
 use serde::Serialize;
 use serde_json::Value;
@@ -64,6 +65,8 @@ pub(crate) struct ListView<'a> {
 #[derive(Serialize)]
 pub(crate) struct ShowView<'a> {
     pub(crate) run: RunView<'a>,
+    /// What it has used of paid services, its children included.
+    pub(crate) usage: UsageView,
     /// The process that drives the store.
     pub(crate) driver: Option<u32>,
     pub(crate) steps: Vec<StepView<'a>>,
@@ -90,6 +93,7 @@ pub(crate) struct StepView<'a> {
     attempts: u64,
     retries: &'a [FailedAttempt],
     items: Option<Items>,
+    usage: UsageView,
     state_bytes: u64,
     stored_bytes: u64,
 }
@@ -106,9 +110,27 @@ impl<'a> StepView<'a> {
             attempts: step.attempts,
             retries: &step.retries,
             items: step.items,
+            usage: UsageView::of(&step.usage),
             state_bytes: step.state_size,
             stored_bytes: step.stored_size,
         }
+    }
+}
+
+/// What was used of paid services.
+#[derive(Serialize)]
+pub(crate) struct UsageView {
+    calls: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+    /// In billionths of a US dollar.
+    cost_usd_nanos: u64,
+}
+
+impl UsageView {
+    pub(crate) fn of(usage: &Usage) -> Self {
+        let Usage { calls, input_tokens, output_tokens, cost } = *usage;
+        Self { calls, input_tokens, output_tokens, cost_usd_nanos: cost.as_nanos() }
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use flowstone_core::Usage;
 use jiff::Timestamp;
 
 /// A time as RFC 3339 in UTC, to the millisecond, which is what a store keeps.
@@ -77,6 +78,13 @@ fn figures(number: f64, unit: &str) -> String {
 pub(crate) fn counted(count: u64, one: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {one}{plural}")
+}
+
+/// What was used of paid services, if anything was.
+pub(crate) fn used(usage: &Usage) -> Option<String> {
+    let Usage { calls, input_tokens, output_tokens, cost } = usage;
+    let used = || format!("{}, {input_tokens} tokens in, {output_tokens} out, {cost}", counted(*calls, "call"));
+    (*usage != Usage::default()).then(used)
 }
 
 /// Text without control characters, and so in one line.

@@ -137,8 +137,9 @@ impl<N, O: 'static> Batch<N, O> {
             while next < items.len() && tasks.len() < self.limit {
                 cx.check()?;
                 let task = spawned_item::<S, N>(self.clone(), end, cx.clone(), Arc::clone(items), next);
-                match cx.scope() {
-                    Some(scope) => tasks.spawn(scope.started.track_future(task.in_current_span())),
+                let task = task.in_current_span();
+                match cx.count() {
+                    Some(counted) => tasks.spawn(counted.around(task)),
                     None => tasks.spawn(task),
                 };
                 next += 1;

@@ -28,6 +28,7 @@ use crate::{
 
 mod child;
 mod engine;
+mod started;
 
 /// What `exec` may know of its run: where it is, which attempt this is, and whether to stop.
 ///
@@ -96,7 +97,7 @@ pub(crate) struct Scope {
     pub(crate) ended: RwLock<bool>,
     /// What the run and its children have used, and may use.
     pub(crate) meter: Meter,
-    /// Counts what runs beside the run's own future: blocking attempts and spawned items.
+    /// Counts what runs beside the run's own future: blocking jobs and spawned items.
     pub(crate) started: TaskTracker,
 }
 
@@ -231,15 +232,25 @@ impl Context {
 
     /// Sends a value of the user's own to whoever listens to the run: a token, a progress report.
     ///
-    /// Costs a check of one flag when nobody listens. Build costly values behind [`listening`](Self::listening).
+    /// Costs a check of one flag when nobody listens. Build costly values behind [`heard`](Self::heard).
     pub fn emit(&self, value: impl Into<Value>) {
-        self.event(|| EventKind::Emitted { value: value.into() });
+        if self.heard() {
+            self.send(EventKind::Emitted { value: value.into() });
+        }
     }
 
-    /// Returns whether somebody listens to the events of the run.
+    /// Returns whether the run has a listener. A run that is kept always has, for its history.
     #[must_use]
     pub fn listening(&self) -> bool {
         self.listening
+    }
+
+    /// Returns whether somebody would see a value that is [emitted](Self::emit) now. Of a run that is kept, somebody who
+    /// follows it, for whom that may change at any time.
+    #[must_use]
+    pub fn heard(&self) -> bool {
+        let listener = || self.scope()?.listener.as_ref();
+        self.listening && listener().is_some_and(|listener| listener.hears())
     }
 }
 

@@ -144,9 +144,9 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     ///
     /// # Cancel safety
     ///
-    /// When this returns, nothing that the run started still runs. When it is dropped, neither, but for a blocking
-    /// `exec` that is already on the pool, and a spawned item until its next `.await`: they cannot be interrupted,
-    /// [`Context::cancelled`] tells them to stop, and their results are discarded.
+    /// When this returns, nothing that the run started still runs. When it is dropped, neither, but for a blocking `exec`
+    /// or [job](Context::blocking) that is already on the pool, and a spawned item until its next `.await`: they cannot be
+    /// interrupted, [`Context::cancelled`] tells them to stop, and their results are discarded.
     ///
     /// # Panics
     ///
@@ -163,7 +163,16 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
             if definition.graph.detaches || cx.traced() {
                 return Box::pin(async move { self.run_async_with(shared, &RunOptions::default()).await }).await;
             }
-            Outcome::of_halted(definition.visit_all(definition.start(), shared, &mut cx).await)
+            let outcome = Outcome::of_halted(definition.visit_all(definition.start(), shared, &mut cx).await);
+            if Context::may_have_started() {
+                // Boxed, so that other runs carry no room for it.
+                return Box::pin(async move {
+                    cx.wait_for_started().await;
+                    outcome
+                })
+                .await;
+            }
+            outcome
         }
     }
 
@@ -224,7 +233,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
         let run = definition.drive_async(begin, shared, &mut cx).instrument(span.clone());
         let result = until_stopped(run, &own).await;
         record_end(&span, &result);
-        // What was dropped may have left a blocking attempt or a spawned item behind: nothing outlives the run.
+        // What was dropped may have left a blocking job or a spawned item behind: nothing outlives the run.
         own.wait_for_started().await;
         terminal.end(&result, &cx);
         result
@@ -262,7 +271,7 @@ pub(crate) async fn until_stopped<T>(
 }
 
 /// The span of a run, by the names that OpenTelemetry's conventions for generative AI give to a workflow.
-fn run_span(cx: &Context, flow: &str) -> tracing::Span {
+pub(crate) fn run_span(cx: &Context, flow: &str) -> tracing::Span {
     if !cx.traced() {
         return tracing::Span::none();
     }
@@ -279,24 +288,33 @@ fn run_span(cx: &Context, flow: &str) -> tracing::Span {
     )
 }
 
-/// Says in the span of a run why it stopped: by a word of few, since the rest may tell what is in the state.
 fn record_end(span: &tracing::Span, result: &Result<Outcome, RunError>) {
-    if span.is_none() {
-        return;
+    if let Err(error) = result {
+        error.record_in(span);
     }
-    let Err(error) = result else { return };
-    let kind = match error {
-        RunError::Node { .. } => "node",
-        RunError::Unrouted { .. } => "unrouted",
-        RunError::TooManyVisits { .. } => "too_many_visits",
-        RunError::Cancelled { .. } => "cancelled",
-        RunError::DeadlineExceeded { .. } => "timeout",
-        RunError::Answer { .. } => "answer",
-        RunError::Journal { .. } => "journal",
-        RunError::NoSuchPause { .. } => "no_such_pause",
-    };
-    span.record("error.type", kind);
-    span.record("otel.status_code", "error");
+}
+
+impl RunError {
+    /// Says in the span of a run why it stopped: by a word of few, since the rest may tell what is in the state.
+    ///
+    /// For drivers, with the span that [`Execution::span`](crate::Execution::span) gives.
+    pub fn record_in(&self, span: &tracing::Span) {
+        if span.is_none() {
+            return;
+        }
+        let kind = match self {
+            Self::Node { .. } => "node",
+            Self::Unrouted { .. } => "unrouted",
+            Self::TooManyVisits { .. } => "too_many_visits",
+            Self::Cancelled { .. } => "cancelled",
+            Self::DeadlineExceeded { .. } => "timeout",
+            Self::Answer { .. } => "answer",
+            Self::Journal { .. } => "journal",
+            Self::NoSuchPause { .. } => "no_such_pause",
+        };
+        span.record("error.type", kind);
+        span.record("otel.status_code", "error");
+    }
 }
 
 impl Outcome {

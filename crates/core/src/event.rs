@@ -7,6 +7,7 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -164,11 +165,32 @@ impl EventKind {
 pub trait Listener: Send + Sync {
     /// Gets one event.
     fn event(&self, event: &Event);
+
+    /// Returns whether a value that is [emitted](Context::emit) now would be seen by somebody. By default it would.
+    ///
+    /// One that passes events on, and has nobody to pass them on to at the moment, is not sent what nobody sees.
+    fn hears(&self) -> bool {
+        true
+    }
 }
 
 impl<F: Fn(&Event) + Send + Sync> Listener for F {
     fn event(&self, event: &Event) {
         self(event);
+    }
+}
+
+/// Two listeners, one after the other.
+pub(crate) struct Both(pub(crate) Arc<dyn Listener>, pub(crate) Arc<dyn Listener>);
+
+impl Listener for Both {
+    fn event(&self, event: &Event) {
+        self.0.event(event);
+        self.1.event(event);
+    }
+
+    fn hears(&self) -> bool {
+        self.0.hears() || self.1.hears()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     codec::Codec,
     context::Context,
     definition::{Definition, Halt, Position, Visit},
-    drive::until_stopped,
+    drive::{run_span, until_stopped},
     error::RunError,
     journal::Journal,
     node::State,
@@ -35,6 +35,10 @@ pub trait Execution: Send + Sync {
 
     /// Returns the number of visits that the run has begun: before a visit, that visit's number.
     fn visits(&self) -> u64;
+
+    /// Makes the span of the run, in which a driver makes its visits, as `tracing` and OpenTelemetry know it; what stops the
+    /// run is [recorded](RunError::record_in) there. A child has none: its visits stand in that of its parent.
+    fn span(&self) -> tracing::Span;
 
     /// Gives the visits to come a journal, in place of the one before.
     fn set_journal(&mut self, journal: Arc<dyn Journal>);
@@ -216,6 +220,13 @@ impl<S: State> Execution for Running<S> {
 
     fn visits(&self) -> u64 {
         self.cx.visits()
+    }
+
+    fn span(&self) -> tracing::Span {
+        match self.cx.parent() {
+            None => run_span(&self.cx, self.flow()),
+            Some(_) => tracing::Span::none(),
+        }
     }
 
     fn set_journal(&mut self, journal: Arc<dyn Journal>) {

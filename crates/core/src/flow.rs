@@ -360,9 +360,8 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     pub async fn visit(&self, at: Position, shared: &mut S, cx: &mut Context) -> Result<Visit, RunError> {
         cx.enter(at).map_err(Halt::into_error)?;
         let visited = Visit::of(self.definition.watched_async(at, shared, cx).await);
-        if visited.is_err() {
-            cx.wait_for_started().await;
-        }
+        // Also where it ended well: a blocking job may stand in an attempt that timed out before.
+        cx.wait_for_started().await;
         visited
     }
 

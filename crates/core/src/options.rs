@@ -8,7 +8,7 @@ use crate::{
     ask::PausedRun,
     clock::{Clock, SystemClock},
     context::{Deadline, DeadlineAt, Scope},
-    event::{Event, Listener},
+    event::{Both, Listener},
     path::RunId,
     usage::{Budget, Meter, Usage},
 };
@@ -100,14 +100,16 @@ impl RunOptions {
 
     /// Sends every event of the run to a listener, after those that there are.
     #[must_use]
-    pub fn listen(mut self, listener: impl Listener + 'static) -> Self {
-        let before = self.listener.take();
-        self.listener = Some(match before {
-            None => Arc::new(listener),
-            Some(before) => Arc::new(move |event: &Event| {
-                before.event(event);
-                listener.event(event);
-            }),
+    pub fn listen(self, listener: impl Listener + 'static) -> Self {
+        self.listen_shared(Arc::new(listener))
+    }
+
+    /// Sends every event of the run to a listener that others hold as well, after those that there are.
+    #[must_use]
+    pub fn listen_shared(mut self, listener: Arc<dyn Listener>) -> Self {
+        self.listener = Some(match self.listener.take() {
+            None => listener,
+            Some(before) => Arc::new(Both(before, listener)),
         });
         self
     }

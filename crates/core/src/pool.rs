@@ -1,6 +1,7 @@
-//! Sync nodes in an async flow: `prep` and `post` on the run's task, `exec` on the blocking pool.
+//! The blocking pool: sync nodes in an async flow, and [`Context::blocking`] for what async ones do there.
 //!
-//! [`Pooled`] makes an async node of a sync one, so that there is one async visit for both.
+//! [`Pooled`] makes an async node of a sync one, so that there is one async visit for both: `prep` and `post` on the run's
+//! task, `exec` on the pool.
 
 use std::{
     panic::resume_unwind,
@@ -14,6 +15,7 @@ use tokio::task::AbortHandle;
 
 use crate::{
     context::Context,
+    definition::Halt,
     error::{NodeError, Result},
     node::{AsyncBatchNode, AsyncNode, BatchNode, Node, State},
 };
@@ -76,17 +78,68 @@ fn sole<T>(shared: Arc<T>) -> T {
     Arc::into_inner(shared).expect("invariant: every blocking attempt was awaited and has dropped its share")
 }
 
+impl Context {
+    /// Runs a job that blocks on the blocking pool, from an async `exec`.
+    ///
+    /// The job gets this context with a [`cancelled`](Self::cancelled) of its own, which is also true once nobody waits for
+    /// the job any more; a long job asks it now and then. The `exec` of a sync node does not need this: in an async flow it
+    /// runs on the pool by itself.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_core::Context;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> flowstone_core::Result<()> {
+    /// let cx = Context::detached(); // an `exec` has that of its run
+    /// let sum = cx.blocking(|cx| Ok((0..1_000).take_while(|_| !cx.cancelled()).sum::<u32>())).await?;
+    /// assert_eq!(sum, 499_500);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of the job. When the run is cancelled or out of time, that, whatever the job returned: it stops the run, as
+    /// soon as `exec` returns it. And if the runtime is shut down.
+    ///
+    /// # Panics
+    ///
+    /// If the job does; and outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, by a timeout, a sibling that failed or a `select!`, a job that has not begun never begins. One that
+    /// has is told so; its result is discarded, and its run waits for it before it returns, with options and without. A
+    /// next attempt, or what else `exec` does, does not. Nobody waits if the run itself is dropped, or the context is
+    /// [detached](Self::detached).
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let mut own = self.clone();
+        own.renew_abandoned();
+        let result = in_pool(&own, job).await;
+        match self.check() {
+            Ok(()) => result,
+            // A job that was told to stop returns anything; its run may look at the time a moment later.
+            Err(stopped) => Err(NodeError::terminal(Halt::into_error(self.halt(*stopped)))),
+        }
+    }
+}
+
 /// Runs a job on the blocking pool.
 ///
 /// # Cancel safety
 ///
 /// When dropped, a job that has not begun never begins. One that has is told so through [`Context::cancelled`]; it
-/// counts in its run's [`started`](crate::context::Scope) until it ends, and its result is discarded.
+/// [counts](Context::count) in its run until it ends, and its result is discarded.
 async fn in_pool<T: Send + 'static>(
     cx: &Context,
     job: impl FnOnce(&Context) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let counted = cx.scope().map(|scope| scope.started.token());
+    let counted = cx.count();
     let (span, own) = (tracing::Span::current(), cx.clone());
     let task = tokio::task::spawn_blocking(move || {
         let _counted = counted;

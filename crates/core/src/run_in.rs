@@ -111,7 +111,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
         }
         let index = cx.item().unwrap_or(0);
         let mut child = cx.for_child(index, &definition.graph);
-        let own = child.track_own(&definition.graph);
+        let own = child.track_own();
         let result = if let Some(journal) = cx.journal() {
             // Boxed, so that a child in memory carries no room for it.
             Box::pin(Kept::drive(Running::new(definition, Codec::json(), state, child), index, &**journal)).await

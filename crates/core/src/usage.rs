@@ -172,7 +172,8 @@ impl Budget {
     /// Looks for a limit that is reached.
     fn check(&self, started: u64, used: &Usage) -> Result<(), OverBudget> {
         match *self {
-            Self { calls: Some(limit), .. } if started >= limit => Err(OverBudget::Calls { limit }),
+            // Whoever asks once and calls thrice has made three calls.
+            Self { calls: Some(limit), .. } if started.max(used.calls) >= limit => Err(OverBudget::Calls { limit }),
             Self { tokens: Some(limit), .. } if used.tokens() >= limit => {
                 Err(OverBudget::Tokens { limit, used: used.tokens() })
             }

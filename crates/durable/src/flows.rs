@@ -6,7 +6,7 @@ use std::{
 };
 
 use flowstone_core::{
-    AsyncFlow, BoxError, CancellationToken, Event, Execution, Label, Listener, NodePath, RunId, RunOptions, State,
+    AsyncFlow, BoxError, CancellationToken, Execution, Label, NodePath, RunId, RunOptions, State, Usage,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -15,8 +15,8 @@ use crate::{
     error::Error,
     load::{Loaded, damaged},
     observer::Observer,
+    options::FlowOptions,
     rows::FlowRow,
-    runs::FlowOptions,
 };
 
 /// What brings a state of an older version to the newest: the older version's number, and the state as JSON.
@@ -32,10 +32,14 @@ pub(crate) trait AnyFlow: Send + Sync {
     /// The version of its state.
     fn version(&self) -> u32;
 
-    /// Places a stored run where it was.
+    /// Whether its runs have a budget, and have to know what they have used.
+    fn has_budget(&self) -> bool;
+
+    /// Places a stored run where it was. `used` counts for its budget.
     fn restore(
         &self,
         loaded: &Loaded,
+        used: Usage,
         cancel: CancellationToken,
         observer: &Arc<Observer>,
     ) -> Result<Box<dyn Execution>, Error>;
@@ -71,12 +75,17 @@ where
     S: State + Serialize + DeserializeOwned,
     X: Label,
 {
-    fn run_options(&self, id: &RunId, cancel: CancellationToken, observer: &Arc<Observer>) -> RunOptions {
-        let observer = Arc::clone(observer);
-        let listener = move |event: &Event| observer.event(event);
-        let options = RunOptions::new().id(id.clone()).cancel(cancel).listen(listener);
-        match self.options.max_visits {
-            Some(visits) => options.max_visits(visits),
+    fn run_options(&self, id: &RunId, used: Usage, cancel: CancellationToken, observer: &Arc<Observer>) -> RunOptions {
+        let options = RunOptions::new().id(id.clone()).cancel(cancel).used(used);
+        let mut options = options.listen_shared(Arc::<Observer>::clone(observer));
+        for listener in &self.options.listeners {
+            options = options.listen_shared(Arc::clone(listener));
+        }
+        if let Some(visits) = self.options.max_visits {
+            options = options.max_visits(visits);
+        }
+        match self.options.budget {
+            Some(budget) => options.budget(budget),
             None => options,
         }
     }
@@ -96,12 +105,13 @@ where
     fn read_back(
         &self,
         loaded: &Loaded,
+        used: Usage,
         cancel: CancellationToken,
         observer: &Arc<Observer>,
     ) -> Result<Box<dyn Execution>, Error> {
         let (node, migrated) = (self.node(loaded)?, self.migrated(loaded)?);
         let state = migrated.as_deref().unwrap_or(loaded.chain.state());
-        let options = self.run_options(&loaded.id, cancel, observer);
+        let options = self.run_options(&loaded.id, used, cancel, observer);
         let restored = self.flow.restored(&node, loaded.seq, state, &options);
         let failed = |source| Error::Restore { run: loaded.id.clone(), step: loaded.seq, source: Arc::new(source) };
         Ok(Box::new(restored.map_err(failed)?))
@@ -141,14 +151,19 @@ where
         self.options.version
     }
 
+    fn has_budget(&self) -> bool {
+        self.options.budget.is_some()
+    }
+
     fn restore(
         &self,
         loaded: &Loaded,
+        used: Usage,
         cancel: CancellationToken,
         observer: &Arc<Observer>,
     ) -> Result<Box<dyn Execution>, Error> {
         // The user's `Deserialize` and `migrate` are called, which may panic.
-        catch_unwind(AssertUnwindSafe(|| self.read_back(loaded, cancel, observer)))
+        catch_unwind(AssertUnwindSafe(|| self.read_back(loaded, used, cancel, observer)))
             .unwrap_or_else(|_| Err(Error::Panicked { run: loaded.id.clone() }))
     }
 
@@ -178,7 +193,7 @@ where
         cancel: CancellationToken,
         observer: &Arc<Observer>,
     ) -> Box<dyn Execution> {
-        Box::new(self.flow.execution(state, &self.run_options(id, cancel, observer)))
+        Box::new(self.flow.execution(state, &self.run_options(id, Usage::default(), cancel, observer)))
     }
 }
 

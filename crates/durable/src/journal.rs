@@ -10,6 +10,7 @@ use std::{
 };
 
 use flowstone_core::{Action, BoxError, BoxFuture, Execution, Journal, NodePath, RunError, RunId, Waited};
+use rusqlite::Connection;
 
 use crate::{
     children,
@@ -20,6 +21,7 @@ use crate::{
     rows::{self, Kept, NODE, int},
     shared::Shared,
     status::Items,
+    usage::{OpenPurse, Purse},
 };
 
 /// The journal of one run; it belongs to the visit that is under way.
@@ -29,8 +31,8 @@ pub(crate) struct RunJournal {
     /// The run that the user started, and its flow.
     pub(crate) root: RunId,
     pub(crate) flow: Arc<dyn AnyFlow>,
-    /// The step that the visit under way will be.
-    seq: AtomicU64,
+    /// What the visit under way has used; it also knows the step that the visit will be.
+    purse: Arc<Purse>,
     /// The path of the node that is visited, as events name it.
     node: Mutex<NodePath>,
     pub(crate) observer: Arc<Observer>,
@@ -61,14 +63,20 @@ pub(crate) struct Called {
 }
 
 impl RunJournal {
-    pub(crate) fn new(shared: &Arc<Shared>, run: i64, watched: &Watched, under_way: UnderWay) -> Arc<Self> {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        run: i64,
+        watched: &Watched,
+        purse: &OpenPurse,
+        under_way: UnderWay,
+    ) -> Arc<Self> {
         let kept = !under_way.items.is_empty();
         Arc::new(Self {
             shared: Arc::clone(shared),
             run,
             root: watched.root.clone(),
             flow: Arc::clone(&watched.flow),
-            seq: AtomicU64::new(0),
+            purse: Arc::clone(&purse.purse),
             node: Mutex::new("".into()),
             observer: Arc::clone(&watched.observer),
             items: Mutex::new(under_way.items),
@@ -86,7 +94,7 @@ impl RunJournal {
     /// Turns to the next visit. What was recalled is of the first one.
     pub(crate) fn begin(&self, seq: u64, node: NodePath) {
         *lock(&self.node) = node;
-        if self.seq.swap(seq, Ordering::Relaxed) != 0 {
+        if self.purse.begin(seq) != 0 {
             lock(&self.items).clear();
             lock(&self.children).clear();
             lock(&self.called).clear();
@@ -99,7 +107,7 @@ impl RunJournal {
     }
 
     pub(crate) fn seq(&self) -> u64 {
-        self.seq.load(Ordering::Relaxed)
+        self.purse.seq()
     }
 
     pub(crate) fn node(&self) -> NodePath {
@@ -142,8 +150,12 @@ impl RunJournal {
 
     async fn keep(&self, name: &'static str, item: i64, kept: Kept) -> Result<(), BoxError> {
         self.kept.store(true, Ordering::Relaxed);
-        let (run, seq) = (self.run, self.seq());
-        Ok(self.shared.writer.call(name, move |db| rows::keep_item(db, run, seq, item, &kept)).await?)
+        let (run, seq, used) = (self.run, self.seq(), self.observer.purses.take(&self.purse));
+        let write = move |db: &Connection| {
+            rows::keep_item(db, run, seq, item, &kept)?;
+            used.write(db)
+        };
+        Ok(self.shared.writer.call(name, write).await?)
     }
 }
 

@@ -30,6 +30,7 @@ use crate::{
     shared::Shared,
     states::{States, Stored},
     status::{Failure, Status},
+    usage::OpenPurse,
     writer::Reply,
 };
 
@@ -42,6 +43,7 @@ pub(crate) struct Keeper {
     states: States,
     journal: Arc<RunJournal>,
     observer: Arc<Observer>,
+    purse: OpenPurse,
     /// What stands before the node's path in events: for a child the path of its item.
     prefix: String,
     /// Commits that are on their way, oldest first.
@@ -83,9 +85,11 @@ impl Keeper {
         watched: Watched,
         under_way: UnderWay,
     ) -> Self {
-        let journal = RunJournal::new(shared, run, &watched, under_way);
+        let purse = watched.observer.purses.open(&watched.prefix, run);
+        let journal = RunJournal::new(shared, run, &watched, &purse, under_way);
         let Watched { observer, prefix, .. } = watched;
-        Self { shared: Arc::clone(shared), run, seq, states, journal, observer, prefix, behind: VecDeque::new() }
+        let (shared, behind) = (Arc::clone(shared), VecDeque::new());
+        Self { shared, run, seq, states, journal, observer, purse, prefix, behind }
     }
 
     /// Drives the run until it comes to a halt. `answered` is the question of the visit under way, with its answer.
@@ -160,7 +164,7 @@ impl Keeper {
             retries: seen.retries(),
             items,
         };
-        let (kept, left) = (self.journal.has_kept(), self.journal.has_left());
+        let (kept, left, used) = (self.journal.has_kept(), self.journal.has_left(), self.purse.take());
         let (run, seq) = (self.run, self.seq);
         let behind = !self.behind.is_empty();
         let write = move |db: &Connection| {
@@ -168,6 +172,7 @@ impl Keeper {
                 rows::check_step_before(db, &row)?;
             }
             rows::insert_visit(db, &row, &state)?;
+            used.write(db)?;
             if kept {
                 rows::forget_items(db, run, seq)?;
             }
@@ -224,7 +229,7 @@ impl Keeper {
             question: pause.question().to_string(),
             schema: pause.schema().to_string(),
         };
-        self.shared.writer.call("pause", move |db| rows::pause(db, &asked)).await?;
+        self.write("pause", move |db| rows::pause(db, &asked)).await?;
         Ok(Halted::Parked)
     }
 
@@ -232,7 +237,7 @@ impl Keeper {
         self.caught_up().await?;
         let until = self.journal.wakes_at().unwrap_or_else(|| self.shared.now() + rows::int(wait.as_millis()));
         let (run, change) = (self.run, Change { wake_at: Some(until), ..Change::default() });
-        self.shared.writer.call("sleep", move |db| rows::set_status(db, run, Status::Sleeping, &change)).await?;
+        self.write("sleep", move |db| rows::set_status(db, run, Status::Sleeping, &change)).await?;
         self.shared.wakes.notify_one();
         Ok(Halted::Parked)
     }
@@ -247,15 +252,29 @@ impl Keeper {
         };
         if let RunError::Answer { source, .. } = &error {
             let why = source.to_string();
-            self.shared.writer.call("refuse", move |db| rows::refuse_answer(db, run, seq, &why)).await?;
+            self.write("refuse", move |db| rows::refuse_answer(db, run, seq, &why)).await?;
             return Ok(Halted::Parked);
         }
         let (status, change) = match &error {
             RunError::Cancelled { .. } => (Status::Cancelled, Change::default()),
             error => (Status::Failed, Change { error: Some(Failure::of(error)), ..Change::default() }),
         };
-        self.shared.writer.call("stop", move |db| rows::set_status(db, run, status, &change)).await?;
+        self.write("stop", move |db| rows::set_status(db, run, status, &change)).await?;
         Ok(Halted::Stopped(error))
+    }
+
+    /// Writes down that a visit did not end, with what it has used: that is spent all the same.
+    async fn write(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(&Connection) -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        let used = self.purse.take();
+        let work = move |db: &Connection| {
+            work(db)?;
+            used.write(db)
+        };
+        self.shared.writer.call(name, work).await
     }
 }
 

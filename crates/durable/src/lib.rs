@@ -17,6 +17,7 @@
 //! | `keeper` | the loop: visit, commit |
 //! | `journal`, `children` | what a visit under way has done: items, waits, children |
 //! | `observer`, `follow` | attempts for the history; history and life as one stream |
+//! | `usage` | what visits use of paid services |
 //! | `states`, `snapshot` | a state beside its predecessor |
 //! | `writer`, `lock` | one thread that commits for everyone; one process |
 //! | `schema`, `rows`, `load` | the tables; writing and reading them |
@@ -57,18 +58,19 @@ mod snapshot;
 mod states;
 mod status;
 mod store;
+mod usage;
 mod watch;
 mod writer;
 
 pub use error::{Error, OpenError, StoreError, StoreFault};
 pub use follow::Seen;
 pub use list::Filter;
-pub use options::{Durability, StoreOptions};
+pub use options::{Durability, FlowOptions, StoreOptions};
 pub use prune::{Prune, Pruned};
 pub use reader::{Reader, StoredFlow};
 pub use requests::Requests;
 pub use run::{Finished, Run};
-pub use runs::{FlowOptions, Resumed, Runs};
+pub use runs::{Resumed, Runs};
 pub use status::{Cursor, FailedAttempt, Failure, Items, Question, RunInfo, Status, Step, UnknownStatus};
 pub use store::Store;
 #[doc(hidden)]

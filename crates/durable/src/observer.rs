@@ -11,7 +11,7 @@ use std::{
 use flowstone_core::{Event, EventKind, Listener, NodePath};
 use tokio::sync::broadcast;
 
-use crate::status::FailedAttempt;
+use crate::{status::FailedAttempt, usage::Purses};
 
 /// How many failed attempts of a visit are written down, so that its row stays small.
 const RETRIES: usize = 100;
@@ -25,6 +25,7 @@ const FOLLOW: usize = 256;
 pub(crate) struct Observer {
     /// By path, since the children of a batch flow make visits at once.
     visits: Mutex<HashMap<NodePath, Seen>>,
+    pub(crate) purses: Arc<Purses>,
     followers: Mutex<Option<broadcast::Sender<Live>>>,
     /// The step that the run's visit under way will be.
     step: AtomicU64,
@@ -101,11 +102,17 @@ impl Listener for Observer {
                     seen.retries.push(FailedAttempt { item, attempt, error, wait: *wait });
                 }
             }
+            (EventKind::Used { usage }, Some(node)) => self.purses.add(node, *usage),
             _ => {}
         }
         if let Some(followers) = &*lock(&self.followers) {
             drop(followers.send(Live::Event(self.step.load(Ordering::Relaxed), Arc::new(event.clone()))));
         }
+    }
+
+    /// Values are for who follows the run: its history does not keep them.
+    fn hears(&self) -> bool {
+        lock(&self.followers).as_ref().is_some_and(|followers| followers.receiver_count() > 0)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a store may be told when it is opened.
+//! What a store may be told: when it is opened, and of each of its flows.
 
 use std::{
     fmt,
@@ -7,8 +7,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use flowstone_core::{BoxError, Budget, Listener, NodePath};
+use serde_json::Value;
+
 use crate::{
     error::OpenError,
+    flows::Migrate,
     snapshot::FULL_EVERY,
     store::Store,
     writer::{OnWrite, WritePoint},
@@ -155,5 +159,205 @@ impl StoreOptions {
     /// If another process drives it, it is no store, or it cannot be used.
     pub async fn open(self, path: impl AsRef<Path>) -> Result<Store, OpenError> {
         Store::open_with(path.as_ref(), self).await
+    }
+}
+
+/// What a store is told of a flow beside the flow itself.
+///
+/// # Example
+///
+/// ```
+/// use flowstone_durable::FlowOptions;
+///
+/// // Version 1 has a list of names where version 0 had one name; the node `ask` is called `greet` now.
+/// let options = FlowOptions::new()
+///     .version(1, |_version, mut state| {
+///         state["names"] = serde_json::json!([state["name"].take()]);
+///         Ok(state)
+///     })
+///     .rename("ask", "greet");
+/// # let _ = options;
+/// ```
+#[derive(Clone, Default)]
+pub struct FlowOptions {
+    pub(crate) version: u32,
+    pub(crate) migrate: Option<Migrate>,
+    /// Nodes that have another path now: from, to.
+    pub(crate) renamed: Vec<(NodePath, NodePath)>,
+    pub(crate) max_visits: Option<u64>,
+    pub(crate) budget: Option<Budget>,
+    pub(crate) listeners: Vec<Arc<dyn Listener>>,
+}
+
+impl fmt::Debug for FlowOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlowOptions")
+            .field("version", &self.version)
+            .field("renamed", &self.renamed)
+            .field("listeners", &self.listeners.len())
+            .finish()
+    }
+}
+
+impl FlowOptions {
+    /// Creates options of a flow whose state has version 0, and was never another.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Numbers the state type, and says how a state of an older version becomes one of this: `migrate` gets the older
+    /// version's number and the state as JSON. It is called when a run of an older version goes on.
+    #[must_use]
+    pub fn version(
+        mut self,
+        version: u32,
+        migrate: impl Fn(u32, Value) -> Result<Value, BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        self.version = version;
+        self.migrate = Some(Arc::new(migrate));
+        self
+    }
+
+    /// Fails a run before it makes more visits than this, counted over all its processes; children's are included while they
+    /// run.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_core::{Action, AsyncFlow};
+    /// use flowstone_durable::{FlowOptions, Status, Store};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("loops.db");
+    /// let mut flow = AsyncFlow::builder("loop");
+    /// let again = flow.add("again", |n: &mut u32| { *n += 1; Action::from("again") });
+    /// flow.start(again);
+    /// flow.route(again - "again" >> again);
+    ///
+    /// let store = Store::open(&path).await?;
+    /// let runs = store.runs_with(flow.build()?, FlowOptions::new().max_visits(10)).await?;
+    /// let run = runs.start("r", 0).await?;
+    /// assert_eq!(run.settled().await?, Status::Failed);
+    /// assert_eq!(run.state().await?, 10);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn max_visits(mut self, visits: u64) -> Self {
+        self.max_visits = Some(visits);
+        self
+    }
+
+    /// Bounds what a run and its children may use of paid services, counted over all its processes: a call beyond it fails
+    /// the run with [`OverBudget`](flowstone_core::OverBudget). The state is kept, and the run can be
+    /// [tried again](crate::Runs::retry_failed) once its flow has a larger budget.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_core::{AsyncFlow, AsyncNode, Budget, Context, Result, Usage};
+    /// use flowstone_durable::{FlowOptions, Status, Store};
+    ///
+    /// struct Ask;
+    ///
+    /// impl AsyncNode<u32> for Ask {
+    ///     type Prep = ();
+    ///     type Exec = ();
+    ///     type Action = flowstone_core::Action;
+    ///
+    ///     async fn prep(&self, _: &u32) -> Result<()> { Ok(()) }
+    ///     async fn exec(&self, (): &(), cx: &Context) -> Result<()> {
+    ///         cx.afford()?; // what a node with a model does
+    ///         cx.spend(Usage { calls: 1, ..Usage::default() });
+    ///         Ok(())
+    ///     }
+    ///     async fn post(&self, asked: &mut u32, (): (), (): ()) -> Result<Self::Action> {
+    ///         *asked += 1;
+    ///         Ok(if *asked < 5 { "again".into() } else { "done".into() })
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("asks.db");
+    /// let flow = || {
+    ///     let mut flow = AsyncFlow::builder("ask");
+    ///     let ask = flow.add("ask", Ask);
+    ///     flow.start(ask);
+    ///     flow.route(ask - "again" >> ask);
+    ///     flow.route(ask - "done" >> flowstone_core::END);
+    ///     flow.build()
+    /// };
+    /// let with = |budget| FlowOptions::new().budget(budget);
+    ///
+    /// let store = Store::open(&path).await?;
+    /// let run = store.runs_with(flow()?, with(Budget::new().calls(3))).await?.start("r", 0).await?;
+    /// assert_eq!(run.settled().await?, Status::Failed);
+    /// assert_eq!((run.state().await?, run.usage().await?.calls), (3, 3));
+    ///
+    /// let more = store.runs_with(flow()?, with(Budget::new().calls(10))).await?; // or by the next process
+    /// assert_eq!(more.retry_failed("r").await?.finished().await?.state, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Sends what happens in the visits of this flow's runs to a listener, while this process drives them, after those
+    /// listeners that there are.
+    ///
+    /// Unlike one who [follows](crate::Run::follow) a run, it misses nothing, from the first visit on, and gets nothing a
+    /// second time that is history; a visit that was under way at a crash is made again, and heard again. It gets what
+    /// happens in children, too, and no events of a run as a whole, such as its start and its end: these are steps and
+    /// statuses in the store. It is called in the way of the run, see [`Listener`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// use flowstone_core::{AsyncFlow, Event, EventKind};
+    /// use flowstone_durable::{FlowOptions, Store};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("counts.db");
+    /// let mut flow = AsyncFlow::builder("count");
+    /// let add = flow.add("add", |n: &mut u32| *n += 1);
+    /// flow.start(add);
+    ///
+    /// let seen = Arc::new(Mutex::new(Vec::new()));
+    /// let into = Arc::clone(&seen);
+    /// let options = FlowOptions::new().listen(move |event: &Event| {
+    ///     if matches!(event.kind, EventKind::VisitEnded { .. }) {
+    ///         into.lock().unwrap().push(event.run.to_string());
+    ///     }
+    /// });
+    /// let runs = Store::open(&path).await?.runs_with(flow.build()?, options).await?;
+    /// for id in ["a", "b"] {
+    ///     runs.start(id, 0).await?.finished().await?;
+    /// }
+    /// assert_eq!(*seen.lock().unwrap(), ["a", "b"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn listen(mut self, listener: impl Listener + 'static) -> Self {
+        self.listeners.push(Arc::new(listener));
+        self
+    }
+
+    /// Says that a node has another path now, so that runs that are at the old one go on at the new one.
+    #[must_use]
+    pub fn rename(mut self, from: impl Into<NodePath>, to: impl Into<NodePath>) -> Self {
+        self.renamed.push((from.into(), to.into()));
+        self
     }
 }

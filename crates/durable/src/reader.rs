@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use flowstone_core::{Action, NodePath, RunId};
+use flowstone_core::{Action, NodePath, RunId, Usage};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
@@ -14,6 +14,7 @@ use crate::{
     rows::{count, int, time},
     schema::{self, Access},
     status::{Cursor, Items, Question, RunInfo, Status, Step},
+    usage,
 };
 
 /// A store opened for reading, also while a process drives it.
@@ -144,7 +145,22 @@ impl Reader {
         while let Some(row) = rows.next()? {
             steps.push(step(row)?);
         }
+        if let Some(last) = steps.last() {
+            let used = usage::of_steps(&self.db, run, from, last.step)?;
+            steps.iter_mut().for_each(|step| step.usage = used.get(&step.step).copied().unwrap_or_default());
+        }
         Ok(steps)
+    }
+
+    /// Returns what a run has used of paid services so far, its children included: also in visits that failed, or were cut
+    /// off between two commits. What a crash cut off is not known. A fork begins at nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownRun`] if there is none of this id.
+    pub fn usage(&self, id: impl Into<RunId>) -> Result<Usage, Error> {
+        let run = self.number(&id.into())?;
+        usage::total(&self.db, run)
     }
 
     /// Returns the state after a step, and the step: the last one, if none is given.
@@ -334,6 +350,7 @@ fn step(row: &Row<'_>) -> Result<Step, Error> {
             Some(_) => Some(Items { recorded: count(row, "recorded")?, recalled: count(row, "recalled")? }),
             None => None,
         },
+        usage: Usage::default(),
         state_size: count(row, "size")?,
         stored_size: row.get::<_, Option<i64>>("stored")?.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
     })

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use flowstone_core::{Action, NodePath, RunId, State};
+use flowstone_core::{Action, NodePath, RunId, State, Usage};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -144,6 +144,16 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     pub async fn steps(&self, from: u64, limit: usize) -> Result<Vec<Step>, Error> {
         let id = self.id.clone();
         self.shared().read(move |reader| reader.steps(id, from, limit)).await
+    }
+
+    /// Returns what it has used of paid services so far, see [`Reader::usage`].
+    ///
+    /// # Errors
+    ///
+    /// If it was deleted.
+    pub async fn usage(&self) -> Result<Usage, Error> {
+        let id = self.id.clone();
+        self.shared().read(move |reader| reader.usage(id)).await
     }
 
     /// Returns its state after a step, as JSON.

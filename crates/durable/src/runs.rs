@@ -2,16 +2,17 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-use flowstone_core::{AsyncFlow, BoxError, CancellationToken, Label, NodePath, RunId, State};
+use flowstone_core::{AsyncFlow, CancellationToken, Label, NodePath, RunId, State};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
     changes::{self, Limits},
     error::{Error, OpenError},
-    flows::{AnyFlow, FlowOver, Migrate, Registered, describe},
+    flows::{AnyFlow, FlowOver, Registered, describe},
     list::Filter,
     observer::{Observer, lock},
+    options::FlowOptions,
     prune::{Prune, Pruned},
     reader::Reader,
     rows::{self, NewRun, Started},
@@ -22,97 +23,6 @@ use crate::{
     store::{Handle, Store},
     watch,
 };
-
-/// What a store is told of a flow beside the flow itself.
-///
-/// # Example
-///
-/// ```
-/// use flowstone_durable::FlowOptions;
-///
-/// // Version 1 has a list of names where version 0 had one name; the node `ask` is called `greet` now.
-/// let options = FlowOptions::new()
-///     .version(1, |_version, mut state| {
-///         state["names"] = serde_json::json!([state["name"].take()]);
-///         Ok(state)
-///     })
-///     .rename("ask", "greet");
-/// # let _ = options;
-/// ```
-#[derive(Clone, Default)]
-pub struct FlowOptions {
-    pub(crate) version: u32,
-    pub(crate) migrate: Option<Migrate>,
-    /// Nodes that have another path now: from, to.
-    pub(crate) renamed: Vec<(NodePath, NodePath)>,
-    pub(crate) max_visits: Option<u64>,
-}
-
-impl fmt::Debug for FlowOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FlowOptions").field("version", &self.version).field("renamed", &self.renamed).finish()
-    }
-}
-
-impl FlowOptions {
-    /// Creates options of a flow whose state has version 0, and was never another.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Numbers the state type, and says how a state of an older version becomes one of this: `migrate` gets the older
-    /// version's number and the state as JSON. It is called when a run of an older version goes on.
-    #[must_use]
-    pub fn version(
-        mut self,
-        version: u32,
-        migrate: impl Fn(u32, Value) -> Result<Value, BoxError> + Send + Sync + 'static,
-    ) -> Self {
-        self.version = version;
-        self.migrate = Some(Arc::new(migrate));
-        self
-    }
-
-    /// Fails a run before it makes more visits than this, counted over all its processes; children's are included while they
-    /// run.
-    ///
-    /// # Example
-    ///
-    /// ```
-    /// use flowstone_core::{Action, AsyncFlow};
-    /// use flowstone_durable::{FlowOptions, Status, Store};
-    ///
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("loops.db");
-    /// let mut flow = AsyncFlow::builder("loop");
-    /// let again = flow.add("again", |n: &mut u32| { *n += 1; Action::from("again") });
-    /// flow.start(again);
-    /// flow.route(again - "again" >> again);
-    ///
-    /// let store = Store::open(&path).await?;
-    /// let runs = store.runs_with(flow.build()?, FlowOptions::new().max_visits(10)).await?;
-    /// let run = runs.start("r", 0).await?;
-    /// assert_eq!(run.settled().await?, Status::Failed);
-    /// assert_eq!(run.state().await?, 10);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn max_visits(mut self, visits: u64) -> Self {
-        self.max_visits = Some(visits);
-        self
-    }
-
-    /// Says that a node has another path now, so that runs that are at the old one go on at the new one.
-    #[must_use]
-    pub fn rename(mut self, from: impl Into<NodePath>, to: impl Into<NodePath>) -> Self {
-        self.renamed.push((from.into(), to.into()));
-        self
-    }
-}
 
 /// The runs of one flow in a store. Cheap to clone.
 ///

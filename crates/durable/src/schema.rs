@@ -3,6 +3,7 @@
 //! ```text
 //! flows ──< runs ──< visits   one row a visit, append only: what happened, and the state after it
 //!                ├─< pauses   questions and their answers
+//!                ├─< usage    what calls to paid services took, for each visit that made some
 //!                └─< items    what the visit under way has done: outputs of items, waits; gone when it is committed
 //! owner    who drives the store: one row with a number that grows
 //! inbox    what other processes ask of the driver
@@ -21,10 +22,10 @@ use crate::error::{OpenError, StoreError, StoreFault};
 const APPLICATION: i64 = 0x464c_4f57;
 
 /// The schema that this version writes.
-pub(crate) const SCHEMA: i64 = 1;
+pub(crate) const SCHEMA: i64 = 2;
 
 /// For each schema, what makes the next one of it; the first makes an empty file a store.
-const UPGRADES: [&str; SCHEMA as usize] = [include_str!("schema/1.sql")];
+const UPGRADES: [&str; SCHEMA as usize] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 /// How long to wait for a lock that another program holds on the file: no program that behaves holds it for so long.
 pub(crate) const BUSY: std::time::Duration = std::time::Duration::from_secs(20);
@@ -36,6 +37,7 @@ pub(crate) enum Access {
     Drive,
     /// To write a few rows beside the process that drives it.
     Write,
+    /// Also one of an older schema.
     Read,
 }
 
@@ -74,7 +76,7 @@ pub(crate) fn open(path: &Path, vfs: Option<&str>, access: Access) -> Result<Con
     let schema = check(&connection, path)?;
     if access == Access::Drive {
         prepare(&mut connection, schema).map_err(failed)?;
-    } else if schema < SCHEMA {
+    } else if schema == 0 || (access == Access::Write && schema < SCHEMA) {
         let what = format!("schema {schema} is upgraded when a program drives the store: start that program once");
         return Err(OpenError::NotAStore { path: path.to_owned(), what });
     }
@@ -148,7 +150,7 @@ fn unusable(path: &Path, error: rusqlite::Error) -> OpenError {
 mod tests {
     use super::*;
 
-    /// A store of schema 1, as if there were a second one.
+    /// A store of schema 1, as if there were other upgrades of it.
     fn first() -> Connection {
         let mut db = Connection::open_in_memory().unwrap();
         upgrade(&mut db, 0, &UPGRADES[..1]).unwrap();

@@ -11,7 +11,7 @@ use std::{
     time::SystemTime,
 };
 
-use flowstone_core::{BoxFuture, CancellationToken, Execution, RunError, RunId};
+use flowstone_core::{BoxFuture, CancellationToken, Execution, RunError, RunId, Usage};
 use futures_util::FutureExt;
 use tokio::{
     runtime::Handle,
@@ -33,8 +33,14 @@ use crate::{
     snapshot::MAX_STATE,
     states::{States, Stored},
     status::Status,
+    usage,
     writer::Writer,
 };
+
+mod news;
+
+use news::News;
+pub(crate) use news::Waiter;
 
 /// How many connections read at once: more would wait for the processor, and each costs a look at the schema.
 const READERS: usize = 4;
@@ -65,54 +71,6 @@ pub(crate) struct Shared {
 /// What a run is called where its id is not at hand.
 fn number_name(run: i64) -> RunId {
     format!("#{run}").into()
-}
-
-/// What those who wait for a run are told: that something changed, and what stopped its driving if something did.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct News {
-    pub(crate) fault: Option<Error>,
-}
-
-/// A place among those who wait for news of a run; it goes when the last of them leaves.
-pub(crate) struct Waiter {
-    shared: Arc<Shared>,
-    run: i64,
-    news: watch::Receiver<News>,
-}
-
-impl Waiter {
-    /// Waits for the next change.
-    ///
-    /// # Errors
-    ///
-    /// If the store is closed.
-    pub(crate) async fn changed(&mut self) -> Result<(), Error> {
-        tokio::select! {
-            // The sender stays while somebody waits.
-            _ = self.news.changed() => Ok(()),
-            () = self.shared.closing.cancelled() => Err(StoreError::new(StoreFault::Closed).into()),
-        }
-    }
-
-    /// Takes the changes so far as known.
-    pub(crate) fn mark_unchanged(&mut self) {
-        self.news.mark_unchanged();
-    }
-
-    /// Returns what keeps the run from going on, if something does.
-    pub(crate) fn fault(&self) -> Option<Error> {
-        self.news.borrow().fault.clone()
-    }
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        let mut waiting = lock(&self.shared.waiting);
-        // This one still counts; a fault is kept for who asks later.
-        if waiting.get(&self.run).is_some_and(|news| news.receiver_count() == 1 && news.borrow().fault.is_none()) {
-            waiting.remove(&self.run);
-        }
-    }
 }
 
 /// A run that is driven.
@@ -318,6 +276,7 @@ impl Shared {
                 {
                     tracing::warn!(target: "flowstone", run, %error, "the driving of a run stopped");
                 }
+                self.keep_left(run).await;
                 let again = self.halted(run, driven.is_ok());
                 // Who waits sees by itself that the store was closed.
                 self.tell(run, driven.err().filter(|_| !closing.is_cancelled()));
@@ -326,6 +285,17 @@ impl Shared {
                 }
             }
         })
+    }
+
+    /// Writes down what visits had used that were left under way, if the store can be written.
+    async fn keep_left(&self, run: i64) {
+        let Some(left) = self.observer(run).map(|observer| observer.purses.take_left()) else { return };
+        if left.is_empty() {
+            return;
+        }
+        if let Err(error) = self.writer.call("usage", move |db| left.write(db)).await {
+            tracing::warn!(target: "flowstone", run, %error, "what a visit used could not be written down");
+        }
     }
 
     /// Takes a run off the list of those that are driven, unless it is to go on.
@@ -351,20 +321,26 @@ impl Shared {
             }
         };
         let Some(Begin { mut execution, mut keeper, answered, flow }) = begin else { return Ok(()) };
-        let span = tracing::info_span!(target: "flowstone", "run", flow = execution.flow(), run = %execution.id());
+        let span = execution.span();
         if let Some(flow) = flow {
             self.writer.call("flow", move |db| rows::set_flow(db, run, flow)).await?;
         }
-        match keeper.drive(&mut *execution, answered).instrument(span).await? {
+        match keeper.drive(&mut *execution, answered).instrument(span.clone()).await? {
             Halted::Ended(_) | Halted::Parked => {}
-            Halted::Stopped(RunError::Cancelled { .. }) => {
-                if let Some(this) = lock(&self.active).get(&run) {
-                    this.cancel.written.store(true, Ordering::Release);
-                }
+            Halted::Stopped(error) => {
+                error.record_in(&span);
+                self.stopped(run, &error);
             }
-            Halted::Stopped(error) => tracing::debug!(target: "flowstone", %error, "a run stopped"),
         }
         Ok(())
+    }
+
+    fn stopped(&self, run: i64, error: &RunError) {
+        if !matches!(error, RunError::Cancelled { .. }) {
+            tracing::debug!(target: "flowstone", %error, "a run stopped");
+        } else if let Some(this) = lock(&self.active).get(&run) {
+            this.cancel.written.store(true, Ordering::Release);
+        }
     }
 
     /// Reads what a run needs to go on; `None` if it is not to.
@@ -382,7 +358,8 @@ impl Shared {
             (this.cancel.token.clone(), Arc::clone(&this.observer))
         };
         observer.forget();
-        let execution = flow.restore(&loaded, cancel, &observer)?;
+        let used = if flow.has_budget() { usage::total(&reader.db, run)? } else { Usage::default() };
+        let execution = flow.restore(&loaded, used, cancel, &observer)?;
         let answered = loaded.asked.take().filter(|asked| asked.answer.is_some());
         let changed = (loaded.flow != flow.row()).then(|| flow.row());
         let (version, watched) = (flow.version(), Watched::root(loaded.id.clone(), flow, observer));
@@ -403,24 +380,5 @@ impl Shared {
     /// Returns who watches a run that is driven.
     pub(crate) fn observer(&self, run: i64) -> Option<Arc<Observer>> {
         lock(&self.active).get(&run).map(|active| Arc::clone(&active.observer))
-    }
-
-    /// Returns what tells of each change of a run.
-    pub(crate) fn wait_for(self: &Arc<Self>, run: i64) -> Waiter {
-        let news = lock(&self.waiting).entry(run).or_insert_with(|| watch::channel(News::default()).0).subscribe();
-        Waiter { shared: Arc::clone(self), run, news }
-    }
-
-    /// Tells those who wait for a run that something changed. A fault is kept for who asks later, until the run goes on.
-    pub(crate) fn tell(&self, run: i64, fault: Option<Error>) {
-        let mut waiting = lock(&self.waiting);
-        if fault.is_some() {
-            waiting.entry(run).or_insert_with(|| watch::channel(News::default()).0).send_replace(News { fault });
-        } else if let Some(news) = waiting.get(&run) {
-            news.send_replace(News::default());
-            if news.receiver_count() == 0 {
-                waiting.remove(&run);
-            }
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use flowstone_core::{Action, NodePath, RunId};
+use flowstone_core::{Action, NodePath, RunId, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -167,6 +167,8 @@ pub struct Step {
     pub retries: Vec<FailedAttempt>,
     /// How many items a journaled batch had, and how many of them an earlier process had done.
     pub items: Option<Items>,
+    /// What it used of paid services, all attempts together; what its children used is theirs.
+    pub usage: Usage,
     /// The size of the state as JSON, in bytes.
     pub state_size: u64,
     /// What the state takes in the store, in bytes.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, io::Write, path::Path};
 
+use flowstone_core::Usage;
 use flowstone_durable::{Question, Reader, RunInfo, Status, Step};
 
 use crate::{
@@ -9,8 +10,8 @@ use crate::{
     graph::restarts_whole,
     screen::{self, Screen, cell, cell_or_dash, compact},
     stop::Result,
-    view::{ChildrenView, QuestionView, RunView, ShowView, StepView},
-    words::{at, counted, exact, for_shell, size, took},
+    view::{ChildrenView, QuestionView, RunView, ShowView, StepView, UsageView},
+    words::{at, counted, exact, for_shell, size, took, used},
 };
 
 /// How many errors of retried attempts people are shown; `--json` has all that are kept.
@@ -19,6 +20,8 @@ const RETRIES: usize = 20;
 /// What the store says of a run.
 struct Shown {
     run: RunInfo,
+    /// What it has used of paid services, its children included.
+    usage: Usage,
     driver: Option<u32>,
     steps: Vec<Step>,
     question: Option<Question>,
@@ -54,6 +57,7 @@ impl Shown {
         let graph =
             reader.flows()?.into_iter().find(|flow| flow.name == run.flow && flow.fingerprint == run.fingerprint);
         Ok(Self {
+            usage: reader.usage(id)?,
             driver: reader.driver()?,
             steps,
             question,
@@ -67,6 +71,7 @@ impl Shown {
     fn view(&self, children: bool) -> ShowView<'_> {
         ShowView {
             run: RunView::of(&self.run),
+            usage: UsageView::of(&self.usage),
             driver: self.driver,
             steps: self.steps.iter().map(StepView::of).collect(),
             earlier_steps: self.earlier(),
@@ -119,6 +124,7 @@ impl Shown {
             ("changed", Some(at(run.changed_at))),
             ("wakes", run.wake_at.map(at)),
             ("child of", parent),
+            ("used", used(&self.usage)),
             ("driver", Some(driver).filter(|_| !run.status.is_final())),
         ];
         for (key, value) in rows {
@@ -137,13 +143,11 @@ impl Shown {
         if self.earlier() > 0 {
             screen.line(&format!("{} before: --from 0", counted(self.earlier(), "step")))?;
         }
-        let header =
-            ["STEP", "NODE", "ACTION", "NEXT", "STARTED", "TOOK", "ATTEMPTS", "RETRIED", "ITEMS", "STATE", "STORED"];
-        let mut table = screen::table(&header);
+        let mut table = screen::table(self.columns());
         for step in &self.steps {
             let items = step.items.map(|items| format!("{}, {} recalled", items.recorded, items.recalled));
             let start = step.node.is_none();
-            table.add_row([
+            let mut row = vec![
                 cell(step.step.to_string()),
                 cell(step.node.as_ref().map_or("(start)", |node| node.as_str())),
                 cell_or_dash(step.action.as_ref().map(|action| action.as_str())),
@@ -155,7 +159,10 @@ impl Shown {
                 cell_or_dash(items.as_deref()),
                 cell(size(step.state_size)),
                 cell(size(step.stored_size)),
-            ]);
+            ];
+            row.push(cell_or_dash(used(&step.usage).as_deref()));
+            row.truncate(self.columns().len());
+            table.add_row(row);
         }
         screen.table(table)?;
         if self.later() > 0 {
@@ -163,6 +170,18 @@ impl Shown {
             screen.line(&format!("{} after: --from {next}", counted(self.later(), "step")))?;
         }
         Ok(())
+    }
+
+    /// The columns of the table of steps. Of a run that uses no paid services all would be empty in the last.
+    fn columns(&self) -> &'static [&'static str] {
+        const COLUMNS: [&str; 12] = [
+            "STEP", "NODE", "ACTION", "NEXT", "STARTED", "TOOK", "ATTEMPTS", "RETRIED", "ITEMS", "STATE", "STORED",
+            "USED",
+        ];
+        match self.steps.iter().any(|step| step.usage != Usage::default()) {
+            true => &COLUMNS,
+            false => &COLUMNS[..11],
+        }
     }
 
     fn retries<W: Write>(&self, screen: &mut Screen<W>) -> Result<()> {

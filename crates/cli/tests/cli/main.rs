@@ -13,3 +13,4 @@ mod flows;
 mod graph;
 mod help;
 mod look;
+mod used;

@@ -3,19 +3,22 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use super::{Context, Scope};
-use crate::graph::Graph;
 
 impl Context {
-    /// Lets a child whose nodes may start something beside its own future count that, where its run does not.
+    /// Lets a child of no run count what its nodes start beside its own future, for which otherwise its run waits.
     ///
-    /// A run whose own nodes start nothing has no scope, since nobody could know of a flow inside an `exec`. Returns the
-    /// context with which to wait.
-    pub(crate) fn track_own(&mut self, graph: &Graph) -> Option<Self> {
-        if !graph.detaches || self.scope().is_some() {
+    /// Returns the context with which to wait.
+    pub(crate) fn track_own(&mut self) -> Option<Self> {
+        if !self.is_detached() || self.scope().is_some() {
             return None;
         }
         self.set_scope(Arc::new(Scope::default()));
         Some(self.clone())
+    }
+
+    /// Whether this belongs to no run, but to a test of one phase.
+    pub(super) fn is_detached(&self) -> bool {
+        self.number == 0
     }
 
     /// Takes back the count of all visits of this child's run, which is to be placed where it was once more.

@@ -159,15 +159,6 @@ impl Context {
         }
     }
 
-    /// Waits for what runs beside the run's own future and is no longer wanted: dropped blocking attempts and items.
-    pub(crate) async fn wait_for_started(&self) {
-        if let Some(scope) = self.scope() {
-            scope.started.close();
-            scope.started.wait().await;
-            scope.started.reopen();
-        }
-    }
-
     /// Sends an event, which is made only if somebody listens.
     #[inline]
     pub(crate) fn event(&self, kind: impl FnOnce() -> EventKind) {

@@ -333,3 +333,50 @@ fn events_are_flat_json() {
     ];
     assert_eq!(json.collect::<Vec<_>>(), expected);
 }
+
+#[test]
+fn a_listener_that_nobody_hears_is_sent_no_values() {
+    struct Deaf(Recorder);
+    impl flowstone_core::Listener for Deaf {
+        fn event(&self, event: &flowstone_core::Event) {
+            self.0.event(event);
+        }
+        fn hears(&self) -> bool {
+            false
+        }
+    }
+    let run = |options: &RunOptions| {
+        let mut flow = Flow::builder("speak");
+        let speak = flow.add("speak", Speaks);
+        flow.start(speak);
+        ended(flow.build().unwrap().run_with(&mut 0, options));
+    };
+    let (deaf, hears) = (Recorder::default(), Recorder::default());
+
+    run(&RunOptions::new().listen(Deaf(deaf.clone())));
+    run(&RunOptions::new().listen(Deaf(Recorder::default())).listen(hears.clone()));
+
+    assert!(!deaf.lines().iter().any(|line| line.contains("emitted")), "{:?}", deaf.lines());
+    assert!(deaf.lines().iter().any(|line| line.contains("speak attempt_started")), "{:?}", deaf.lines());
+    assert!(hears.lines().iter().any(|line| line.contains("emitted")), "{:?}", hears.lines());
+}
+
+/// Says whether it was heard.
+struct Speaks;
+
+impl flowstone_core::Node<u32> for Speaks {
+    type Prep = ();
+    type Exec = ();
+    type Action = ();
+
+    fn prep(&self, _: &u32) -> Result<()> {
+        Ok(())
+    }
+    fn exec(&self, (): &(), cx: &Context) -> Result<()> {
+        cx.emit(cx.heard());
+        Ok(())
+    }
+    fn post(&self, _: &mut u32, (): (), (): ()) -> Result<()> {
+        Ok(())
+    }
+}

@@ -6,6 +6,8 @@ mod common;
 
 mod batch;
 mod batch_flow;
+mod blocking_job;
+mod budget;
 mod build_faults;
 mod cancel;
 mod deadline;

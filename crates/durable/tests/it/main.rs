@@ -4,6 +4,7 @@
 
 mod common;
 
+mod budget;
 mod children;
 mod closing;
 mod delete;
@@ -16,6 +17,7 @@ mod items;
 mod keys;
 mod lifecycle;
 mod list;
+mod listen;
 mod migrate;
 mod model;
 mod owner;
@@ -28,3 +30,5 @@ mod sleeps;
 mod start;
 mod stops;
 mod stress;
+mod usage;
+mod usage_children;
