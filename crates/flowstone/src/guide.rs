@@ -31,7 +31,17 @@ pages! {
     Operations = "../../../docs/guide/operations.md",
     #[cfg(feature = "cli")]
     Cli = "../../../docs/guide/cli.md",
+    #[cfg(feature = "llm")]
+    Models = "../../../docs/guide/models.md",
+    #[cfg(all(feature = "llm", feature = "durable"))]
+    StructuredOutput = "../../../docs/guide/structured-output.md",
+    #[cfg(feature = "mcp")]
+    Tools = "../../../docs/guide/tools.md",
+    #[cfg(all(feature = "llm", feature = "durable"))]
+    Agents = "../../../docs/guide/agents.md",
+    #[cfg(feature = "otel")]
     Watching = "../../../docs/guide/watching.md",
+    #[cfg(feature = "llm")]
     Testing = "../../../docs/guide/testing.md",
     FromPocketflow = "../../../docs/guide/from-pocketflow.md",
 }

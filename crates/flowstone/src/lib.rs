@@ -15,6 +15,13 @@ pub use flowstone_core::*;
 pub use flowstone_durable as durable;
 pub use flowstone_macros::{Action, node};
 
+/// Models, prompts, tools and agents: the feature `llm`.
+#[cfg(feature = "llm")]
+pub mod llm {
+    pub use flowstone_llm::*;
+    pub use flowstone_macros::tool;
+}
+
 /// What most programs need: `use flowstone::prelude::*;`.
 pub mod prelude {
     pub use std::time::Duration;
@@ -26,5 +33,9 @@ pub mod prelude {
     };
     #[cfg(feature = "durable")]
     pub use flowstone_durable::{Run, Runs, Store};
+    #[cfg(feature = "llm")]
+    pub use flowstone_llm::{AgentState, Chat, Classify, Conversation, Embed, Extract, Message, Model, Tools, agent};
+    #[cfg(feature = "llm")]
+    pub use flowstone_macros::tool;
     pub use flowstone_macros::{Action, node};
 }

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use flowstone::prelude::*;
-use flowstone::{BatchNode, HasDefault, OnError};
+use flowstone::{BatchNode, Choice, HasDefault, OnError};
 
 #[derive(Debug, Default, PartialEq)]
 struct Trip {
@@ -600,4 +600,29 @@ fn a_typed_weather_loop_runs_to_its_end() {
     flow.build().unwrap().run(&mut trip).unwrap();
 
     assert_eq!((trip.total, trip.log), (3, vec!["O".to_owned()]));
+}
+
+#[derive(Action, Debug, PartialEq)]
+enum Triage {
+    /// The customer wants money back,
+    /// also for a part.
+    ///
+    ///   Not for a complaint.
+    Refund,
+    #[action(name = "other")]
+    #[doc(hidden)]
+    Else,
+    /** In a block. */
+    Default,
+}
+
+#[test]
+fn a_derived_action_can_be_chosen_by_number_with_its_description() {
+    let about = ["The customer wants money back, also for a part. Not for a complaint.", "", "In a block."];
+
+    assert_eq!(Triage::ABOUT, about);
+    assert_eq!(Triage::NAMES, ["refund", "other", "default"]);
+    let chosen = (0..4).map(Triage::choose).collect::<Vec<_>>();
+    assert_eq!(chosen, [Some(Triage::Refund), Some(Triage::Else), Some(Triage::Default), None]);
+    assert!((0..3).all(|index| Triage::choose(index).unwrap().index() == Some(index)));
 }

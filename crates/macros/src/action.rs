@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
-use syn::{Data, DataEnum, DeriveInput, Fields, LitStr, Result, Token, Variant, ext::IdentExt, parse2};
+use syn::{
+    Data, DataEnum, DeriveInput, Expr, ExprLit, Fields, Lit, LitStr, Meta, Result, Token, Variant, ext::IdentExt,
+    parse2,
+};
 
 use crate::errors::Errors;
 
@@ -39,7 +42,8 @@ fn implement(input: &DeriveInput) -> Result<TokenStream> {
 fn labels(input: &DeriveInput, data: &DataEnum, names: &[String]) -> TokenStream {
     let ty = &input.ident;
     let variants: Vec<_> = data.variants.iter().map(|variant| &variant.ident).collect();
-    let indices = 0..names.len();
+    let indices: Vec<_> = (0..names.len()).collect();
+    let about = data.variants.iter().map(description);
     let default = names.iter().any(|name| name == DEFAULT).then(|| {
         quote! {
             #[automatically_derived]
@@ -65,8 +69,35 @@ fn labels(input: &DeriveInput, data: &DataEnum, names: &[String]) -> TokenStream
                 })
             }
         }
+
+        #[automatically_derived]
+        impl ::flowstone::Choice for #ty {
+            const ABOUT: &'static [&'static str] = &[#(#about),*];
+
+            #[inline]
+            fn choose(index: usize) -> ::core::option::Option<Self> {
+                match index {
+                    #(#indices => ::core::option::Option::Some(Self::#variants),)*
+                    _ => ::core::option::Option::None,
+                }
+            }
+        }
         #default
     }
+}
+
+/// The doc comment of a variant in one line, so that it fits a list.
+fn description(variant: &Variant) -> String {
+    let docs = variant.attrs.iter().filter_map(|attr| match &attr.meta {
+        Meta::NameValue(meta) if meta.path.is_ident("doc") => match &meta.value {
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
+            _ => None,
+        },
+        _ => None,
+    });
+    let docs: Vec<String> = docs.collect();
+    let lines = docs.iter().flat_map(|text| text.lines()).map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ")
 }
 
 fn names(data: &DataEnum, errors: &mut Errors) -> Vec<String> {
@@ -114,7 +145,7 @@ fn renamed(variant: &Variant, errors: &mut Errors) -> Option<LitStr> {
                 renamed = Some(unused(variant, name.span()));
             }
             Ok(name) => renamed = Some(name),
-            Err(_) if matches!(attr.meta, syn::Meta::Path(_)) => errors.at(attr, form),
+            Err(_) if matches!(attr.meta, Meta::Path(_)) => errors.at(attr, form),
             Err(error) => errors.add(error),
         }
     }

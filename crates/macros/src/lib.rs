@@ -1,4 +1,4 @@
-//! The macros of Flowstone: the attribute `#[node]` and `#[derive(Action)]`.
+//! The macros of Flowstone: the attributes `#[node]` and `#[tool]`, and `#[derive(Action)]`.
 //!
 //! Users get them from the crate `flowstone`, to which the written code refers as `::flowstone`. In the order in which
 //! an `impl` block goes through them:
@@ -11,6 +11,7 @@
 //! | `forward` | writes the trait `impl` that calls the user's methods |
 //! | `types`, `errors` | what can be told of a type by its tokens; many errors at once |
 //! | `action` | `#[derive(Action)]` |
+//! | `tool` | `#[tool]`: reads the function's parameters, writes the type that holds its services |
 //!
 //! # Invariants
 //!
@@ -24,6 +25,7 @@ mod forward;
 mod method;
 mod node;
 mod signature;
+mod tool;
 mod types;
 
 use proc_macro::TokenStream;
@@ -135,6 +137,8 @@ pub fn node(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// `#[action(name = "…")]` names it. An enum with a label `default` has the default action, so that `node >> next` is
 /// an edge for it.
 ///
+/// It gets the trait `Choice`, too: the doc comments of its variants describe the labels to whoever chooses one.
+///
 /// # Example
 ///
 /// ```
@@ -142,6 +146,7 @@ pub fn node(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// #[derive(Action)]
 /// enum Verdict {
+///     /// It can be paid.
 ///     Approve,
 ///     NeedsWork,
 ///     #[action(name = "no!")]
@@ -151,8 +156,71 @@ pub fn node(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// assert_eq!(Verdict::NAMES, ["approve", "needs_work", "no!"]);
 /// assert_eq!(Verdict::NeedsWork.action(), "needs_work");
 /// assert_eq!([Verdict::Approve.index(), Verdict::Reject.index()], [Some(0), Some(2)]);
+/// assert_eq!(<Verdict as flowstone::Choice>::ABOUT, ["It can be paid.", "", ""]);
 /// ```
 #[proc_macro_derive(Action, attributes(action))]
 pub fn action(input: TokenStream) -> TokenStream {
     action::expand(input.into()).into()
+}
+
+/// Makes a tool of a function, which a model may call: `use flowstone::llm::tool;` (the feature `llm`).
+///
+/// The function stays what it is. Beside it there is now a type of the same name, which implements `Tool` and is added to
+/// `Tools`: `search {}`, or `search { docs }` with the services that it needs.
+///
+/// | part of the function | what it is to the model, or the tool |
+/// |---|---|
+/// | its name | the tool's name |
+/// | its doc comment | the description: what it does, and when to call it |
+/// | an owned parameter, with a doc comment before it | an argument; an `Option` may be left out |
+/// | a parameter `&T` | a service: a field of the type, an `Arc<T>` |
+/// | a parameter `&Context` | the context of the call |
+/// | what it returns | a `String` as it is, `()` as "done", anything else as JSON; what a `Result` has for an error, as text |
+///
+/// Types of arguments implement `serde::Deserialize` and `schemars::JsonSchema`; attributes `#[serde(…)]` and
+/// `#[schemars(…)]` may stand on a parameter, `#[serde(default)]` for one. The error of a `Result` is any that becomes a
+/// `NodeError` through `?`; a return type counts as a result if its name is `Result`.
+///
+/// A function that is not `async` runs on the blocking pool. It cannot be interrupted: when its time is over it is told, by
+/// `Context::cancelled`, and its run waits for it before it ends.
+///
+/// # Example
+///
+/// ```
+/// use std::sync::Arc;
+/// use flowstone::{llm::*, prelude::*};
+///
+/// struct Docs(Vec<String>);
+///
+/// /// Searches the documents. Call it before you answer.
+/// #[tool]
+/// async fn search(
+///     docs: &Docs,
+///     /// What to look for
+///     query: String,
+///     /// How many to find at most
+///     limit: Option<usize>,
+/// ) -> Result<Vec<String>> {
+///     let found = docs.0.iter().filter(|doc| doc.contains(&query));
+///     Ok(found.take(limit.unwrap_or(10)).cloned().collect())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<()> {
+/// let docs = Arc::new(Docs(vec!["ants".to_owned(), "bees".to_owned()]));
+/// let tools = Tools::new().with(search { docs: Arc::clone(&docs) });
+/// tools.check()?;
+///
+/// // As a model calls it:
+/// let call = ToolCall::new("1", "search", serde_json::json!({ "query": "an" }));
+/// assert_eq!(tools.call(&call, &Context::detached()).await?.text, r#"["ants"]"#);
+///
+/// // As it is:
+/// assert_eq!(search(&docs, "e".to_owned(), None).await?, ["bees"]);
+/// # Ok(())
+/// # }
+/// ```
+#[proc_macro_attribute]
+pub fn tool(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    tool::expand(arguments.into(), item.into()).into()
 }

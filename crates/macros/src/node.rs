@@ -106,7 +106,7 @@ fn quiet(mut item: ItemImpl) -> ItemImpl {
 }
 
 /// The words before the body of an item: its keyword and name are enough to point at.
-fn head(item: &Item) -> TokenStream {
+pub(crate) fn head(item: &Item) -> TokenStream {
     let is_attribute =
         |tree: &proc_macro2::TokenTree| matches!(tree, proc_macro2::TokenTree::Punct(p) if p.as_char() == '#');
     let mut tokens = item.to_token_stream().into_iter().peekable();
@@ -116,7 +116,7 @@ fn head(item: &Item) -> TokenStream {
     tokens.take_while(|tree| matches!(tree, proc_macro2::TokenTree::Ident(_))).collect()
 }
 
-fn and_error(item: impl ToTokens, error: &Error) -> TokenStream {
+pub(crate) fn and_error(item: impl ToTokens, error: &Error) -> TokenStream {
     let error = error.to_compile_error();
     quote!(#item #error)
 }

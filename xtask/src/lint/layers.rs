@@ -9,12 +9,13 @@ use super::tree::{Fault, File};
 use crate::run::{cargo, output};
 
 /// Which packages of the workspace each package may depend on. A new package gets its row here.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("flowstone-core", &[]),
     ("flowstone-macros", &[]),
     ("flowstone-durable", &["flowstone-core"]),
+    ("flowstone-llm", &["flowstone-core"]),
     ("flowstone-cli", &["flowstone-core", "flowstone-durable"]),
-    ("flowstone", &["flowstone-core", "flowstone-macros", "flowstone-durable", "flowstone-cli"]),
+    ("flowstone", &["flowstone-core", "flowstone-macros", "flowstone-durable", "flowstone-cli", "flowstone-llm"]),
     ("flowstone-crash", &["flowstone"]),
     ("flowstone-conformance", &["flowstone"]),
     ("flowstone-bench", &["flowstone"]),

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 
 /// Folders that hold what is made, not what is written.
-const MADE: [&str; 3] = ["target", ".git", "__pycache__"];
+const MADE: [&str; 4] = ["target", ".git", "__pycache__", ".node-peers"];
 
 /// One file; its path is relative to the root, with `/` between the names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

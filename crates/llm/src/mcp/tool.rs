@@ -1,0 +1,194 @@
+//! One tool of a server: [`McpTool`].
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use flowstone_core::{BoxFuture, Context, Result};
+use jsonschema::{ValidationError, Validator};
+use rmcp::model::{self, CallToolRequestParams, CallToolResult};
+use serde_json::{Map, Value, json};
+
+use super::{McpError, McpFailure, content, http::cut, link::Link};
+use crate::{request::ToolSpec, tool::Tool};
+
+/// The longest name that models' providers take.
+const LONGEST_NAME: usize = 64;
+
+/// How many of the places where a result does not fit are named.
+const NAMED_FAULTS: usize = 3;
+
+/// A tool of a server, which holds the connection to it. Clones share it.
+///
+/// What it returns is the texts that the server sends, one below another, and its structured result as JSON unless a text
+/// says the same. Images, sounds and binary resources are named, and not part of it.
+#[derive(Clone)]
+pub struct McpTool {
+    link: Arc<Link>,
+    offered: Arc<Offered>,
+}
+
+/// A tool as its server describes it.
+pub(super) struct Offered {
+    /// What its server calls it.
+    name: String,
+    description: String,
+    parameters: Value,
+    output: Option<Value>,
+    /// Made at the first use: of a server's many tools few are used.
+    fits: OnceLock<Result<Validator, String>>,
+}
+
+impl McpTool {
+    pub(super) fn new(link: Arc<Link>, offered: Offered) -> Self {
+        Self { link, offered: Arc::new(offered) }
+    }
+
+    /// Returns what the server itself calls it.
+    #[must_use]
+    pub fn original_name(&self) -> &str {
+        &self.offered.name
+    }
+
+    /// Returns the name of its server.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        self.link.name()
+    }
+
+    async fn ask(&self, arguments: Value) -> Result<String, McpError> {
+        let mut parameters = CallToolRequestParams::new(self.offered.name.clone());
+        match arguments {
+            Value::Object(arguments) => parameters = parameters.with_arguments(arguments),
+            Value::Null => {}
+            // `Tools` sees to that: the schema of a tool is that of an object.
+            _ => return Err(self.error(McpFailure::Schema { said: "it takes an object".to_owned() })),
+        }
+        let doing = self.doing();
+        let called = self.link.ask(&doing, |live| async move { live.service.call_tool(parameters).await });
+        let result = called.await?;
+        if result.is_error == Some(true) {
+            return Err(self.error(McpFailure::Tool { said: content::text_of(result) }));
+        }
+        let result = self.checked(result).await.map_err(|said| self.error(McpFailure::Schema { said }))?;
+        Ok(self.link.mcp().without_token(content::text_of(result)))
+    }
+
+    /// Compares a result with its schema, if it has one. A server can write both so that this takes years: it happens on the
+    /// blocking pool, so that the call can be given up.
+    async fn checked(&self, result: CallToolResult) -> Result<CallToolResult, String> {
+        if self.offered.output.is_none() {
+            return Ok(result);
+        }
+        let offered = Arc::clone(&self.offered);
+        let compared = tokio::task::spawn_blocking(move || offered.fits(&result).map(|()| result));
+        compared.await.unwrap_or_else(|_| Err("its result cannot be compared with it".to_owned()))
+    }
+
+    fn doing(&self) -> String {
+        format!("tool `{}`", self.offered.name)
+    }
+
+    fn error(&self, failure: McpFailure) -> McpError {
+        self.link.error(&self.doing(), failure)
+    }
+}
+
+impl Tool for McpTool {
+    fn spec(&self) -> ToolSpec {
+        ToolSpec {
+            name: fit_name(&self.link.mcp().prefix, &self.offered.name),
+            description: self.offered.description.clone(),
+            parameters: self.offered.parameters.clone(),
+        }
+    }
+
+    fn call<'a>(&'a self, arguments: Value, _: &'a Context) -> BoxFuture<'a, Result<String>> {
+        Box::pin(async move { Ok(self.ask(arguments).await?) })
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |said: String| self.error(McpFailure::Schema { said });
+        if !is_object(&self.offered.parameters) {
+            return Err(refuse("the schema of its arguments is none of an object".to_owned()).into());
+        }
+        if let Err(error) = compile(&self.offered.parameters) {
+            return Err(refuse(format!("the schema of its arguments is none: {}", cut(error.to_string()))).into());
+        }
+        match self.offered.validator() {
+            Some(Err(said)) => Err(refuse(said.clone()).into()),
+            Some(Ok(_)) | None => Ok(()),
+        }
+    }
+}
+
+impl Offered {
+    pub(super) fn from_theirs(tool: model::Tool) -> Self {
+        let object = |schema: Arc<Map<String, Value>>| Value::Object(Arc::unwrap_or_clone(schema));
+        let description = tool.description.map(String::from).or(tool.title);
+        Self::new(tool.name.into_owned(), description, object(tool.input_schema), tool.output_schema.map(object))
+    }
+
+    /// Reads a tool that does not keep to the protocol, as far as it can be read.
+    pub(super) fn from_json(tool: &Value) -> Self {
+        let text = |key: &str| tool.get(key).and_then(Value::as_str).map(str::to_owned);
+        let parameters = tool.get("inputSchema").cloned().unwrap_or_default();
+        let output = tool.get("outputSchema").filter(|schema| !schema.is_null()).cloned();
+        Self::new(text("name").unwrap_or_default(), text("description"), parameters, output)
+    }
+
+    fn new(name: String, description: Option<String>, mut parameters: Value, output: Option<Value>) -> Self {
+        // Providers insist on what some servers leave out.
+        if let Value::Object(schema) = &mut parameters {
+            schema.entry("type").or_insert_with(|| json!("object"));
+        }
+        let description = description.unwrap_or_default();
+        Self { name, description, parameters, output, fits: OnceLock::new() }
+    }
+
+    /// Compares a result with the schema that the server gives for it.
+    fn fits(&self, result: &CallToolResult) -> Result<(), String> {
+        let validator = match self.validator() {
+            None => return Ok(()),
+            Some(validator) => validator.as_ref().map_err(String::clone)?,
+        };
+        let Some(structured) = &result.structured_content else {
+            return Err("it has a schema for its result, and the result has no structure".to_owned());
+        };
+        let faults: Vec<String> = validator
+            .iter_errors(structured)
+            .take(NAMED_FAULTS)
+            .map(|error| format!("at `{}`: {}", error.instance_path(), cut(error.to_string())))
+            .collect();
+        if faults.is_empty() { Ok(()) } else { Err(format!("its result does not fit: {}", faults.join("; "))) }
+    }
+
+    fn validator(&self) -> Option<&Result<Validator, String>> {
+        let schema = self.output.as_ref()?;
+        let made = || compile(schema).map_err(|error| cut(error.to_string()));
+        Some(self.fits.get_or_init(|| made().map_err(|error| format!("the schema of its result is none: {error}"))))
+    }
+}
+
+/// Compiles a schema. What it refers to is not fetched: a server would choose what this program reads.
+fn compile(schema: &Value) -> Result<Validator, ValidationError<'static>> {
+    jsonschema::options().offline().build(schema)
+}
+
+fn is_object(schema: &Value) -> bool {
+    schema.get("type").is_some_and(|kind| kind == "object")
+}
+
+/// Makes a name that models' providers take.
+fn fit_name(prefix: &str, name: &str) -> String {
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-';
+    let letters = prefix.chars().chain(name.chars()).map(|letter| if fits(letter) { letter } else { '_' });
+    letters.take(LONGEST_NAME).collect()
+}
+
+impl fmt::Debug for McpTool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("McpTool").field("server", &self.server()).field("name", &self.offered.name).finish()
+    }
+}

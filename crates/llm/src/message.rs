@@ -1,0 +1,221 @@
+//! A conversation as plain data: messages, their parts, calls of tools and what came of them.
+//!
+//! **Invariant:** nothing here belongs to one provider, and all of it can be stored: no client, no key, no handle.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Messages in their order, as a model is given them; usually a field of a flow's state.
+///
+/// # Example
+///
+/// ```
+/// use flowstone_llm::Conversation;
+///
+/// let mut chat = Conversation::default();
+/// chat.user("How warm is it?");
+/// chat.assistant("22 degrees.");
+/// assert_eq!(chat.last_text().as_deref(), Some("22 degrees."));
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Conversation {
+    /// The messages, oldest first.
+    pub messages: Vec<Message>,
+}
+
+impl Conversation {
+    /// Appends what the user says.
+    pub fn user(&mut self, text: impl Into<String>) {
+        self.messages.push(Message::user(text));
+    }
+
+    /// Appends what the model said.
+    pub fn assistant(&mut self, text: impl Into<String>) {
+        self.messages.push(Message::assistant(text));
+    }
+
+    /// Returns the text of the last message, if there is one.
+    #[must_use]
+    pub fn last_text(&self) -> Option<String> {
+        self.messages.last().map(Message::text)
+    }
+}
+
+impl AsRef<Self> for Conversation {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+impl AsMut<Self> for Conversation {
+    fn as_mut(&mut self) -> &mut Self {
+        self
+    }
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who says it.
+    pub role: Role,
+    /// What it says, in order.
+    pub parts: Vec<Part>,
+}
+
+impl Message {
+    /// Creates a message of one text.
+    pub fn new(role: Role, text: impl Into<String>) -> Self {
+        Self { role, parts: vec![Part::Text(text.into())] }
+    }
+
+    /// Creates an instruction to the model.
+    pub fn system(text: impl Into<String>) -> Self {
+        Self::new(Role::System, text)
+    }
+
+    /// Creates a message of the user.
+    pub fn user(text: impl Into<String>) -> Self {
+        Self::new(Role::User, text)
+    }
+
+    /// Creates a message of the model.
+    pub fn assistant(text: impl Into<String>) -> Self {
+        Self::new(Role::Assistant, text)
+    }
+
+    /// Creates the message that tells the model what came of its calls.
+    #[must_use]
+    pub fn tool_results(results: impl IntoIterator<Item = ToolResult>) -> Self {
+        Self { role: Role::Tool, parts: results.into_iter().map(Part::ToolResult).collect() }
+    }
+
+    /// Adds an image.
+    #[must_use]
+    pub fn with_image(mut self, image: Image) -> Self {
+        self.parts.push(Part::Image(image));
+        self
+    }
+
+    /// Returns its texts, one after another.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let texts = self.parts.iter().filter_map(|part| if let Part::Text(text) = part { Some(&**text) } else { None });
+        texts.collect()
+    }
+
+    /// Returns the tools that it calls.
+    pub fn tool_calls(&self) -> impl Iterator<Item = &ToolCall> {
+        self.parts.iter().filter_map(|part| if let Part::ToolCall(call) = part { Some(call) } else { None })
+    }
+}
+
+/// Who says a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Whoever wrote the program.
+    System,
+    /// Whoever uses it.
+    User,
+    /// The model.
+    Assistant,
+    /// The tools, to the model.
+    Tool,
+}
+
+/// A part of a message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Part {
+    /// Text.
+    Text(String),
+    /// An image, in a message of the user.
+    Image(Image),
+    /// A tool that the model wants called.
+    ToolCall(ToolCall),
+    /// What came of such a call.
+    ToolResult(ToolResult),
+    /// What the model thought, as far as its provider shows it, and wants it back with the next request.
+    Reasoning {
+        /// The thoughts, if they are shown.
+        text: String,
+        /// What proves to the provider that they are the model's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signature: Option<String>,
+    },
+}
+
+/// An image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Image {
+    /// Its bytes.
+    Data {
+        /// As `image/png`.
+        media_type: String,
+        /// The bytes, in base64.
+        base64: String,
+    },
+    /// Where the provider finds it; not every provider looks.
+    Url(String),
+}
+
+impl Image {
+    /// Makes an image of the bytes of a file.
+    #[must_use]
+    pub fn from_bytes(media_type: impl Into<String>, bytes: &[u8]) -> Self {
+        Self::Data { media_type: media_type.into(), base64: STANDARD.encode(bytes) }
+    }
+}
+
+/// A call of a tool, as a model asks for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// What the model calls this call; the result names it.
+    pub id: String,
+    /// The tool.
+    pub name: String,
+    /// The arguments: an object, if the model does as it is told.
+    pub arguments: Value,
+    /// What the provider wants back with the call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<String>,
+}
+
+impl ToolCall {
+    /// Creates a call.
+    pub fn new(id: impl Into<String>, name: impl Into<String>, arguments: Value) -> Self {
+        Self { id: id.into(), name: name.into(), arguments, signatures: Vec::new() }
+    }
+}
+
+/// What came of a call of a tool, as the model is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolResult {
+    /// The [id](ToolCall::id) of the call.
+    pub id: String,
+    /// The tool.
+    pub name: String,
+    /// The result, or what went wrong.
+    pub text: String,
+    /// Whether something went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<ToolFault>,
+}
+
+/// What went wrong with a call of a tool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ToolFault {
+    /// There is no such tool, or the arguments do not fit its schema: the model's mistake.
+    Misuse,
+    /// The tool returned an error, panicked, or took too long.
+    Failed,
+    /// A person refused the call.
+    Refused,
+}

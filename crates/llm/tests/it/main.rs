@@ -1,0 +1,38 @@
+//! What models, nodes, tools and agents do, as facts.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod agent;
+mod agent_approval;
+mod agent_bounds;
+mod agent_cut_off;
+mod agent_durable;
+mod agent_nonsense;
+mod agent_summary;
+mod agent_team;
+mod cassette;
+mod chat;
+mod classify;
+mod client;
+mod embed;
+mod extract;
+mod extract_types;
+mod history;
+mod limits;
+mod llmock;
+#[cfg(feature = "mcp")]
+mod mcp;
+#[cfg(feature = "mcp")]
+mod mcp_http;
+#[cfg(feature = "mcp")]
+mod mcp_peers;
+#[cfg(feature = "mcp")]
+mod mcp_serve;
+#[cfg(feature = "otel")]
+mod otel;
+mod peers;
+mod prices;
+mod prompts;
+mod scripted;
+mod secrets;
+mod spans;
+mod tools;
