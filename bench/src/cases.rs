@@ -7,9 +7,10 @@ mod chain;
 mod concurrent;
 mod durable;
 mod fanout;
+mod llm;
 
 /// All cases.
-pub const CASES: [Case; 9] = [
+pub const CASES: [Case; 12] = [
     Case {
         name: "chain",
         n: 10_000_000,
@@ -81,6 +82,30 @@ pub const CASES: [Case; 9] = [
         ours: durable::resume,
         limit: durable::resume_limit,
         bytes: Bytes::Uncounted,
+    },
+    Case {
+        name: "llm-call",
+        n: 1_000,
+        unit: "calls",
+        ours: llm::call,
+        limit: llm::call_limit,
+        bytes: Bytes::Uncounted,
+    },
+    Case {
+        name: "llm-first-token",
+        n: 500,
+        unit: "calls",
+        ours: llm::first_token,
+        limit: llm::first_token_limit,
+        bytes: Bytes::Uncounted,
+    },
+    Case {
+        name: "llm-waiting",
+        n: 1_000,
+        unit: "calls",
+        ours: llm::waiting,
+        limit: llm::waiting_limit,
+        bytes: Bytes::Memory,
     },
 ];
 
