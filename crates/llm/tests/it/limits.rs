@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use flowstone_core::{BoxFuture, Context};
+use flowstone_core::{AsyncFlow, AsyncNode, BoxFuture, Budget, Context, OverBudget, Result, RunError, RunOptions};
 use flowstone_llm::{ChatModel, Failure, Limits, Message, Model, ModelError, ModelId, Reply, Request, ScriptedModel};
 use futures_util::future::join_all;
 use tokio::{
@@ -127,4 +127,61 @@ async fn all_clones_leave_a_service_alone_that_asks_for_it() {
         assert_eq!(done(&model, 2, "then").await, [waited, waited]);
         assert_eq!(done(&model, 1, "later").await, [0]);
     }
+}
+
+/// A node that makes a call.
+struct Call(Model);
+
+impl AsyncNode<u64> for Call {
+    type Prep = ();
+    type Exec = u64;
+    type Action = ();
+
+    async fn prep(&self, _: &u64) -> Result<()> {
+        Ok(())
+    }
+
+    async fn exec(&self, (): &(), cx: &Context) -> Result<u64> {
+        Ok(self.0.chat(&ask("?"), cx).await?.tokens.unwrap_or_default().tokens())
+    }
+
+    async fn post(&self, used: &mut u64, (): (), tokens: u64) -> Result<()> {
+        *used += tokens;
+        Ok(())
+    }
+}
+
+fn calling(name: &str, model: &Model) -> AsyncFlow<u64> {
+    let mut flow = AsyncFlow::builder(name);
+    let call = flow.add("call", Call(model.clone()));
+    let again = flow.add("again", |_: &mut u64| ());
+    flow.start(call);
+    flow.route(call >> again >> call);
+    flow.build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_flows_share_the_limits_of_one_model() {
+    let model = slow(1, 1).limits(Limits::new().concurrency(1));
+    let (first, second) = (calling("first", &model), calling("second", &model));
+    let options = RunOptions::new().max_visits(5);
+    let (start, mut used) = (Instant::now(), (0, 0));
+
+    let ended = tokio::join!(first.run_async_with(&mut used.0, &options), second.run_async_with(&mut used.1, &options));
+
+    assert!(ended.0.is_err() && ended.1.is_err()); // of too many visits
+    assert_eq!((used, start.elapsed()), ((3, 3), 6 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_has_used_its_tokens_makes_no_further_call() {
+    let flow = calling("loop", &slow(1, 400));
+    let options = RunOptions::new().budget(Budget::new().tokens(1_000));
+    let mut used = 0;
+
+    let error = flow.run_async_with(&mut used, &options).await.unwrap_err();
+
+    let RunError::Node { source, terminal: true, .. } = &error else { panic!("{error}") };
+    assert_eq!(source.downcast_ref(), Some(&OverBudget::Tokens { limit: 1_000, used: 1_200 }));
+    assert_eq!(used, 1_200);
 }

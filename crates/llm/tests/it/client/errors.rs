@@ -297,3 +297,33 @@ async fn a_node_waits_as_long_as_the_service_asks_and_asks_again() {
     assert_eq!((reply.unwrap().text().as_str(), heard), ("Here.", vec!["Here.".to_owned()]));
     assert!(start.elapsed() >= Duration::from_millis(120));
 }
+
+/// What a person reads: the run, the node, the model, and what is wrong.
+#[tokio::test]
+async fn an_error_of_a_run_names_the_run_the_node_and_the_model() {
+    use flowstone_core::{AsyncFlow, RunOptions};
+    let saying =
+        async |status: u16, message: &str| answering_json(status, json!({ "error": { "message": message } })).await;
+    let (wrong_key, unknown) = (saying(401, "Incorrect API key").await, saying(404, "no such model `x`").await);
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}/v1#x", listener.local_addr().unwrap())
+    };
+    let models = [
+        (model(&wrong_key), "the key is refused (status 401): Incorrect API key"),
+        (model(&unknown), "it is not to be found there (status 404): no such model `x`"),
+        (Model::named(&nobody).unwrap(), "the service cannot be reached: "),
+    ];
+
+    for (model, wrong) in models {
+        let named = format!("run `r1`: node `speak` failed in exec after 1 attempt: model `{}`: {wrong}", model.id());
+        let mut flow = AsyncFlow::builder("speak");
+        let speak = flow.add("speak", super::Speak { model, request: ask() });
+        flow.start(speak);
+        let flow = flow.build().unwrap();
+
+        let error = flow.run_async_with(&mut None, &RunOptions::new().id("r1")).await.unwrap_err();
+
+        assert!(error.report().starts_with(&named), "{}", error.report());
+    }
+}
