@@ -199,7 +199,10 @@ where
 
 /// Describes a flow for the store.
 pub(crate) fn describe<S: State, X: Label>(flow: &AsyncFlow<S, X>) -> FlowRow {
-    let graph = flow.to_json().to_string();
+    // In one order, whatever else is in the build: a package may ask serde_json to keep that of the program.
+    let mut graph = flow.to_json();
+    graph.sort_all_objects();
+    let graph = graph.to_string();
     FlowRow {
         name: flow.name().to_owned(),
         fingerprint: fingerprint(graph.as_bytes()),

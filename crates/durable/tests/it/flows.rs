@@ -189,3 +189,19 @@ async fn the_fingerprint_is_that_of_the_flow_with_which_a_run_last_went_on() {
     drop(Runs::open(folder.store(), gated(&ledger, &gate)).await.unwrap());
     assert_eq!(reader.flows().unwrap().len(), 2);
 }
+
+/// A package in the build may ask serde_json to keep the order of keys: the version of a flow does not depend on it.
+#[tokio::test]
+async fn a_flow_has_the_same_fingerprint_in_every_build() {
+    let folder = Folder::new();
+    let mut flow = AsyncFlow::builder("pinned");
+    let first = flow.add("first", |count: &mut Count| count.n += 1);
+    let second = flow.add("second", |count: &mut Count| count.n += 1);
+    flow.start(first);
+    flow.route(first >> second);
+
+    drop(Runs::open(folder.store(), flow.build().unwrap()).await.unwrap());
+
+    let flows = Reader::open(folder.store()).unwrap().flows().unwrap();
+    assert_eq!(flows[0].fingerprint, "b0eacd60859b4272");
+}
