@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use flowstone_core::Usage;
+use flowstone_core::{Usage, Usd};
 use jiff::Timestamp;
 
 /// A time as RFC 3339 in UTC, to the millisecond, which is what a store keeps.
@@ -83,7 +83,9 @@ pub(crate) fn counted(count: u64, one: &str) -> String {
 /// What was used of paid services, if anything was.
 pub(crate) fn used(usage: &Usage) -> Option<String> {
     let Usage { calls, input_tokens, output_tokens, cost } = usage;
-    let used = || format!("{}, {input_tokens} tokens in, {output_tokens} out, {cost}", counted(*calls, "call"));
+    // Nothing is said of money where none is counted: the model may be free, or have no price that is known.
+    let money = if *cost == Usd::default() { String::new() } else { format!(", {cost}") };
+    let used = || format!("{}, {input_tokens} tokens in, {output_tokens} out{money}", counted(*calls, "call"));
     (*usage != Usage::default()).then(used)
 }
 
@@ -164,6 +166,16 @@ mod tests {
         for (micros, words) in cases {
             assert_eq!(took(Duration::from_micros(micros)), words);
         }
+    }
+
+    #[test]
+    fn money_is_told_where_there_is_some() {
+        let tokens = Usage { calls: 2, input_tokens: 30, output_tokens: 4, ..Usage::default() };
+
+        let told = [Usage::default(), tokens, Usage { cost: Usd::dollars(0.5), ..tokens }].map(|usage| used(&usage));
+
+        let free = "2 calls, 30 tokens in, 4 out";
+        assert_eq!(told, [None, Some(free.to_owned()), Some(format!("{free}, $0.50"))]);
     }
 
     #[test]
