@@ -83,7 +83,7 @@ impl Limits {
     }
 
     /// Waits until a call of about so many tokens may be made.
-    pub(crate) async fn admit(&self, tokens: u64) -> Admitted {
+    pub(crate) async fn admit(&self, expected: impl FnOnce() -> u64) -> Admitted {
         let permit = match &self.concurrency {
             // It is never closed, so that it always gives a permit.
             Some(semaphore) => Arc::clone(semaphore).acquire_owned().await.ok(),
@@ -92,13 +92,15 @@ impl Limits {
         if let Some(requests) = &self.requests {
             requests.take(1).await;
         }
+        // To guess at tokens takes time, and nothing else asks for it.
+        let expected = self.tokens.as_ref().map_or(0, |_| expected());
         if let Some(bound) = &self.tokens {
-            bound.take(tokens).await;
+            bound.take(expected).await;
         }
         while let Some(until) = self.closed_until() {
             sleep_until(until).await;
         }
-        Admitted { _permit: permit, tokens: self.tokens.clone(), expected: tokens }
+        Admitted { _permit: permit, tokens: self.tokens.clone(), expected }
     }
 
     /// Leaves the service alone for some time.

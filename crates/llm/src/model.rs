@@ -8,7 +8,7 @@
 
 use std::{fmt, sync::Arc};
 
-use flowstone_core::{BoxFuture, Context, Result, Usage, Usd};
+use flowstone_core::{BoxFuture, Context, Result, Usage};
 
 use crate::{
     error::{Failure, ModelError, ModelId},
@@ -120,7 +120,10 @@ impl Model {
 
     /// Returns what a call took that gave this reply: for bounds that are narrower than the run's budget.
     pub(crate) fn usage(&self, request: &Request, reply: &Reply) -> Usage {
-        let tokens = reply.tokens.unwrap_or_else(|| request.estimate().with_output(reply));
+        self.usage_of(reply.tokens.unwrap_or_else(|| request.estimate().with_output(reply)))
+    }
+
+    fn usage_of(&self, tokens: Tokens) -> Usage {
         let cost = self.prices.cost(self.id(), &tokens).unwrap_or_default();
         Usage { calls: 1, input_tokens: tokens.input, output_tokens: tokens.output, cost }
     }
@@ -136,16 +139,14 @@ impl Model {
     ///
     /// Dropping the future ends the call, which is counted.
     pub async fn chat(&self, request: &Request, cx: &Context) -> Result<Reply> {
-        let estimate = request.estimate();
-        let permit = self.limits.admit(estimate.tokens()).await;
+        let permit = self.limits.admit(|| request.estimate().tokens()).await;
         self.afford(cx)?;
         let call = Call::chat(self.id(), request, cx);
         let mut spending = Spending::begin(cx);
         let result = call.run(self.client.chat(request, cx)).await;
         if let Ok(reply) = &result {
-            let tokens = reply.tokens.unwrap_or_else(|| estimate.with_output(reply));
-            spending.add(tokens, self.prices.cost(self.id(), &tokens));
-            permit.used(tokens.tokens());
+            spending.usage = self.usage(request, reply);
+            permit.used(spending.usage.tokens());
         }
         self.leave_alone(result.as_ref().err());
         call.end(&result);
@@ -158,16 +159,15 @@ impl Model {
     ///
     /// As [`chat`](Self::chat).
     pub async fn embed(&self, texts: &[String], cx: &Context) -> Result<Embeddings> {
-        let estimate = Tokens::of_texts(texts.iter().map(String::as_str));
-        let permit = self.limits.admit(estimate.tokens()).await;
+        let estimate = || Tokens::of_texts(texts.iter().map(String::as_str));
+        let permit = self.limits.admit(|| estimate().tokens()).await;
         self.afford(cx)?;
         let call = Call::embeddings(self.id(), cx);
         let mut spending = Spending::begin(cx);
         let result = call.run(self.client.embed(texts, cx)).await;
         if let Ok(embeddings) = &result {
-            let tokens = embeddings.tokens.unwrap_or(estimate);
-            spending.add(tokens, self.prices.cost(self.id(), &tokens));
-            permit.used(tokens.input);
+            spending.usage = self.usage_of(embeddings.tokens.unwrap_or_else(estimate));
+            permit.used(spending.usage.input_tokens);
         }
         self.leave_alone(result.as_ref().err());
         call.end_embeddings(&result);
@@ -208,12 +208,6 @@ struct Spending<'a> {
 impl<'a> Spending<'a> {
     fn begin(cx: &'a Context) -> Self {
         Self { cx, usage: Usage { calls: 1, ..Usage::default() } }
-    }
-
-    fn add(&mut self, tokens: Tokens, cost: Option<Usd>) {
-        self.usage.input_tokens = tokens.input;
-        self.usage.output_tokens = tokens.output;
-        self.usage.cost = cost.unwrap_or_default();
     }
 }
 
