@@ -106,7 +106,7 @@ pub(crate) fn delete_rows(db: &Connection, run: i64) -> Result<(), Error> {
     while let Some(run) = open.pop() {
         let mut children = db.prepare_cached("SELECT run FROM runs WHERE parent = ?1 AND parent IS NOT NULL")?;
         open.extend(children.query_map([run], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?);
-        for table in ["visits", "pauses", "items", "usage", "inbox", "runs"] {
+        for table in ["visits", "pauses", "items", "under_way", "usage", "inbox", "runs"] {
             db.prepare_cached(&format!("DELETE FROM {table} WHERE run = ?1"))?.execute([run])?;
         }
     }

@@ -22,10 +22,11 @@ use crate::error::{OpenError, StoreError, StoreFault};
 const APPLICATION: i64 = 0x464c_4f57;
 
 /// The schema that this version writes.
-pub(crate) const SCHEMA: i64 = 2;
+pub(crate) const SCHEMA: i64 = 3;
 
 /// For each schema, what makes the next one of it; the first makes an empty file a store.
-const UPGRADES: [&str; SCHEMA as usize] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const UPGRADES: [&str; SCHEMA as usize] =
+    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// How long to wait for a lock that another program holds on the file: no program that behaves holds it for so long.
 pub(crate) const BUSY: std::time::Duration = std::time::Duration::from_secs(20);

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use flowstone_core::RunId;
-use rusqlite::{Connection, types::Value as Sql};
+use rusqlite::Connection;
 
 use crate::{
     error::Error,
@@ -196,25 +196,24 @@ struct Due {
 }
 
 fn next_wakes(db: &Connection, flows: &[String], now: i64) -> Result<Due, Error> {
-    // Only sleeping runs have a time to wake at.
-    let versions = vec!["?"; flows.len()].join(", ");
-    let sql = format!(
+    let mut versions = db.prepare_cached("SELECT flow FROM flows WHERE name = ?1")?;
+    // Of one flow at a time, along the index: sleepers of others are not looked at.
+    let mut select = db.prepare_cached(
         "SELECT run, wake_at FROM runs INDEXED BY runs_by_wake
-         WHERE wake_at IS NOT NULL AND flow IN (SELECT flow FROM flows WHERE name IN ({versions}))
-         ORDER BY wake_at LIMIT {PAGE}"
-    );
-    let mut select = db.prepare_cached(&sql)?;
-    let mut rows = select.query(rusqlite::params_from_iter(flows.iter().map(|name| Sql::from(name.clone()))))?;
-    let mut due = Due { runs: Vec::new(), next: None };
-    while let Some(row) = rows.next()? {
-        let at: i64 = row.get(1)?;
-        if at > now {
-            due.next = Some(at);
-            break;
+         WHERE flow = ?1 AND wake_at IS NOT NULL ORDER BY wake_at LIMIT ?2",
+    )?;
+    let mut first: Vec<(i64, i64)> = Vec::new();
+    for name in flows {
+        let versions = versions.query_map([name], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
+        for version in versions {
+            let rows = select.query_map((version, rows::int(PAGE)), |row| Ok((row.get(1)?, row.get(0)?)))?;
+            first.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
         }
-        due.runs.push(row.get(0)?);
     }
-    Ok(due)
+    first.sort_unstable();
+    first.truncate(PAGE);
+    let due = first.partition_point(|(at, _)| *at <= now);
+    Ok(Due { next: first.get(due).map(|(at, _)| *at), runs: first[..due].iter().map(|(_, run)| *run).collect() })
 }
 
 fn names(shared: &Shared, only: Option<&str>) -> Vec<String> {

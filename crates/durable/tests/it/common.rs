@@ -353,7 +353,7 @@ pub(crate) fn failure(text: &str) -> NodeError {
 /// The tables of a store that have rows of runs, with how many.
 pub(crate) fn rows(path: &std::path::Path) -> Vec<(&'static str, u64)> {
     let db = rusqlite::Connection::open(path).unwrap();
-    let tables = ["runs", "visits", "pauses", "items", "usage", "inbox"].into_iter();
+    let tables = ["runs", "visits", "pauses", "items", "under_way", "usage", "inbox"].into_iter();
     let count = |table| db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0)).unwrap();
     tables.map(|table| (table, count(table) as u64)).filter(|(_, rows)| *rows > 0).collect()
 }

@@ -67,16 +67,16 @@ async fn a_store_of_a_newer_schema_is_refused() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     Runs::open(folder.store(), counting(&ledger)).await.unwrap().store().close().await;
     let db = Connection::open(folder.store()).unwrap();
-    db.pragma_update(None, "user_version", 3).unwrap();
+    db.pragma_update(None, "user_version", 4).unwrap();
     db.close().unwrap();
 
     let errors = refused(&folder, &folder.store()).await;
 
-    all_are(&errors, |error| matches!(error, OpenError::Newer { found: 3, known: 2, .. }));
+    all_are(&errors, |error| matches!(error, OpenError::Newer { found: 4, known: 3, .. }));
     assert!(
         errors[0]
             .to_string()
-            .ends_with("has schema 3, and this version knows schemas up to 2: open it with a newer version")
+            .ends_with("has schema 4, and this version knows schemas up to 3: open it with a newer version")
     );
 }
 
