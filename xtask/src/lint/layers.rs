@@ -9,14 +9,15 @@ use super::tree::{Fault, File};
 use crate::run::{cargo, output};
 
 /// Which packages of the workspace each package may depend on. A new package gets its row here.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("flowstone-core", &[]),
     ("flowstone-macros", &[]),
     ("flowstone-durable", &["flowstone-core"]),
     ("flowstone-llm", &["flowstone-core"]),
     ("flowstone-cli", &["flowstone-core", "flowstone-durable"]),
     ("flowstone", &["flowstone-core", "flowstone-macros", "flowstone-durable", "flowstone-cli", "flowstone-llm"]),
-    ("flowstone-crash", &["flowstone"]),
+    ("flowstone-disk", &[]),
+    ("flowstone-crash", &["flowstone", "flowstone-disk"]),
     ("flowstone-conformance", &["flowstone"]),
     ("flowstone-bench", &["flowstone"]),
     ("flowstone-examples", &["flowstone"]),

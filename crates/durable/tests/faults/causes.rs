@@ -2,12 +2,10 @@
 
 use std::error::Error as _;
 
+use flowstone_disk::{Cause, Faults, Operation, Span};
 use flowstone_durable::{Durability, Error, OpenError, StoreFault};
 
-use crate::{
-    harness::{Deed, Fault, Harness, of_store, whole},
-    vfs::{Cause, Faults, Operation, Span},
-};
+use crate::harness::{Deed, Fault, Harness, of_store, whole};
 
 /// An operation in the middle of a run.
 const MIDDLE: usize = 40;

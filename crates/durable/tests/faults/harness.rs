@@ -11,11 +11,10 @@ use std::{
 };
 
 use flowstone_core::{Action, AsyncBatchNode, AsyncFlow, Context, END, NodeExt, Result};
+use flowstone_disk::Faults;
 use flowstone_durable::{Error, Finished, OpenError, Reader, Runs, Store, StoreError, StoreOptions};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
-
-use crate::vfs::Faults;
 
 const TURNS: u64 = 25;
 const EVERY: u64 = 5;

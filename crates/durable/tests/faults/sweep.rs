@@ -1,11 +1,9 @@
 //! Each write, sync and truncation in turn.
 
+use flowstone_disk::{Cause, Faults, Span};
 use flowstone_durable::StoreFault;
 
-use crate::{
-    harness::{Fault, Harness, of_store, whole},
-    vfs::{Cause, Faults, Span},
-};
+use crate::harness::{Fault, Harness, of_store, whole};
 
 /// At most so many operations of a run are made to fail, spread evenly over all: about every second.
 const MOST: usize = 150;

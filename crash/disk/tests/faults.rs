@@ -1,9 +1,11 @@
 //! The failing file system itself, under plain SQLite.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tempfile::TempDir;
 
-use crate::vfs::{Cause, Faults, Operation, Span};
+use flowstone_disk::{Cause, Faults, Operation, Span};
 
 #[test]
 fn a_store_that_is_told_nothing_works_and_is_counted() {
