@@ -19,6 +19,7 @@
 //! | `event`, `stream`, `clock` | watching a run, and its time |
 //! | `usage` | what a run uses of paid services, and may use |
 //! | `error` | what can go wrong |
+//! | `__macros` | what the written code of the macros asks of a type |
 //!
 //! # Invariants
 //!
@@ -29,6 +30,8 @@
 //! - What was kept and does not decode is an error, never a default.
 //! - A visit costs the same whatever the size of the graph and the length of the run.
 
+#[doc(hidden)]
+pub mod __macros;
 mod action;
 mod add;
 mod ask;

@@ -626,3 +626,73 @@ fn a_derived_action_can_be_chosen_by_number_with_its_description() {
     assert_eq!(chosen, [Some(Triage::Refund), Some(Triage::Else), Some(Triage::Default), None]);
     assert!((0..3).all(|index| Triage::choose(index).unwrap().index() == Some(index)));
 }
+
+mod by_its_type {
+    use super::*;
+
+    /// A parameter of the alias is the error's, and not the value's.
+    mod odd {
+        pub(super) type Result<E> = std::result::Result<u32, E>;
+    }
+
+    type Text = String;
+
+    struct Context(u32);
+
+    struct Parse(AtomicU32);
+
+    #[node]
+    impl Parse {
+        fn prep(&self, text: &Text) -> Text {
+            text.clone()
+        }
+        fn exec(&self, text: &str) -> odd::Result<std::num::ParseIntError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            text.parse()
+        }
+        fn post(&self, text: &mut String, _: String, number: u32) {
+            *text = (number + 1).to_string();
+        }
+    }
+
+    #[test]
+    fn a_result_is_what_its_alias_stands_for() {
+        let mut flow = Flow::builder("parse");
+        let parse = flow.add("parse", Parse(AtomicU32::new(0)));
+        flow.start(parse);
+        let flow = flow.build().unwrap();
+
+        let (mut number, mut word) = ("41".to_owned(), "x".to_owned());
+        let (ended, failed) = (flow.run(&mut number), flow.run(&mut word));
+
+        assert!(ended.is_ok() && failed.is_err());
+        assert_eq!((number.as_str(), word.as_str()), ("42", "x"));
+    }
+
+    struct Own;
+
+    #[node]
+    impl Own {
+        fn prep(&self, n: &u32) -> Context {
+            Context(*n)
+        }
+        fn exec(&self, context: &Context) -> u32 {
+            context.0 + 1
+        }
+        fn post(&self, n: &mut u32, _: Context, more: u32) {
+            *n = more;
+        }
+    }
+
+    #[test]
+    fn a_type_of_the_users_may_be_called_context() {
+        let mut flow = Flow::builder("own");
+        let own = flow.add("own", Own);
+        flow.start(own);
+
+        let mut n = 1;
+        flow.build().unwrap().run(&mut n).unwrap();
+
+        assert_eq!(n, 2);
+    }
+}

@@ -30,6 +30,32 @@ async fn text(tool: impl Tool, arguments: Value) -> String {
     text
 }
 
+type Answered<T> = std::result::Result<T, String>;
+
+/// Answers, or not.
+#[tool]
+async fn answers(
+    /// Whether it fails
+    fails: bool,
+) -> Answered<u32> {
+    if fails { Err("nobody knows".to_owned()) } else { Ok(42) }
+}
+
+/// Answers, or not.
+#[tool]
+fn answers_slowly() -> Answered<u32> {
+    Err("nobody knows".to_owned())
+}
+
+#[tokio::test]
+async fn an_error_is_one_whatever_the_result_is_called() {
+    let failed = ("the tool failed: nobody knows".to_owned(), Some(ToolFault::Failed));
+
+    assert_eq!(text(answers {}, json!({ "fails": false })).await, "42");
+    assert_eq!(called(answers {}, json!({ "fails": true })).await, failed);
+    assert_eq!(called(answers_slowly {}, json!({})).await, failed);
+}
+
 /// A service. It and what is below are `pub`, so that the lints look at what the macro writes, too.
 #[derive(Debug)]
 pub struct Docs(Vec<&'static str>);

@@ -116,7 +116,9 @@ fn method(
         quote!(#pattern: #ty)
     });
     let result = phase.map_or_else(|| quote!(()), call);
+    let checks = phase.map(checks);
     let body = quote! {
+        #checks
         let result: #returns = #result;
         ::core::result::Result::Ok(result)
     };
@@ -133,6 +135,26 @@ fn call(phase: &Phase) -> TokenStream {
     let call = quote_spanned!(at=> Self::#name(self, #(#arguments),*));
     let call = if phase.is_async { quote_spanned!(at=> #call.await) } else { call };
     if phase.fallible { quote_spanned!(at=> #call?) } else { call }
+}
+
+/// Lets the compiler refuse what was taken for a value by its name, and is something else by its type.
+fn checks(phase: &Phase) -> TokenStream {
+    let at = here(phase.at);
+    let gives = &phase.gives;
+    let kind = quote_spanned!(at=> ::flowstone::__macros::kind_of::<#gives>());
+    let is_value = (!phase.fallible).then(|| quote_spanned!(at=> ::flowstone::__macros::no_result(#kind.result());));
+    let one_state = phase.states.as_ref().map(|(written, state)| {
+        let at = here(written.span());
+        quote_spanned!(at=> ::flowstone::__macros::one_state::<#written, #state>();)
+    });
+    quote_spanned! {at=>
+        {
+            use ::flowstone::__macros::Otherwise as _;
+            #one_state
+            #is_value
+            ::flowstone::__macros::no_future(#kind.future());
+        }
+    }
 }
 
 impl Value {

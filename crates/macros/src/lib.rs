@@ -45,8 +45,9 @@ use proc_macro::TokenStream;
 ///
 /// Only the phases that are needed are written, and at least one. A phase that is not there gives `()`, and `post` may
 /// leave out the parameter for it; without `post` the action is `()`. Each phase may return a `Result`, of any error
-/// that becomes a `NodeError` through `?`; a return type counts as one if its name is `Result`. `exec` may take
-/// `&str` for a `String` and `&[T]` for a `Vec<T>`. A node with neither `prep` nor `post` goes with every state.
+/// that becomes a `NodeError` through `?`. A result by another name (`type Res<T> = Result<T, Error>`) does not compile, so
+/// that no error is taken for a value; nor does a future that is returned. `exec` may take `&str` for a `String` and `&[T]`
+/// for a `Vec<T>`. A node with neither `prep` nor `post` goes with every state.
 ///
 /// Types in the signatures of a `pub` node over a `pub` state have to be `pub` themselves.
 ///
@@ -179,7 +180,7 @@ pub fn action(input: TokenStream) -> TokenStream {
 ///
 /// Types of arguments implement `serde::Deserialize` and `schemars::JsonSchema`; attributes `#[serde(…)]` and
 /// `#[schemars(…)]` may stand on a parameter, `#[serde(default)]` for one. The error of a `Result` is any that becomes a
-/// `NodeError` through `?`; a return type counts as a result if its name is `Result`.
+/// `NodeError` through `?`; it is one also if the result has another name.
 ///
 /// A function that is not `async` runs on the blocking pool. It cannot be interrupted: when its time is over it is told, by
 /// `Context::cancelled`, and its run waits for it before it ends.

@@ -14,6 +14,8 @@ use crate::{
     types::{Output, is_named, is_unit, reference, same, shown, vec_element},
 };
 
+mod forms;
+
 /// What a parameter stands for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Value {
@@ -29,6 +31,10 @@ pub(crate) struct Phase {
     pub(crate) name: Ident,
     pub(crate) is_async: bool,
     pub(crate) fallible: bool,
+    /// What it gives, of a result the value, as far as it can be read off.
+    pub(crate) gives: Type,
+    /// The state that it writes and the node's, if they are not written alike.
+    pub(crate) states: Option<(Type, Type)>,
     /// Where the return type is written, or else the name.
     pub(crate) at: Span,
     pub(crate) arguments: Vec<(Value, Span)>,
@@ -56,13 +62,14 @@ pub(crate) fn read(item: &ItemImpl, shape: Shape, methods: &Methods<'_>, errors:
     let reader = Reader { shape, state: state(methods), methods };
     reader.presence(item, errors);
     let prep_type = reader.prep_type(errors);
-    let exec_type = output(methods.exec.as_ref());
+    let exec_type = value(methods.exec.as_ref());
     let prep = methods.prep.as_ref().map(|prep| phase(prep, reader.prep(prep, errors)));
     let exec = methods.exec.as_ref().map(|exec| phase(exec, reader.exec(exec, errors)));
     let fallback = methods.fallback.as_ref().map(|fallback| phase(fallback, reader.fallback(fallback, errors)));
     let post = methods.post.as_ref().map(|post| phase(post, reader.post(post, errors)));
+    let post = post.map(|post| Phase { states: reader.states(), ..post });
     let outcome = reader.outcome(errors).unwrap_or_else(|| exec_type.clone());
-    let (state, action) = (reader.state.cloned(), output(methods.post.as_ref()));
+    let (state, action) = (reader.state.cloned(), value(methods.post.as_ref()));
     Node { shape, state, prep_type, exec_type, outcome, action, prep, exec, fallback, post }
 }
 
@@ -95,9 +102,9 @@ impl Reader<'_> {
 
     /// What `prep` gives; of a batch node, one of its items.
     fn prep_type(&self, errors: &mut Errors) -> Type {
-        let whole = output(self.methods.prep.as_ref());
+        let whole = value(self.methods.prep.as_ref());
         let Some(prep) = self.methods.prep.as_ref().filter(|_| self.shape == Shape::Batch) else { return whole };
-        if let Some(item) = vec_element(&whole) {
+        if let Some(item) = vec_element(&prep.output.ty) {
             return item.clone();
         }
         let message = "`prep` of a batch node gives the items: `-> Vec<Item>` or `-> Result<Vec<Item>>`";
@@ -132,7 +139,11 @@ impl Reader<'_> {
         if !exec.sound {
             return Vec::new();
         }
-        let (params, context) = split_context(&exec.params);
+        let (params, context) = match exec.params[..] {
+            // A type of the user's own may be called so, too.
+            [given] if self.is_given(given) => (&exec.params[..], None),
+            _ => split_context(&exec.params),
+        };
         let mut arguments = match *params {
             [] if self.shape == Shape::Batch => refuse(
                 errors,
@@ -225,7 +236,7 @@ impl Reader<'_> {
                 let message = format!("`post` writes to the state: take `&mut {}`", shown(&written.elem));
                 errors.at(&state.ty, message);
             }
-            Some(written) => self.same_state(&written.elem, errors),
+            Some(_) => {}
             None => errors.at(&state.ty, format!("`post` takes {}", self.post_form())),
         }
         for value in post.params[1..].iter().filter(|value| reference(&value.ty).is_some() && !self.gives_references())
@@ -237,13 +248,12 @@ impl Reader<'_> {
         values.iter().zip(&post.params).map(|(value, param)| (*value, at(param))).collect()
     }
 
-    fn same_state(&self, written: &Type, errors: &mut Errors) {
-        if let Some(state) = self.state.filter(|state| !same(state, written)) {
-            let (read, written_text) = (shown(state), shown(written));
-            let message =
-                format!("`prep` reads the state `{read}`, and `post` writes `{written_text}`: a node has one state");
-            errors.at(written, message);
-        }
+    /// The state of `post` and that of `prep`, if they are not written alike: whether they are one type is for the
+    /// compiler to say.
+    fn states(&self) -> Option<(Type, Type)> {
+        let written = &*reference(&self.methods.post.as_ref()?.params.first()?.ty)?.elem;
+        let state = self.state.filter(|state| !same(state, written))?;
+        Some((written.clone(), state.clone()))
     }
 
     /// Whether a phase before `post` gives a reference, which is then a `'static` one: `post` may write it without.
@@ -258,7 +268,7 @@ impl Reader<'_> {
         let last = post.params.last().filter(|_| (2..=3).contains(&post.params.len()))?;
         let outcome = vec_element(&last.ty).cloned();
         if outcome.is_none() && reference(&last.ty).is_none() {
-            let made = shown(&output(self.methods.exec.as_ref()));
+            let made = self.methods.exec.as_ref().map_or_else(|| "()".to_owned(), |exec| shown(&exec.output.ty));
             let message = format!(
                 "`post` of a batch node gets all outcomes: `Vec<{made}>`, where a failed item ends the run, or \
                  `Vec<Result<{made}>>`, to collect the errors"
@@ -273,74 +283,17 @@ impl Reader<'_> {
     fn is_state(&self, param: &PatType) -> bool {
         let Some(borrowed) = reference(&param.ty) else { return false };
         let is_written_so = self.state.is_some_and(|state| same(state, &borrowed.elem));
+        is_written_so && !self.is_given(param)
+    }
+
+    /// Whether a parameter is written as a borrow of what `prep` gives, of a batch node as one of an item.
+    fn is_given(&self, param: &PatType) -> bool {
         let given = match (&self.methods.prep, self.shape) {
-            (Some(prep), Shape::Batch) => vec_element(&prep.output.ty).cloned(),
-            (Some(prep), Shape::Single) => Some(prep.output.ty.clone()),
+            (Some(prep), Shape::Batch) => vec_element(&prep.output.ty),
+            (Some(prep), Shape::Single) => Some(&prep.output.ty),
             (None, _) => None,
         };
-        is_written_so && !given.is_some_and(|given| same(&given, &borrowed.elem))
-    }
-
-    fn no_state(&self, phase: &str) -> String {
-        let state = self.shown_state();
-        format!(
-            "`{phase}` never sees the state, which is what lets it be tried again: let \
-             `fn prep(&self, state: &{state})` return what it needs"
-        )
-    }
-
-    fn shown_state(&self) -> String {
-        self.state.map_or_else(|| "State".to_owned(), shown)
-    }
-
-    fn shown_prep(&self) -> String {
-        let given = self.methods.prep.as_ref().map(|prep| shown(&prep.output.ty)).filter(|ty| ty != "()");
-        given.unwrap_or_else(|| if self.shape == Shape::Batch { "Vec<Item>" } else { "P" }.to_owned())
-    }
-
-    fn shown_exec(&self) -> String {
-        let made = self.methods.exec.as_ref().map(|exec| shown(&exec.output.ty)).filter(|ty| ty != "()");
-        made.unwrap_or_else(|| if self.shape == Shape::Batch { "Output" } else { "E" }.to_owned())
-    }
-
-    /// The parameter of `exec` for what `prep` gave, with a comma after it; nothing where there is no `prep`.
-    fn exec_param(&self) -> String {
-        match (&self.methods.prep, self.shape) {
-            (Some(prep), Shape::Batch) => {
-                format!("item: &{}, ", vec_element(&prep.output.ty).map_or_else(|| "Item".to_owned(), shown))
-            }
-            (None, Shape::Batch) => "item: &Item, ".to_owned(),
-            (Some(prep), Shape::Single) => format!("prep: &{}, ", shown(&prep.output.ty)),
-            (None, Shape::Single) => String::new(),
-        }
-    }
-
-    fn exec_form(&self) -> String {
-        format!("fn exec(&self, {}cx: &Context) -> {}", self.exec_param(), self.shown_exec())
-    }
-
-    fn fallback_form(&self) -> String {
-        let param = self.exec_param();
-        format!("fn exec_fallback(&self, {param}error: NodeError, cx: &Context) -> {}", self.shown_exec())
-    }
-
-    fn post_form(&self) -> String {
-        let (state, prep, exec) = (self.shown_state(), self.shown_prep(), self.shown_exec());
-        let start = format!("fn post(&self, state: &mut {state}");
-        match (&self.methods.prep, &self.methods.exec, self.shape) {
-            (_, _, Shape::Batch) => format!(
-                "`&self`, the state, the items where wanted, and the outcomes: \
-                 `{start}, items: {prep}, outcomes: Vec<{exec}>) -> A`"
-            ),
-            (Some(_), Some(_), _) => {
-                format!(
-                    "`&self`, the state, what `prep` gave and what `exec` made: `{start}, prep: {prep}, exec: {exec}) -> A`"
-                )
-            }
-            (Some(_), None, _) => format!("`&self`, the state and what `prep` gave: `{start}, prep: {prep}) -> A`"),
-            (None, Some(_), _) => format!("`&self`, the state and what `exec` made: `{start}, exec: {exec}) -> A`"),
-            (None, None, _) => format!("`&self` and the state, since there is no other phase: `{start}) -> A`"),
-        }
+        given.zip(reference(&param.ty)).is_some_and(|(given, borrowed)| same(given, &borrowed.elem))
     }
 }
 
@@ -353,17 +306,19 @@ fn state<'a>(methods: &'a Methods<'_>) -> Option<&'a Type> {
     first(&methods.prep, false).or_else(|| first(&methods.post, true))
 }
 
-fn output(method: Option<&Method<'_>>) -> Type {
-    method.map_or(parse_quote!(()), |method| method.output.ty.clone())
+/// What a phase gives, of a result the value; `()` where there is none.
+fn value(method: Option<&Method<'_>>) -> Type {
+    method.map_or(parse_quote!(()), |method| method.output.value.clone())
 }
 
 fn phase(method: &Method<'_>, arguments: Vec<(Value, Span)>) -> Phase {
-    let Output { fallible, .. } = method.output;
+    let Output { fallible, ref ty, .. } = method.output;
     let at = match &method.sig.output {
         syn::ReturnType::Type(_, ty) => ty.span(),
         syn::ReturnType::Default => method.sig.ident.span(),
     };
-    Phase { name: method.sig.ident.clone(), is_async: method.sig.asyncness.is_some(), fallible, at, arguments }
+    let (name, is_async) = (method.sig.ident.clone(), method.sig.asyncness.is_some());
+    Phase { name, is_async, fallible, gives: ty.clone(), states: None, at, arguments }
 }
 
 /// Takes the context off the end of the parameters.

@@ -3,22 +3,33 @@
 use quote::ToTokens;
 use syn::{
     GenericArgument, Path, PathArguments, PathSegment, ReturnType, Type, TypeParamBound, TypeReference, parse_quote,
+    parse_quote_spanned, spanned::Spanned,
 };
 
 /// What a phase returns: `T`, or a result of `T`, whose error goes through `?`.
 pub(crate) struct Output {
+    /// `T` as far as it can be read off: for messages, and to compare with what is written elsewhere.
     pub(crate) ty: Type,
+    /// `T` as the compiler knows it: of a result, whatever its parameters stand for.
+    pub(crate) value: Type,
+    /// Whether it is called a result. One by another name is refused by the code that is written for it.
     pub(crate) fallible: bool,
 }
 
 impl Output {
     pub(crate) fn of(output: &ReturnType) -> Self {
-        let ReturnType::Type(_, ty) = output else { return Self { ty: parse_quote!(()), fallible: false } };
-        let ty = bare(ty);
-        match last_segment(ty).filter(|last| last.ident == "Result") {
-            // An alias without parameters, such as `fmt::Result`, is a result of `()`.
-            Some(result) => Self { ty: first_argument(result).cloned().unwrap_or(parse_quote!(())), fallible: true },
-            None => Self { ty: ty.clone(), fallible: false },
+        let ReturnType::Type(_, written) = output else {
+            return Self { ty: parse_quote!(()), value: parse_quote!(()), fallible: false };
+        };
+        let written = bare(written);
+        match last_segment(written).filter(|last| last.ident == "Result") {
+            Some(result) => Self {
+                // An alias without parameters, such as `fmt::Result`, is a result of `()`.
+                ty: first_argument(result).cloned().unwrap_or(parse_quote!(())),
+                value: parse_quote_spanned!(written.span()=> <#written as ::flowstone::__macros::Fallible>::Value),
+                fallible: true,
+            },
+            None => Self { ty: written.clone(), value: written.clone(), fallible: false },
         }
     }
 }

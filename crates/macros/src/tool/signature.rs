@@ -24,7 +24,6 @@ pub(super) const MOVED: [&str; 3] = ["doc", "serde", "schemars"];
 pub(super) struct Tool<'a> {
     /// In the order of the parameters.
     pub(super) params: Vec<Param<'a>>,
-    pub(super) output: Output,
 }
 
 pub(super) enum Param<'a> {
@@ -62,9 +61,9 @@ pub(super) fn read<'a>(arguments: TokenStream, function: &'a ItemFn) -> Result<T
     if params.iter().filter(|param| matches!(param, Param::Context)).count() > 1 {
         errors.at(&function.sig.inputs, "a call has one context");
     }
-    let output = output(&function.sig.output, &mut errors);
+    output(&function.sig.output, &mut errors);
     errors.finish()?;
-    Ok(Tool { params, output })
+    Ok(Tool { params })
 }
 
 /// Checks all but the parameters and what is returned.
@@ -172,7 +171,8 @@ fn name(param: &PatType, what: &str, errors: &mut Errors) -> Option<Ident> {
     }
 }
 
-fn output(output: &ReturnType, errors: &mut Errors) -> Output {
+/// Checks what is returned.
+fn output(output: &ReturnType, errors: &mut Errors) {
     if let ReturnType::Type(_, written) = output {
         if is_future(written) {
             errors.at(written, "write `async fn` in place of a returned future");
@@ -182,7 +182,6 @@ fn output(output: &ReturnType, errors: &mut Errors) -> Output {
             errors.at(written, "a tool returns owned data");
         }
     }
-    Output::of(output)
 }
 
 /// Whether there is a doc comment with a text; one that is not a literal is taken to have some.

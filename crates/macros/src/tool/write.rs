@@ -128,7 +128,11 @@ fn call(function: &ItemFn, tool: &Tool<'_>) -> TokenStream {
     let at = output(function);
     let call = quote!(#name(#(#given),*));
     let call = if function.sig.asyncness.is_some() { quote_spanned!(at=> #call.await) } else { call };
-    if tool.output.fallible { quote_spanned!(at=> #call?) } else { call }
+    // By its type: an error is one also where the result has another name.
+    quote_spanned!(at=> {
+        use ::flowstone::__macros::Infallibly as _;
+        ::flowstone::__macros::Returned(#call).value()?
+    })
 }
 
 /// Where the user says what is returned.
