@@ -46,7 +46,7 @@ pub(crate) enum Ledger {
 impl Deed {
     pub(crate) fn of(cx: &Context, who: &str) -> Self {
         Self {
-            key: cx.idempotency_key(),
+            key: without_life(&cx.idempotency_key()),
             attempt: cx.attempt(),
             run: cx.run_id().to_string(),
             who: who.to_owned(),
@@ -74,6 +74,14 @@ impl Deed {
         let item = item.map_or_else(|| "-".to_owned(), |item| item.to_string());
         format!("deed {key} {attempt} {run} {who} {visit} {node} {item}\n")
     }
+}
+
+/// A key without the part that only this life of a run has, which a run in memory has not.
+fn without_life(key: &str) -> String {
+    const RANDOM: usize = 16;
+
+    let life = key.split_once('~').and_then(|(id, rest)| Some(format!("{id}{}", rest.get(RANDOM..)?)));
+    life.unwrap_or_else(|| key.to_owned())
 }
 
 impl Ledger {

@@ -28,7 +28,11 @@ use crate::{
 
 mod child;
 mod engine;
+mod key;
 mod started;
+
+pub use key::KeyBase;
+pub(crate) use key::Keys;
 
 /// What `exec` may know of its run: where it is, which attempt this is, and whether to stop.
 ///
@@ -82,6 +86,8 @@ struct More {
 #[derive(Debug, Default)]
 pub(crate) struct Scope {
     pub(crate) id: Option<RunId>,
+    /// What a driver says of the run's idempotency keys.
+    pub(crate) keys: Option<Box<Keys>>,
     pub(crate) listener: Option<Arc<dyn Listener>>,
     pub(crate) cancel: Option<CancellationToken>,
     pub(crate) max_visits: Option<u64>,
@@ -205,19 +211,6 @@ impl Context {
     #[must_use]
     pub fn node(&self) -> NodePath {
         self.path_of(self.node)
-    }
-
-    /// Returns a key that is the same for every attempt of this visit and item, and for no other of this run: what a
-    /// service takes to recognise a request that it has seen. Runs that were given the same id share their keys.
-    #[must_use]
-    pub fn idempotency_key(&self) -> String {
-        let base = match self.parent() {
-            None => self.run_id().to_string(),
-            Some(parent) => parent.idempotency_key(),
-        };
-        let node = self.graph.as_ref().map_or("detached", |graph| graph.path(self.node).as_str());
-        let item = self.item().map_or_else(String::new, |item| format!("[{item}]"));
-        format!("{base}:{}:{node}{item}", self.visit())
     }
 
     /// Returns whether this attempt is no longer wanted: its run was cancelled, dropped or is out of time, its attempt

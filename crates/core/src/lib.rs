@@ -70,7 +70,7 @@ pub use build::{BuildError, Builder, Fault};
 pub use children::Child;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use codec::Undecodable;
-pub use context::Context;
+pub use context::{Context, KeyBase};
 pub use definition::{Position, Visit};
 pub use drive::Outcome;
 pub use error::{BoxError, NodeError, Panicked, Phase, Result, RunError, TimedOut};

@@ -7,9 +7,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     ask::PausedRun,
     clock::{Clock, SystemClock},
-    context::{Deadline, DeadlineAt, Scope},
+    context::{Deadline, DeadlineAt, KeyBase, Keys, Scope},
     event::{Both, Listener},
-    path::RunId,
+    path::{NodePath, RunId},
     usage::{Budget, Meter, Usage},
 };
 
@@ -34,6 +34,7 @@ use crate::{
 #[derive(Clone, Default)]
 pub struct RunOptions {
     id: Option<RunId>,
+    keys: Keys,
     pub(crate) cancel: Option<CancellationToken>,
     pub(crate) deadline: Option<Duration>,
     max_visits: Option<u64>,
@@ -55,6 +56,22 @@ impl RunOptions {
     #[must_use]
     pub fn id(mut self, id: impl Into<RunId>) -> Self {
         self.id = Some(id.into());
+        self
+    }
+
+    /// Lets the [idempotency keys](crate::Context::idempotency_key) of the run begin with this in place of its id, for a
+    /// driver that keeps runs.
+    #[must_use]
+    pub fn key_base(mut self, base: KeyBase) -> Self {
+        self.keys.base = Some(base);
+        self
+    }
+
+    /// Names the node of one visit in idempotency keys as it was called when the visit became due, for a driver that goes
+    /// on with a run whose nodes may have other names now.
+    #[must_use]
+    pub fn due(mut self, visit: u64, node: impl Into<NodePath>) -> Self {
+        self.keys.due = Some((visit, node.into()));
         self
     }
 
@@ -139,7 +156,9 @@ impl RunOptions {
             };
             Some(Deadline { at, limit })
         });
+        let keys = (self.keys.base.is_some() || self.keys.due.is_some()).then(|| Box::new(self.keys.clone()));
         let asked = id.is_some()
+            || keys.is_some()
             || self.cancel.is_some()
             || self.max_visits.is_some()
             || self.listener.is_some()
@@ -150,6 +169,7 @@ impl RunOptions {
         (asked || detaches || clock.is_some()).then(|| {
             Arc::new(Scope {
                 id,
+                keys,
                 listener: self.listener.clone(),
                 cancel: self.cancel.clone(),
                 max_visits: self.max_visits,

@@ -1,6 +1,6 @@
 //! What is done to a run from outside, each in one transaction: retry, fork, delete.
 
-use flowstone_core::{NodePath, RunId};
+use flowstone_core::{KeyBase, NodePath, RunId};
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -77,7 +77,8 @@ pub(crate) fn fork(
     let state = states.next(0, json).map_err(|_| too_large())?;
     let flow = reader.db.query_row("SELECT flow FROM runs WHERE run = ?1", [origin], |row| row.get(0))?;
     let flow_name = reader.flow_of(origin)?;
-    Ok(NewRun { id, flow, flow_name, start: next, state, parent: None, origin: Some((origin, step)) })
+    let key = Some(KeyBase::new(&id));
+    Ok(NewRun { id, flow, flow_name, key, start: next, state, parent: None, origin: Some((origin, step)) })
 }
 
 /// Begins a run whose id must be new.

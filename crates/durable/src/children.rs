@@ -131,6 +131,7 @@ async fn begin(journal: &RunJournal, item: usize, child: &dyn Execution, watched
         id: child.id(),
         flow: journal.flow.row(),
         flow_name: journal.flow.name().to_owned(),
+        key: None,
         start: child.node().clone(),
         state: journal.shared.store(child, &mut states, 0)?,
         parent: Some(Parent { run: journal.run, seq: journal.seq(), item }),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use flowstone_core::{
-    AsyncFlow, BoxError, CancellationToken, Execution, Label, NodePath, RunId, RunOptions, State, Usage,
+    AsyncFlow, BoxError, CancellationToken, Execution, KeyBase, Label, NodePath, RunId, RunOptions, State, Usage,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -57,6 +57,7 @@ pub(crate) trait FlowOver<S>: AnyFlow {
     fn execution(
         &self,
         id: &RunId,
+        key: KeyBase,
         state: S,
         cancel: CancellationToken,
         observer: &Arc<Observer>,
@@ -75,8 +76,8 @@ where
     S: State + Serialize + DeserializeOwned,
     X: Label,
 {
-    fn run_options(&self, id: &RunId, used: Usage, cancel: CancellationToken, observer: &Arc<Observer>) -> RunOptions {
-        let options = RunOptions::new().id(id.clone()).cancel(cancel).used(used);
+    fn run_options(&self, id: &RunId, key: KeyBase, cancel: CancellationToken, observer: &Arc<Observer>) -> RunOptions {
+        let options = RunOptions::new().id(id.clone()).key_base(key).cancel(cancel);
         let mut options = options.listen_shared(Arc::<Observer>::clone(observer));
         for listener in &self.options.listeners {
             options = options.listen_shared(Arc::clone(listener));
@@ -88,13 +89,6 @@ where
             Some(budget) => options.budget(budget),
             None => options,
         }
-    }
-
-    /// The node to visit, as the flow calls it now.
-    fn node(&self, loaded: &Loaded) -> Result<NodePath, Error> {
-        let node =
-            loaded.next.clone().ok_or_else(|| damaged(format!("run `{}` runs, but has no next node", loaded.id)))?;
-        Ok(self.renamed(&node).clone())
     }
 
     /// What a node is called now.
@@ -109,10 +103,14 @@ where
         cancel: CancellationToken,
         observer: &Arc<Observer>,
     ) -> Result<Box<dyn Execution>, Error> {
-        let (node, migrated) = (self.node(loaded)?, self.migrated(loaded)?);
+        let no_next = || damaged(format!("run `{}` runs, but has no next node", loaded.id));
+        let due = loaded.next.as_ref().ok_or_else(no_next)?;
+        let migrated = self.migrated(loaded)?;
         let state = migrated.as_deref().unwrap_or(loaded.chain.state());
-        let options = self.run_options(&loaded.id, used, cancel, observer);
-        let restored = self.flow.restored(&node, loaded.seq, state, &options);
+        // The key of the visit under way has the name that is stored, whatever its node is called now.
+        let options = self.run_options(&loaded.id, loaded.key.clone(), cancel, observer);
+        let options = options.used(used).due(loaded.seq, due.clone());
+        let restored = self.flow.restored(self.renamed(due), loaded.seq, state, &options);
         let failed = |source| Error::Restore { run: loaded.id.clone(), step: loaded.seq, source: Arc::new(source) };
         Ok(Box::new(restored.map_err(failed)?))
     }
@@ -189,11 +187,12 @@ where
     fn execution(
         &self,
         id: &RunId,
+        key: KeyBase,
         state: S,
         cancel: CancellationToken,
         observer: &Arc<Observer>,
     ) -> Box<dyn Execution> {
-        Box::new(self.flow.execution(state, &self.run_options(id, Usage::default(), cancel, observer)))
+        Box::new(self.flow.execution(state, &self.run_options(id, key, cancel, observer)))
     }
 }
 

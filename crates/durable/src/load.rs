@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use flowstone_core::{NodePath, RunId};
+use flowstone_core::{KeyBase, NodePath, RunId};
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
 
@@ -17,6 +17,8 @@ use crate::{
 pub(crate) struct Loaded {
     pub(crate) run: i64,
     pub(crate) id: RunId,
+    /// What the keys of its visits begin with.
+    pub(crate) key: KeyBase,
     pub(crate) flow: i64,
     pub(crate) flow_name: String,
     pub(crate) status: Status,
@@ -54,7 +56,7 @@ pub(crate) struct UnderWay {
 /// Reads a run with what it needs to go on; `None` if there is none of this number.
 pub(crate) fn load(db: &Connection, run: i64, full_every: u32) -> Result<Option<Loaded>, Error> {
     let mut head = db.prepare_cached(
-        "SELECT id, flow, name, status, runs.action FROM runs JOIN flows USING (flow) WHERE run = ?1",
+        "SELECT id, flow, name, status, runs.action, key FROM runs JOIN flows USING (flow) WHERE run = ?1",
     )?;
     let head = head
         .query_row([run], |row| {
@@ -64,17 +66,20 @@ pub(crate) fn load(db: &Connection, run: i64, full_every: u32) -> Result<Option<
                 row.get::<_, String>(2)?,
                 row.get::<_, i64>(3)?,
                 row.get::<_, Option<String>>(4)?,
+                row.get::<_, Option<String>>(5)?,
             ))
         })
         .optional()?;
-    let Some((id, flow, flow_name, status, action)) = head else { return Ok(None) };
+    let Some((id, flow, flow_name, status, action, key)) = head else { return Ok(None) };
     let mut last = db.prepare_cached("SELECT seq, next FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
     let (seq, next) = last.query_row([run], |row| Ok((count(row, "seq")?, row.get::<_, Option<String>>(1)?)))?;
     let Restored { version, changed, chain } = state_at(db, run, seq, full_every)?;
     let status = Status::of_code(status).ok_or_else(|| damaged(format!("run `{id}` has status {status}")))?;
+    let id = RunId::from(id);
     Ok(Some(Loaded {
         run,
-        id: id.into(),
+        key: key.map_or_else(|| KeyBase::plain(&id), KeyBase::kept),
+        id,
         flow,
         flow_name,
         status,

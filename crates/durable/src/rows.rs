@@ -4,7 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use flowstone_core::{Action, NodePath, RunId};
+use flowstone_core::{Action, KeyBase, NodePath, RunId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
@@ -48,6 +48,8 @@ pub(crate) struct NewRun {
     pub(crate) id: RunId,
     pub(crate) flow: i64,
     pub(crate) flow_name: String,
+    /// What the keys of its visits begin with; none of a child, whose keys begin with its id.
+    pub(crate) key: Option<KeyBase>,
     pub(crate) start: NodePath,
     pub(crate) state: Stored,
     pub(crate) parent: Option<Parent>,
@@ -108,9 +110,10 @@ pub(crate) fn start(db: &Connection, new: &NewRun) -> Result<Started, Error> {
 
 fn insert_run(db: &Connection, new: &NewRun, status: Status, at: i64) -> Result<i64, Error> {
     let mut insert = db.prepare_cached(
-        "INSERT INTO runs (id, flow, status, created_at, changed_at, parent, parent_seq, item, origin, origin_seq)
+        "INSERT INTO runs (id, flow, status, created_at, changed_at, parent, parent_seq, item, origin, origin_seq,
+                           key)
          VALUES (?1, ?2, ?3, max(?4, coalesce((SELECT created_at FROM runs ORDER BY run DESC LIMIT 1), 0)), ?4,
-                 ?5, ?6, ?7, ?8, ?9)",
+                 ?5, ?6, ?7, ?8, ?9, ?10)",
     )?;
     let (parent, origin) = (new.parent, new.origin);
     insert.execute(params![
@@ -123,6 +126,7 @@ fn insert_run(db: &Connection, new: &NewRun, status: Status, at: i64) -> Result<
         parent.map(|parent| int(parent.item)),
         origin.map(|(run, _)| run),
         origin.map(|(_, seq)| int(seq)),
+        new.key.as_ref().map(KeyBase::as_str),
     ])?;
     Ok(db.last_insert_rowid())
 }

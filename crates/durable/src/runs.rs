@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-use flowstone_core::{AsyncFlow, CancellationToken, Label, NodePath, RunId, State};
+use flowstone_core::{AsyncFlow, CancellationToken, KeyBase, Label, NodePath, RunId, State};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -136,12 +136,14 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         changes::check_id(&id)?;
         let shared = self.shared();
         let (cancel, observer) = (CancellationToken::new(), Arc::new(Observer::default()));
-        let execution = self.flow.execution(&id, state, cancel.clone(), &observer);
+        let key = KeyBase::new(&id);
+        let execution = self.flow.execution(&id, key.clone(), state, cancel.clone(), &observer);
         let mut states = States::starting(shared.options.full_every, self.flow.version());
         let new = NewRun {
             id: id.clone(),
             flow: self.flow.row(),
             flow_name: self.flow.name().to_owned(),
+            key: Some(key),
             start: execution.node().clone(),
             state: shared.store(&*execution, &mut states, 0)?,
             parent: None,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::common::{alone_sync, blocking, ended, items};
-use flowstone_core::{Action, Ask, Context, END, Flow, NodeExt, Outcome, Result, Retry, RunOptions};
+use flowstone_core::{Action, Ask, Context, END, Flow, KeyBase, NodeExt, Outcome, Result, Retry, RunOptions};
 
 /// Keeps the key of every attempt.
 #[derive(Clone, Default)]
@@ -139,6 +139,46 @@ fn the_key_of_a_named_run_is_the_same_in_every_process() {
 
     assert_eq!(keys.all()[0], "trip-42:0:node[0]");
     assert_eq!(keys.counts(), (12, 2));
+}
+
+#[test]
+fn a_key_can_be_a_header_and_no_two_names_make_the_same() {
+    let ids = ["a b", "a%20b", "a\nb", "\u{1f600}", "a:0", "a", "\"a\"", &"x".repeat(400), &"x".repeat(401)];
+    let nodes = ["node", "0:node", "n\u{f6}de", "node[0]"];
+    let keys = Keys::default();
+
+    for (id, node) in ids.iter().flat_map(|id| nodes.map(|node| (*id, node))) {
+        let mut flow = Flow::builder("one");
+        let node = flow.add(node, blocking(thrice(&keys)).retry(Retry::attempts(3)));
+        flow.start(node);
+        ended(flow.build().unwrap().run_with(&mut vec![], &RunOptions::new().id(id)));
+    }
+
+    assert_eq!(keys.counts(), (3 * ids.len() * nodes.len(), ids.len() * nodes.len()));
+    for key in keys.all() {
+        assert!(key.len() <= 255 && key.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"'), "{key}");
+    }
+    assert_eq!(keys.all()[0], "a%20b:0:node");
+}
+
+#[test]
+fn a_driver_gives_the_base_of_the_keys_and_the_name_that_a_node_had() {
+    let keys = Keys::default();
+    let mut flow = Flow::builder("two");
+    let charge = flow.add("charge", blocking(thrice(&keys)).retry(Retry::attempts(3)));
+    let again = flow.add("again", blocking(thrice(&keys)).retry(Retry::attempts(3)));
+    flow.start(charge);
+    flow.route(charge >> again);
+    let flow = flow.build().unwrap();
+
+    for base in [KeyBase::kept("order%207~77"), KeyBase::plain(&"order 7".into())] {
+        let options = RunOptions::new().id("order 7").key_base(base).due(0, "pay");
+        ended(flow.run_with(&mut vec![], &options));
+    }
+
+    let known: BTreeSet<_> = keys.all().into_iter().collect();
+    let wanted = ["order%207~77:0:pay", "order%207~77:1:again", "order 7:0:pay", "order 7:1:again"];
+    assert_eq!(known, wanted.map(str::to_owned).into());
 }
 
 /// Asks for nothing in particular.

@@ -314,6 +314,17 @@ impl AsyncBatchNode<Numbers> for Items {
     }
 }
 
+/// The key of a visit or an item, without the part that only this life of the run has.
+pub(crate) fn key(cx: &Context) -> String {
+    without_life(&cx.idempotency_key())
+}
+
+/// A key, or the id of a child, without the part that only this life of the run has.
+pub(crate) fn without_life(key: &str) -> String {
+    let Some((id, rest)) = key.split_once('~') else { panic!("a key without a life: {key}") };
+    format!("{id}{}", &rest[16..])
+}
+
 /// A number of numbers.
 pub(crate) fn numbers(count: u64) -> Numbers {
     Numbers { numbers: (0..count).collect(), doubled: Vec::new() }

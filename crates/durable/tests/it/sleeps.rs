@@ -8,7 +8,7 @@ use std::{
 use flowstone_core::{Action, AsyncFlow, NodeExt, Retry, Sleep};
 use flowstone_durable::{Runs, Status, StoreOptions};
 
-use crate::common::{Count, Folder, Ledger, Numbers, failure, items, numbers, rows, soon, until, work};
+use crate::common::{Count, Folder, Ledger, Numbers, failure, items, key, numbers, rows, soon, until, work};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -132,7 +132,7 @@ fn failing(ledger: &Ledger) -> AsyncFlow<Count> {
     let mut flow = AsyncFlow::builder("failing");
     let node = work(
         move |cx| {
-            ledger.add(format!("{} {}", cx.attempt(), cx.idempotency_key()));
+            ledger.add(format!("{} {}", cx.attempt(), key(&cx)));
             let attempt = cx.attempt();
             async move { if attempt < 2 { Err(failure("not yet")) } else { Ok(5) } }
         },
