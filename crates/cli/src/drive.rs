@@ -120,7 +120,9 @@ impl Driven {
             // It was deleted meanwhile: nothing became of it.
             Err(Error::UnknownRun { .. }) => {}
             // Nobody here can go on without the store.
-            Err(Error::Store(error)) if matches!(error.fault(), StoreFault::Closed | StoreFault::LockLost) => {
+            Err(Error::Store(error))
+                if matches!(error.fault(), StoreFault::Closed | StoreFault::LockLost | StoreFault::Moved) =>
+            {
                 return Err(Error::Store(error).into());
             }
             Err(error) => {

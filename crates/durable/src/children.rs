@@ -20,6 +20,7 @@ use crate::{
     load::{Loaded, damaged, load, state_at},
     observer::lock,
     rows::{self, NewRun, Parent},
+    run::decode,
     states::States,
     status::Status,
 };
@@ -104,7 +105,7 @@ impl<'a> Call<'a> {
         let first = journal.shared.read(move |reader| state_at(&reader.db, run, 0, full_every)).await?;
         let encode = |source| Error::Encode { run: child.id(), source: Arc::new(source) };
         let state: Value = serde_json::from_slice(&child.save().map_err(encode)?).map_err(encode)?;
-        let known: Value = serde_json::from_slice(first.chain.state()).map_err(damaged)?;
+        let known: Value = decode(&child.id(), first.chain.state())?;
         if known == state { Ok(Some(run)) } else { Err(second(journal, item)) }
     }
 }

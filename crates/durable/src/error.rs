@@ -104,12 +104,22 @@ pub enum StoreFault {
     /// What is in the file is not what was written.
     #[error("the store is damaged: restore it from a backup")]
     Corrupt,
+    /// The files at the store's path are not those that were opened.
+    #[error(
+        "the files of the store were deleted, moved or replaced while it was open: nothing was written to those that are \
+         there now; put them back, or open the store again"
+    )]
+    Moved,
     /// Another process drives the store now; this one may not commit any more.
     #[error("another process has taken the store over: this one cannot commit any more")]
     LockLost,
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+    /// A statement or a job failed that cannot: a fault of this library, which is worth a report, or of a file whose tables
+    /// somebody changed.
+    #[error("the store could not do what was asked of it, by a fault of this library or of the file's tables")]
+    Internal,
 }
 
 impl StoreError {
@@ -130,18 +140,45 @@ impl StoreError {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode;
+        use rusqlite::Error as Sql;
 
-        let kind = match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => StoreFault::Full,
-            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => StoreFault::ReadOnly,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreFault::Busy,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::TypeMismatch) => StoreFault::Corrupt,
-            Some(_) => StoreFault::Io,
-            // Not SQLite's: a column that holds something else than was written there.
-            None => StoreFault::Corrupt,
+        let kind = match &error {
+            Sql::SqliteFailure(code, _) | Sql::SqlInputError { error: code, .. } => fault(*code),
+            // A value that cannot have been written where it was read.
+            Sql::FromSqlConversionFailure(..)
+            | Sql::IntegralValueOutOfRange(..)
+            | Sql::InvalidColumnType(..)
+            | Sql::Utf8Error(..) => StoreFault::Corrupt,
+            _ => StoreFault::Internal,
         };
         Self::because(kind, error)
+    }
+}
+
+/// Returns the fault that an error of SQLite stands for.
+fn fault(error: rusqlite::ffi::Error) -> StoreFault {
+    use rusqlite::{ErrorCode, ffi};
+
+    match (error.code, error.extended_code) {
+        (_, ffi::SQLITE_READONLY_DBMOVED) => StoreFault::Moved,
+        (ErrorCode::DiskFull, _) => StoreFault::Full,
+        (ErrorCode::ReadOnly | ErrorCode::PermissionDenied, _) => StoreFault::ReadOnly,
+        (ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed, _) => {
+            StoreFault::Busy
+        }
+        (ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _) => StoreFault::Corrupt,
+        (
+            ErrorCode::Unknown
+            | ErrorCode::ConstraintViolation
+            | ErrorCode::TypeMismatch
+            | ErrorCode::ApiMisuse
+            | ErrorCode::ParameterOutOfRange
+            | ErrorCode::TooBig
+            | ErrorCode::SchemaChanged
+            | ErrorCode::NotFound,
+            _,
+        ) => StoreFault::Internal,
+        _ => StoreFault::Io,
     }
 }
 
@@ -229,6 +266,17 @@ pub enum Error {
         path: String,
         /// What does not fit there.
         source: Arc<serde_json::Error>,
+    },
+    /// A question or an answer in the store is nested too deep to be read; it was written before such JSON was refused.
+    #[error(
+        "a question or an answer of run `{run}` is nested deeper than the {most} levels that can be read: fork the run from an earlier step, or delete it"
+    )]
+    #[non_exhaustive]
+    TooDeep {
+        /// The run.
+        run: RunId,
+        /// How many levels can be read.
+        most: usize,
     },
     /// After this step the run is at its end: nothing can follow.
     #[error("run `{run}` is at its end after step {step}: fork it from an earlier one")]

@@ -20,8 +20,10 @@
 //! | `usage` | what visits use of paid services |
 //! | `states`, `snapshot` | a state beside its predecessor |
 //! | `writer`, `lock` | one thread that commits for everyone; one process |
+//! | `files`, `pair` | the files of a store are still its own; a main file and its log belong together |
 //! | `schema`, `rows`, `load` | the tables; writing and reading them |
 //! | `watch` | sleeping runs wake; what other processes ask for is done |
+//! | `readers` | threads that read beside the writer |
 //! | `reader`, `list`, `status` | runs, steps, states, questions, for everyone who may read the file |
 //! | `requests`, `answers`, `changes`, `prune` | answers, cancelling, retrying, forks, deleting |
 //! | `error` | what can go wrong |
@@ -37,6 +39,7 @@ mod answers;
 mod changes;
 mod children;
 mod error;
+mod files;
 mod flows;
 mod follow;
 mod journal;
@@ -46,8 +49,10 @@ mod load;
 mod lock;
 mod observer;
 mod options;
+mod pair;
 mod prune;
 mod reader;
+mod readers;
 mod requests;
 mod rows;
 mod run;

@@ -93,6 +93,10 @@ impl Reader {
     ///
     /// If the store cannot be read.
     pub fn list(&self, filter: &Filter) -> Result<Vec<RunInfo>, Error> {
+        self.at_once(|reader| reader.page(filter))
+    }
+
+    fn page(&self, filter: &Filter) -> Result<Vec<RunInfo>, Error> {
         let oldest = filter.since.map(|at| self.first_since(at)).transpose()?.unwrap_or(0);
         let newest = filter.until.map(|at| self.first_since(at)).transpose()?.unwrap_or(i64::MAX);
         let newest = newest.min(filter.after.map_or(i64::MAX, |cursor| cursor.0));

@@ -13,6 +13,9 @@ use crate::{
     status::Status,
 };
 
+/// How deep JSON may be nested that is read: as far as `serde_json` follows.
+const DEPTH: usize = 127;
+
 /// A run with its last checkpoint.
 pub(crate) struct Loaded {
     pub(crate) run: i64,
@@ -72,10 +75,14 @@ pub(crate) fn load(db: &Connection, run: i64, full_every: u32) -> Result<Option<
         .optional()?;
     let Some((id, flow, flow_name, status, action, key)) = head else { return Ok(None) };
     let mut last = db.prepare_cached("SELECT seq, next FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
-    let (seq, next) = last.query_row([run], |row| Ok((count(row, "seq")?, row.get::<_, Option<String>>(1)?)))?;
+    let (seq, next) = last
+        .query_row([run], |row| Ok((count(row, "seq")?, row.get::<_, Option<String>>(1)?)))
+        .optional()?
+        .ok_or_else(|| gone(db, run, "step"))?;
     let Restored { version, changed, chain } = state_at(db, run, seq, full_every)?;
     let status = Status::of_code(status).ok_or_else(|| damaged(format!("run `{id}` has status {status}")))?;
     let id = RunId::from(id);
+    let asked = asked(db, &id, run, seq + 1)?;
     Ok(Some(Loaded {
         run,
         key: key.map_or_else(|| KeyBase::plain(&id), KeyBase::kept),
@@ -89,7 +96,7 @@ pub(crate) fn load(db: &Connection, run: i64, full_every: u32) -> Result<Option<
         version,
         changed,
         chain,
-        asked: asked(db, run, seq + 1)?,
+        asked,
         under_way: under_way(db, run, seq + 1)?,
     }))
 }
@@ -115,7 +122,7 @@ pub(crate) fn state_at(db: &Connection, run: i64, seq: u64, full_every: u32) -> 
     let mut at = Some(seq);
     let (mut version, mut changed, mut size) = (0, None, None);
     while let Some(link) = at {
-        let (code, body, own, base, own_size) = select.query_row((run, int(link)), |row| {
+        let row = select.query_row((run, int(link)), |row| {
             Ok((
                 row.get(0)?,
                 row.get::<_, Option<Vec<u8>>>(1)?,
@@ -123,7 +130,8 @@ pub(crate) fn state_at(db: &Connection, run: i64, seq: u64, full_every: u32) -> 
                 row.get::<_, Option<i64>>(3)?,
                 count(row, "size")?,
             ))
-        })?;
+        });
+        let (code, body, own, base, own_size) = row.optional()?.ok_or_else(|| gone(db, run, "step"))?;
         size = size.or(Some(own_size));
         let kind = Kind::from_code(code).map_err(unreadable)?;
         // A base is always before: a damaged store must not lead in a circle.
@@ -153,7 +161,7 @@ pub(crate) fn state_at(db: &Connection, run: i64, seq: u64, full_every: u32) -> 
     Ok(Restored { version, changed: changed.unwrap_or_default(), chain })
 }
 
-fn asked(db: &Connection, run: i64, seq: u64) -> Result<Option<Asked>, Error> {
+fn asked(db: &Connection, id: &RunId, run: i64, seq: u64) -> Result<Option<Asked>, Error> {
     let mut select = db.prepare_cached("SELECT question, schema, answer FROM pauses WHERE run = ?1 AND seq = ?2")?;
     let row = select
         .query_row((run, int(seq)), |row| {
@@ -161,8 +169,8 @@ fn asked(db: &Connection, run: i64, seq: u64) -> Result<Option<Asked>, Error> {
         })
         .optional()?;
     let Some((question, schema, answer)) = row else { return Ok(None) };
-    let answer = answer.as_deref().map(json).transpose()?;
-    Ok(Some(Asked { question: json(&question)?, schema: json(&schema)?, answer }))
+    let answer = answer.map(|answer| json(id, &answer)).transpose()?;
+    Ok(Some(Asked { question: json(id, &question)?, schema: json(id, &schema)?, answer }))
 }
 
 fn under_way(db: &Connection, run: i64, seq: u64) -> Result<UnderWay, Error> {
@@ -187,8 +195,41 @@ fn under_way(db: &Connection, run: i64, seq: u64) -> Result<UnderWay, Error> {
     Ok(found)
 }
 
-pub(crate) fn json(text: &str) -> Result<Value, Error> {
-    serde_json::from_str(text).map_err(|error| damaged(format!("JSON in the store: {error}")))
+/// Reads JSON of a run that was written as text.
+pub(crate) fn json(run: &RunId, text: &str) -> Result<Value, Error> {
+    serde_json::from_str(text).map_err(|error| {
+        if is_deep(text) {
+            // Nobody damaged it: it was written before such JSON was refused.
+            return Error::TooDeep { run: run.clone(), most: DEPTH };
+        }
+        damaged(format!("JSON of run `{run}`: {error}"))
+    })
+}
+
+/// Returns whether JSON is nested deeper than can be read.
+fn is_deep(text: &str) -> bool {
+    let (mut depth, mut is_text, mut is_escaped) = (0_usize, false, false);
+    text.bytes().any(|byte| {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_text => is_escaped = true,
+            b'"' => is_text = !is_text,
+            b'[' | b'{' if !is_text => depth += 1,
+            b']' | b'}' if !is_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > DEPTH
+    })
+}
+
+/// The error of a run that lacks what every run has: it was deleted a moment ago, or the store is damaged.
+pub(crate) fn gone(db: &Connection, run: i64, what: &str) -> Error {
+    let look = || db.prepare_cached("SELECT 1 FROM runs WHERE run = ?1")?.exists([run]);
+    match look() {
+        Ok(true) => damaged(format!("run #{run} lacks a {what}")),
+        Ok(false) => Error::UnknownRun { run: format!("#{run}").into() },
+        Err(error) => error.into(),
+    }
 }
 
 /// The error of something in the store that is not what was written.

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use crate::error::OpenError;
+use crate::{
+    error::OpenError,
+    files::{beside, real},
+};
 
 /// Held while a store is driven.
 #[derive(Debug)]
@@ -27,20 +30,24 @@ impl Lock {
         let failed = |source: std::io::Error| OpenError::File { path: store.to_owned(), source: source.into() };
         let path = path(store);
         let made = (!path.exists()).then(|| path.clone());
-        let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
-        match try_for_a_while(&file) {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                let pid = file.read_to_string(&mut pid).ok().and_then(|_| pid.trim().parse().ok());
-                return Err(OpenError::Locked { path: store.to_owned(), pid });
+        loop {
+            let mut options = OpenOptions::new();
+            let mut file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+            match try_for_a_while(&file) {
+                // Whoever had it may have deleted it before it was locked: then it keeps nobody out.
+                Ok(()) if !is_at(&file, &path) => continue,
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let mut pid = String::new();
+                    let pid = file.read_to_string(&mut pid).ok().and_then(|_| pid.trim().parse().ok());
+                    return Err(OpenError::Locked { path: store.to_owned(), pid });
+                }
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
+            writeln!(file, "{}", std::process::id()).map_err(failed)?;
+            return Ok(Self { made, _file: file });
         }
-        file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
-        writeln!(file, "{}", std::process::id()).map_err(failed)?;
-        Ok(Self { made, _file: file })
     }
 
     /// Gives the lock of a file back that is no store after all, and leaves nothing beside it.
@@ -50,6 +57,21 @@ impl Lock {
             drop(std::fs::remove_file(made));
         }
     }
+}
+
+/// Returns whether a file that is open is the one at a path.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let (Ok(ours), Ok(there)) = (file.metadata(), std::fs::metadata(path)) else { return false };
+    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+}
+
+/// Elsewhere a file that is open cannot be deleted.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
 }
 
 /// Takes the lock; waits for a process that was killed a moment ago, and holds it until the system has buried it.
@@ -73,8 +95,5 @@ pub(crate) fn is_driven(store: &Path) -> bool {
 
 fn path(store: &Path) -> PathBuf {
     // Beside the file itself, also where a link leads to it.
-    let store = std::fs::canonicalize(store).unwrap_or_else(|_| store.to_owned());
-    let mut path = store.into_os_string();
-    path.push("-lock");
-    path.into()
+    beside(&real(store), "-lock")
 }

@@ -161,14 +161,16 @@ pub(crate) fn give_some_back(db: &Connection) -> Result<bool, Error> {
     Ok(left > 0 && left < before)
 }
 
-/// Writes the log into the file and cuts it off; if somebody reads just then, the next one does it.
-pub(crate) fn cut_log(db: &Connection) -> Result<(), Error> {
+/// Writes the log into the file and cuts it off, and returns whether that was possible: if somebody reads just then, the next
+/// one does it.
+pub(crate) fn cut_log(db: &Connection) -> Result<bool, Error> {
     db.busy_timeout(Duration::ZERO)?;
-    let cut = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    let is_held = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
     db.busy_timeout(BUSY)?;
-    match cut {
-        Err(error) if error.sqlite_error_code() != Some(rusqlite::ErrorCode::DatabaseBusy) => Err(error.into()),
-        _ => Ok(()),
+    match is_held {
+        Ok(is_held) => Ok(!is_held),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

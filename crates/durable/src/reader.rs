@@ -9,10 +9,12 @@ use serde_json::Value;
 use crate::{
     changes::check_id,
     error::{Error, OpenError},
-    load::{damaged, json, state_at},
+    files::{Files, Held},
+    load::{damaged, gone, json, state_at},
     lock,
     rows::{count, int, time},
-    schema::{self, Access},
+    run::decode,
+    schema::{self, Access, Opened},
     status::{Cursor, Items, Question, RunInfo, Status, Step},
     usage,
 };
@@ -47,6 +49,8 @@ use crate::{
 pub struct Reader {
     path: PathBuf,
     pub(crate) db: Connection,
+    files: Files,
+    _held: Held,
 }
 
 impl Reader {
@@ -57,21 +61,31 @@ impl Reader {
     /// If there is no such file, it is no store, or it was written by a newer version.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
-        let db = schema::open(path, None, Access::Read)?;
-        Ok(Self { path: path.to_owned(), db })
+        Ok(Self::over(path, schema::open(path, None, Access::Read)?))
+    }
+
+    pub(crate) fn over(path: &Path, opened: Opened) -> Self {
+        let Opened { db, files, held } = opened;
+        Self { path: path.to_owned(), db, files, _held: held }
     }
 
     /// Reads everything that `read` reads as it is at one moment, and takes the file's lock once for all of it.
+    ///
+    /// One inside another is a part of that.
     pub(crate) fn at_once<T>(&self, read: impl FnOnce(&Self) -> Result<T, Error>) -> Result<T, Error> {
-        let run = |sql| self.db.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
-        run("BEGIN")?;
+        if !self.db.is_autocommit() {
+            return read(self);
+        }
+        self.files.check_data()?;
+        self.run_cached("BEGIN")?;
+        let moment = Moment(self);
         let result = read(self);
-        run("COMMIT")?;
+        drop(moment);
         result
     }
 
-    pub(crate) fn over(path: &Path, db: Connection) -> Self {
-        Self { path: path.to_owned(), db }
+    fn run_cached(&self, sql: &str) -> rusqlite::Result<()> {
+        self.db.prepare_cached(sql)?.execute([]).map(drop)
     }
 
     /// Returns the process that drives the store now, if one does.
@@ -83,8 +97,12 @@ impl Reader {
         if !lock::is_driven(&self.path) {
             return Ok(None);
         }
-        let pid: i64 = self.db.query_row("SELECT pid FROM owner", [], |row| row.get(0))?;
-        Ok(u32::try_from(pid).ok())
+        self.at_once(|reader| {
+            let mut select = reader.db.prepare_cached("SELECT pid FROM owner WHERE one = 1")?;
+            let pid = select.query_row([], |row| row.get::<_, i64>(0)).optional()?;
+            let pid = pid.ok_or_else(|| damaged("the table `owner` has no row"))?;
+            Ok(u32::try_from(pid).ok())
+        })
     }
 
     /// Returns how many runs are in each status, without children of batch flows. Counting takes a look at each run.
@@ -93,11 +111,19 @@ impl Reader {
     ///
     /// If the store cannot be read.
     pub fn count(&self) -> Result<Vec<(Status, u64)>, Error> {
-        let mut select =
-            self.db.prepare_cached("SELECT status, count(*) FROM runs WHERE parent IS NULL GROUP BY status")?;
-        let rows = select.query_map([], |row| Ok((row.get::<_, i64>(0)?, count(row, "count(*)")?)))?;
-        let counted = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-        counted.into_iter().map(|(code, runs)| Ok((status(code)?, runs))).collect()
+        self.at_once(|reader| {
+            let mut select = reader.db.prepare_cached(
+                "SELECT count(*) AS runs FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL",
+            )?;
+            let flows = reader.flow_numbers(None)?;
+            let mut counted = Vec::new();
+            for status in Status::ALL {
+                let runs = flows.iter().map(|flow| select.query_row((flow, status.code()), |row| count(row, "runs")));
+                let runs = runs.sum::<rusqlite::Result<u64>>()?;
+                counted.extend((runs > 0).then_some((status, runs)));
+            }
+            Ok(counted)
+        })
     }
 
     /// Returns a run.
@@ -107,8 +133,10 @@ impl Reader {
     /// [`Error::UnknownRun`] if there is none of this id.
     pub fn run(&self, id: impl Into<RunId>) -> Result<RunInfo, Error> {
         let id = id.into();
-        let run = self.number(&id)?;
-        self.info(run)?.ok_or(Error::UnknownRun { run: id })
+        self.at_once(|reader| {
+            let run = reader.number(&id)?;
+            reader.info(run)?.ok_or_else(|| Error::UnknownRun { run: id.clone() })
+        })
     }
 
     /// Returns the children of a run, in order: the runs that journaled batch flows made for their items, and those that
@@ -118,12 +146,14 @@ impl Reader {
     ///
     /// [`Error::UnknownRun`] if there is none of this id.
     pub fn children(&self, id: impl Into<RunId>) -> Result<Vec<RunInfo>, Error> {
-        let run = self.number(&id.into())?;
-        let mut select = self.db.prepare_cached(
-            "SELECT run FROM runs WHERE parent = ?1 AND parent IS NOT NULL ORDER BY parent_seq, item",
-        )?;
-        let rows = select.query_map([run], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
-        rows.into_iter().filter_map(|run| self.info(run).transpose()).collect()
+        self.at_once(|reader| {
+            let run = reader.number(&id.into())?;
+            let mut select = reader.db.prepare_cached(
+                "SELECT run FROM runs WHERE parent = ?1 AND parent IS NOT NULL ORDER BY parent_seq, item",
+            )?;
+            let rows = select.query_map([run], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
+            rows.into_iter().filter_map(|run| reader.info(run).transpose()).collect()
+        })
     }
 
     /// Returns the steps of a run from a number on, at most so many, oldest first. Step 0 is the start.
@@ -132,13 +162,14 @@ impl Reader {
     ///
     /// [`Error::UnknownRun`] if there is none of this id.
     pub fn steps(&self, id: impl Into<RunId>, from: u64, limit: usize) -> Result<Vec<Step>, Error> {
-        let run = self.number(&id.into())?;
-        self.steps_of(run, from, limit)
+        self.at_once(|reader| reader.steps_of(reader.number(&id.into())?, from, limit))
     }
 
     pub(crate) fn steps_of(&self, run: i64, from: u64, limit: usize) -> Result<Vec<Step>, Error> {
         let mut select = self.db.prepare_cached(
-            "SELECT *, length(body) AS stored FROM visits WHERE run = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3",
+            "SELECT seq, node, action, next, started_at, took_us, attempts, retries, recorded, recalled, size,
+                    length(body) AS stored
+             FROM visits WHERE run = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3",
         )?;
         let mut rows = select.query(params![run, int(from), int(limit)])?;
         let mut steps = Vec::new();
@@ -159,8 +190,7 @@ impl Reader {
     ///
     /// [`Error::UnknownRun`] if there is none of this id.
     pub fn usage(&self, id: impl Into<RunId>) -> Result<Usage, Error> {
-        let run = self.number(&id.into())?;
-        usage::total(&self.db, run)
+        self.at_once(|reader| usage::total(&reader.db, reader.number(&id.into())?))
     }
 
     /// Returns the state after a step, and the step: the last one, if none is given.
@@ -170,15 +200,17 @@ impl Reader {
     /// If there is no such run or step.
     pub fn state(&self, id: impl Into<RunId>, step: Option<u64>) -> Result<Value, Error> {
         let id = id.into();
-        let run = self.number(&id)?;
-        let last = self.last_step(run)?;
-        let step = step.unwrap_or(last);
-        if step > last {
-            return Err(Error::UnknownStep { run: id, step, last });
-        }
-        let restored = state_at(&self.db, run, step, 1)?;
-        serde_json::from_slice(restored.chain.state())
-            .map_err(|error| damaged(format!("the state of run `{id}`: {error}")))
+        let restored = self.at_once(|reader| {
+            let run = reader.number(&id)?;
+            let last = reader.last_step(run)?;
+            let step = step.unwrap_or(last);
+            if step > last {
+                return Err(Error::UnknownStep { run: id.clone(), step, last });
+            }
+            state_at(&reader.db, run, step, 1)
+        })?;
+        // Its check says that it is what was written.
+        decode(&id, restored.chain.state())
     }
 
     /// Returns what changed in the state between two steps, as a JSON patch (RFC 6902).
@@ -188,8 +220,10 @@ impl Reader {
     /// If there is no such run or step.
     pub fn diff(&self, id: impl Into<RunId>, from: u64, to: u64) -> Result<Value, Error> {
         let id = id.into();
-        let (old, new) = (self.state(id.clone(), Some(from))?, self.state(id, Some(to))?);
-        serde_json::to_value(json_patch::diff(&old, &new)).map_err(|error| damaged(error.to_string()))
+        let both = |reader: &Self| Ok((reader.state(id.clone(), Some(from))?, reader.state(id.clone(), Some(to))?));
+        let (old, new) = self.at_once(both)?;
+        let encode = |source: serde_json::Error| Error::Encode { run: id.clone(), source: source.into() };
+        serde_json::to_value(json_patch::diff(&old, &new)).map_err(encode)
     }
 
     /// Returns the questions of a run with their answers, oldest first. The last has no answer while the run is paused.
@@ -198,14 +232,20 @@ impl Reader {
     ///
     /// [`Error::UnknownRun`] if there is none of this id.
     pub fn questions(&self, id: impl Into<RunId>) -> Result<Vec<Question>, Error> {
-        let run = self.number(&id.into())?;
-        let mut select = self.db.prepare_cached("SELECT * FROM pauses WHERE run = ?1 ORDER BY seq")?;
-        let mut rows = select.query([run])?;
-        let mut questions = Vec::new();
-        while let Some(row) = rows.next()? {
-            questions.push(question(row)?);
-        }
-        Ok(questions)
+        let id = id.into();
+        self.at_once(|reader| {
+            let run = reader.number(&id)?;
+            let mut select = reader.db.prepare_cached(
+                "SELECT seq, node, question, schema, asked_at, answer, answered_at, refused
+                 FROM pauses WHERE run = ?1 ORDER BY seq",
+            )?;
+            let mut rows = select.query([run])?;
+            let mut questions = Vec::new();
+            while let Some(row) = rows.next()? {
+                questions.push(question(&id, row)?);
+            }
+            Ok(questions)
+        })
     }
 
     /// Returns how many items the visit under way has recorded so far, see [`journaled`](flowstone_core::NodeExt::journaled).
@@ -214,7 +254,10 @@ impl Reader {
     ///
     /// [`Error::UnknownRun`] if there is none of this id.
     pub fn items_done(&self, id: impl Into<RunId>) -> Result<u64, Error> {
-        let run = self.number(&id.into())?;
+        self.at_once(|reader| reader.items_of(reader.number(&id.into())?))
+    }
+
+    fn items_of(&self, run: i64) -> Result<u64, Error> {
         let next = int(self.last_step(run)? + 1);
         let sql = "SELECT (SELECT count(*) FROM items WHERE run = ?1 AND seq = ?2 AND output IS NOT NULL)
             + (SELECT count(*) FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND status = ?3 AND parent IS NOT NULL
@@ -230,21 +273,23 @@ impl Reader {
     ///
     /// If the store cannot be read.
     pub fn flows(&self) -> Result<Vec<StoredFlow>, Error> {
-        let mut select =
-            self.db.prepare_cached("SELECT name, fingerprint, graph, mermaid, dot FROM flows ORDER BY flow")?;
-        let mut rows = select.query([])?;
-        let mut flows = Vec::new();
-        while let Some(row) = rows.next()? {
-            let graph: String = row.get(2)?;
-            flows.push(StoredFlow {
-                name: row.get(0)?,
-                fingerprint: row.get(1)?,
-                graph: json(&graph)?,
-                mermaid: row.get(3)?,
-                dot: row.get(4)?,
-            });
-        }
-        Ok(flows)
+        self.at_once(|reader| {
+            let sql = "SELECT name, fingerprint, graph, mermaid, dot FROM flows ORDER BY flow";
+            let mut select = reader.db.prepare_cached(sql)?;
+            let mut rows = select.query([])?;
+            let mut flows = Vec::new();
+            while let Some(row) = rows.next()? {
+                let graph: String = row.get(2)?;
+                flows.push(StoredFlow {
+                    name: row.get(0)?,
+                    fingerprint: row.get(1)?,
+                    graph: serde_json::from_str(&graph).map_err(|error| damaged(format!("a flow's graph: {error}")))?,
+                    mermaid: row.get(3)?,
+                    dot: row.get(4)?,
+                });
+            }
+            Ok(flows)
+        })
     }
 
     pub(crate) fn number(&self, id: &RunId) -> Result<i64, Error> {
@@ -271,12 +316,13 @@ impl Reader {
     /// The name of a run's flow.
     pub(crate) fn flow_of(&self, run: i64) -> Result<String, Error> {
         let mut select = self.db.prepare_cached("SELECT name FROM runs JOIN flows USING (flow) WHERE run = ?1")?;
-        Ok(select.query_row([run], |row| row.get(0))?)
+        select.query_row([run], |row| row.get(0)).optional()?.ok_or_else(|| gone(&self.db, run, "flow"))
     }
 
     pub(crate) fn last_step(&self, run: i64) -> Result<u64, Error> {
-        let mut select = self.db.prepare_cached("SELECT max(seq) AS seq FROM visits WHERE run = ?1")?;
-        Ok(select.query_row([run], |row| count(row, "seq"))?)
+        let mut select = self.db.prepare_cached("SELECT seq FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
+        let last = select.query_row([run], |row| count(row, "seq")).optional()?;
+        last.ok_or_else(|| gone(&self.db, run, "step"))
     }
 
     pub(crate) fn info(&self, run: i64) -> Result<Option<RunInfo>, Error> {
@@ -289,6 +335,16 @@ impl Reader {
         )?;
         let mut rows = select.query([run])?;
         rows.next()?.map(info).transpose()
+    }
+}
+
+/// The transaction of a reader; it ends when dropped, also by a panic.
+struct Moment<'a>(&'a Reader);
+
+impl Drop for Moment<'_> {
+    fn drop(&mut self) {
+        // There is nothing to write down. If it fails, the next call does.
+        drop(self.0.run_cached("COMMIT"));
     }
 }
 
@@ -356,16 +412,16 @@ fn step(row: &Row<'_>) -> Result<Step, Error> {
     })
 }
 
-fn question(row: &Row<'_>) -> Result<Question, Error> {
+fn question(run: &RunId, row: &Row<'_>) -> Result<Question, Error> {
     let text = |column: &str| row.get::<_, String>(column);
     let answer: Option<String> = row.get("answer")?;
     Ok(Question {
         step: count(row, "seq")?,
         node: text("node")?.into(),
-        question: json(&text("question")?)?,
-        schema: json(&text("schema")?)?,
+        question: json(run, &text("question")?)?,
+        schema: json(run, &text("schema")?)?,
         asked_at: time(row.get("asked_at")?),
-        answer: answer.as_deref().map(json).transpose()?,
+        answer: answer.map(|answer| json(run, &answer)).transpose()?,
         answered_at: row.get::<_, Option<i64>>("answered_at")?.map(time),
         refused: row.get("refused")?,
     })

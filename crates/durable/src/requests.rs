@@ -15,7 +15,7 @@ use crate::{
     prune::{self, Prune, Pruned},
     reader::Reader,
     rows::{self, Change},
-    schema::{self, Access},
+    schema::{self, Access, Opened},
     status::Status,
     watch::status,
 };
@@ -61,7 +61,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Requests {
     reader: Reader,
-    writer: Connection,
+    writer: Opened,
 }
 
 impl Requests {
@@ -99,7 +99,8 @@ impl Requests {
     ) -> Result<(), Error> {
         let (run, node) = (run.into(), node.into());
         let answer = answers::to_json(&run, &node, answer)?;
-        let (number, step) = answers::check(&self.reader, &run, std::slice::from_ref(&node), step, &answer)?;
+        let nodes = std::slice::from_ref(&node);
+        let (number, step) = self.reader.at_once(|reader| answers::check(reader, &run, nodes, step, &answer))?;
         self.write(|db| {
             answers::keep(db, number, step, &node, &answer)?;
             ask_driver(db, number, "resume")
@@ -113,7 +114,7 @@ impl Requests {
     /// If there is no such run, or it is at an end.
     pub fn cancel(&mut self, run: impl Into<RunId>) -> Result<(), Error> {
         let run = run.into();
-        let number = self.reader.own_number(&run)?;
+        let number = self.reader.at_once(|reader| reader.own_number(&run))?;
         self.write(|db| match status(db, number)? {
             Status::Running => ask_driver(db, number, "cancel"),
             status if status.is_final() => Err(Error::WrongStatus { run, status, wanted: "cancelled" }),
@@ -131,7 +132,8 @@ impl Requests {
     ///
     /// If there is no such run, or it neither failed nor was cancelled.
     pub fn retry_failed(&mut self, run: impl Into<RunId>) -> Result<(), Error> {
-        let number = self.reader.own_number(&run.into())?;
+        let run = run.into();
+        let number = self.reader.at_once(|reader| reader.own_number(&run))?;
         self.write(|db| {
             changes::retry(db, number)?;
             ask_driver(db, number, "resume")
@@ -151,7 +153,8 @@ impl Requests {
         edit: impl FnOnce(&mut Value),
     ) -> Result<(), Error> {
         let limits = Limits::of(&StoreOptions::default());
-        let fork = changes::fork(&self.reader, (&run.into(), step), new.into(), edit, limits)?;
+        let (run, new) = (run.into(), new.into());
+        let fork = self.reader.at_once(|reader| changes::fork(reader, (&run, step), new, edit, limits))?;
         self.write(|db| {
             let number = begin_new(db, &fork)?;
             ask_driver(db, number, "resume")
@@ -164,7 +167,8 @@ impl Requests {
     ///
     /// If there is no such run, or it is under way.
     pub fn delete(&mut self, run: impl Into<RunId>) -> Result<(), Error> {
-        let number = self.reader.own_number(&run.into())?;
+        let run = run.into();
+        let number = self.reader.at_once(|reader| reader.own_number(&run))?;
         self.write(|db| {
             changes::delete(db, number)?;
             ask_driver(db, number, "deleted")
@@ -177,24 +181,27 @@ impl Requests {
     ///
     /// If the store cannot be written.
     pub fn prune(&mut self, prune: &Prune) -> Result<Pruned, Error> {
-        let runs = prune.find(&self.reader, SystemTime::now())?;
+        let runs = self.reader.at_once(|reader| prune.find(reader, SystemTime::now()))?;
         if prune.is_dry() {
             return Ok(Pruned { runs: runs.len() as u64, bytes: 0 });
         }
-        let before = changes::size(&self.writer)?;
+        let before = changes::size(&self.writer.db)?;
         let mut pruned = Pruned::default();
         for chunk in prune::chunks(&runs) {
             pruned.runs += self.write(|db| prune.delete(db, chunk))?;
         }
-        while prune::give_some_back(&self.writer)? {}
-        prune::cut_log(&self.writer)?;
-        pruned.bytes = before.saturating_sub(changes::size(&self.writer)?);
+        while prune::give_some_back(&self.writer.db)? {}
+        prune::cut_log(&self.writer.db)?;
+        pruned.bytes = before.saturating_sub(changes::size(&self.writer.db)?);
         Ok(pruned)
     }
 
     fn write<T>(&mut self, write: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
-        let transaction = self.writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let Opened { db, files, .. } = &mut self.writer;
+        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let result = write(&transaction)?;
+        // As late as can be, so that nothing is written where nobody finds it.
+        files.check()?;
         transaction.commit()?;
         Ok(result)
     }

@@ -252,7 +252,8 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     }
 }
 
-fn decode<S: DeserializeOwned>(run: &RunId, json: &[u8]) -> Result<S, Error> {
+/// Reads a state that is as it was written.
+pub(crate) fn decode<S: DeserializeOwned>(run: &RunId, json: &[u8]) -> Result<S, Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     serde_path_to_error::deserialize(&mut deserializer).map_err(|error| Error::Decode {
         run: run.clone(),

@@ -14,12 +14,16 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, TransactionBehavior, config::DbConfig};
 
-use crate::error::{OpenError, StoreError, StoreFault};
+use crate::{
+    error::{OpenError, StoreError, StoreFault},
+    files::{Files, Held, real},
+    pair,
+};
 
 /// `FLOW`, where SQLite keeps the number of the program that a file belongs to.
-const APPLICATION: i64 = 0x464c_4f57;
+pub(crate) const APPLICATION: i64 = 0x464c_4f57;
 
 /// The schema that this version writes.
 pub(crate) const SCHEMA: i64 = 3;
@@ -42,56 +46,58 @@ pub(crate) enum Access {
     Read,
 }
 
+/// A store that is open. Invariant: the connection is closed before it stops being held.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) db: Connection,
+    pub(crate) files: Files,
+    pub(crate) held: Held,
+}
+
 /// Opens a store, and makes it one or upgrades it where its access allows.
-pub(crate) fn open(path: &Path, vfs: Option<&str>, access: Access) -> Result<Connection, OpenError> {
+pub(crate) fn open(path: &Path, vfs: Option<&str>, access: Access) -> Result<Opened, OpenError> {
     let failed = |error: rusqlite::Error| unusable(path, error);
-    let is_new = match std::fs::metadata(path) {
-        // SQLite would take it for a new file, and throw the log away.
-        Ok(known) if known.is_file() && known.len() == 0 && has_log(path) => {
-            let what =
-                "it is empty, but the log beside it is not: bring the file back, or move the log away".to_owned();
-            return Err(OpenError::NotAStore { path: path.to_owned(), what });
-        }
-        Ok(known) if known.is_file() => false,
-        Ok(_) => return Err(OpenError::File { path: path.to_owned(), source: "it is no file".into() }),
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-    };
-    if is_new && access != Access::Drive {
-        return Err(OpenError::File { path: path.to_owned(), source: "there is no such file".into() });
+    let (mut held, alone) = pair::look(path, vfs, access)?;
+    let mut db = connect(path, vfs, access)?;
+    if access != Access::Read && db.is_readonly(MAIN_DB).map_err(failed)? {
+        return Err(OpenError::Store { path: path.to_owned(), source: StoreError::new(StoreFault::ReadOnly) });
     }
+    // The last one to close a file moves its log into it: not before it is known that the two belong together.
+    let keep_log = |db: &Connection, keep| db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep);
+    keep_log(&db, alone.has_log).map_err(failed)?;
+    db.busy_timeout(BUSY).map_err(failed)?;
+    db.set_prepared_statement_cache_capacity(64);
+    // Else SQLite plans a statement anew for each value that it is given.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
+    let schema = check(&db, path)?;
+    alone.check(path, &db)?;
+    if access == Access::Drive {
+        prepare(&mut db, schema).map_err(failed)?;
+    } else if schema == 0 || (access == Access::Write && schema < SCHEMA) {
+        let what = format!("schema {schema} is upgraded when a program drives the store: start that program once");
+        return Err(OpenError::NotAStore { path: path.to_owned(), what });
+    }
+    db.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    // Deleted runs leave no trace in free pages.
+    db.pragma_update(None, "secure_delete", "FAST").map_err(failed)?;
+    keep_log(&db, false).map_err(failed)?;
+    let main = real(path);
+    held.opened(&main);
+    Ok(Opened { db, files: Files::of(&main, access == Access::Drive), held })
+}
+
+fn connect(path: &Path, vfs: Option<&str>, access: Access) -> Result<Connection, OpenError> {
     let mut flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
     flags |= match access {
         Access::Drive => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
         Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
         Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
     };
-    let mut connection = match vfs {
+    match vfs {
         Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
         None => Connection::open_with_flags(path, flags),
     }
-    .map_err(|error| OpenError::File { path: path.to_owned(), source: error.into() })?;
-    connection.busy_timeout(BUSY).map_err(failed)?;
-    connection.set_prepared_statement_cache_capacity(64);
-    // Else SQLite plans a statement anew for each value that it is given.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
-    let schema = check(&connection, path)?;
-    if access == Access::Drive {
-        prepare(&mut connection, schema).map_err(failed)?;
-    } else if schema == 0 || (access == Access::Write && schema < SCHEMA) {
-        let what = format!("schema {schema} is upgraded when a program drives the store: start that program once");
-        return Err(OpenError::NotAStore { path: path.to_owned(), what });
-    }
-    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
-    // Deleted runs leave no trace in free pages.
-    connection.pragma_update(None, "secure_delete", "FAST").map_err(failed)?;
-    Ok(connection)
-}
-
-/// Whether there is a log beside a store, with something in it.
-fn has_log(path: &Path) -> bool {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
+    .map_err(|error| OpenError::File { path: path.to_owned(), source: error.into() })
 }
 
 /// Returns the schema of a file that is a store, or 0 of one that is empty.

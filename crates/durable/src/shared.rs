@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    panic::{AssertUnwindSafe, resume_unwind},
+    panic::AssertUnwindSafe,
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -15,21 +15,22 @@ use flowstone_core::{BoxFuture, CancellationToken, Execution, RunError, RunId, U
 use futures_util::FutureExt;
 use tokio::{
     runtime::Handle,
-    sync::{Notify, Semaphore, watch},
+    sync::{Notify, watch},
 };
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::{
     error::{Error, OpenError, StoreError, StoreFault},
+    files::Files,
     flows::AnyFlow,
     keeper::{Halted, Keeper, Watched},
     load::{Asked, load},
     observer::{Observer, lock},
     options::StoreOptions,
     reader::Reader,
+    readers::{Opening, Readers},
     rows::{self, millis},
-    schema::{self, Access},
     snapshot::MAX_STATE,
     states::{States, Stored},
     status::Status,
@@ -42,17 +43,12 @@ mod news;
 use news::News;
 pub(crate) use news::Waiter;
 
-/// How many connections read at once: more would wait for the processor, and each costs a look at the schema.
-const READERS: usize = 4;
-
 /// A store that this process drives.
 pub(crate) struct Shared {
     pub(crate) path: PathBuf,
     pub(crate) options: StoreOptions,
     pub(crate) writer: Writer,
-    readers: Mutex<Vec<Reader>>,
-    /// Keeps to so many readers.
-    reading: Semaphore,
+    pub(crate) readers: Readers,
     /// By name.
     pub(crate) flows: Mutex<HashMap<String, Arc<dyn AnyFlow>>>,
     /// The runs that are driven, by number.
@@ -118,20 +114,21 @@ struct Begin {
 }
 
 impl Shared {
-    pub(crate) fn new(path: PathBuf, options: StoreOptions, writer: Writer) -> Arc<Self> {
+    pub(crate) fn new(path: PathBuf, files: Files, options: StoreOptions, writer: Writer) -> Arc<Self> {
+        let runtime = Handle::current();
+        let opening = Opening { path: path.clone(), vfs: options.vfs.clone(), files, runtime: runtime.clone() };
         Arc::new(Self {
             path,
             options,
             writer,
-            readers: Mutex::default(),
-            reading: Semaphore::new(READERS),
+            readers: Readers::new(opening),
             flows: Mutex::default(),
             active: Mutex::default(),
             waiting: Mutex::default(),
             wakes: Notify::new(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            runtime: Handle::current(),
+            runtime,
         })
     }
 
@@ -146,48 +143,15 @@ impl Shared {
 
     /// Reads something as it is at one moment.
     pub(crate) async fn read<T: Send + 'static>(
-        self: &Arc<Self>,
+        &self,
         read: impl FnOnce(&Reader) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.read_on(move |reader| reader.at_once(read)).await
-    }
-
-    /// Reads beside the writer, on the blocking pool.
-    pub(crate) async fn read_on<T: Send + 'static>(
-        self: &Arc<Self>,
-        read: impl FnOnce(&Reader) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let shared = Arc::clone(self);
-        let turn = self.reading.acquire().await;
-        let job = tokio::task::spawn_blocking(move || shared.read_here(read));
-        let result = job.await;
-        drop(turn);
-        match result {
-            Ok(result) => result,
-            // What panicked is the caller's.
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => resume_unwind(panic),
-                Err(closed) => Err(StoreError::because(StoreFault::Closed, closed).into()),
-            },
-        }
-    }
-
-    /// Reads beside the writer, on this thread.
-    fn read_here<T>(&self, read: impl FnOnce(&Reader) -> Result<T, Error>) -> Result<T, Error> {
-        let idle = lock(&self.readers).pop();
-        let reader = match idle {
-            Some(reader) => reader,
-            None => self.reader().map_err(|error| StoreError::because(StoreFault::Io, error))?,
-        };
-        let result = read(&reader);
-        lock(&self.readers).push(reader);
-        result
+        self.readers.read(move |reader| reader.at_once(read)).await
     }
 
     /// Opens another connection for reading.
     pub(crate) fn reader(&self) -> Result<Reader, OpenError> {
-        let db = schema::open(&self.path, self.options.vfs.as_deref(), Access::Read)?;
-        Ok(Reader::over(&self.path, db))
+        self.readers.open()
     }
 
     /// Returns what to store of a run's state after a step, if it is not too large.

@@ -1,27 +1,19 @@
 //! A store that this process drives: its writer, its flows, and what watches it.
 
-use std::{
-    fmt,
-    path::Path,
-    sync::{Arc, Mutex},
-    thread::JoinHandle,
-};
+use std::{fmt, path::Path, sync::Arc};
 
-use flowstone_core::{AsyncFlow, Label, State};
+use flowstone_core::{AsyncFlow, CancellationToken, Label, State};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     error::{Error, OpenError},
-    lock::Lock,
-    observer::lock,
     options::{FlowOptions, StoreOptions},
     prune::{Prune, Pruned},
     reader::Reader,
     runs::{Resumed, Runs},
-    schema::{self, Access},
     shared::Shared,
     watch,
-    writer::Writer,
+    writer::{self, Driven},
 };
 
 /// A file of runs, driven by this process: it alone makes visits of them.
@@ -65,7 +57,8 @@ pub struct Store {
 /// What users hold; the tasks of the store do not, so that the last one to go can stop them.
 pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Cancelled when the writer has given up the file.
+    ended: CancellationToken,
 }
 
 impl Drop for Handle {
@@ -92,30 +85,12 @@ impl Store {
     }
 
     pub(crate) async fn open_with(path: &Path, options: StoreOptions) -> Result<Self, OpenError> {
-        let (path, vfs, on_write) = (path.to_owned(), options.vfs.clone(), options.on_write.clone());
-        let opened = tokio::task::spawn_blocking(move || {
-            let lock = Lock::take(&path)?;
-            let connection = match schema::open(&path, vfs.as_deref(), Access::Drive) {
-                Ok(connection) => connection,
-                Err(error) => {
-                    lock.discard();
-                    return Err(error);
-                }
-            };
-            let failed = |source| OpenError::Store { path: path.clone(), source };
-            let (writer, thread) = Writer::start(connection, lock, on_write).map_err(failed)?;
-            // Readers are opened later, when the working folder may be another.
-            let path = std::fs::canonicalize(&path).unwrap_or(path);
-            Ok((path, writer, thread))
-        });
-        let (path, writer, thread) = match opened.await {
-            Ok(opened) => opened?,
-            Err(error) => return Err(OpenError::File { path: Path::new("").to_owned(), source: error.into() }),
-        };
-        let shared = Shared::new(path, options, writer);
+        let Driven { writer, path, files, ended } =
+            writer::open(path, options.vfs.clone(), options.on_write.clone()).await?;
+        let shared = Shared::new(path, files, options, writer);
         shared.tasks.spawn(watch::inbox(Arc::clone(&shared)));
         shared.tasks.spawn(watch::wakes(Arc::clone(&shared)));
-        Ok(Self { handle: Arc::new(Handle { shared, thread: Mutex::new(Some(thread)) }) })
+        Ok(Self { handle: Arc::new(Handle { shared, ended }) })
     }
 
     /// Registers a flow, and gives its runs. Of two flows with one name, the second takes the place of the first.
@@ -182,11 +157,8 @@ impl Store {
         shared.closing.cancel();
         shared.tasks.close();
         shared.tasks.wait().await;
+        shared.readers.close().await;
         shared.writer.close().await;
-        let thread = lock(&self.handle.thread).take();
-        if let Some(thread) = thread {
-            // A panic of the thread was told to those who waited for it.
-            drop(tokio::task::spawn_blocking(move || thread.join()).await);
-        }
+        self.handle.ended.cancelled().await;
     }
 }

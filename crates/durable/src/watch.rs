@@ -231,9 +231,8 @@ pub(crate) async fn resume_all(shared: &Arc<Shared>, flow: Option<&str>) -> Resu
     read_inbox(shared).await?;
     let flows = names(shared, flow);
     let store = Arc::clone(shared);
-    // Spawning tasks needs the runtime, which a thread of its blocking pool knows, too.
     // Each run is read as it is once it is this store's to drive, not as it was when the first one was read.
-    shared.read_on(move |reader| resume_pages(&store, reader, &flows)).await
+    shared.readers.read(move |reader| resume_pages(&store, reader, &flows)).await
 }
 
 fn resume_pages(shared: &Arc<Shared>, reader: &Reader, flows: &[String]) -> Result<Resumed, Error> {

@@ -12,19 +12,23 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
     sync::Arc,
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+use flowstone_core::{BoxError, CancellationToken};
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    error::{Error, StoreError, StoreFault},
+    error::{Error, OpenError, StoreError, StoreFault},
+    files::{Files, real},
     lock::Lock,
+    pair::{self, Log},
     prune::cut_log,
     rows::now,
+    schema::{self, Access, Opened},
 };
 
 /// How many jobs may wait: enough that a group fills while the last one is synced, and a bound for the memory that they
@@ -36,6 +40,9 @@ const GROUP: usize = 512;
 
 /// How long the thread looks for the next job before it falls asleep.
 const AWAKE: Duration = Duration::from_micros(40);
+
+/// How often all files of the store are looked at, and its log: the main file and the log themselves are in each commit.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A moment in the life of a job, for tests that kill the process there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,23 +101,44 @@ impl<T> Reply<T> {
     }
 }
 
-impl Writer {
-    /// Starts the thread. It holds the lock until it ends, and takes the store over from whoever drove it before.
-    pub(crate) fn start(
-        connection: Connection,
-        lock: Lock,
-        on_write: Option<OnWrite>,
-    ) -> Result<(Self, JoinHandle<()>), StoreError> {
-        let epoch = take_over(&connection)?;
-        let (queue, jobs) = mpsc::channel(QUEUE);
-        let thread = Thread { connection, epoch, jobs, on_write, _lock: lock };
-        let handle = std::thread::Builder::new()
-            .name("flowstone-writer".to_owned())
-            .spawn(move || thread.run())
-            .map_err(|error| StoreError::because(StoreFault::Io, error))?;
-        Ok((Self { queue }, handle))
-    }
+/// A store that was opened to be driven.
+pub(crate) struct Driven {
+    pub(crate) writer: Writer,
+    /// Where its main file is.
+    pub(crate) path: PathBuf,
+    pub(crate) files: Files,
+    /// Cancelled when the thread has ended, and has given up the file and its lock.
+    pub(crate) ended: CancellationToken,
+}
 
+/// Opens a store on a thread of its own, takes it over from whoever drove it before, and writes there what is put into the
+/// queue. The thread holds the lock until it ends.
+pub(crate) async fn open(path: &Path, vfs: Option<String>, on_write: Option<OnWrite>) -> Result<Driven, OpenError> {
+    let (queue, jobs) = mpsc::channel(QUEUE);
+    let (tell, told) = oneshot::channel();
+    let (at, ended) = (path.to_owned(), CancellationToken::new());
+    let end = ended.clone();
+    let failed = |source: BoxError| OpenError::File { path: path.to_owned(), source };
+    std::thread::Builder::new()
+        .name("flowstone-writer".to_owned())
+        .spawn(move || {
+            // Invariant: dropped after the thread's own values.
+            let _end = end.drop_guard();
+            match Thread::open(&at, vfs.as_deref(), on_write, jobs) {
+                Ok(thread) => {
+                    if tell.send(Ok((real(&at), thread.store.files.clone()))).is_ok() {
+                        thread.run();
+                    }
+                }
+                Err(error) => drop(tell.send(Err(error))),
+            }
+        })
+        .map_err(|error| failed(error.into()))?;
+    let (path, files) = told.await.unwrap_or_else(|_| Err(failed("opening it panicked".into())))?;
+    Ok(Driven { writer: Writer { queue }, path, files, ended })
+}
+
+impl Writer {
     /// Puts a job in the queue, waits for room if there is none, and returns what tells its end. `then` is called when it is
     /// on disk, whoever waits for it, and before anything else is written.
     ///
@@ -209,14 +237,40 @@ where
 }
 
 struct Thread {
-    connection: Connection,
+    store: Opened,
     epoch: i64,
+    log: Log,
+    /// When all of the files were looked at last.
+    looked: Instant,
     jobs: mpsc::Receiver<Message>,
     on_write: Option<OnWrite>,
     _lock: Lock,
 }
 
 impl Thread {
+    /// Opens a store, and takes it over from whoever drove it before.
+    fn open(
+        path: &Path,
+        vfs: Option<&str>,
+        on_write: Option<OnWrite>,
+        jobs: mpsc::Receiver<Message>,
+    ) -> Result<Self, OpenError> {
+        let lock = Lock::take(path)?;
+        let mut store = match schema::open(path, vfs, Access::Drive) {
+            Ok(store) => store,
+            Err(error) => {
+                lock.discard();
+                return Err(error);
+            }
+        };
+        let failed = |source| OpenError::Store { path: path.to_owned(), source };
+        let epoch = take_over(&store.db).map_err(failed)?;
+        // The first commit may have made the log.
+        store.files = Files::of(&real(path), true);
+        let (log, looked) = (Log::marked(&real(path)), Instant::now());
+        Ok(Self { store, epoch, log, looked, jobs, on_write, _lock: lock })
+    }
+
     fn run(mut self) {
         let (mut messages, mut group) = (Vec::new(), Vec::new());
         while self.receive(&mut messages) {
@@ -225,7 +279,7 @@ impl Thread {
                     Message::Job(job) => group.push(job),
                     Message::Alone(work) => {
                         self.commit(&mut group);
-                        work(&self.connection);
+                        work(&self.store.db);
                     }
                     Message::Close => self.jobs.close(),
                 }
@@ -233,7 +287,7 @@ impl Thread {
             self.commit(&mut group);
         }
         // The file should stand alone when nobody drives it; if this fails, whoever opens it next does it.
-        drop(cut_log(&self.connection));
+        drop(cut_log(&self.store.db));
     }
 
     /// Waits for messages; `false` at the end.
@@ -248,16 +302,16 @@ impl Thread {
     }
 
     /// Writes a group in one transaction, or nothing of it, and tells everyone.
-    fn commit(&self, group: &mut Vec<Box<dyn Job>>) {
+    fn commit(&mut self, group: &mut Vec<Box<dyn Job>>) {
         if group.is_empty() {
             return;
         }
         let written = catch_unwind(AssertUnwindSafe(|| self.write(group)))
-            .unwrap_or_else(|_| Err(StoreError::because(StoreFault::Io, "a job panicked")));
+            .unwrap_or_else(|_| Err(StoreError::because(StoreFault::Internal, "a job panicked")));
         if let Err(error) = &written {
             tracing::error!(target: "flowstone", %error, jobs = group.len(), "a commit failed");
-            if !self.connection.is_autocommit() {
-                drop(self.connection.execute_batch("ROLLBACK"));
+            if !self.store.db.is_autocommit() {
+                drop(self.store.db.execute_batch("ROLLBACK"));
             }
         }
         for job in group.drain(..) {
@@ -265,20 +319,40 @@ impl Thread {
         }
     }
 
-    fn write(&self, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
-        let run = |sql| self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
-        run("BEGIN IMMEDIATE")?;
-        if epoch(&self.connection)? != Some(self.epoch) {
+    fn write(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+        self.run_cached("BEGIN IMMEDIATE")?;
+        if epoch(&self.store.db)? != Some(self.epoch) {
             return Err(StoreError::new(StoreFault::LockLost));
+        }
+        let looks = self.looked.elapsed() >= LOOK;
+        let marks = looks && self.log.is_new();
+        if marks {
+            self.run_cached(pair::MARK)?;
         }
         for job in &mut *group {
             self.point(job.name(), WriteMoment::Before);
-            job.apply(&self.connection)?;
+            job.apply(&self.store.db)?;
             self.point(job.name(), WriteMoment::Applied);
         }
-        run("COMMIT")?;
+        // As late as can be, so that nothing is written where nobody finds it.
+        if looks {
+            self.store.files.check()?
+        } else {
+            self.store.files.check_data()?
+        }
+        self.run_cached("COMMIT")?;
+        if looks {
+            self.looked = Instant::now();
+        }
+        if marks {
+            self.log.set_marked();
+        }
         group.iter().for_each(|job| self.point(job.name(), WriteMoment::Committed));
         Ok(())
+    }
+
+    fn run_cached(&self, sql: &str) -> rusqlite::Result<()> {
+        self.store.db.prepare_cached(sql)?.execute([]).map(drop)
     }
 
     fn point(&self, job: &'static str, when: WriteMoment) {
@@ -290,9 +364,15 @@ impl Thread {
 
 /// Writes down that this process drives the store, and returns the number that says so.
 fn take_over(connection: &Connection) -> Result<i64, StoreError> {
-    let row = (i64::from(std::process::id()), now());
+    // A log that goes on has its marker already.
+    let is_new = cut_log(connection).unwrap_or(false);
+    let row = (i64::from(std::process::id()), now(), is_new);
     // By `execute`, which tells whether the commit succeeded, and not by `RETURNING`.
-    connection.execute("UPDATE owner SET epoch = epoch + 1, pid = ?1, since = ?2 WHERE one = 1", row)?;
+    connection.execute(
+        "UPDATE owner SET epoch = epoch + 1, pid = ?1, since = ?2,
+             log_before = iif(?3, log, log_before), log = iif(?3, random(), log) WHERE one = 1",
+        row,
+    )?;
     let gone = || StoreError::because(StoreFault::Corrupt, "the table `owner` has no row");
     epoch(connection)?.ok_or_else(gone)
 }

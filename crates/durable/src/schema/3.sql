@@ -37,4 +37,14 @@ CREATE TABLE under_way (
 ) STRICT, WITHOUT ROWID;
 
 -- clean: whether the process that drove the store last closed it.
+-- log: a random number for each time that the log began anew, and log_before the one before it: a main file has one of both.
 ALTER TABLE owner ADD COLUMN clean INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE owner ADD COLUMN log INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE owner ADD COLUMN log_before INTEGER NOT NULL DEFAULT 0;
+
+CREATE INDEX inbox_by_run ON inbox (run);
+
+-- Runs that are deleted, and no runs any more, but have rows in other tables that are yet to be deleted.
+CREATE TABLE deleting (
+    run INTEGER PRIMARY KEY
+) STRICT;
