@@ -32,6 +32,8 @@ pub(crate) struct Checker<'a> {
     leaving: BTreeSet<String>,
     /// What somebody was told, and nothing has changed since.
     told: BTreeSet<(String, Told)>,
+    /// The part of its keys that is a run's own.
+    lives: BTreeMap<String, String>,
     pub(crate) counts: Counts,
 }
 
@@ -64,8 +66,8 @@ impl Counts {
 impl<'a> Checker<'a> {
     pub(crate) fn new(script: &'a Script, expected: &'a Expected) -> Self {
         let (done, committed) = (HashSet::new(), HashSet::new());
-        let (leaving, told, counts) = (BTreeSet::new(), BTreeSet::new(), Counts::default());
-        Self { script, expected, read: 0, done, committed, leaving, told, counts }
+        let (leaving, told, lives) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+        Self { script, expected, read: 0, done, committed, leaving, told, lives, counts: Counts::default() }
     }
 
     /// Begins with a store that others have filled: all that is committed in it has been done.
@@ -147,7 +149,12 @@ impl<'a> Checker<'a> {
         let identity = (deed.key.clone(), deed.attempt);
         let course = self.expected.courses.get(&deed.run).with_context(|| format!("of an unknown run: {deed:?}"))?;
         let known = course.deeds.get(&identity).with_context(|| format!("never done without kills: {deed:?}"))?;
-        ensure!(known == deed, "done as {deed:?}, without kills as {known:?}");
+        let plain = Deed { life: None, ..deed.clone() };
+        ensure!(*known == plain, "done as {deed:?}, without kills as {known:?}");
+        if let Some(life) = &deed.life {
+            let first = self.lives.entry(deed.run.clone()).or_insert_with(|| life.clone());
+            ensure!(first == life, "its run had keys with {first} before: {deed:?}");
+        }
         ensure!(!self.committed.contains(&identity), "committed, and done again: {deed:?}");
         self.counts.deeds += 1;
         if !self.done.insert(identity) {

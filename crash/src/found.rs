@@ -8,6 +8,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use rusqlite::{Connection, OpenFlags};
 
+use crate::ledger::split_life;
+
 /// A run as it is in the store.
 #[derive(Debug, Default)]
 pub(crate) struct Stored {
@@ -109,6 +111,7 @@ impl Found {
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
             let (number, id): (i64, String) = (row.get(0)?, row.get(1)?);
+            let (id, _) = split_life(&id);
             let stored = Stored { status: row.get(2)?, ..Stored::default() };
             ids.insert(number, id.clone());
             found.numbers.insert(number);

@@ -17,8 +17,10 @@ use flowstone_disk::Disk;
 /// One call of `exec`, or of the `post` of a question.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Deed {
-    /// The idempotency key; of a question, one that is made up.
+    /// The idempotency key without the part that is this life's own; of a question, one that is made up.
     pub(crate) key: String,
+    /// That part. A run in memory has none.
+    pub(crate) life: Option<String>,
     pub(crate) attempt: u32,
     /// The run that the user started.
     pub(crate) run: String,
@@ -69,8 +71,10 @@ pub(crate) enum Ledger {
 
 impl Deed {
     pub(crate) fn of(cx: &Context, who: &str) -> Self {
+        let (key, life) = split_life(&cx.idempotency_key());
         Self {
-            key: without_life(&cx.idempotency_key()),
+            key,
+            life,
             attempt: cx.attempt(),
             run: cx.run_id().to_string(),
             who: who.to_owned(),
@@ -84,6 +88,7 @@ impl Deed {
     pub(crate) fn answered(who: &str, number: u32) -> Self {
         Self {
             key: format!("{who}?{number}"),
+            life: None,
             attempt: 0,
             run: who.to_owned(),
             who: who.to_owned(),
@@ -97,9 +102,10 @@ impl Deed {
 impl Line {
     fn text(&self) -> String {
         match self {
-            Self::Deed(Deed { key, attempt, run, who, visit, node, item }) => {
+            Self::Deed(Deed { key, life, attempt, run, who, visit, node, item }) => {
                 let item = item.map_or_else(|| "-".to_owned(), |item| item.to_string());
-                format!("deed {key} {attempt} {run} {who} {visit} {node} {item}\n")
+                let life = life.as_deref().unwrap_or("-");
+                format!("deed {key} {life} {attempt} {run} {who} {visit} {node} {item}\n")
             }
             Self::Mark(what, run) => format!("mark {what} {run}\n"),
             Self::Told(what, run) => format!("told {} {run}\n", what.text()),
@@ -132,12 +138,15 @@ impl Told {
     }
 }
 
-/// A key without the part that only this life of a run has, which a run in memory has not.
-fn without_life(key: &str) -> String {
+/// Parts a key, or the id of a child, in what it is in memory and what only this life of its run has: `run3~0123456789abcdef:1:work`.
+pub(crate) fn split_life(key: &str) -> (String, Option<String>) {
     const RANDOM: usize = 16;
 
-    let life = key.split_once('~').and_then(|(id, rest)| Some(format!("{id}{}", rest.get(RANDOM..)?)));
-    life.unwrap_or_else(|| key.to_owned())
+    let parts = key.split_once('~').and_then(|(id, rest)| Some((id, rest.split_at_checked(RANDOM)?)));
+    match parts {
+        Some((id, (life, rest))) => (format!("{id}{rest}"), Some(life.to_owned())),
+        None => (key.to_owned(), None),
+    }
 }
 
 impl Ledger {
@@ -197,8 +206,9 @@ fn parse(line: &str) -> Result<Line> {
     Ok(match words[..] {
         ["mark", what, run] => Line::Mark(what.to_owned(), run.to_owned()),
         ["told", what, run] => Line::Told(Told::parse(what).context("nothing that is told")?, run.to_owned()),
-        ["deed", key, attempt, run, who, visit, node, item] => Line::Deed(Deed {
+        ["deed", key, life, attempt, run, who, visit, node, item] => Line::Deed(Deed {
             key: key.to_owned(),
+            life: (life != "-").then(|| life.to_owned()),
             attempt: attempt.parse()?,
             run: run.to_owned(),
             who: who.to_owned(),
