@@ -32,6 +32,7 @@ mod sizes;
 mod sleeps;
 mod start;
 mod stops;
+mod storable;
 mod stress;
 mod usage;
 mod usage_children;
