@@ -3,18 +3,15 @@
 //! The marker type `M` stands for the kind, so that the implementations for the traits do not overlap, as in axum's
 //! `Handler`; `K` is the kind of flow, so that an async node in a [`Flow`](crate::Flow) does not compile.
 
-use std::{
-    marker::PhantomData,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{marker::PhantomData, sync::Arc};
 
 use crate::{
     action::Label,
     ask::{Ask, Asking},
     definition::Body,
-    error::{NodeError, Result, with_causes},
+    error::Result,
     graph::{About, Graph, NodeKind},
+    guard::{catch, report},
     node::{AsyncNode, Node, State},
     policy::{Inline, Plain, Policy, With},
     pool::Pooled,
@@ -214,9 +211,7 @@ impl About {
 
     /// Keeps what a node says is wrong with it. A check that panics is a fault, too: nothing that is added panics.
     pub(crate) fn checked(self, check: impl FnOnce() -> Result<()>) -> Self {
-        let checked =
-            catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|payload| Err(NodeError::panicked(&*payload)));
-        Self { fault: checked.err().map(|error| with_causes(error.source_ref())), ..self }
+        Self { fault: catch(check).err().map(|error| report(error.source_ref())), ..self }
     }
 }
 

@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::{
     action::Label,
-    codec::storable,
     context::Context,
     definition::Position,
-    error::{Detour, NodeError, Phase, Result, Visited, with_causes},
+    error::{Detour, NodeError, Phase, Result, Visited},
+    guard::report,
     node::State,
     path::{NodePath, RunId},
     visit::{SyncBody, edge},
@@ -183,9 +183,8 @@ impl<N> Clone for Asking<N> {
 impl<S: State, N: Ask<S>> SyncBody<S> for Asking<N> {
     fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
         let question = self.0.ask(shared).map_err(|error| cx.failed(error))?;
-        let question = storable(&question).map_err(|error| cx.failed(NodeError::terminal(error)))?;
-        let schema = storable(&self.0.schema_for(shared)).map_err(|error| cx.failed(NodeError::terminal(error)))?;
-        let (position, node) = (cx.position(), cx.node());
+        let question = serde_json::to_value(question).map_err(|error| cx.failed(NodeError::terminal(error)))?;
+        let (position, node, schema) = (cx.position(), cx.node(), self.0.schema_for(shared));
         let pause = Pause(Box::new(Paused { position, node, question, schema, run: cx.to_paused() }));
         Err(Box::new(Detour::Paused(pause)))
     }
@@ -200,7 +199,7 @@ impl<S: State, N: Ask<S>> SyncBody<S> for Asking<N> {
             Err(unfit) => return Some(Err(unfit)),
         };
         if let Err(unfit) = self.0.accepts(shared, &answer) {
-            return Some(Err(serde::de::Error::custom(with_causes(unfit.source_ref()))));
+            return Some(Err(serde::de::Error::custom(report(unfit.source_ref()))));
         }
         cx.phase = Phase::Post;
         Some(Ok(match self.0.post(shared, answer) {

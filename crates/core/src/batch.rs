@@ -19,11 +19,12 @@ use tracing::Instrument;
 use crate::{
     codec::Codec,
     context::Context,
-    error::{Detour, NodeError, Panicked, Phase, Result, Visited},
+    error::{Detour, NodeError, Phase, Result, Visited},
     event::EventKind,
+    guard::{Catch, Panicked, catch, text},
     node::{AsyncBatchNode, BatchNode, ItemOutcome, OnError, State},
     policy::Policy,
-    visit::{AsyncBody, BoxFuture, Catch, SyncBody, Work, attempts, attempts_async, catch, edge, retry},
+    visit::{AsyncBody, BoxFuture, SyncBody, Work, attempts, attempts_async, edge, retry},
 };
 
 pub(crate) use in_order::{Each, in_order};
@@ -283,7 +284,7 @@ fn outcome<O, C: ItemOutcome<O>>(result: Result<O, Box<Detour>>, cx: &Context) -
         Err(detour) => cx.located(*detour),
     };
     if let Detour::Failed { error, .. } = &*detour {
-        cx.event(|| EventKind::ItemEnded { error: Some(error.to_string()) });
+        cx.event(|| EventKind::ItemEnded { error: Some(text(&error)) });
     }
     match *detour {
         Detour::Failed { error, .. } if C::ON_ERROR == OnError::Collect => {

@@ -6,7 +6,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, LazyLock, RwLock,
+        Arc, LazyLock, OnceLock, RwLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -28,6 +28,7 @@ use crate::{
 
 mod child;
 mod engine;
+mod fault;
 mod key;
 mod started;
 
@@ -98,6 +99,8 @@ pub(crate) struct Scope {
     /// The clock of a sync run; an async run has tokio's.
     pub(crate) clock: Option<Arc<dyn Clock>>,
     pub(crate) deadline: Option<Deadline>,
+    /// The first panic of what watches or times the run.
+    pub(crate) fault: OnceLock<Fault>,
     /// Set by the terminal event, which is the last: what still runs after a drop is not heard. Read while a listener
     /// is called, so that no other event can be under way when the terminal one is sent.
     pub(crate) ended: RwLock<bool>,
@@ -136,6 +139,17 @@ pub(crate) enum DeadlineAt {
 pub(crate) enum Stop {
     Cancelled,
     Deadline(Duration),
+    /// What watches or times it panicked; its scope knows what.
+    Fault,
+}
+
+/// A panic of what watches or times a run.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    /// What panicked.
+    pub(crate) place: &'static str,
+    /// What the panic said.
+    pub(crate) message: String,
 }
 
 /// A number that no other process is likely to have, so that keys of different processes differ.
@@ -146,6 +160,8 @@ static PROCESS: LazyLock<u64> = LazyLock::new(|| {
 
 /// Counted from 1: a detached context has the number 0.
 static RUNS: AtomicU64 = AtomicU64::new(1);
+
+use fault::LISTENER;
 
 impl Context {
     /// Creates a context that belongs to no run, for calling a phase by hand: attempt 0, no item, not cancelled.
@@ -243,7 +259,8 @@ impl Context {
     #[must_use]
     pub fn heard(&self) -> bool {
         let listener = || self.scope()?.listener.as_ref();
-        self.listening && listener().is_some_and(|listener| listener.hears())
+        self.listening
+            && listener().is_some_and(|listener| self.guarded(LISTENER, || listener.hears()).unwrap_or(false))
     }
 }
 

@@ -14,8 +14,9 @@ use crate::{
     error::{RunError, Visited},
     event::EventKind,
     graph::Graph,
+    guard::{Catch, Panicked, catch},
     node::State,
-    visit::{AsyncBody, Catch, SyncBody, catch},
+    visit::{AsyncBody, SyncBody},
 };
 
 /// A node of a built flow, as a number: for drivers, while the process lives. Store the [path](crate::Flow::path) instead.
@@ -191,13 +192,15 @@ impl<S: State> Definition<S> {
 
     #[cold]
     fn halt(&self, at: Position, visited: Visited, cx: &Context) -> Result<Position, Box<Halt>> {
-        // A flow's `map_exit` may be called, which is the user's.
-        catch(|| Ok(self.graph.halt(at, visited, cx))).unwrap_or_else(|detour| Err(cx.halt(*detour)))
+        self.graph.halt(at, visited, cx)
     }
 
     #[cold]
     pub(crate) fn watched(&self, at: Position, shared: &mut S, cx: &mut Context) -> Watched {
-        let _span = Self::begin(cx).entered();
+        let _span = match Self::begin(cx) {
+            Ok(span) => span.entered(),
+            Err(halt) => return (None, Err(halt)),
+        };
         let visited = self.slots[at.index()].call(shared, cx);
         self.end(at, visited, cx)
     }
@@ -226,7 +229,7 @@ impl<S: State> Definition<S> {
                 }
                 let slot = &self.slots[at.index()];
                 let visited = match &slot.body.awaited {
-                    Some(body) => Catch::new(body.visit(shared, cx)).await,
+                    Some(body) => Catch::made(|| body.visit(shared, cx)).await,
                     None => slot.call(shared, cx),
                 };
                 at = self.route(slot, at, visited, cx)?;
@@ -239,22 +242,21 @@ impl<S: State> Definition<S> {
 
     pub(crate) async fn watched_async(&self, at: Position, shared: &mut S, cx: &mut Context) -> Watched {
         let Some(body) = &self.slots[at.index()].body.awaited else { return self.watched(at, shared, cx) };
-        let span = Self::begin(cx);
-        let visited = Catch::new(body.visit(shared, cx).instrument(span)).await;
+        let span = match Self::begin(cx) {
+            Ok(span) => span,
+            Err(halt) => return (None, Err(halt)),
+        };
+        let visited = Catch::made(|| body.visit(shared, cx)).instrument(span).await;
         self.end(at, visited, cx)
     }
 
     /// Says whether an answer fits the question of a node, without giving it.
     pub(crate) fn fits(&self, at: Position, answer: &Value) -> Result<(), serde_json::Error> {
-        let mut fits = None;
-        let caught = catch(|| {
-            fits = self.slots.get(at.index()).and_then(|slot| slot.body.sync.as_ref()?.fits(answer));
-            Ok(())
-        });
-        match (caught, fits) {
-            (Ok(()), Some(fits)) => fits,
-            (Ok(()), None) => Err(serde::de::Error::custom("this node asks nothing")),
-            (Err(_), _) => Err(serde::de::Error::custom("the decoder of the answer panicked")),
+        let fits = || self.slots.get(at.index()).and_then(|slot| slot.body.sync.as_ref()?.fits(answer));
+        match Panicked::catch(fits) {
+            Ok(Some(fits)) => fits,
+            Ok(None) => Err(serde::de::Error::custom("this node asks nothing")),
+            Err(panicked) => Err(serde::de::Error::custom(format_args!("the decoder of the answer {panicked}"))),
         }
     }
 
@@ -280,29 +282,27 @@ impl<S: State> Definition<S> {
             return (None, Err(cx.halt(*detour)));
         }
         let run = cx.run_id();
-        let mut answered = None;
-        let caught = catch(|| {
-            answered = match answer {
-                Ok(answer) => body.answer(shared, answer, cx),
-                Err(unfit) => Some(Err(unfit)),
-            };
-            Ok(())
+        let answered = Panicked::catch(|| match answer {
+            Ok(answer) => body.answer(shared, answer, cx),
+            Err(unfit) => Some(Err(unfit)),
         });
-        match (caught, answered) {
-            (Err(panicked), _) => self.end(at, Err(panicked), cx),
-            (Ok(()), Some(Ok(visited))) => self.end(at, visited, cx),
-            (Ok(()), Some(Err(source))) => fail(RunError::Answer { run, pause, source }),
-            (Ok(()), None) => fail(RunError::NoSuchPause { run, flow: self.graph.name().to_owned(), pause }),
+        match answered {
+            Err(panicked) => self.end(at, Err(panicked.into()), cx),
+            Ok(Some(Ok(visited))) => self.end(at, visited, cx),
+            Ok(Some(Err(source))) => fail(RunError::Answer { run, pause, source }),
+            Ok(None) => fail(RunError::NoSuchPause { run, flow: self.graph.name().to_owned(), pause }),
         }
     }
 
-    fn begin(cx: &Context) -> tracing::Span {
+    /// Begins a watched visit, unless whoever watches it has panicked: nothing is done yet.
+    fn begin(cx: &Context) -> Result<tracing::Span, Box<Halt>> {
         cx.event(|| EventKind::VisitStarted);
+        cx.check_fault().map_err(|detour| cx.halt(*detour))?;
         if !cx.traced() {
-            return tracing::Span::none();
+            return Ok(tracing::Span::none());
         }
         // Signed, since what exports spans takes other numbers for text.
-        tracing::info_span!(target: "flowstone", "visit", node = %cx.node(), visit = cx.visit().cast_signed())
+        Ok(tracing::info_span!(target: "flowstone", "visit", node = %cx.node(), visit = cx.visit().cast_signed()))
     }
 
     /// Ends a watched visit; one that pauses ends when it is answered.

@@ -19,13 +19,14 @@ use tracing::{Instrument, field::Empty};
 use crate::{
     action::{Action, Label},
     ask::Pause,
-    codec::storable,
+    codec::to_value,
     context::{Context, Deadline},
     definition::{Definition, Halt, Position},
     error::RunError,
     event::Terminal,
     flow::{AsyncFlow, Flow},
     graph::Graph,
+    guard::drop_caught,
     node::State,
     options::RunOptions,
 };
@@ -58,7 +59,7 @@ enum Begin {
 
 impl Begin {
     fn answer(pause: Pause, answer: impl Serialize) -> Self {
-        Self::Answer(pause, storable(&answer).map_err(Into::into))
+        Self::Answer(pause, to_value(answer))
     }
 
     /// The context of the run: a new one, or that of the paused run under new options.
@@ -266,7 +267,10 @@ pub(crate) async fn until_stopped<T>(
     // Boxed, so that a run without token and deadline carries no room for them.
     let stopped = select(Box::pin(cancelled), Box::pin(late));
     match select(stopped, Box::pin(run)).await {
-        Either::Left((stopped, _)) => Err(stopped.factor_first().0),
+        Either::Left((stopped, run)) => {
+            drop_caught(run);
+            Err(stopped.factor_first().0)
+        }
         Either::Right((result, _)) => result,
     }
 }
@@ -309,6 +313,7 @@ impl RunError {
             Self::TooManyVisits { .. } => "too_many_visits",
             Self::Cancelled { .. } => "cancelled",
             Self::DeadlineExceeded { .. } => "timeout",
+            Self::Panicked { .. } => "panic",
             Self::Answer { .. } => "answer",
             Self::Journal { .. } => "journal",
             Self::NoSuchPause { .. } => "no_such_pause",

@@ -3,12 +3,13 @@
 //! A phase fails with a [`NodeError`], which any error becomes through `?`, and which says whether to try again. A run
 //! stops with a [`RunError`], which says where. What the engine acts on is in the type, never in the text.
 
-use std::{any::Any, error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, time::Duration};
 
 use crate::{
     action::Action,
     ask::Pause,
     context::Stop,
+    guard::{Panicked, report},
     path::{NodePath, RunId},
 };
 
@@ -97,20 +98,18 @@ impl NodeError {
     pub fn into_source(self) -> BoxError {
         self.0.source
     }
-
-    pub(crate) fn panicked(payload: &(dyn Any + Send)) -> Self {
-        let message = payload
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| payload.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "a panic without a text".to_owned());
-        Self::new(Panicked { message })
-    }
 }
 
 impl<E: Into<BoxError>> From<E> for NodeError {
     fn from(source: E) -> Self {
         Self::new(source)
+    }
+}
+
+impl From<Panicked> for Box<Detour> {
+    #[cold]
+    fn from(panicked: Panicked) -> Self {
+        Self::new(Detour::Panicked(NodeError::new(panicked)))
     }
 }
 
@@ -128,15 +127,6 @@ impl fmt::Debug for NodeError {
             .field("retry_after", &self.0.retry_after)
             .finish()
     }
-}
-
-/// A panic in a phase, caught; found as the source of the error of that phase.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("panicked: {message}")]
-#[non_exhaustive]
-pub struct Panicked {
-    /// What the panic said.
-    pub message: String,
 }
 
 /// An attempt that took longer than it was allowed; found as the source of the error of its phase.
@@ -272,6 +262,19 @@ pub enum RunError {
         /// What the journal says.
         source: BoxError,
     },
+    /// Something that watches or times the run panicked: a listener, the clock. What was done before stands.
+    #[error("run `{run}`: {place} panicked at node `{node}`: {message}")]
+    #[non_exhaustive]
+    Panicked {
+        /// The run.
+        run: RunId,
+        /// The node that was being visited, or would have been next.
+        node: NodePath,
+        /// What panicked: `a listener`, `the clock`.
+        place: &'static str,
+        /// What the panic said.
+        message: String,
+    },
     /// A pause that another flow returned: this flow has no such node, or that node asks nothing.
     #[error("run `{run}`: flow `{flow}` has no pause at node `{}`", .pause.node())]
     #[non_exhaustive]
@@ -300,6 +303,7 @@ impl RunError {
             | Self::TooManyVisits { node, .. }
             | Self::Cancelled { node, .. }
             | Self::DeadlineExceeded { node, .. }
+            | Self::Panicked { node, .. }
             | Self::Journal { node, .. } => node,
             Self::Answer { pause, .. } | Self::NoSuchPause { pause, .. } => pause.node(),
         }
@@ -307,7 +311,8 @@ impl RunError {
 }
 
 impl RunError {
-    /// Returns the error and all its causes in one line, for people.
+    /// Returns the error and all its causes in one line, for people, of at most some 4 KiB: what is left out is said at its
+    /// end.
     ///
     /// # Example
     ///
@@ -324,14 +329,8 @@ impl RunError {
     /// ```
     #[must_use]
     pub fn report(&self) -> String {
-        with_causes(self)
+        report(self)
     }
-}
-
-/// An error and its causes in one line.
-pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// The part of a message that names an item.

@@ -7,6 +7,7 @@
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -21,7 +22,6 @@ use crate::{
     error::{Phase, RunError},
     path::{NodePath, RunId},
     usage::Usage,
-    visit::catch,
 };
 
 /// Something that happened in a run.
@@ -141,8 +141,11 @@ impl EventKind {
 
 /// Gets every event of the runs that it is given to, see [`RunOptions::listen`](crate::RunOptions::listen).
 ///
-/// It is called on the thread where the event happens, in the way of the run: it should be quick, and must not panic.
-/// Closures `Fn(&Event)` are listeners.
+/// It is called on the thread where the event happens, in the way of the run: it should be quick. Closures `Fn(&Event)` are
+/// listeners.
+///
+/// One that panics stops its run before the next visit, with [`RunError::Panicked`]: what is done stands, and nothing more
+/// is done unheard. A panic at the last event of a run changes nothing, and is logged.
 ///
 /// # Example
 ///
@@ -185,8 +188,12 @@ pub(crate) struct Both(pub(crate) Arc<dyn Listener>, pub(crate) Arc<dyn Listener
 
 impl Listener for Both {
     fn event(&self, event: &Event) {
-        self.0.event(event);
+        // The second is not to miss an event for the first's sake.
+        let first = catch_unwind(AssertUnwindSafe(|| self.0.event(event)));
         self.1.event(event);
+        if let Err(panic) = first {
+            resume_unwind(panic);
+        }
     }
 
     fn hears(&self) -> bool {
@@ -227,11 +234,7 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         if let Some(cx) = self.cx.take() {
             let error = "the run was dropped before its end".to_owned();
-            // A listener that panics while a panic drops the run would end the process.
-            drop(catch(|| {
-                cx.send_of(None, EventKind::Failed { phase: None, error });
-                Ok(())
-            }));
+            cx.send_of(None, EventKind::Failed { phase: None, error });
         }
     }
 }

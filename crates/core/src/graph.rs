@@ -11,18 +11,22 @@
 //!
 //! For every label that is known, the next node is computed once, when the flow is built ([`Graph::next`]).
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use crate::{
     action::Action,
     context::Context,
     definition::{Halt, Position},
     error::{Detour, RunError, Visited},
+    guard::Panicked,
     node::OnError,
     path::NodePath,
     policy::Policy,
 };
 
+pub(crate) use exits::Exits;
+
+mod exits;
 mod picture;
 
 /// What a flow consists of, as data: see [`Flow::to_mermaid`](crate::Flow::to_mermaid).
@@ -155,18 +159,12 @@ enum Hop {
     End(Action),
 }
 
-/// A place whose edges do not fit an action.
-struct NoEdge {
-    place: Place,
-    action: Action,
-}
-
-/// The ways in which a flow can end.
-#[derive(Clone, Debug)]
-pub(crate) enum Exits {
-    Closed(BTreeSet<Action>),
-    /// Any action: some node with string actions decides.
-    Open,
+/// Why an action leads nowhere.
+enum Astray {
+    /// The edges of a place do not fit it.
+    NoEdge { place: Place, action: Action },
+    /// A `map_exit` panicked.
+    Panicked(Panicked),
 }
 
 impl Graph {
@@ -237,7 +235,8 @@ impl Graph {
         match self.follow(Place::Node(at.index()), action) {
             Ok(Hop::To(next)) => Ok(next),
             Ok(Hop::End(exit)) => Err(Box::new(Halt::Ended(exit))),
-            Err(no_edge) => Err(Box::new(Halt::Failed(self.unrouted(no_edge, cx)))),
+            Err(Astray::NoEdge { place, action }) => Err(Box::new(Halt::Failed(self.unrouted(place, action, cx)))),
+            Err(Astray::Panicked(panicked)) => Err(cx.halt(*Box::<Detour>::from(panicked))),
         }
     }
 
@@ -273,21 +272,21 @@ impl Graph {
     }
 
     /// Where an action of a place leads.
-    fn follow(&self, place: Place, action: Action) -> Result<Hop, NoEdge> {
+    fn follow(&self, place: Place, action: Action) -> Result<Hop, Astray> {
         let (edges, level) = self.edges(place);
         match edges.get(&action) {
             Some(Some(target)) => Ok(Hop::To(self.first(target))),
             None if !edges.is_empty() && self.levels[level].unrouted == Unrouted::Error => {
-                Err(NoEdge { place, action })
+                Err(Astray::NoEdge { place, action })
             }
             Some(None) | None => self.leave(level, action),
         }
     }
 
     /// Where an action leads that ends a level.
-    fn leave(&self, level: usize, action: Action) -> Result<Hop, NoEdge> {
+    fn leave(&self, level: usize, action: Action) -> Result<Hop, Astray> {
         let action = match &self.levels[level].exits {
-            Some(exits) => (exits.map)(&action),
+            Some(exits) => Panicked::catch(|| (exits.map)(&action)).map_err(Astray::Panicked)?,
             None => action,
         };
         match self.levels[level].parent {
@@ -297,62 +296,13 @@ impl Graph {
     }
 
     #[cold]
-    fn unrouted(&self, no_edge: NoEdge, cx: &Context) -> RunError {
-        let (edges, _) = self.edges(no_edge.place);
-        let node = match no_edge.place {
+    fn unrouted(&self, place: Place, action: Action, cx: &Context) -> RunError {
+        let (edges, _) = self.edges(place);
+        let node = match place {
             Place::Node(index) => cx.path_of(Position::new(index)),
             Place::Level(index) => cx.below(&self.levels[index].path),
         };
-        RunError::Unrouted { run: cx.run_id(), node, action: no_edge.action, edges: edges.labels().cloned().collect() }
-    }
-
-    /// The actions with which this flow can end.
-    pub(crate) fn exits(&self) -> Exits {
-        let mut exits = BTreeSet::new();
-        for (index, node) in self.nodes.iter().enumerate() {
-            let place = Place::Node(index);
-            let named = node.about.labels.iter().map(|label| Action::from(*label));
-            let named: Vec<Action> =
-                if node.about.labels.is_empty() { node.edges.labels().cloned().collect() } else { named.collect() };
-            exits.extend(named.into_iter().filter_map(|action| match self.follow(place, action) {
-                Ok(Hop::End(exit)) => Some(exit),
-                _ => None,
-            }));
-            if node.about.labels.is_empty() && !self.any_exit(place, &mut exits) {
-                return Exits::Open;
-            }
-        }
-        Exits::Closed(exits)
-    }
-
-    /// Follows an unknown action of a place upwards; `false` if it can end the flow.
-    fn any_exit(&self, place: Place, exits: &mut BTreeSet<Action>) -> bool {
-        let (edges, level) = self.edges(place);
-        if !edges.is_empty() && self.levels[level].unrouted == Unrouted::Error {
-            return true;
-        }
-        let labels: Vec<Action> = match &self.levels[level].exits {
-            Some(exits) if !exits.labels.is_empty() => exits.labels.iter().map(|label| Action::from(*label)).collect(),
-            _ if self.levels[level].parent.is_none() => return false,
-            _ => {
-                let outer = Place::Level(level);
-                let labels: Vec<Action> = self.edges(outer).0.labels().cloned().collect();
-                self.add_exits(outer, labels, exits);
-                return self.any_exit(outer, exits);
-            }
-        };
-        match self.levels[level].parent {
-            None => exits.extend(labels),
-            Some(_) => self.add_exits(Place::Level(level), labels, exits),
-        }
-        true
-    }
-
-    fn add_exits(&self, place: Place, actions: Vec<Action>, exits: &mut BTreeSet<Action>) {
-        exits.extend(actions.into_iter().filter_map(|action| match self.follow(place, action) {
-            Ok(Hop::End(exit)) => Some(exit),
-            _ => None,
-        }));
+        RunError::Unrouted { run: cx.run_id(), node, action, edges: edges.labels().cloned().collect() }
     }
 
     /// Takes in another flow as one of this flow's elements; its nodes keep their order.

@@ -18,7 +18,7 @@
 //! | `execution`, `journal`, `codec` | a run without its types, for drivers that keep runs; what they keep inside a visit |
 //! | `event`, `stream`, `clock` | watching a run, and its time |
 //! | `usage` | what a run uses of paid services, and may use |
-//! | `error` | what can go wrong |
+//! | `error`, `guard` | what can go wrong; the guard around all code that is not the engine's |
 //! | `__macros` | what the written code of the macros asks of a type |
 //!
 //! # Invariants
@@ -48,6 +48,7 @@ mod event;
 mod execution;
 mod flow;
 mod graph;
+mod guard;
 mod journal;
 mod nest;
 mod node;
@@ -69,15 +70,16 @@ pub use ask::{Ask, Pause};
 pub use build::{BuildError, Builder, Fault};
 pub use children::Child;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use codec::{StorageFault, Undecodable, Unstorable, storable};
+pub use codec::Undecodable;
 pub use context::{Context, KeyBase};
 pub use definition::{Position, Visit};
 pub use drive::Outcome;
-pub use error::{BoxError, NodeError, Panicked, Phase, Result, RunError, TimedOut};
+pub use error::{BoxError, NodeError, Phase, Result, RunError, TimedOut};
 pub use event::{Event, EventKind, Listener};
 pub use execution::{Execution, RestoreError, Running};
 pub use flow::{AsyncFlow, Flow};
 pub use graph::Unrouted;
+pub use guard::{Panicked, report};
 pub use journal::{Journal, Waited};
 pub use nest::{BatchFlow, IsSelf, On, Within};
 pub use node::{AsyncBatchNode, AsyncNode, BatchNode, ItemOutcome, Node, OnError, State};

@@ -1,14 +1,19 @@
 //! What a run may have beside its flow and its state.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     ask::PausedRun,
     clock::{Clock, SystemClock},
-    context::{Deadline, DeadlineAt, KeyBase, Keys, Scope},
+    context::{Deadline, DeadlineAt, Fault, KeyBase, Keys, Scope},
     event::{Both, Listener},
+    guard::Panicked,
     path::{NodePath, RunId},
     usage::{Budget, Meter, Usage},
 };
@@ -149,9 +154,16 @@ impl RunOptions {
     pub(crate) fn scope(&self, paused: Option<&PausedRun>, detaches: bool, sync: bool) -> Option<Arc<Scope>> {
         let id = self.id.clone().or_else(|| paused.and_then(|paused| paused.id.clone()));
         let clock = if sync { self.sync_clock() } else { None };
+        let mut fault = OnceLock::new();
         let deadline = self.deadline.and_then(|limit| {
             let at = match &clock {
-                Some(clock) => DeadlineAt::Clock(clock.now().saturating_add(limit)),
+                Some(clock) => match Panicked::catch(|| clock.now()) {
+                    Ok(now) => DeadlineAt::Clock(now.saturating_add(limit)),
+                    Err(panicked) => {
+                        fault = Fault::of_clock(panicked).into();
+                        return None;
+                    }
+                },
                 None => DeadlineAt::Tokio(tokio::time::Instant::now().checked_add(limit)?),
             };
             Some(Deadline { at, limit })
@@ -176,6 +188,7 @@ impl RunOptions {
                 seed: self.seed,
                 clock,
                 deadline,
+                fault,
                 meter: Meter::new(self.budget, self.used),
                 ..Scope::default()
             })

@@ -12,13 +12,10 @@
 //! **Invariant:** `exec` is never given the state, so it may be repeated, moved and abandoned.
 
 use std::{
-    any::Any,
     future::Future,
     marker::PhantomData,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, atomic::Ordering},
-    task::{Context as Polling, Poll},
     time::Duration,
 };
 
@@ -32,6 +29,7 @@ use crate::{
     context::Context,
     error::{Detour, NodeError, Phase, Result, TimedOut, Visited},
     event::EventKind,
+    guard::text,
     node::{AsyncNode, Node, State},
     policy::Policy,
     run_in::unless_run_stops,
@@ -182,10 +180,10 @@ pub(crate) fn attempts<T>(
         };
         cx.check()?;
         let Some(wait) = policy.retry.next_wait(cx.attempt, &error, || cx.spread()) else {
-            cx.event(|| EventKind::FellBack { reason: error.to_string() });
+            cx.event(|| EventKind::FellBack { reason: text(&error) });
             return fallback(error, cx).map_err(|error| cx.failed(error));
         };
-        cx.event(|| EventKind::Retry { reason: error.to_string(), wait });
+        cx.event(|| EventKind::Retry { reason: text(&error), wait });
         cx.sleep(wait)?;
         cx.attempt += 1;
     }
@@ -255,7 +253,7 @@ pub(crate) async fn retry<W: Work>(
             |wait: &Duration| end.is_none_or(|end| Instant::now().checked_add(*wait).is_some_and(|at| at < end));
         let wait = wait.filter(in_time);
         let Some(wait) = wait else {
-            cx.event(|| EventKind::FellBack { reason: error.to_string() });
+            cx.event(|| EventKind::FellBack { reason: text(&error) });
             if policy.pooled {
                 cx.renew_abandoned();
             }
@@ -263,7 +261,7 @@ pub(crate) async fn retry<W: Work>(
             return stood_in
                 .map_err(|error| unless_run_stops(error, cx).map_or_else(|stops| stops, |error| cx.failed(error)));
         };
-        cx.event(|| EventKind::Retry { reason: error.to_string(), wait });
+        cx.event(|| EventKind::Retry { reason: text(&error), wait });
         if !wait.is_zero() {
             if let Some(journal) = cx.journal() {
                 journal.wait(cx.item(), cx.attempt + 1, wait).await.map_err(|error| cx.not_kept(error))?;
@@ -342,54 +340,4 @@ pub(crate) fn edge<A: Label>(label: A, cx: &Context) -> Visited {
 #[error("`Label::index` gave no position in `Label::NAMES`, {names:?}")]
 struct NoLabel {
     names: &'static [&'static str],
-}
-
-/// Calls something of the user's, and catches its panic.
-#[inline]
-pub(crate) fn catch<T>(call: impl FnOnce() -> Result<T, Box<Detour>>) -> Result<T, Box<Detour>> {
-    // The state may be half-written after a panic in `post`, as it may be after an error: the run ends either way.
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| Err(FromPanic::from_panic(&*payload)))
-}
-
-pin_project_lite::pin_project! {
-    /// A future whose panics are caught.
-    pub(crate) struct Catch<F> { #[pin] future: F }
-}
-
-impl<F> Catch<F> {
-    pub(crate) fn new(future: F) -> Self {
-        Self { future }
-    }
-}
-
-impl<T, E: FromPanic, F: Future<Output = Result<T, E>>> Future for Catch<F> {
-    type Output = F::Output;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, polling: &mut Polling<'_>) -> Poll<F::Output> {
-        let future = self.project().future;
-        match catch_unwind(AssertUnwindSafe(|| future.poll(polling))) {
-            Ok(polled) => polled,
-            Err(payload) => Poll::Ready(Err(E::from_panic(&*payload))),
-        }
-    }
-}
-
-/// An error that a panic can become.
-pub(crate) trait FromPanic {
-    fn from_panic(payload: &(dyn Any + Send)) -> Self;
-}
-
-impl FromPanic for Box<Detour> {
-    #[cold]
-    fn from_panic(payload: &(dyn Any + Send)) -> Self {
-        Self::new(Detour::Panicked(NodeError::panicked(payload)))
-    }
-}
-
-impl FromPanic for NodeError {
-    #[cold]
-    fn from_panic(payload: &(dyn Any + Send)) -> Self {
-        Self::panicked(payload)
-    }
 }

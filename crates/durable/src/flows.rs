@@ -1,13 +1,10 @@
 //! The flows of a store: what a stored run needs to become one that is driven.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use flowstone_core::{
-    AsyncFlow, BoxError, CancellationToken, Execution, KeyBase, Label, NodePath, RunId, RunOptions, State, Usage,
-    storable,
+    AsyncFlow, BoxError, CancellationToken, Execution, KeyBase, Label, NodePath, Panicked, RunId, RunOptions, State,
+    Usage,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -128,7 +125,8 @@ where
             return Err(failed(why.into()));
         };
         let state = serde_json::from_slice(loaded.chain.state()).map_err(|error| failed(error.into()))?;
-        let state = migrate(found, state).map_err(failed)?;
+        let migrated = Panicked::catch(|| migrate(found, state)).unwrap_or_else(|panicked| Err(panicked.into()));
+        let state = migrated.map_err(failed)?;
         serde_json::to_vec(&state).map(Some).map_err(|error| failed(error.into()))
     }
 }
@@ -161,9 +159,7 @@ where
         cancel: CancellationToken,
         observer: &Arc<Observer>,
     ) -> Result<Box<dyn Execution>, Error> {
-        // The user's `Deserialize` and `migrate` are called, which may panic.
-        catch_unwind(AssertUnwindSafe(|| self.read_back(loaded, used, cancel, observer)))
-            .unwrap_or_else(|_| Err(Error::Panicked { run: loaded.id.clone() }))
+        self.read_back(loaded, used, cancel, observer)
     }
 
     fn names(&self, node: &NodePath) -> Vec<NodePath> {
@@ -198,19 +194,18 @@ where
 }
 
 /// Describes a flow for the store.
-pub(crate) fn describe<S: State, X: Label>(flow: &AsyncFlow<S, X>) -> Result<FlowRow, Error> {
-    let too_deep = |source| Error::FlowTooDeep { flow: flow.name().to_owned(), source: Arc::new(source) };
-    let mut graph = storable(&flow.to_json()).map_err(too_deep)?;
+pub(crate) fn describe<S: State, X: Label>(flow: &AsyncFlow<S, X>) -> FlowRow {
     // In one order, whatever else is in the build: a package may ask serde_json to keep that of the program.
+    let mut graph = flow.to_json();
     graph.sort_all_objects();
     let graph = graph.to_string();
-    Ok(FlowRow {
+    FlowRow {
         name: flow.name().to_owned(),
         fingerprint: fingerprint(graph.as_bytes()),
         graph,
         mermaid: flow.to_mermaid(),
         dot: flow.to_dot(),
-    })
+    }
 }
 
 /// FNV-1a over 64 bits (Fowler, Noll and Vo): what tells versions of a flow apart, the same on every machine.

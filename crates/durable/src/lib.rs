@@ -37,7 +37,6 @@
 
 mod answers;
 mod changes;
-mod checked;
 mod children;
 mod error;
 mod files;
@@ -68,7 +67,7 @@ mod usage;
 mod watch;
 mod writer;
 
-pub use error::{Error, OpenError, StoreError, StoreFault, Written};
+pub use error::{Error, OpenError, StoreError, StoreFault};
 pub use follow::Seen;
 pub use list::Filter;
 pub use options::{Durability, FlowOptions, StoreOptions};

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use flowstone_core::{BoxError, Budget, Listener, NodePath};
+use flowstone_core::{BoxError, Budget, Listener, NodePath, Panicked};
 use serde_json::Value;
 
 use crate::{
@@ -61,7 +61,6 @@ pub struct StoreOptions {
     pub(crate) keep_waits: Duration,
     pub(crate) clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
     pub(crate) vfs: Option<String>,
-    pub(crate) checkpoint_every: Option<u32>,
     pub(crate) on_write: Option<OnWrite>,
 }
 
@@ -74,7 +73,6 @@ impl Default for StoreOptions {
             keep_waits: Duration::from_secs(2),
             clock: Arc::new(SystemTime::now),
             vfs: None,
-            checkpoint_every: None,
             on_write: None,
         }
     }
@@ -134,7 +132,13 @@ impl StoreOptions {
     /// written down, such as when a run was started, is the system's time.
     #[must_use]
     pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        self.clock = Arc::new(now);
+        self.clock = Arc::new(move || match Panicked::catch(&now) {
+            Ok(now) => now,
+            Err(panicked) => {
+                tracing::error!(target: "flowstone", "the clock of a store {panicked}; the system's is taken");
+                SystemTime::now()
+            }
+        });
         self
     }
 
@@ -143,14 +147,6 @@ impl StoreOptions {
     #[must_use]
     pub fn vfs(mut self, name: impl Into<String>) -> Self {
         self.vfs = Some(name.into());
-        self
-    }
-
-    /// Copies the log into the file after so many of its pages, for tests: SQLite does that after 1,000.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn checkpoint_every(mut self, pages: u32) -> Self {
-        self.checkpoint_every = Some(pages);
         self
     }
 

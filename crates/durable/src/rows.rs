@@ -236,6 +236,20 @@ pub(crate) fn set_status(db: &Connection, run: i64, status: Status, change: &Cha
     Ok(())
 }
 
+/// Marks a run that is to go on as failed, since its driving panicked; returns the error.
+pub(crate) fn mark_panicked(db: &Connection, run: i64, message: String) -> Result<Error, Error> {
+    let error = Error::Panicked { run: id_of(db, run)?, message };
+    let mut next = db.prepare_cached("SELECT next FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
+    let next: Option<Option<String>> = next.query_row([run], |row| row.get(0)).optional()?;
+    let node = next.flatten().unwrap_or_default().into();
+    let failure = Failure { node, message: error.to_string(), attempts: 0, item: None, terminal: false };
+    let failure = serde_json::to_string(&failure).ok();
+    let mut update =
+        db.prepare_cached("UPDATE runs SET status = ?2, changed_at = ?3, error = ?4 WHERE run = ?1 AND status = ?5")?;
+    update.execute(params![run, Status::Failed.code(), now(), failure, Status::Running.code()])?;
+    Ok(error)
+}
+
 /// Notes that a run goes on under another version of its flow.
 pub(crate) fn set_flow(db: &Connection, run: i64, flow: i64) -> Result<(), Error> {
     db.prepare_cached("UPDATE runs SET flow = ?2 WHERE run = ?1")?.execute((run, flow))?;

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use flowstone_core::{Action, NodePath, RunId, State, Usage};
+use flowstone_core::{Action, NodePath, Panicked, RunId, State, Usage};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -212,7 +212,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         answer: impl Serialize,
     ) -> Result<(), Error> {
         let (id, node, run) = (self.id.clone(), node.into(), self.run);
-        let answer = answers::to_json(&id, &node, answer, self.shared().options.max_state)?;
+        let answer = answers::to_json(&id, &node, answer)?;
         let (asked, given) = (id.clone(), answer.clone());
         let names = self.runs.flow.names(&node);
         let check = move |reader: &Reader| answers::check(reader, &asked, &names, step, &given);
@@ -254,10 +254,11 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
 
 /// Reads a state that is as it was written.
 pub(crate) fn decode<S: DeserializeOwned>(run: &RunId, json: &[u8]) -> Result<S, Error> {
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| Error::Decode {
-        run: run.clone(),
-        path: error.path().to_string(),
-        source: error.into_inner().into(),
-    })
+    let failed =
+        |path: String, source: serde_json::Error| Error::Decode { run: run.clone(), path, source: source.into() };
+    let decode = || serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(json));
+    match Panicked::catch(decode) {
+        Ok(state) => state.map_err(|error| failed(error.path().to_string(), error.into_inner())),
+        Err(panicked) => Err(failed(".".to_owned(), serde::de::Error::custom(panicked))),
+    }
 }

@@ -1,6 +1,7 @@
 //! What everything in a process that drives one store shares: the writer, readers, the runs that are driven.
 
 use std::{
+    any::Any,
     collections::{HashMap, hash_map::Entry},
     panic::AssertUnwindSafe,
     path::PathBuf,
@@ -11,8 +12,9 @@ use std::{
     time::SystemTime,
 };
 
-use flowstone_core::{BoxFuture, CancellationToken, Execution, RunError, RunId, Unstorable, Usage};
+use flowstone_core::{BoxFuture, CancellationToken, Execution, Panicked, RunError, Usage};
 use futures_util::FutureExt;
+use rusqlite::Connection;
 use tokio::{
     runtime::Handle,
     sync::{Notify, watch},
@@ -21,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::{
-    error::{Error, OpenError, StoreError, StoreFault, Written},
+    error::{Error, OpenError, StoreError, StoreFault},
     files::Files,
     flows::AnyFlow,
     keeper::{Halted, Keeper, Watched},
@@ -62,17 +64,6 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     /// Where the tasks run.
     runtime: Handle,
-}
-
-/// The error of a state that cannot be kept.
-pub(crate) fn unstorable(execution: &dyn Execution, source: Unstorable) -> Error {
-    let (run, node, source) = (execution.id(), execution.node().clone(), Arc::new(source));
-    Error::Unstorable { run, node, what: Written::State, source }
-}
-
-/// What a run is called where its id is not at hand.
-fn number_name(run: i64) -> RunId {
-    format!("#{run}").into()
 }
 
 /// A run that is driven.
@@ -160,30 +151,9 @@ impl Shared {
         self.readers.open()
     }
 
-    /// Returns what to store of a run's state after a step, if it can be read back and is not too large.
+    /// Returns what to store of a run's state after a step, if it is not too large.
     pub(crate) fn store(&self, execution: &dyn Execution, states: &mut States, step: u64) -> Result<Stored, Error> {
-        let json = execution.save().map_err(|source| unstorable(execution, source))?;
-        self.store_json(execution, states, step, json)
-    }
-
-    /// As [`store`](Self::store), for the state with which a run begins: it is read back first.
-    pub(crate) fn store_surely(
-        &self,
-        execution: &dyn Execution,
-        states: &mut States,
-        step: u64,
-    ) -> Result<Stored, Error> {
-        let json = execution.save_surely().map_err(|source| unstorable(execution, source))?;
-        self.store_json(execution, states, step, json)
-    }
-
-    fn store_json(
-        &self,
-        execution: &dyn Execution,
-        states: &mut States,
-        step: u64,
-        json: Vec<u8>,
-    ) -> Result<Stored, Error> {
+        let json = execution.save().map_err(|source| Error::Encode { run: execution.id(), source: source.into() })?;
         let (size, most) = (json.len(), self.options.max_state);
         let too_large = |most| Error::StateTooLarge { run: execution.id(), size, most };
         if size > most {
@@ -256,10 +226,13 @@ impl Shared {
         Box::pin(async move {
             let closing = self.closing.clone();
             loop {
-                // What a user's own code does in `serialize` must not take the run's place with it.
+                // A run that nobody drives must not look as if it were driven, whatever happens.
                 let once = AssertUnwindSafe(self.drive_once(run, begin.take())).catch_unwind();
                 let driven = tokio::select! {
-                    driven = once => driven.unwrap_or_else(|_| Err(Error::Panicked { run: number_name(run) })),
+                    driven = once => match driven {
+                        Ok(driven) => driven,
+                        Err(payload) => Err(self.panicked(run, payload).await),
+                    },
                     () = closing.cancelled() => Err(StoreError::new(StoreFault::Closed).into()),
                 };
                 if let Err(error) = &driven
@@ -276,6 +249,13 @@ impl Shared {
                 }
             }
         })
+    }
+
+    /// Marks a run as failed whose driving panicked.
+    async fn panicked(&self, run: i64, payload: Box<dyn Any + Send>) -> Error {
+        let message = Panicked::new(payload).message;
+        let mark = move |db: &Connection| rows::mark_panicked(db, run, message);
+        self.writer.call("panic", mark).await.unwrap_or_else(|error| error)
     }
 
     /// Writes down what visits had used that were left under way, if the store can be written.
@@ -322,6 +302,10 @@ impl Shared {
                 error.record_in(&span);
                 self.stopped(run, &error);
             }
+        }
+        // What the state's own `Drop` does changes nothing of what is written down.
+        if let Err(panicked) = Panicked::catch(|| drop(execution)) {
+            tracing::error!(target: "flowstone", run, "the state of a run {panicked} when it was dropped");
         }
         Ok(())
     }

@@ -85,7 +85,8 @@ impl Store {
     }
 
     pub(crate) async fn open_with(path: &Path, options: StoreOptions) -> Result<Self, OpenError> {
-        let Driven { writer, path, files, ended } = writer::open(path, options.clone()).await?;
+        let Driven { writer, path, files, ended } =
+            writer::open(path, options.vfs.clone(), options.on_write.clone()).await?;
         let shared = Shared::new(path, files, options, writer);
         shared.tasks.spawn(watch::inbox(Arc::clone(&shared)));
         shared.tasks.spawn(watch::wakes(Arc::clone(&shared)));

@@ -25,7 +25,6 @@ use crate::{
     error::{Error, OpenError, StoreError, StoreFault},
     files::{Files, real},
     lock::Lock,
-    options::StoreOptions,
     pair::{self, Log},
     prune::cut_log,
     rows::now,
@@ -114,7 +113,7 @@ pub(crate) struct Driven {
 
 /// Opens a store on a thread of its own, takes it over from whoever drove it before, and writes there what is put into the
 /// queue. The thread holds the lock until it ends.
-pub(crate) async fn open(path: &Path, options: StoreOptions) -> Result<Driven, OpenError> {
+pub(crate) async fn open(path: &Path, vfs: Option<String>, on_write: Option<OnWrite>) -> Result<Driven, OpenError> {
     let (queue, jobs) = mpsc::channel(QUEUE);
     let (tell, told) = oneshot::channel();
     let (at, ended) = (path.to_owned(), CancellationToken::new());
@@ -125,7 +124,7 @@ pub(crate) async fn open(path: &Path, options: StoreOptions) -> Result<Driven, O
         .spawn(move || {
             // Invariant: dropped after the thread's own values.
             let _end = end.drop_guard();
-            match Thread::open(&at, options, jobs) {
+            match Thread::open(&at, vfs.as_deref(), on_write, jobs) {
                 Ok(thread) => {
                     if tell.send(Ok((real(&at), thread.store.files.clone()))).is_ok() {
                         thread.run();
@@ -250,9 +249,14 @@ struct Thread {
 
 impl Thread {
     /// Opens a store, and takes it over from whoever drove it before.
-    fn open(path: &Path, options: StoreOptions, jobs: mpsc::Receiver<Message>) -> Result<Self, OpenError> {
+    fn open(
+        path: &Path,
+        vfs: Option<&str>,
+        on_write: Option<OnWrite>,
+        jobs: mpsc::Receiver<Message>,
+    ) -> Result<Self, OpenError> {
         let lock = Lock::take(path)?;
-        let mut store = match schema::open(path, options.vfs.as_deref(), Access::Drive) {
+        let mut store = match schema::open(path, vfs, Access::Drive) {
             Ok(store) => store,
             Err(error) => {
                 lock.discard();
@@ -260,15 +264,11 @@ impl Thread {
             }
         };
         let failed = |source| OpenError::Store { path: path.to_owned(), source };
-        if let Some(pages) = options.checkpoint_every {
-            let set = store.db.pragma_update(None, "wal_autocheckpoint", pages);
-            set.map_err(|error| failed(error.into()))?;
-        }
         let epoch = take_over(&store.db).map_err(failed)?;
         // The first commit may have made the log.
         store.files = Files::of(&real(path), true);
         let (log, looked) = (Log::marked(&real(path)), Instant::now());
-        Ok(Self { store, epoch, log, looked, jobs, on_write: options.on_write, _lock: lock })
+        Ok(Self { store, epoch, log, looked, jobs, on_write, _lock: lock })
     }
 
     fn run(mut self) {

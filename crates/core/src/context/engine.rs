@@ -10,7 +10,10 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Deadline, DeadlineAt, More, PROCESS, RUNS, Scope, Stop};
+use super::{
+    Context, Deadline, DeadlineAt, More, PROCESS, RUNS, Scope, Stop,
+    fault::{CLOCK, LISTENER},
+};
 use crate::{
     action::Action,
     ask::PausedRun,
@@ -182,13 +185,13 @@ impl Context {
         if event.is_terminal() {
             let mut ended = scope.ended.write().unwrap_or_else(PoisonError::into_inner);
             if !std::mem::replace(&mut *ended, true) {
-                listener.event(&event);
+                self.guarded(LISTENER, || listener.event(&event));
             }
             return;
         }
         let ended = scope.ended.read().unwrap_or_else(PoisonError::into_inner);
         if !*ended {
-            listener.event(&event);
+            self.guarded(LISTENER, || listener.event(&event));
         }
     }
 
@@ -213,7 +216,7 @@ impl Context {
     }
 
     fn check_visit(&self) -> Result<(), Box<Halt>> {
-        self.check().map_err(|detour| self.halt(*detour))?;
+        self.check_fault().and_then(|()| self.check()).map_err(|detour| self.halt(*detour))?;
         self.stand_at(self.node);
         let Some(scope) = self.scope() else { return Ok(()) };
         let Some(limit) = scope.max_visits else { return Ok(()) };
@@ -256,7 +259,13 @@ impl Context {
         }
         let deadline = scope.deadline?;
         let late = match deadline.at {
-            DeadlineAt::Clock(at) => scope.clock.as_ref()?.now() >= at,
+            DeadlineAt::Clock(at) => {
+                let clock = scope.clock.as_ref()?;
+                match self.guarded(CLOCK, || clock.now()) {
+                    Some(now) => now >= at,
+                    None => return Some(Stop::Fault),
+                }
+            }
             DeadlineAt::Tokio(at) => tokio::time::Instant::now() >= at,
         };
         late.then_some(Stop::Deadline(deadline.limit))
@@ -278,11 +287,14 @@ impl Context {
         let mut left = wait;
         while !left.is_zero() {
             let until = match scope.deadline {
-                Some(Deadline { at: DeadlineAt::Clock(at), .. }) => at.saturating_sub(clock.now()),
+                Some(Deadline { at: DeadlineAt::Clock(at), .. }) => {
+                    at.saturating_sub(self.guarded(CLOCK, || clock.now()).unwrap_or(at))
+                }
                 _ => Duration::MAX,
             };
-            clock.sleep(left.min(slice).min(until));
+            self.guarded(CLOCK, || clock.sleep(left.min(slice).min(until)));
             left = left.saturating_sub(slice);
+            self.check_fault()?;
             self.check()?;
         }
         Ok(())
@@ -332,6 +344,7 @@ impl Context {
                 RunError::Node { run, node, phase, attempts, item, terminal, retry_after, source: error.into_source() }
             }
             Detour::Child(error) => error,
+            Detour::Stopped(Stop::Fault) => self.fault(run, node),
             Detour::Stopped(Stop::Cancelled) => RunError::Cancelled { run, node },
             Detour::Stopped(Stop::Deadline(limit)) => RunError::DeadlineExceeded { run, node, limit },
             Detour::Journal { item, source } => RunError::Journal { run, node, item, source },

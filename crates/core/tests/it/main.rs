@@ -16,6 +16,7 @@ mod errors;
 mod events;
 mod execution;
 mod flow;
+mod guards;
 mod journal;
 mod journaled_children;
 mod keys;
