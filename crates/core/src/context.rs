@@ -34,6 +34,7 @@ mod started;
 
 pub use key::KeyBase;
 pub(crate) use key::Keys;
+pub(crate) use started::Counted;
 
 /// What `exec` may know of its run: where it is, which attempt this is, and whether to stop.
 ///

@@ -4,17 +4,18 @@
 //! task, `exec` on the pool.
 
 use std::{
+    future::poll_fn,
     panic::resume_unwind,
+    pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
 };
 
-use tokio::task::AbortHandle;
-
 use crate::{
-    context::Context,
+    context::{Context, Counted},
     definition::Halt,
     error::{NodeError, Result},
     node::{AsyncBatchNode, AsyncNode, BatchNode, Node, State},
@@ -133,46 +134,85 @@ impl Context {
 ///
 /// # Cancel safety
 ///
-/// When dropped, a job that has not begun never begins. One that has is told so through [`Context::cancelled`]; it
-/// [counts](Context::count) in its run until it ends, and its result is discarded.
+/// When dropped, a job that has not begun is dropped, too, whether or not a thread of the pool is free. One that has is told
+/// so through [`Context::cancelled`]; it [counts](Context::count) in its run until it ends, and its result is discarded.
 async fn in_pool<T: Send + 'static>(
     cx: &Context,
     job: impl FnOnce(&Context) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let counted = cx.count();
-    let (span, own) = (tracing::Span::current(), cx.clone());
-    let task = tokio::task::spawn_blocking(move || {
-        let _counted = counted;
-        if own.abandoned().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
-            // Its time was over before a thread was free: it must not run beside the next attempt.
-            return Err(NodeError::terminal("abandoned before it began"));
+    let queued = Queued { job, cx: cx.clone(), span: tracing::Span::current(), counted: cx.count() };
+    let mut place = Place { queued: Arc::new(Mutex::new(Some(queued))), abandoned: cx.abandoned().cloned() };
+    let queued = Arc::clone(&place.queued);
+    let mut task = tokio::task::spawn_blocking(move || {
+        let taken = lock(&queued).take();
+        match taken {
+            Some(Queued { job, cx, span, counted }) if !is_set(cx.abandoned()) => {
+                let _counted = counted;
+                span.in_scope(|| job(&cx))
+            }
+            _ => Err(before_it_began()),
         }
-        span.in_scope(|| job(&own))
     });
-    let mut abandon = Abandon { abandoned: cx.abandoned().cloned(), task: task.abort_handle() };
-    let ended = task.await;
-    abandon.abandoned = None;
+    let ended = poll_fn(|waker| {
+        // Its time may be over before a thread is free: it must not run beside the next attempt, nor keep that waiting.
+        if is_set(place.abandoned.as_ref()) && place.leave() {
+            return Poll::Ready(None);
+        }
+        Pin::new(&mut task).poll(waker).map(Some)
+    });
+    let ended = ended.await;
+    place.abandoned = None;
     match ended {
-        Ok(result) => result,
+        Some(Ok(result)) => result,
+        None => Err(before_it_began()),
         // A panic goes on on the run's own task, as if `exec` had run there.
-        Err(error) => match error.try_into_panic() {
+        Some(Err(error)) => match error.try_into_panic() {
             Ok(payload) => resume_unwind(payload),
             Err(shut_down) => Err(NodeError::terminal(shut_down)),
         },
     }
 }
 
-/// Tells a blocking job that nobody waits for it any more.
-struct Abandon {
-    abandoned: Option<Arc<AtomicBool>>,
-    task: AbortHandle,
+/// A job that waits for a thread of the pool.
+struct Queued<J> {
+    job: J,
+    cx: Context,
+    span: tracing::Span,
+    counted: Option<Counted>,
 }
 
-impl Drop for Abandon {
+/// The place of a job in the queue of the pool; when dropped, a job that has begun is told that nobody waits for it.
+struct Place<J> {
+    /// Empty once the job has begun, or was given up.
+    queued: Arc<Mutex<Option<Queued<J>>>>,
+    abandoned: Option<Arc<AtomicBool>>,
+}
+
+impl<J> Place<J> {
+    /// Drops the job if it has not begun, and returns whether it was so.
+    fn leave(&self) -> bool {
+        let job = lock(&self.queued).take();
+        job.is_some()
+    }
+}
+
+impl<J> Drop for Place<J> {
     fn drop(&mut self) {
         if let Some(abandoned) = &self.abandoned {
             abandoned.store(true, Ordering::Relaxed);
         }
-        self.task.abort();
+        self.leave();
     }
+}
+
+fn is_set(flag: Option<&Arc<AtomicBool>>) -> bool {
+    flag.is_some_and(|flag| flag.load(Ordering::Relaxed))
+}
+
+fn before_it_began() -> NodeError {
+    NodeError::terminal("abandoned before it began")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,7 +6,8 @@ use std::{future::pending, sync::Arc};
 
 use crate::common::{Alive, Count, Log, alone, alone_sync, async_items, awaiting, blocking, ended, items, secs};
 use flowstone_core::{
-    AsyncFlow, CancellationToken, Context, Flow, ManualClock, NodeExt, Result, Retry, RunError, RunOptions,
+    AsyncFlow, CancellationToken, Context, Event, EventKind, Flow, ManualClock, NodeExt, Result, Retry, RunError,
+    RunOptions,
 };
 use tokio::{
     sync::Notify,
@@ -320,4 +321,62 @@ async fn an_async_run_that_only_computes_can_be_cancelled() {
 
     assert_eq!(cancelled_at(&error), "spin");
     assert_eq!(n, 1_000);
+}
+
+/// Runs something on a runtime whose only blocking thread is taken all the while.
+fn with_a_full_pool<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().max_blocking_threads(1).build().unwrap();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let ended = runtime.block_on(async {
+        let other = tokio::task::spawn_blocking(move || held.recv());
+        let ended = tokio::time::timeout(secs(20), work).await.expect("it waits for a thread of the pool");
+        assert!(!other.is_finished());
+        ended
+    });
+    drop(release);
+    ended
+}
+
+#[test]
+fn a_job_that_waits_for_a_thread_does_not_keep_a_cancelled_run() {
+    let calls = Count::default();
+    let (in_node, in_job) = (calls.clone(), calls.clone());
+    let node = alone(blocking(move |_| Ok(in_node.up())));
+    let job = alone(awaiting(move |cx| {
+        let counted = in_job.clone();
+        async move { cx.blocking(move |_| Ok(counted.up())).await }
+    }));
+    for flow in [node, job] {
+        let error = with_a_full_pool(async {
+            let token = CancellationToken::new();
+            let late = token.clone();
+            tokio::spawn(async move {
+                sleep(std::time::Duration::from_millis(20)).await;
+                late.cancel();
+            });
+            flow.run_async_with(&mut vec![], &cancellable(&token)).await.unwrap_err()
+        });
+        assert_eq!(cancelled_at(&error), "node");
+    }
+    assert_eq!(calls.get(), 0);
+}
+
+#[test]
+fn a_job_that_waits_for_a_thread_does_not_keep_an_attempt_that_is_out_of_time() {
+    let (calls, attempts) = (Count::default(), Count::default());
+    let (counted, heard, token) = (calls.clone(), attempts.clone(), CancellationToken::new());
+    let flow = alone(
+        blocking(move |_| Ok(counted.up())).timeout(std::time::Duration::from_millis(20)).retry(Retry::attempts(3)),
+    );
+    let late = token.clone();
+    let options = cancellable(&token).listen(move |event: &Event| {
+        // Its fallback would take a thread, too.
+        if matches!(event.kind, EventKind::AttemptStarted) && heard.up() + 1 == 3 {
+            late.cancel();
+        }
+    });
+
+    let error = with_a_full_pool(async { flow.run_async_with(&mut vec![], &options).await.unwrap_err() });
+
+    assert_eq!((cancelled_at(&error).as_str(), attempts.get(), calls.get()), ("node", 3, 0));
 }

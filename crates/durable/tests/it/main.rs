@@ -12,6 +12,7 @@ mod files;
 mod fixture;
 mod flows;
 mod follow;
+mod full_pool;
 mod history;
 mod items;
 mod keys;
