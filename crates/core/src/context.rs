@@ -4,9 +4,10 @@
 //! has no [`Scope`], and pays nothing for what it could hold.
 
 use std::{
+    any::Any,
     fmt,
     sync::{
-        Arc, LazyLock, OnceLock, RwLock,
+        Arc, LazyLock, OnceLock, RwLock, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -109,6 +110,8 @@ pub(crate) struct Scope {
     pub(crate) meter: Meter,
     /// Counts what runs beside the run's own future: blocking jobs and spawned items.
     pub(crate) started: TaskTracker,
+    /// Held by each of these until it has ended, for a driver that drops the run's future.
+    pub(crate) held: Option<Weak<dyn Any + Send + Sync>>,
 }
 
 /// When a run is out of time, and how much it had.

@@ -1,8 +1,9 @@
 //! What a run may have beside its flow and its state.
 
 use std::{
+    any::Any,
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
@@ -48,6 +49,7 @@ pub struct RunOptions {
     seed: Option<u64>,
     budget: Option<Budget>,
     used: Usage,
+    held: Option<Weak<dyn Any + Send + Sync>>,
 }
 
 impl RunOptions {
@@ -120,6 +122,14 @@ impl RunOptions {
         self
     }
 
+    /// Lets each blocking job and each spawned item of the run and of its children hold a value until it has ended, for a
+    /// driver that drops a visit under way: these cannot be interrupted. The run itself does not hold the value.
+    #[must_use]
+    pub fn hold(mut self, value: &Arc<dyn Any + Send + Sync>) -> Self {
+        self.held = Some(Arc::downgrade(value));
+        self
+    }
+
     /// Sends every event of the run to a listener, after those that there are.
     #[must_use]
     pub fn listen(self, listener: impl Listener + 'static) -> Self {
@@ -177,6 +187,7 @@ impl RunOptions {
             || self.seed.is_some()
             || self.budget.is_some()
             || self.used != Usage::default()
+            || self.held.is_some()
             || deadline.is_some();
         (asked || detaches || clock.is_some()).then(|| {
             Arc::new(Scope {
@@ -190,6 +201,7 @@ impl RunOptions {
                 deadline,
                 fault,
                 meter: Meter::new(self.budget, self.used),
+                held: self.held.clone(),
                 ..Scope::default()
             })
         })

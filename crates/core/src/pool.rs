@@ -37,12 +37,12 @@ impl<S: State, N: Node<S>> AsyncNode<S> for Pooled<N> {
 
     async fn exec(&self, prep: &Arc<N::Prep>, cx: &Context) -> Result<N::Exec> {
         let (node, prep) = (Arc::clone(&self.0), Arc::clone(prep));
-        in_pool(cx, move |cx| node.exec(&prep, cx)).await
+        in_pool(cx, cx.count(), move |cx| node.exec(&prep, cx)).await
     }
 
     async fn exec_fallback(&self, prep: &Arc<N::Prep>, error: NodeError, cx: &Context) -> Result<N::Exec> {
         let (node, prep) = (Arc::clone(&self.0), Arc::clone(prep));
-        in_pool(cx, move |cx| node.exec_fallback(&prep, error, cx)).await
+        in_pool(cx, cx.count(), move |cx| node.exec_fallback(&prep, error, cx)).await
     }
 
     async fn post(&self, shared: &mut S, prep: Arc<N::Prep>, exec: N::Exec) -> Result<N::Action> {
@@ -62,12 +62,12 @@ impl<S: State, N: BatchNode<S>> AsyncBatchNode<S> for Pooled<N> {
 
     async fn exec(&self, item: &Arc<N::Item>, cx: &Context) -> Result<N::Output> {
         let (node, item) = (Arc::clone(&self.0), Arc::clone(item));
-        in_pool(cx, move |cx| node.exec(&item, cx)).await
+        in_pool(cx, cx.count(), move |cx| node.exec(&item, cx)).await
     }
 
     async fn exec_fallback(&self, item: &Arc<N::Item>, error: NodeError, cx: &Context) -> Result<N::Output> {
         let (node, item) = (Arc::clone(&self.0), Arc::clone(item));
-        in_pool(cx, move |cx| node.exec_fallback(&item, error, cx)).await
+        in_pool(cx, cx.count(), move |cx| node.exec_fallback(&item, error, cx)).await
     }
 
     async fn post(&self, shared: &mut S, items: Vec<Arc<N::Item>>, outcomes: Vec<N::Outcome>) -> Result<N::Action> {
@@ -112,16 +112,16 @@ impl Context {
     /// # Cancel safety
     ///
     /// When dropped, by a timeout, a sibling that failed or a `select!`, a job that has not begun never begins. One that
-    /// has is told so; its result is discarded, and its run waits for it before it returns, with options and without. A
-    /// next attempt, or what else `exec` does, does not. Nobody waits if the run itself is dropped, or the context is
-    /// [detached](Self::detached).
+    /// has is told so; its result is discarded, and its run waits for it before it returns, with options and without. So
+    /// does the next attempt, or the fallback, of the same `exec`, before it begins; what else that `exec` does, does not.
+    /// Nobody waits if the run itself is dropped, or the context is [detached](Self::detached).
     pub async fn blocking<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Self) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let mut own = self.clone();
         own.renew_abandoned();
-        let result = in_pool(&own, job).await;
+        let result = in_pool(&own, own.count_job(), job).await;
         match self.check() {
             Ok(()) => result,
             // A job that was told to stop returns anything; its run may look at the time a moment later.
@@ -138,9 +138,10 @@ impl Context {
 /// so through [`Context::cancelled`]; it [counts](Context::count) in its run until it ends, and its result is discarded.
 async fn in_pool<T: Send + 'static>(
     cx: &Context,
+    counted: Option<Counted>,
     job: impl FnOnce(&Context) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let queued = Queued { job, cx: cx.clone(), span: tracing::Span::current(), counted: cx.count() };
+    let queued = Queued { job, cx: cx.clone(), span: tracing::Span::current(), counted };
     let mut place = Place { queued: Arc::new(Mutex::new(Some(queued))), abandoned: cx.abandoned().cloned() };
     let queued = Arc::clone(&place.queued);
     let mut task = tokio::task::spawn_blocking(move || {

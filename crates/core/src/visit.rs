@@ -246,6 +246,7 @@ pub(crate) async fn retry<W: Work>(
     cx: &mut Context,
 ) -> Result<W::Output, Box<Detour>> {
     loop {
+        cx.wait_for_attempt().await;
         cx.check()?;
         error = unless_run_stops(error, cx)?;
         let wait = policy.retry.next_wait(cx.attempt, &error, || cx.spread());

@@ -7,7 +7,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use flowstone_core::{BoxError, NodePath, RestoreError, RunId};
 
-use crate::status::Status;
+use crate::status::{Left, Status};
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,21 @@ pub enum OpenError {
         /// The process that drives it, if it could be told.
         pid: Option<u32>,
     },
+    /// The store was closed, but something of its runs cannot be interrupted, and still runs: to drive it now could run that a
+    /// second time beside it.
+    #[error(
+        "the store `{}` was closed, but {} still runs what cannot be interrupted, of {}: wait until that has ended, or end the process",
+        .path.display(), Owner(*.pid), Lefts(.left)
+    )]
+    #[non_exhaustive]
+    StillRuns {
+        /// The file.
+        path: PathBuf,
+        /// The process in which it runs, if it could be told.
+        pid: Option<u32>,
+        /// The runs, and the nodes that they visited.
+        left: Vec<Left>,
+    },
     /// The file cannot be read or written as it should.
     #[error("the store `{}` cannot be used", .path.display())]
     #[non_exhaustive]
@@ -73,6 +88,24 @@ impl std::fmt::Display for Owner {
         match self.0 {
             Some(pid) => write!(f, "process {pid}"),
             None => f.write_str("another process"),
+        }
+    }
+}
+
+/// The part of a message that names runs: the first few.
+struct Lefts<'a>(&'a [Left]);
+
+impl std::fmt::Display for Lefts<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const NAMED: usize = 5;
+
+        for (index, left) in self.0.iter().take(NAMED).enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(f, "{comma}run `{}` at node `{}`", left.run, left.node)?;
+        }
+        match self.0.len().saturating_sub(NAMED) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
         }
     }
 }

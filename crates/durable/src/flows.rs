@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     error::Error,
     load::{Loaded, damaged},
-    observer::Observer,
+    observer::{Observer, lock},
     options::FlowOptions,
     rows::FlowRow,
 };
@@ -79,6 +79,9 @@ where
         let mut options = options.listen_shared(Arc::<Observer>::clone(observer));
         for listener in &self.options.listeners {
             options = options.listen_shared(Arc::clone(listener));
+        }
+        if let Some(work) = lock(&observer.working).held() {
+            options = options.hold(&work);
         }
         if let Some(visits) = self.options.max_visits {
             options = options.max_visits(visits);

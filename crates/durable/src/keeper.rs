@@ -110,7 +110,7 @@ impl Keeper {
         loop {
             let begun = Begun { node: execution.node().clone(), at: now(), instant: Instant::now() };
             if self.is_root() {
-                self.observer.begin(self.seq + 1);
+                self.observer.begin(self.seq + 1, self.journal.root.clone(), begun.node.clone());
             }
             self.journal.begin(self.seq + 1, self.path_of(&begun.node));
             let visited = match answered.take() {

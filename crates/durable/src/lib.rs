@@ -76,7 +76,7 @@ pub use reader::{Reader, StoredFlow};
 pub use requests::Requests;
 pub use run::{Finished, Run};
 pub use runs::{Resumed, Runs};
-pub use status::{Cursor, FailedAttempt, Failure, Items, Question, RunInfo, Status, Step, UnknownStatus};
+pub use status::{Cursor, FailedAttempt, Failure, Items, Left, Question, RunInfo, Status, Step, UnknownStatus};
 pub use store::Store;
 #[doc(hidden)]
 pub use writer::{WriteMoment, WritePoint};

@@ -8,10 +8,10 @@ use std::{
     },
 };
 
-use flowstone_core::{Event, EventKind, Listener, NodePath};
+use flowstone_core::{Event, EventKind, Listener, NodePath, RunId};
 use tokio::sync::broadcast;
 
-use crate::{status::FailedAttempt, usage::Purses};
+use crate::{shared::Working, status::FailedAttempt, usage::Purses};
 
 /// How many failed attempts of a visit are written down, so that its row stays small.
 const RETRIES: usize = 100;
@@ -29,6 +29,8 @@ pub(crate) struct Observer {
     followers: Mutex<Option<broadcast::Sender<Live>>>,
     /// The step that the run's visit under way will be.
     step: AtomicU64,
+    /// What the drive has under way.
+    pub(crate) working: Mutex<Working>,
 }
 
 /// What a follower gets while a run is driven.
@@ -55,6 +57,11 @@ impl Seen {
 }
 
 impl Observer {
+    /// Makes who watches a drive that has this under way.
+    pub(crate) fn new(working: Working) -> Self {
+        Self { working: Mutex::new(working), ..Self::default() }
+    }
+
     /// Returns what was seen of a visit, and forgets it.
     pub(crate) fn take(&self, node: &NodePath) -> Seen {
         lock(&self.visits).remove(node).unwrap_or_default()
@@ -65,9 +72,10 @@ impl Observer {
         lock(&self.visits).clear();
     }
 
-    /// Turns to the visit that will be this step.
-    pub(crate) fn begin(&self, step: u64) {
+    /// Turns to the visit of a node that will be this step.
+    pub(crate) fn begin(&self, step: u64, run: RunId, node: NodePath) {
         self.step.store(step, Ordering::Relaxed);
+        lock(&self.working).visit(run, node);
     }
 
     /// Tells followers of a step of the run itself.

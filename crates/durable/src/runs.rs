@@ -11,7 +11,7 @@ use crate::{
     error::{Error, OpenError},
     flows::{AnyFlow, FlowOver, Registered, describe},
     list::Filter,
-    observer::{Observer, lock},
+    observer::lock,
     options::FlowOptions,
     prune::{Prune, Pruned},
     reader::Reader,
@@ -135,7 +135,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         let id = id.into();
         changes::check_id(&id)?;
         let shared = self.shared();
-        let (cancel, observer) = (CancellationToken::new(), Arc::new(Observer::default()));
+        let (cancel, observer) = (CancellationToken::new(), shared.new_observer());
         let key = KeyBase::new(&id);
         let execution = self.flow.execution(&id, key.clone(), state, cancel.clone(), &observer);
         let mut states = States::starting(shared.options.full_every, self.flow.version());

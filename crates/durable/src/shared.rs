@@ -6,7 +6,7 @@ use std::{
     panic::AssertUnwindSafe,
     path::PathBuf,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::SystemTime,
@@ -24,10 +24,10 @@ use tracing::Instrument;
 
 use crate::{
     error::{Error, OpenError, StoreError, StoreFault},
-    files::Files,
     flows::AnyFlow,
     keeper::{Halted, Keeper, Watched},
     load::{Asked, load},
+    lock::Lock,
     observer::{Observer, lock},
     options::StoreOptions,
     reader::Reader,
@@ -35,15 +35,17 @@ use crate::{
     rows::{self, millis},
     snapshot::MAX_STATE,
     states::{States, Stored},
-    status::Status,
+    status::{Left, Status},
     usage,
-    writer::Writer,
+    writer::{Driven, Writer},
 };
 
 mod news;
+mod work;
 
 use news::News;
 pub(crate) use news::Waiter;
+pub(crate) use work::Working;
 
 /// A store that this process drives.
 pub(crate) struct Shared {
@@ -61,7 +63,13 @@ pub(crate) struct Shared {
     pub(crate) wakes: Notify,
     /// Cancelled when the store is closed.
     pub(crate) closing: CancellationToken,
+    /// Cancelled also when another process drives the store: nothing is to go on.
+    pub(crate) halt: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    /// Counts the drives that have not stopped yet; of one that has, something may still run.
+    pub(crate) stops: TaskTracker,
+    /// Held by the writer's thread, and by all that runs.
+    lock: Weak<Lock>,
     /// Where the tasks run.
     runtime: Handle,
 }
@@ -75,8 +83,8 @@ struct Active {
 }
 
 impl Active {
-    fn new() -> Self {
-        Self { cancel: Cancel::default(), observer: Arc::default(), again: false }
+    fn new(observer: Arc<Observer>) -> Self {
+        Self { cancel: Cancel::default(), observer, again: false }
     }
 }
 
@@ -111,7 +119,8 @@ struct Begin {
 }
 
 impl Shared {
-    pub(crate) fn new(path: PathBuf, files: Files, options: StoreOptions, writer: Writer) -> Arc<Self> {
+    pub(crate) fn new(driven: Driven, options: StoreOptions, closing: CancellationToken) -> Arc<Self> {
+        let Driven { writer, path, files, lock, halt, .. } = driven;
         let runtime = Handle::current();
         let opening = Opening { path: path.clone(), vfs: options.vfs.clone(), files, runtime: runtime.clone() };
         Arc::new(Self {
@@ -123,8 +132,11 @@ impl Shared {
             active: Mutex::default(),
             waiting: Mutex::default(),
             wakes: Notify::new(),
-            closing: CancellationToken::new(),
+            closing,
+            halt,
             tasks: TaskTracker::new(),
+            stops: TaskTracker::new(),
+            lock,
             runtime,
         })
     }
@@ -189,7 +201,7 @@ impl Shared {
                 return;
             }
             Entry::Vacant(place) => {
-                place.insert(Active::new());
+                place.insert(Active::new(self.new_observer()));
             }
         }
         self.spawn(run, None);
@@ -200,7 +212,7 @@ impl Shared {
         match lock(&self.active).entry(run) {
             Entry::Occupied(_) => return Ok(false),
             Entry::Vacant(place) => {
-                place.insert(Active::new());
+                place.insert(Active::new(self.new_observer()));
             }
         }
         match reader.at_once(|reader| self.load(reader, run)) {
@@ -224,26 +236,19 @@ impl Shared {
     /// Drives a run until it comes to a halt, and again while it is to go on.
     fn drive(self: Arc<Self>, run: i64, mut begin: Option<Begin>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let closing = self.closing.clone();
             loop {
-                // A run that nobody drives must not look as if it were driven, whatever happens.
-                let once = AssertUnwindSafe(self.drive_once(run, begin.take())).catch_unwind();
-                let driven = tokio::select! {
-                    driven = once => match driven {
-                        Ok(driven) => driven,
-                        Err(payload) => Err(self.panicked(run, payload).await),
-                    },
-                    () = closing.cancelled() => Err(StoreError::new(StoreFault::Closed).into()),
-                };
+                let Some(observer) = self.observer(run) else { return };
+                let driven = self.drive_to_end(run, begin.take(), &observer).await;
+                let halts = self.halt.is_cancelled();
                 if let Err(error) = &driven
-                    && !closing.is_cancelled()
+                    && !halts
                 {
                     tracing::warn!(target: "flowstone", run, %error, "the driving of a run stopped");
                 }
-                self.keep_left(run).await;
+                self.keep_left(run, &observer).await;
                 let again = self.halted(run, driven.is_ok());
                 // Who waits sees by itself that the store was closed.
-                self.tell(run, driven.err().filter(|_| !closing.is_cancelled()));
+                self.tell(run, driven.err().filter(|_| !self.closing.is_cancelled()));
                 if !again {
                     return;
                 }
@@ -258,9 +263,64 @@ impl Shared {
         self.writer.call("panic", mark).await.unwrap_or_else(|error| error)
     }
 
+    /// Drives a run until it comes to a halt, and nothing that it started still runs.
+    ///
+    /// **Invariant:** as long as something does, the run stays on the list of those that are driven: at most one `exec` of a
+    /// visit runs at a time.
+    async fn drive_to_end(
+        self: &Arc<Self>,
+        run: i64,
+        begin: Option<Begin>,
+        observer: &Arc<Observer>,
+    ) -> Result<(), Error> {
+        let under_way = self.stops.token();
+        let leaving = Leaving(observer);
+        // A run that nobody drives must not look as if it were driven, whatever happens.
+        let once = AssertUnwindSafe(self.drive_once(run, begin)).catch_unwind();
+        let driven = tokio::select! {
+            driven = once => driven,
+            () = self.halt.cancelled() => Ok(Err(self.halt_fault().into())),
+        };
+        // Here the visit is dropped, and what is left of it was told to stop.
+        let ended = lock(&observer.working).let_go();
+        if let Some(mut ended) = ended {
+            tokio::select! {
+                biased;
+                _ = &mut ended => {}
+                () = self.halt.cancelled() => {
+                    drop(leaving);
+                    drop(under_way);
+                    drop(ended.await);
+                }
+            }
+        }
+        match driven {
+            Ok(driven) => driven,
+            Err(payload) => Err(self.panicked(run, payload).await),
+        }
+    }
+
+    /// Says why nothing goes on any more.
+    fn halt_fault(&self) -> StoreError {
+        StoreError::new(if self.closing.is_cancelled() { StoreFault::Closed } else { StoreFault::LockLost })
+    }
+
+    /// Returns what still runs of a store that is closed, and keeps what it had used until now.
+    pub(crate) async fn leave(&self) -> Vec<Left> {
+        let mut active: Vec<(i64, Arc<Observer>)> =
+            lock(&self.active).iter().map(|(run, active)| (*run, Arc::clone(&active.observer))).collect();
+        active.sort_unstable_by_key(|(run, _)| *run);
+        let mut left = Vec::new();
+        for (run, observer) in active {
+            left.extend(lock(&observer.working).left());
+            self.keep_left(run, &observer).await;
+        }
+        left
+    }
+
     /// Writes down what visits had used that were left under way, if the store can be written.
-    async fn keep_left(&self, run: i64) {
-        let Some(left) = self.observer(run).map(|observer| observer.purses.take_left()) else { return };
+    async fn keep_left(&self, run: i64, observer: &Observer) {
+        let left = observer.purses.take_left();
         if left.is_empty() {
             return;
         }
@@ -277,6 +337,7 @@ impl Shared {
             && std::mem::take(&mut this.again)
         {
             this.cancel = Cancel::default();
+            *lock(&this.observer.working) = Working::new(self.lock.upgrade());
             return true;
         }
         active.remove(&run);
@@ -342,6 +403,22 @@ impl Shared {
         Ok(Some(Begin { execution, keeper, answered, flow: changed }))
     }
 
+    /// Makes who watches a run that is to be driven.
+    pub(crate) fn new_observer(&self) -> Arc<Observer> {
+        Arc::new(Observer::new(Working::new(self.lock.upgrade())))
+    }
+
+    /// Keeps a run that is not driven from being driven, until what is returned is dropped; `None` if it is driven.
+    pub(crate) fn reserve(self: &Arc<Self>, run: i64) -> Option<Reserved> {
+        match lock(&self.active).entry(run) {
+            Entry::Occupied(_) => None,
+            Entry::Vacant(place) => {
+                place.insert(Active::new(Arc::default()));
+                Some(Reserved { shared: Arc::clone(self), run })
+            }
+        }
+    }
+
     /// Stops a run that is driven, if it is.
     pub(crate) fn cancel(&self, run: i64) -> Option<Cancel> {
         let cancel = lock(&self.active).get(&run).map(|active| active.cancel.clone());
@@ -355,5 +432,33 @@ impl Shared {
     /// Returns who watches a run that is driven.
     pub(crate) fn observer(&self, run: i64) -> Option<Arc<Observer>> {
         lock(&self.active).get(&run).map(|active| Arc::clone(&active.observer))
+    }
+}
+
+/// Lets go of a drive's work when the drive is over, or its task is dropped with the runtime: what is left is noted.
+struct Leaving<'a>(&'a Observer);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        let mut working = lock(&self.0.working);
+        drop(working.let_go());
+        working.left();
+    }
+}
+
+/// The place of a run that is changed while nobody drives it; when dropped, it is driven if that was asked for meanwhile.
+pub(crate) struct Reserved {
+    shared: Arc<Shared>,
+    run: i64,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let active = lock(&self.shared.active).remove(&self.run);
+        if active.is_some_and(|active| active.again) {
+            self.shared.resume(self.run);
+        } else {
+            self.shared.tell(self.run, None);
+        }
     }
 }

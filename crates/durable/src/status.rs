@@ -145,6 +145,17 @@ pub struct Failure {
     pub terminal: bool,
 }
 
+/// A run of a store that was closed of which something still runs, since it cannot be interrupted: a blocking `exec`, a job of
+/// [`Context::blocking`](flowstone_core::Context::blocking), or a spawned item between two `.await`s.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Left {
+    /// The run.
+    pub run: RunId,
+    /// The node that it visited.
+    pub node: NodePath,
+}
+
 /// A step of a run: a visit that was committed, or its start, which is step 0.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]

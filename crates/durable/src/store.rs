@@ -1,6 +1,6 @@
 //! A store that this process drives: its writer, its flows, and what watches it.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use flowstone_core::{AsyncFlow, CancellationToken, Label, State};
 use serde::{Serialize, de::DeserializeOwned};
@@ -12,8 +12,9 @@ use crate::{
     reader::Reader,
     runs::{Resumed, Runs},
     shared::Shared,
+    status::Left,
     watch,
-    writer::{self, Driven},
+    writer::{self, Hooks},
 };
 
 /// A file of runs, driven by this process: it alone makes visits of them.
@@ -85,9 +86,11 @@ impl Store {
     }
 
     pub(crate) async fn open_with(path: &Path, options: StoreOptions) -> Result<Self, OpenError> {
-        let Driven { writer, path, files, ended } =
-            writer::open(path, options.vfs.clone(), options.on_write.clone()).await?;
-        let shared = Shared::new(path, files, options, writer);
+        let closing = CancellationToken::new();
+        let hooks = Hooks { on_write: options.on_write.clone(), halt: closing.child_token() };
+        let driven = writer::open(path, options.vfs.clone(), hooks).await?;
+        let ended = driven.ended.clone();
+        let shared = Shared::new(driven, options, closing);
         shared.tasks.spawn(watch::inbox(Arc::clone(&shared)));
         shared.tasks.spawn(watch::wakes(Arc::clone(&shared)));
         Ok(Self { handle: Arc::new(Handle { shared, ended }) })
@@ -152,13 +155,87 @@ impl Store {
 
     /// Stops all runs where they are, and closes the file. Other clones get
     /// [`StoreFault::Closed`](crate::StoreFault::Closed).
+    ///
+    /// Waits for what cannot be interrupted: a blocking `exec` or [job](flowstone_core::Context::blocking) that is on the
+    /// pool, and a spawned item until its next `.await`. They are told through
+    /// [`Context::cancelled`](flowstone_core::Context::cancelled); [`close_within`](Self::close_within) does not wait for
+    /// ever.
     pub async fn close(&self) {
+        self.handle.shared.closing.cancel();
+        self.handle.shared.tasks.close();
+        self.handle.shared.tasks.wait().await;
+        self.end().await;
+    }
+
+    /// Stops all runs where they are, waits at most so long for what cannot be interrupted, closes the file, and returns
+    /// what is left. What can be interrupted has a second, if `within` is less.
+    ///
+    /// The store stays locked until what is left has ended, so that no other driver, in this process or in another, runs a
+    /// second time beside it: who opens the store until then gets [`OpenError::StillRuns`]. What it gives is discarded.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use flowstone_core::{AsyncFlow, Context, Result};
+    /// use flowstone_durable::{OpenError, Runs, Store};
+    /// # struct Compute(std::sync::Arc<std::sync::Barrier>);
+    ///
+    /// impl flowstone_core::Node<u32> for Compute {
+    ///     type Prep = ();
+    ///     type Exec = ();
+    ///     type Action = ();
+    ///
+    ///     fn prep(&self, _: &u32) -> Result<()> { Ok(()) }
+    ///     fn exec(&self, (): &(), _cx: &Context) -> Result<()> {
+    ///         // It computes for an hour, and never looks at `_cx.cancelled()`.
+    /// #       self.0.wait();
+    /// #       self.0.wait();
+    ///         Ok(())
+    ///     }
+    ///     fn post(&self, _: &mut u32, (): (), (): ()) -> Result<()> { Ok(()) }
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("computes.db");
+    /// # let both = std::sync::Arc::new(std::sync::Barrier::new(2));
+    /// # let compute = Compute(both.clone());
+    /// let mut flow = AsyncFlow::builder("compute");
+    /// let compute = flow.add("compute", compute);
+    /// flow.start(compute);
+    /// let runs = Runs::open(&path, flow.build()?).await?;
+    /// runs.start("long", 0).await?;
+    /// # both.wait();
+    ///
+    /// let left = runs.store().close_within(Duration::from_millis(10)).await;
+    /// assert_eq!((left[0].run.as_str(), left[0].node.as_str()), ("long", "compute"));
+    /// assert!(matches!(Store::open(&path).await, Err(OpenError::StillRuns { left, .. }) if left[0].run.as_str() == "long"));
+    /// # both.wait();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn close_within(&self, within: Duration) -> Vec<Left> {
+        /// How long what can be interrupted has to stop: until its task gets a thread of the runtime.
+        const STOP: Duration = Duration::from_secs(1);
+
         let shared = &self.handle.shared;
         shared.closing.cancel();
         shared.tasks.close();
-        shared.tasks.wait().await;
-        shared.readers.close().await;
-        shared.writer.close().await;
+        shared.stops.close();
+        let until = tokio::time::Instant::now() + within;
+        drop(tokio::time::timeout(within.max(STOP), shared.stops.wait()).await);
+        let ended = tokio::time::timeout_at(until, shared.tasks.wait()).await;
+        let left = if ended.is_ok() { Vec::new() } else { shared.leave().await };
+        self.end().await;
+        left
+    }
+
+    /// Gives up the file.
+    async fn end(&self) {
+        self.handle.shared.readers.close().await;
+        self.handle.shared.writer.close().await;
         self.handle.ended.cancelled().await;
     }
 }

@@ -65,7 +65,7 @@ pub(crate) async fn wakes(shared: Arc<Shared>) {
 async fn until_closed(shared: &Shared, work: impl Future<Output = ()>) {
     tokio::select! {
         () = work => {}
-        () = shared.closing.cancelled() => {}
+        () = shared.halt.cancelled() => {}
     }
 }
 
@@ -123,6 +123,10 @@ fn requests(db: &Connection) -> Result<Vec<Request>, Error> {
 pub(crate) async fn cancel(shared: &Arc<Shared>, run: i64) -> Result<(), Error> {
     loop {
         let mut news = shared.wait_for(run);
+        if let Some(_reserved) = shared.reserve(run) {
+            // Nobody begins to drive it before it is marked.
+            return shared.writer.call("cancel", move |db| cancel_stored(db, run)).await;
+        }
         // Its own drive writes down that it was cancelled, unless it comes to a halt before it sees that; if it goes on
         // after that, it is another drive.
         while let Some(cancel) = shared.cancel(run) {
@@ -133,12 +137,6 @@ pub(crate) async fn cancel(shared: &Arc<Shared>, run: i64) -> Result<(), Error> 
                 return Ok(());
             }
         }
-        shared.writer.call("cancel", move |db| cancel_stored(db, run)).await?;
-        shared.tell(run, None);
-        if !shared.is_active(run) {
-            return Ok(());
-        }
-        // It was resumed a moment before it was marked.
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -109,24 +109,34 @@ pub(crate) struct Driven {
     pub(crate) files: Files,
     /// Cancelled when the thread has ended, and has given up the file and its lock.
     pub(crate) ended: CancellationToken,
+    /// Cancelled also when another process is found to drive the store: nothing is to go on.
+    pub(crate) halt: CancellationToken,
+    pub(crate) lock: Weak<Lock>,
+}
+
+/// Who is told of what the writer meets.
+pub(crate) struct Hooks {
+    pub(crate) on_write: Option<OnWrite>,
+    /// Cancelled when another process is found to drive the store.
+    pub(crate) halt: CancellationToken,
 }
 
 /// Opens a store on a thread of its own, takes it over from whoever drove it before, and writes there what is put into the
 /// queue. The thread holds the lock until it ends.
-pub(crate) async fn open(path: &Path, vfs: Option<String>, on_write: Option<OnWrite>) -> Result<Driven, OpenError> {
+pub(crate) async fn open(path: &Path, vfs: Option<String>, hooks: Hooks) -> Result<Driven, OpenError> {
     let (queue, jobs) = mpsc::channel(QUEUE);
     let (tell, told) = oneshot::channel();
     let (at, ended) = (path.to_owned(), CancellationToken::new());
-    let end = ended.clone();
+    let (end, halt) = (ended.clone(), hooks.halt.clone());
     let failed = |source: BoxError| OpenError::File { path: path.to_owned(), source };
     std::thread::Builder::new()
         .name("flowstone-writer".to_owned())
         .spawn(move || {
             // Invariant: dropped after the thread's own values.
             let _end = end.drop_guard();
-            match Thread::open(&at, vfs.as_deref(), on_write, jobs) {
+            match Thread::open(&at, vfs.as_deref(), hooks, jobs) {
                 Ok(thread) => {
-                    if tell.send(Ok((real(&at), thread.store.files.clone()))).is_ok() {
+                    if tell.send(Ok((real(&at), thread.store.files.clone(), Arc::downgrade(&thread.lock)))).is_ok() {
                         thread.run();
                     }
                 }
@@ -134,8 +144,8 @@ pub(crate) async fn open(path: &Path, vfs: Option<String>, on_write: Option<OnWr
             }
         })
         .map_err(|error| failed(error.into()))?;
-    let (path, files) = told.await.unwrap_or_else(|_| Err(failed("opening it panicked".into())))?;
-    Ok(Driven { writer: Writer { queue }, path, files, ended })
+    let (path, files, lock) = told.await.unwrap_or_else(|_| Err(failed("opening it panicked".into())))?;
+    Ok(Driven { writer: Writer { queue }, path, files, ended, halt, lock })
 }
 
 impl Writer {
@@ -243,18 +253,13 @@ struct Thread {
     /// When all of the files were looked at last.
     looked: Instant,
     jobs: mpsc::Receiver<Message>,
-    on_write: Option<OnWrite>,
-    _lock: Lock,
+    hooks: Hooks,
+    lock: Arc<Lock>,
 }
 
 impl Thread {
     /// Opens a store, and takes it over from whoever drove it before.
-    fn open(
-        path: &Path,
-        vfs: Option<&str>,
-        on_write: Option<OnWrite>,
-        jobs: mpsc::Receiver<Message>,
-    ) -> Result<Self, OpenError> {
+    fn open(path: &Path, vfs: Option<&str>, hooks: Hooks, jobs: mpsc::Receiver<Message>) -> Result<Self, OpenError> {
         let lock = Lock::take(path)?;
         let mut store = match schema::open(path, vfs, Access::Drive) {
             Ok(store) => store,
@@ -268,7 +273,7 @@ impl Thread {
         // The first commit may have made the log.
         store.files = Files::of(&real(path), true);
         let (log, looked) = (Log::marked(&real(path)), Instant::now());
-        Ok(Self { store, epoch, log, looked, jobs, on_write, _lock: lock })
+        Ok(Self { store, epoch, log, looked, jobs, hooks, lock })
     }
 
     fn run(mut self) {
@@ -310,6 +315,9 @@ impl Thread {
             .unwrap_or_else(|_| Err(StoreError::because(StoreFault::Internal, "a job panicked")));
         if let Err(error) = &written {
             tracing::error!(target: "flowstone", %error, jobs = group.len(), "a commit failed");
+            if error.fault() == StoreFault::LockLost {
+                self.hooks.halt.cancel();
+            }
             if !self.store.db.is_autocommit() {
                 drop(self.store.db.execute_batch("ROLLBACK"));
             }
@@ -356,7 +364,7 @@ impl Thread {
     }
 
     fn point(&self, job: &'static str, when: WriteMoment) {
-        if let Some(on_write) = &self.on_write {
+        if let Some(on_write) = &self.hooks.on_write {
             on_write(WritePoint { job, when });
         }
     }

@@ -334,6 +334,13 @@ impl Context {
         [self.visits, self.item as u64, u64::from(self.attempt)].into_iter().fold(base, |bits, part| mix(bits ^ part))
     }
 
+    /// Returns 64 bits that stand for where this is, whichever the attempt: the run, its visit and its item.
+    pub(super) fn place_number(&self) -> u64 {
+        let base = self.parent().map_or(self.number, Self::place_number);
+        // A node that is no batch is the parent of its child as its item 0.
+        [self.visits, self.item().unwrap_or(0) as u64].into_iter().fold(base, |bits, part| mix(bits ^ part))
+    }
+
     /// Completes what ended a visit with the run and the place in it.
     #[cold]
     pub(crate) fn halt(&self, detour: Detour) -> Box<Halt> {

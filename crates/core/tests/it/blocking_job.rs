@@ -2,7 +2,7 @@
 
 use std::{thread::current, time::Duration};
 
-use crate::common::{Alive, Count, alone, async_items, awaiting, ended, ms, named};
+use crate::common::{Alive, Count, alone, async_items, awaiting, blocking, ended, ms, named};
 use flowstone_core::{AsyncFlow, Context, NodeExt, Phase, Result, Retry, RunError, RunOptions, TimedOut, Visit};
 use futures_util::poll;
 use tokio::task::yield_now;
@@ -141,6 +141,57 @@ async fn a_visit_that_a_driver_makes_awaits_the_jobs_of_attempts_before() {
 
     assert!(matches!(visit, Visit::End { .. }), "{visit:?}");
     assert_eq!((state, alive.begun(), alive.finished()), (vec![2], 1, 1));
+}
+
+/// The most that were alive at once, of a job that goes on for a while after its attempt is out of time.
+async fn most_attempts_at_once(flow: AsyncFlow<Vec<u32>>, alive: &Alive) -> usize {
+    for options in with_and_without_options() {
+        let (_, result) = run(&flow, options.as_ref()).await;
+        assert!(result.is_err());
+    }
+    assert_eq!((alive.begun(), alive.finished()), (9, 9));
+    alive.most()
+}
+
+#[tokio::test]
+async fn an_attempt_begins_when_the_jobs_of_the_last_have_ended() {
+    let alive = Alive::default();
+    let living = alive.clone();
+    let node = awaiting(move |cx| until_told(living.clone(), cx));
+
+    let flow = alone(node.timeout(ms(10)).retry(Retry::attempts(3)));
+
+    assert_eq!(most_attempts_at_once(flow, &alive).await, 1);
+}
+
+#[tokio::test]
+async fn an_attempt_begins_when_what_a_flow_inside_the_last_has_started_has_ended() {
+    let alive = Alive::default();
+    let (first, second) = (alive.clone(), alive.clone());
+    let awaits = named("inner", awaiting(move |cx| until_told(first.clone(), cx)));
+    let blocks = named(
+        "inner",
+        blocking(move |cx| {
+            let life = second.begin();
+            while !cx.cancelled() {
+                std::thread::sleep(ms(1));
+            }
+            std::thread::sleep(ms(20));
+            life.finish();
+            Ok(1)
+        }),
+    );
+
+    for inner in [awaits, blocks] {
+        let alive_before = alive.begun();
+        let outer = awaiting(move |cx| {
+            let inner = inner.clone();
+            async move { inner.run_in(vec![], &cx).await.map(|(state, _): (Vec<u32>, _)| state[0]) }
+        });
+        let flow = alone(outer.timeout(ms(10)).retry(Retry::attempts(3)));
+        run(&flow, None).await.1.unwrap_err();
+        assert_eq!((alive.begun() - alive_before, alive.most()), (3, 1));
+    }
 }
 
 #[tokio::test]

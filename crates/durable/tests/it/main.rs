@@ -35,5 +35,6 @@ mod sleeps;
 mod start;
 mod stops;
 mod stress;
+mod two_at_once;
 mod usage;
 mod usage_children;
