@@ -14,8 +14,8 @@ use flowstone::durable::{Filter, Reader, Status};
 use crate::{
     expected::{Course, Expected},
     found::{Found, Standing},
-    ledger::{Deed, Line},
-    plan::{Fate, Life, Script, fork_of},
+    ledger::{Deed, Line, Told},
+    plan::{Fate, Script, fork_of},
 };
 
 /// What a deed is known by: its key and its attempt.
@@ -30,6 +30,10 @@ pub(crate) struct Checker<'a> {
     committed: HashSet<Identity>,
     /// Runs that somebody is about to take out of the store.
     leaving: BTreeSet<String>,
+    /// What somebody was told, and nothing has changed since.
+    told: BTreeSet<(String, Told)>,
+    /// The part of its keys that is a run's own.
+    lives: BTreeMap<String, String>,
     pub(crate) counts: Counts,
 }
 
@@ -44,13 +48,26 @@ pub(crate) struct Counts {
     pub(crate) repeated: u64,
     /// States that were compared.
     pub(crate) states: u64,
+    /// Times that what somebody was told was found to be so.
+    pub(crate) told: u64,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, other: Self) {
+        let Self { deeds, committed, repeated, states, told } = other;
+        self.deeds += deeds;
+        self.committed += committed;
+        self.repeated += repeated;
+        self.states += states;
+        self.told += told;
+    }
 }
 
 impl<'a> Checker<'a> {
     pub(crate) fn new(script: &'a Script, expected: &'a Expected) -> Self {
         let (done, committed) = (HashSet::new(), HashSet::new());
-        let (leaving, counts) = (BTreeSet::new(), Counts::default());
-        Self { script, expected, read: 0, done, committed, leaving, counts }
+        let (leaving, told, lives) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+        Self { script, expected, read: 0, done, committed, leaving, told, lives, counts: Counts::default() }
     }
 
     /// Begins with a store that others have filled: all that is committed in it has been done.
@@ -65,26 +82,66 @@ impl<'a> Checker<'a> {
         checker
     }
 
-    /// Checks what a process has done, from where the last one ended, and what it has left in the store.
-    pub(crate) fn after_life(&mut self, found: &Found, lines: &[Line], life: &Life) -> Result<()> {
+    /// Checks what a process has done, from where the last one ended, and what it has left in the store; `again` if it was
+    /// asked to go on after failed commits.
+    pub(crate) fn after_life(&mut self, found: &Found, lines: &[Line], again: bool) -> Result<()> {
         // In one life of a run nothing is done twice; a retry begins another, and so does a request after a failed commit.
         let mut once: BTreeMap<&str, BTreeSet<(&str, u32)>> = BTreeMap::new();
         let new = lines.get(self.read..).context("the ledger has become shorter")?;
         for line in new {
+            self.hear(line);
             match line {
                 Line::Mark(what, run) if what == "retry" => drop(once.remove(run.as_str())),
                 Line::Mark(what, run) if what == "delete" || what == "prune" => drop(self.leaving.insert(run.clone())),
-                Line::Mark(..) => {}
+                Line::Mark(..) | Line::Told(..) => {}
                 Line::Deed(deed) => {
                     self.deed(deed)?;
                     let first = once.entry(&deed.run).or_default().insert((&deed.key, deed.attempt));
-                    ensure!(first || matches!(life, Life::Limit(_)), "done twice by one process: {deed:?}");
+                    ensure!(first || again, "done twice by one process: {deed:?}");
                 }
             }
         }
         self.in_flight(found, &once)?;
+        self.kept_its_word(found)?;
         self.read = lines.len();
         self.commit(found)
+    }
+
+    /// Takes down what somebody was told, and forgets what is about to be changed.
+    fn hear(&mut self, line: &Line) {
+        match line {
+            Line::Told(what, run) => drop(self.told.insert((run.clone(), *what))),
+            Line::Mark(what, run) => {
+                let changed = |told: &Told| match &what[..] {
+                    "retry" => *told == Told::Cancelled,
+                    "cancel" => matches!(told, Told::Uncancelled | Told::Retried),
+                    "delete" | "prune" => *told != Told::Gone,
+                    _ => false,
+                };
+                self.told.retain(|(of, told)| of != run || !changed(told));
+            }
+            Line::Deed(_) => {}
+        }
+    }
+
+    /// Checks that everything is so that somebody was told.
+    fn kept_its_word(&mut self, found: &Found) -> Result<()> {
+        for (run, told) in &self.told {
+            let stored = found.runs.get(run);
+            let status = stored.map(|stored| stored.status);
+            let so = match told {
+                Told::Started => stored.is_some(),
+                Told::Ended => status == Some(Status::Ended as i64),
+                Told::Answered(step) => stored.is_some_and(|stored| stored.last >= *step || stored.has_answer(*step)),
+                Told::Cancelled => status == Some(Status::Cancelled as i64),
+                Told::Uncancelled => status.is_some_and(|status| status != Status::Cancelled as i64),
+                Told::Retried => status.is_some_and(|status| status != Status::Failed as i64),
+                Told::Gone => stored.is_none(),
+            };
+            ensure!(so, "somebody was told of run {run}: {told:?}; but it has status {status:?}");
+            self.counts.told += 1;
+        }
+        Ok(())
     }
 
     /// A line that is new.
@@ -92,7 +149,12 @@ impl<'a> Checker<'a> {
         let identity = (deed.key.clone(), deed.attempt);
         let course = self.expected.courses.get(&deed.run).with_context(|| format!("of an unknown run: {deed:?}"))?;
         let known = course.deeds.get(&identity).with_context(|| format!("never done without kills: {deed:?}"))?;
-        ensure!(known == deed, "done as {deed:?}, without kills as {known:?}");
+        let plain = Deed { life: None, ..deed.clone() };
+        ensure!(*known == plain, "done as {deed:?}, without kills as {known:?}");
+        if let Some(life) = &deed.life {
+            let first = self.lives.entry(deed.run.clone()).or_insert_with(|| life.clone());
+            ensure!(first == life, "its run had keys with {first} before: {deed:?}");
+        }
         ensure!(!self.committed.contains(&identity), "committed, and done again: {deed:?}");
         self.counts.deeds += 1;
         if !self.done.insert(identity) {

@@ -49,10 +49,7 @@ pub(crate) fn blueprints(seed: u64) -> Vec<Vec<Stage>> {
     let mut random = Random::of(seed, "flows");
     let mut deck: Vec<Stage> = (0..10).map(|kind| stage(&mut random, kind, 0)).collect();
     deck.extend((0..8).map(|_| any(&mut random, 0)));
-    for at in (1..deck.len()).rev() {
-        let other = usize::try_from(random.below(at as u64 + 1)).unwrap_or_default();
-        deck.swap(at, other);
-    }
+    random.shuffle(&mut deck);
     deck.chunks(3)
         .map(|chunk| {
             let mut stages = vec![work(&mut random)];

@@ -8,6 +8,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use rusqlite::{Connection, OpenFlags};
 
+use crate::ledger::split_life;
+
 /// A run as it is in the store.
 #[derive(Debug, Default)]
 pub(crate) struct Stored {
@@ -21,6 +23,8 @@ pub(crate) struct Stored {
     pub(crate) nodes: Vec<String>,
     /// What items, -1 is the node itself, of a visit under way have done: by step and item.
     items: BTreeMap<(u64, i64), Kept>,
+    /// The steps whose questions have an answer, also one that did not fit.
+    answered: BTreeSet<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +82,28 @@ impl Found {
         Self::rows(&db).context("the store cannot be read")
     }
 
+    /// Reads a file that somebody drives, as it is at one moment.
+    pub(crate) fn beside_driver(path: &Path) -> Result<Self> {
+        let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        let moment = db.unchecked_transaction()?;
+        Self::rows(&moment)
+    }
+
+    /// Checks that all is there that was seen earlier, unless its run was deleted since, and counts it.
+    pub(crate) fn has_all_of(&self, seen: &Self) -> Result<u64> {
+        let mut count = 0;
+        for (id, run) in &seen.runs {
+            let Some(stored) = self.runs.get(id) else { continue };
+            ensure!(stored.last >= run.last, "run {id} was seen after step {}, and is after {}", run.last, stored.last);
+            let lost = run.items.keys().find(|place| place.0 > stored.last && !stored.items.contains_key(place));
+            ensure!(lost.is_none(), "run {id} was seen with an item that is not there: {lost:?}");
+            let lost = run.answered.iter().find(|step| **step > stored.last && !stored.has_answer(**step));
+            ensure!(lost.is_none(), "run {id} was seen with an answer that is not there: {lost:?}");
+            count += run.last + (run.items.len() + run.answered.len()) as u64;
+        }
+        Ok(count)
+    }
+
     fn rows(db: &Connection) -> Result<Self> {
         let mut found = Self::default();
         let mut ids = BTreeMap::new();
@@ -85,6 +111,7 @@ impl Found {
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
             let (number, id): (i64, String) = (row.get(0)?, row.get(1)?);
+            let (id, _) = split_life(&id);
             let stored = Stored { status: row.get(2)?, ..Stored::default() };
             ids.insert(number, id.clone());
             found.numbers.insert(number);
@@ -114,6 +141,12 @@ impl Found {
             let stored = found.runs.get_mut(id_of(row.get(0)?)?).context("a run that was there a moment ago")?;
             found.items += usize::from(matches!(kept, Kept::Output));
             stored.items.insert((u64::try_from(row.get::<_, i64>(1)?)?, row.get(2)?), kept);
+        }
+        let mut select = db.prepare("SELECT run, seq FROM pauses WHERE answer IS NOT NULL OR refused IS NOT NULL")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let stored = found.runs.get_mut(id_of(row.get(0)?)?).context("a run that was there a moment ago")?;
+            stored.answered.insert(u64::try_from(row.get::<_, i64>(1)?)?);
         }
         Ok(found)
     }
@@ -160,6 +193,10 @@ impl Found {
 }
 
 impl Stored {
+    pub(crate) fn has_answer(&self, step: u64) -> bool {
+        self.answered.contains(&step)
+    }
+
     fn in_flight(&self, step: u64, node: &str, attempt: u32) -> Standing {
         let item = node.rsplit_once('[').and_then(|(_, item)| item.trim_end_matches(']').parse().ok()).unwrap_or(-1);
         match self.items.get(&(step, item)) {

@@ -7,17 +7,20 @@ use std::{
     fs::{File, OpenOptions},
     io::Write,
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use anyhow::{Context as _, Result, bail};
 use flowstone::Context;
+use flowstone_disk::Disk;
 
 /// One call of `exec`, or of the `post` of a question.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Deed {
-    /// The idempotency key; of a question, one that is made up.
+    /// The idempotency key without the part that is this life's own; of a question, one that is made up.
     pub(crate) key: String,
+    /// That part. A run in memory has none.
+    pub(crate) life: Option<String>,
     pub(crate) attempt: u32,
     /// The run that the user started.
     pub(crate) run: String,
@@ -34,19 +37,44 @@ pub(crate) enum Line {
     Deed(Deed),
     /// What is done (`retry`, `cancel`, `delete`, …), and the run.
     Mark(String, String),
+    /// What somebody was told of a run: it must be so from then on.
+    Told(Told, String),
 }
 
-/// Where deeds are written down.
+/// Something that the store has said is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Told {
+    Started,
+    Ended,
+    /// The question of this step has its answer.
+    Answered(u64),
+    Cancelled,
+    /// It was cancelled, and goes on; what is broken in it may still be.
+    Uncancelled,
+    /// It had failed, and goes on; what was broken is mended.
+    Retried,
+    /// It was deleted.
+    Gone,
+}
+
+/// Where lines are written down.
 #[derive(Debug)]
 pub(crate) enum Ledger {
     File(File),
-    Memory(Mutex<Vec<Deed>>),
+    Memory(Mutex<Vec<Line>>),
+    /// Nothing is done, nor heard of, by a machine without power.
+    Powered {
+        disk: Arc<Disk>,
+        lines: Arc<Mutex<Vec<Line>>>,
+    },
 }
 
 impl Deed {
     pub(crate) fn of(cx: &Context, who: &str) -> Self {
+        let (key, life) = split_life(&cx.idempotency_key());
         Self {
-            key: without_life(&cx.idempotency_key()),
+            key,
+            life,
             attempt: cx.attempt(),
             run: cx.run_id().to_string(),
             who: who.to_owned(),
@@ -60,6 +88,7 @@ impl Deed {
     pub(crate) fn answered(who: &str, number: u32) -> Self {
         Self {
             key: format!("{who}?{number}"),
+            life: None,
             attempt: 0,
             run: who.to_owned(),
             who: who.to_owned(),
@@ -68,20 +97,56 @@ impl Deed {
             item: None,
         }
     }
+}
 
-    fn line(&self) -> String {
-        let Self { key, attempt, run, who, visit, node, item } = self;
-        let item = item.map_or_else(|| "-".to_owned(), |item| item.to_string());
-        format!("deed {key} {attempt} {run} {who} {visit} {node} {item}\n")
+impl Line {
+    fn text(&self) -> String {
+        match self {
+            Self::Deed(Deed { key, life, attempt, run, who, visit, node, item }) => {
+                let item = item.map_or_else(|| "-".to_owned(), |item| item.to_string());
+                let life = life.as_deref().unwrap_or("-");
+                format!("deed {key} {life} {attempt} {run} {who} {visit} {node} {item}\n")
+            }
+            Self::Mark(what, run) => format!("mark {what} {run}\n"),
+            Self::Told(what, run) => format!("told {} {run}\n", what.text()),
+        }
     }
 }
 
-/// A key without the part that only this life of a run has, which a run in memory has not.
-fn without_life(key: &str) -> String {
+impl Told {
+    const PLAIN: [(Self, &str); 6] = [
+        (Self::Started, "started"),
+        (Self::Ended, "ended"),
+        (Self::Cancelled, "cancelled"),
+        (Self::Uncancelled, "uncancelled"),
+        (Self::Retried, "retried"),
+        (Self::Gone, "gone"),
+    ];
+
+    fn text(self) -> String {
+        let plain = Self::PLAIN.iter().find(|(told, _)| *told == self);
+        match (plain, self) {
+            (Some((_, name)), _) => (*name).to_owned(),
+            (None, Self::Answered(step)) => format!("answered{step}"),
+            (None, told) => format!("{told:?}"),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let plain = Self::PLAIN.iter().find(|(_, name)| *name == text).map(|(told, _)| *told);
+        plain.or_else(|| text.strip_prefix("answered")?.parse().ok().map(Self::Answered))
+    }
+}
+
+/// Parts a key, or the id of a child, in what it is in memory and what only this life of its run has: `run3~0123456789abcdef:1:work`.
+pub(crate) fn split_life(key: &str) -> (String, Option<String>) {
     const RANDOM: usize = 16;
 
-    let life = key.split_once('~').and_then(|(id, rest)| Some(format!("{id}{}", rest.get(RANDOM..)?)));
-    life.unwrap_or_else(|| key.to_owned())
+    let parts = key.split_once('~').and_then(|(id, rest)| Some((id, rest.split_at_checked(RANDOM)?)));
+    match parts {
+        Some((id, (life, rest))) => (format!("{id}{rest}"), Some(life.to_owned())),
+        None => (key.to_owned(), None),
+    }
 }
 
 impl Ledger {
@@ -89,29 +154,25 @@ impl Ledger {
         OpenOptions::new().create(true).append(true).open(path).map(Self::File)
     }
 
-    pub(crate) fn deed(&self, deed: Deed) -> std::io::Result<()> {
+    pub(crate) fn write(&self, line: Line) -> std::io::Result<()> {
+        let push = |lines: &Mutex<Vec<Line>>, line| lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         match self {
-            Self::File(file) => append(file, &deed.line()),
-            Self::Memory(deeds) => {
-                deeds.lock().unwrap_or_else(PoisonError::into_inner).push(deed);
-                Ok(())
-            }
+            Self::File(file) => return append(file, &line.text()),
+            Self::Memory(lines) => push(lines, line),
+            Self::Powered { disk, lines } => disk.while_on(|| push(lines, line)).unwrap_or_default(),
         }
+        Ok(())
     }
 
-    pub(crate) fn mark(&self, what: &str, run: &str) -> std::io::Result<()> {
-        match self {
-            Self::File(file) => append(file, &format!("mark {what} {run}\n")),
-            Self::Memory(_) => Ok(()),
-        }
-    }
-
-    /// Takes what was written down in memory.
+    /// Takes the deeds that were written down in memory.
     pub(crate) fn take(&self) -> Vec<Deed> {
-        match self {
-            Self::File(_) => Vec::new(),
-            Self::Memory(deeds) => std::mem::take(&mut deeds.lock().unwrap_or_else(PoisonError::into_inner)),
-        }
+        let Self::Memory(lines) = self else { return Vec::new() };
+        let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
+        let deed = |line| match line {
+            Line::Deed(deed) => Some(deed),
+            Line::Mark(..) | Line::Told(..) => None,
+        };
+        lines.into_iter().filter_map(deed).collect()
     }
 }
 
@@ -144,8 +205,10 @@ fn parse(line: &str) -> Result<Line> {
     let words: Vec<&str> = line.split(' ').collect();
     Ok(match words[..] {
         ["mark", what, run] => Line::Mark(what.to_owned(), run.to_owned()),
-        ["deed", key, attempt, run, who, visit, node, item] => Line::Deed(Deed {
+        ["told", what, run] => Line::Told(Told::parse(what).context("nothing that is told")?, run.to_owned()),
+        ["deed", key, life, attempt, run, who, visit, node, item] => Line::Deed(Deed {
             key: key.to_owned(),
+            life: (life != "-").then(|| life.to_owned()),
             attempt: attempt.parse()?,
             run: run.to_owned(),
             who: who.to_owned(),

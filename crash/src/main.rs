@@ -10,10 +10,11 @@
 //! |---|---|
 //! | `random`, `plan` | what a seed determines: runs, lives, kills |
 //! | `flows`, `nodes`, `ledger` | random flows; what their nodes do, and where they write that down |
-//! | `child` | the process that is killed |
+//! | `child`, `operator` | the process that is killed; what it does to the runs from outside |
 //! | `process`, `other`, `seed` | starting and killing it; what is asked from beside it; one seed |
 //! | `expected`, `found`, `check` | what should be, what is in a store, and the comparison |
 //! | `damage` | torn logs and broken files |
+//! | `power`, `seen` | power cuts, in this process: `crash/disk` has the disk; what a reader has seen before them |
 //! | `report` | the figures |
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
@@ -26,12 +27,15 @@ mod flows;
 mod found;
 mod ledger;
 mod nodes;
+mod operator;
 mod other;
 mod plan;
+mod power;
 mod process;
 mod random;
 mod report;
 mod seed;
+mod seen;
 
 use std::{
     panic::catch_unwind,
@@ -47,7 +51,9 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::report::Report;
 
-const HELP: &str = "flowstone-crash [--seeds N] [--from SEED] [--jobs J]";
+const HELP: &str = "\
+flowstone-crash [--seeds N] [--from SEED] [--jobs J]    kills processes, with N seeds
+flowstone-crash --power N [--from SEED] [--jobs J]      cuts the power of a disk N times";
 
 /// After how many failed seeds no other begins: each keeps its files.
 const ENOUGH: usize = 10;
@@ -60,7 +66,8 @@ fn main() -> ExitCode {
             Err(error) => failed(&error),
         };
     }
-    match Options::parse(&words).and_then(|options| run(&options)) {
+    let run = |options: Options| if options.power > 0 { power::run(&options) } else { run(&options) };
+    match Options::parse(&words).and_then(run) {
         Ok(code) => code,
         Err(error) => failed(&error),
     }
@@ -76,18 +83,21 @@ struct Options {
     seeds: u64,
     from: u64,
     jobs: u64,
+    /// How often to cut the power, instead of killing processes; 0 for not at all.
+    power: u64,
 }
 
 impl Options {
     fn parse(words: &[String]) -> Result<Self> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut options = Self { seeds: 20, from: since.as_secs() % 1_000_000_000, jobs: 2 };
+        let mut options = Self { seeds: 20, from: since.as_secs() % 1_000_000_000, jobs: 2, power: 0 };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let place = match word.as_str() {
                 "--seeds" => &mut options.seeds,
                 "--from" => &mut options.from,
                 "--jobs" => &mut options.jobs,
+                "--power" => &mut options.power,
                 _ => bail!("no option `{word}`\n{HELP}"),
             };
             *place = words

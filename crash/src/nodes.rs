@@ -10,7 +10,7 @@ use flowstone::{Action, Ask, AsyncBatchNode, AsyncNode, Context, Node, NodeError
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ledger::{Deed, Ledger},
+    ledger::{Deed, Ledger, Line},
     random::mix,
 };
 
@@ -63,7 +63,7 @@ pub(crate) struct Input {
 /// What the nodes of a process share.
 #[derive(Debug)]
 pub(crate) struct World {
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: Arc<Ledger>,
     /// Runs for which what is broken was mended, so that they can be retried.
     pub(crate) mended: Mutex<BTreeSet<String>>,
     /// Whether everything takes no time and nothing is broken: what runs without a store is what others are compared with.
@@ -72,7 +72,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn ideal() -> Arc<Self> {
-        Arc::new(Self { ledger: Ledger::Memory(Mutex::default()), mended: Mutex::default(), ideal: true })
+        let ledger = Arc::new(Ledger::Memory(Mutex::default()));
+        Arc::new(Self { ledger, mended: Mutex::default(), ideal: true })
+    }
+
+    pub(crate) fn real(ledger: Arc<Ledger>) -> Arc<Self> {
+        Arc::new(Self { ledger, mended: Mutex::default(), ideal: false })
     }
 
     pub(crate) fn mend(&self, run: &str) {
@@ -89,7 +94,7 @@ impl World {
     }
 
     fn deed(&self, deed: Deed) {
-        if let Err(error) = self.ledger.deed(deed) {
+        if let Err(error) = self.ledger.write(Line::Deed(deed)) {
             crate::child::give_up(&format!("{}: {error}", crate::ledger::FULL));
         }
     }

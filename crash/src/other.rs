@@ -16,7 +16,7 @@ use flowstone::durable::{Error, Filter, OpenError, Requests, RunInfo, Status, St
 use serde_json::Value;
 
 use crate::{
-    ledger::Ledger,
+    ledger::{Ledger, Line, Told},
     nodes::answer,
     plan::{Fate, Script, Who},
 };
@@ -31,12 +31,12 @@ pub(crate) struct Meddler {
 }
 
 impl Meddler {
-    pub(crate) fn start(script: &Arc<Script>, store: &Path, ledger: &Path) -> Result<Self> {
+    pub(crate) fn start(script: &Arc<Script>, store: &Path, ledger: Arc<Ledger>) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut meddling = Meddling {
             script: Arc::clone(script),
             store: store.to_owned(),
-            ledger: Ledger::open(ledger)?,
+            ledger,
             begun: Instant::now(),
             cancelled: BTreeSet::new(),
         };
@@ -75,7 +75,7 @@ impl Drop for Meddler {
 struct Meddling {
     script: Arc<Script>,
     store: PathBuf,
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     begun: Instant,
     cancelled: BTreeSet<String>,
 }
@@ -107,7 +107,9 @@ impl Meddling {
                 // Its schema allows anything; the driver, which knows its type, refuses this and asks again.
                 let unfit = open.refused.is_none() && answer(&format!("unfit {text}"));
                 let answer: Value = if unfit { "perhaps".into() } else { answer(text).into() };
-                requests.answer(id, open.node.clone(), Some(open.step), answer)
+                requests.answer(id, open.node.clone(), Some(open.step), answer)?;
+                drop(self.ledger.write(Line::Told(Told::Answered(open.step), id.to_owned())));
+                Ok(())
             }
             (Status::Failed, _) if plan.by == Who::Other => self.retry(requests, id),
             (Status::Cancelled, Fate::Cancelled { by: Who::Other, retried: true, .. }) => self.retry(requests, id),
@@ -117,7 +119,7 @@ impl Meddling {
 
     fn retry(&self, requests: &mut Requests, id: &str) -> Result<(), Error> {
         // Before the request: what the run does again is of the life that begins here.
-        drop(self.ledger.mark("retry", id));
+        drop(self.ledger.write(Line::Mark("retry".to_owned(), id.to_owned())));
         requests.retry_failed(id)
     }
 

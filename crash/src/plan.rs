@@ -1,5 +1,7 @@
 //! What a seed determines: its flows and runs, what is done to them from outside, and when the process is killed.
 
+use std::ops::Range;
+
 use flowstone::durable::{Durability, WriteMoment};
 
 use crate::{
@@ -95,11 +97,22 @@ pub(crate) struct Script {
 
 impl Script {
     pub(crate) fn of(seed: u64) -> Self {
+        Self::with(seed, 0..RUNS, 300)
+    }
+
+    /// A few runs of the same kinds, which are over soon.
+    pub(crate) fn small(seed: u64, runs: usize) -> Self {
+        let first = usize::try_from(Random::of(seed, "first").below(16)).unwrap_or_default();
+        Self::with(seed, first..first + runs, 60)
+    }
+
+    /// The runs of these numbers, which are cancelled within so many milliseconds, if they are.
+    fn with(seed: u64, runs: Range<usize>, soon: u64) -> Self {
         let mut flows = blueprints(seed);
         // The runs of one flow are pruned, all of them.
         flows.push(flows[0].clone());
         let mut random = Random::of(seed, "runs");
-        let plans = (0..RUNS).map(|run| plan(&mut random, run, flows.len())).collect();
+        let plans = runs.map(|run| plan(&mut random, run, (flows.len(), soon))).collect();
         let behind = if random.one_in(4) { random.between(1, 4) } else { 0 };
         let durability = match usize::try_from(behind) {
             Ok(behind) if behind > 0 => Durability::Behind(behind),
@@ -118,14 +131,14 @@ pub(crate) fn fork_of(id: &str) -> String {
     format!("{id}-fork")
 }
 
-fn plan(random: &mut Random, run: usize, flows: usize) -> Plan {
+fn plan(random: &mut Random, run: usize, (flows, soon): (usize, u64)) -> Plan {
     let id = format!("run{run}");
     let last = flows - 1;
     let by = if random.one_in(2) { Who::Driver } else { Who::Other };
     let flow = if run % 16 == 15 { last } else { run % last };
     let fate = match run % 16 {
         15 => Fate::Pruned,
-        3 | 9 => Fate::Cancelled { after: random.below(300), by, retried: random.one_in(2) },
+        3 | 9 => Fate::Cancelled { after: random.below(soon), by, retried: random.one_in(2) },
         5 => Fate::Forked(random.below(3)),
         7 => Fate::Deleted,
         _ => Fate::Ends,
@@ -158,10 +171,7 @@ fn lives(seed: u64) -> Vec<Life> {
     for place in 0..3 {
         lives.push(point(&mut random, seed.wrapping_mul(3).wrapping_add(place)));
     }
-    for at in (1..lives.len()).rev() {
-        let other = usize::try_from(random.below(at as u64 + 1)).unwrap_or_default();
-        lives.swap(at, other);
-    }
+    random.shuffle(&mut lives);
     lives.push(Life::Whole);
     lives
 }

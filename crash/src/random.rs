@@ -30,6 +30,13 @@ impl Random {
         self.below(of) == 0
     }
 
+    pub(crate) fn shuffle<T>(&mut self, row: &mut [T]) {
+        for at in (1..row.len()).rev() {
+            let other = usize::try_from(self.below(at as u64 + 1)).unwrap_or_default();
+            row.swap(at, other);
+        }
+    }
+
     pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes: Vec<u8> = (0..count.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
         bytes.truncate(count);

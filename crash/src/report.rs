@@ -37,11 +37,7 @@ impl Report {
             let known = sum.damaged.entry(name).or_default();
             (known.0, known.1) = (known.0 + copies, known.1 + told);
         }
-        let Counts { deeds, committed, repeated, states } = counts;
-        sum.counts.deeds += deeds;
-        sum.counts.committed += committed;
-        sum.counts.repeated += repeated;
-        sum.counts.states += states;
+        sum.counts.add(counts);
         self.seeds += 1;
     }
 
@@ -67,10 +63,11 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Outcome { runs, visits, kills, limited, locked, damaged, stuck, counts, .. } = &self.sum;
-        let Counts { deeds, committed, repeated, states } = counts;
+        let Counts { deeds, committed, repeated, states, told } = counts;
         writeln!(f, "{} seeds, {} failed", self.seeds + self.failed.len() as u64, self.failed.len())?;
         writeln!(f, "{runs} runs, {visits} visits, {deeds} lines of ledgers, {states} states compared")?;
         writeln!(f, "{kills} kills; {committed} deeds committed; {repeated} under way at a kill and done again")?;
+        writeln!(f, "{told} times that what somebody was told was found so")?;
         writeln!(f, "{limited} lives ended by a limit of file sizes; {locked} stores found locked")?;
         damage(f, damaged, *stuck)?;
         writeln!(f, "\nkills at      before  applied  committed")?;

@@ -16,7 +16,7 @@ use crate::{
     damage::{Damage, Snapshot, ends_of_damaged, is_prefix, read_damaged},
     expected::Expected,
     found::Found,
-    ledger,
+    ledger::{self, Ledger},
     other::Meddler,
     plan::{Life, Script},
     process::{End, News, Process},
@@ -108,7 +108,7 @@ impl Trial {
             }
             let lines = ledger::read(&place.ledger)?;
             checker
-                .after_life(&found, &lines, life)
+                .after_life(&found, &lines, matches!(life, Life::Limit(_)))
                 .and_then(|()| checker.states(&place.store, &found))
                 .with_context(step)?;
             if let Some(snapshot) = snapshot {
@@ -132,7 +132,7 @@ impl Trial {
         let (patience, late) = if meddling { (patience, End::Stuck) } else { (ALONE, End::Killed) };
         let mut process = Process::start(&place.store, &place.ledger, self.script.seed, life)?;
         let meddler = match meddling {
-            true => Some(Meddler::start(&self.script, &place.store, &place.ledger)?),
+            true => Some(Meddler::start(&self.script, &place.store, Arc::new(Ledger::open(&place.ledger)?))?),
             false => None,
         };
         let second = self.random.one_in(3);
@@ -200,7 +200,7 @@ impl Trial {
         let end = self.live(place, &Life::Whole, (PATIENCE, true))?;
         ensure!(matches!(end, End::Done), "runs went on over it, and came to {end:?}");
         let found = Found::read(&place.store)?;
-        checker.after_life(&found, &ledger::read(&place.ledger)?, &Life::Whole)?;
+        checker.after_life(&found, &ledger::read(&place.ledger)?, false)?;
         checker.states(&place.store, &found)?;
         checker.ends(&place.store, &found)?;
         self.count(checker.counts);
@@ -228,11 +228,7 @@ impl Trial {
     }
 
     fn count(&mut self, counts: Counts) {
-        let sum = &mut self.outcome.counts;
-        sum.deeds += counts.deeds;
-        sum.committed += counts.committed;
-        sum.repeated += counts.repeated;
-        sum.states += counts.states;
+        self.outcome.counts.add(counts);
     }
 }
 

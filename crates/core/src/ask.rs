@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::{
     action::Label,
+    codec::storable,
     context::Context,
     definition::Position,
     error::{Detour, NodeError, Phase, Result, Visited},
@@ -183,8 +184,9 @@ impl<N> Clone for Asking<N> {
 impl<S: State, N: Ask<S>> SyncBody<S> for Asking<N> {
     fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
         let question = self.0.ask(shared).map_err(|error| cx.failed(error))?;
-        let question = serde_json::to_value(question).map_err(|error| cx.failed(NodeError::terminal(error)))?;
-        let (position, node, schema) = (cx.position(), cx.node(), self.0.schema_for(shared));
+        let question = storable(&question).map_err(|error| cx.failed(NodeError::terminal(error)))?;
+        let schema = storable(&self.0.schema_for(shared)).map_err(|error| cx.failed(NodeError::terminal(error)))?;
+        let (position, node) = (cx.position(), cx.node());
         let pause = Pause(Box::new(Paused { position, node, question, schema, run: cx.to_paused() }));
         Err(Box::new(Detour::Paused(pause)))
     }

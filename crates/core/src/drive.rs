@@ -19,7 +19,7 @@ use tracing::{Instrument, field::Empty};
 use crate::{
     action::{Action, Label},
     ask::Pause,
-    codec::to_value,
+    codec::storable,
     context::{Context, Deadline},
     definition::{Definition, Halt, Position},
     error::RunError,
@@ -59,7 +59,7 @@ enum Begin {
 
 impl Begin {
     fn answer(pause: Pause, answer: impl Serialize) -> Self {
-        Self::Answer(pause, to_value(answer))
+        Self::Answer(pause, storable(&answer).map_err(Into::into))
     }
 
     /// The context of the run: a new one, or that of the paused run under new options.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     ask::{Pause, Paused},
-    codec::Codec,
+    codec::{Codec, Unstorable},
     context::Context,
     definition::{Definition, Halt, Position, Visit},
     drive::{run_span, until_stopped},
@@ -74,8 +74,16 @@ pub trait Execution: Send + Sync {
     ///
     /// # Errors
     ///
-    /// If the state's own serialization fails.
-    fn save(&self) -> Result<Vec<u8>, serde_json::Error>;
+    /// If JSON does not hold it: [`restore`](Self::restore) would refuse it, or take it for something else. Only a type
+    /// whose own `Serialize` and `Deserialize` do not agree is not noticed.
+    fn save(&self) -> Result<Vec<u8>, Unstorable>;
+
+    /// Returns the state as JSON, after reading it back: for a state that is kept for long, or first.
+    ///
+    /// # Errors
+    ///
+    /// If [`restore`](Self::restore) would refuse it.
+    fn save_surely(&self) -> Result<Vec<u8>, Unstorable>;
 
     /// Places the run before its visit number `visits`, at a node, with a state.
     ///
@@ -249,8 +257,12 @@ impl<S: State> Execution for Running<S> {
         self.advance(answered)
     }
 
-    fn save(&self) -> Result<Vec<u8>, serde_json::Error> {
+    fn save(&self) -> Result<Vec<u8>, Unstorable> {
         (self.codec.encode)(&self.state)
+    }
+
+    fn save_surely(&self) -> Result<Vec<u8>, Unstorable> {
+        self.codec.encode_surely(&self.state)
     }
 
     fn restore(&mut self, node: &NodePath, visits: u64, state: &[u8]) -> Result<(), RestoreError> {

@@ -70,7 +70,7 @@ pub use ask::{Ask, Pause};
 pub use build::{BuildError, Builder, Fault};
 pub use children::Child;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use codec::Undecodable;
+pub use codec::{StorageFault, Undecodable, Unstorable, storable};
 pub use context::{Context, KeyBase};
 pub use definition::{Position, Visit};
 pub use drive::Outcome;

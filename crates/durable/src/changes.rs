@@ -5,7 +5,8 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::{
-    error::Error,
+    checked::Slip,
+    error::{Error, Written},
     load::state_at,
     options::StoreOptions,
     reader::Reader,
@@ -66,8 +67,12 @@ pub(crate) fn fork(
     let (stored, before) = (state_at(&reader.db, origin, step, full_every)?, state.clone());
     edit(&mut state);
     // What was not edited stays as it was written, to the last digit.
-    let json = if state == before { Ok(stored.chain.state().to_vec()) } else { serde_json::to_vec(&state) };
-    let json = json.map_err(|source| Error::Encode { run: id.clone(), source: source.into() })?;
+    let json = if state == before {
+        stored.chain.state().to_vec()
+    } else {
+        let edit = Slip { run: &id, node: &next, what: Written::Edit, most: usize::MAX };
+        edit.value(&state)?.to_string().into_bytes()
+    };
     let mut states = States::starting(full_every, stored.version);
     let size = json.len();
     let too_large = || Error::StateTooLarge { run: id.clone(), size, most };

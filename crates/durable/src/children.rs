@@ -21,6 +21,7 @@ use crate::{
     observer::lock,
     rows::{self, NewRun, Parent},
     run::decode,
+    shared::unstorable,
     states::States,
     status::Status,
 };
@@ -103,9 +104,8 @@ impl<'a> Call<'a> {
         let Some(run) = journal.shared.writer.call("child", find).await? else { return Ok(None) };
         let full_every = journal.shared.options.full_every;
         let first = journal.shared.read(move |reader| state_at(&reader.db, run, 0, full_every)).await?;
-        let encode = |source| Error::Encode { run: child.id(), source: Arc::new(source) };
-        let state: Value = serde_json::from_slice(&child.save().map_err(encode)?).map_err(encode)?;
-        let known: Value = decode(&child.id(), first.chain.state())?;
+        let state = child.save().map_err(|source| unstorable(child, source))?;
+        let (state, known): (Value, Value) = (decode(&child.id(), &state)?, decode(&child.id(), first.chain.state())?);
         if known == state { Ok(Some(run)) } else { Err(second(journal, item)) }
     }
 }
@@ -134,7 +134,7 @@ async fn begin(journal: &RunJournal, item: usize, child: &dyn Execution, watched
         flow_name: journal.flow.name().to_owned(),
         key: None,
         start: child.node().clone(),
-        state: journal.shared.store(child, &mut states, 0)?,
+        state: journal.shared.store_surely(child, &mut states, 0)?,
         parent: Some(Parent { run: journal.run, seq: journal.seq(), item }),
         origin: None,
     };

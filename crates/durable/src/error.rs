@@ -5,7 +5,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use flowstone_core::{BoxError, NodePath, RestoreError, RunId};
+use flowstone_core::{BoxError, NodePath, RestoreError, RunId, Unstorable};
 
 use crate::status::{Left, Status};
 
@@ -280,14 +280,44 @@ pub enum Error {
         /// The most that is allowed.
         most: usize,
     },
-    /// The state cannot be written as JSON.
-    #[error("the state of run `{run}` cannot be written as JSON")]
+    /// Something was to be written that would not be read back, or not as what it was. Nothing of it was written.
+    #[error("run `{run}`, node `{node}`: {what} cannot be kept")]
     #[non_exhaustive]
-    Encode {
+    Unstorable {
         /// The run.
         run: RunId,
-        /// Why not.
-        source: Arc<serde_json::Error>,
+        /// The node that it belongs to; for a state, the one after which it was to be kept, or with which the run begins.
+        node: NodePath,
+        /// What it is: a state, an answer.
+        what: Written,
+        /// Why not, with the place in it.
+        source: Arc<Unstorable>,
+    },
+    /// A node asks with something as the schema of its answer that is no JSON schema: no answer could fit it.
+    #[error("run `{run}`: the schema of node `{node}` is no JSON schema: {what}")]
+    #[non_exhaustive]
+    BadSchema {
+        /// The run.
+        run: RunId,
+        /// The node.
+        node: NodePath,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Something beside a state is larger than the store's options allow for one.
+    #[error("run `{run}`, node `{node}`: {what} has {size} bytes, more than the {most} that are allowed{}", Limit(*.what))]
+    #[non_exhaustive]
+    TooLarge {
+        /// The run.
+        run: RunId,
+        /// The node that it belongs to.
+        node: NodePath,
+        /// What it is: a question, an answer.
+        what: Written,
+        /// Its size as JSON.
+        size: usize,
+        /// The most that is allowed.
+        most: usize,
     },
     /// A state in the store does not fit the state type.
     #[error("the state of run `{run}` does not decode at `{path}`")]
@@ -299,17 +329,6 @@ pub enum Error {
         path: String,
         /// What does not fit there.
         source: Arc<serde_json::Error>,
-    },
-    /// A question or an answer in the store is nested too deep to be read; it was written before such JSON was refused.
-    #[error(
-        "a question or an answer of run `{run}` is nested deeper than the {most} levels that can be read: fork the run from an earlier step, or delete it"
-    )]
-    #[non_exhaustive]
-    TooDeep {
-        /// The run.
-        run: RunId,
-        /// How many levels can be read.
-        most: usize,
     },
     /// After this step the run is at its end: nothing can follow.
     #[error("run `{run}` is at its end after step {step}: fork it from an earlier one")]
@@ -419,6 +438,15 @@ pub enum Error {
         /// The run that it belongs to.
         parent: RunId,
     },
+    /// A flow is nested too deep for its picture to be kept.
+    #[error("flow `{flow}` cannot be kept as JSON: nest fewer flows in one another")]
+    #[non_exhaustive]
+    FlowTooDeep {
+        /// The flow.
+        flow: String,
+        /// What is wrong.
+        source: Arc<Unstorable>,
+    },
     /// The driving of the run panicked, outside of all that is guarded. Its last commit stands, and it is marked as failed.
     #[error("run `{run}`: its driving panicked: {message}; retry it from its last commit")]
     #[non_exhaustive]
@@ -453,6 +481,42 @@ pub enum Error {
         /// The run.
         run: RunId,
     },
+}
+
+/// A part of what is written for a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Written {
+    /// Its state.
+    #[error("the state")]
+    State,
+    /// The state of a fork, as it was edited.
+    #[error("the edited state")]
+    Edit,
+    /// A question.
+    #[error("the question")]
+    Question,
+    /// The schema of an answer.
+    #[error("the schema of the answer")]
+    Schema,
+    /// An answer.
+    #[error("the answer")]
+    Answer,
+    /// The action that a node returned.
+    #[error("the action")]
+    Action,
+}
+
+/// The part of a message that names the option that sets a limit.
+struct Limit(Written);
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Written::Action => Ok(()),
+            _ => f.write_str(" (`max_state`)"),
+        }
+    }
 }
 
 /// The part of a message that names the node that asks.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flowstone_core::{
     AsyncFlow, BoxError, CancellationToken, Execution, KeyBase, Label, NodePath, Panicked, RunId, RunOptions, State,
-    Usage,
+    Usage, storable,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -197,18 +197,19 @@ where
 }
 
 /// Describes a flow for the store.
-pub(crate) fn describe<S: State, X: Label>(flow: &AsyncFlow<S, X>) -> FlowRow {
+pub(crate) fn describe<S: State, X: Label>(flow: &AsyncFlow<S, X>) -> Result<FlowRow, Error> {
+    let too_deep = |source| Error::FlowTooDeep { flow: flow.name().to_owned(), source: Arc::new(source) };
+    let mut graph = storable(&flow.to_json()).map_err(too_deep)?;
     // In one order, whatever else is in the build: a package may ask serde_json to keep that of the program.
-    let mut graph = flow.to_json();
     graph.sort_all_objects();
     let graph = graph.to_string();
-    FlowRow {
+    Ok(FlowRow {
         name: flow.name().to_owned(),
         fingerprint: fingerprint(graph.as_bytes()),
         graph,
         mermaid: flow.to_mermaid(),
         dot: flow.to_dot(),
-    }
+    })
 }
 
 /// FNV-1a over 64 bits (Fowler, Noll and Vo): what tells versions of a flow apart, the same on every machine.

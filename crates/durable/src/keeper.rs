@@ -20,19 +20,24 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::{
-    error::{Error, StoreError},
+    answers,
+    checked::Slip,
+    error::{Error, StoreError, Written},
     flows::AnyFlow,
     journal::RunJournal,
     load::{Asked, Loaded, UnderWay},
     observer::Observer,
     options::Durability,
     rows::{self, Change, NewPause, VisitRow, now},
-    shared::Shared,
+    shared::{Shared, unstorable},
     states::{States, Stored},
     status::{Failure, Status},
     usage::OpenPurse,
     writer::Reply,
 };
+
+/// The longest action, in bytes: a label, and no place for data.
+const MAX_ACTION: usize = 64 << 10;
 
 /// What keeps a run while it is driven.
 pub(crate) struct Keeper {
@@ -114,22 +119,22 @@ impl Keeper {
             }
             self.journal.begin(self.seq + 1, self.path_of(&begun.node));
             let visited = match answered.take() {
+                Some(Asked { answer: Some(Err(why)), .. }) => return self.refuse(why).await,
                 Some(asked) => answer(execution, asked),
                 None => execution.visit().await,
             };
             let (action, next, exit) = match visited {
                 Ok(Visit::Next { action, .. }) => (action, Some(execution.node().clone()), None),
                 Ok(Visit::End { action, exit }) => (action, None, Some(exit)),
-                Ok(Visit::Pause(pause)) => return self.pause(&pause).await,
-                Ok(Visit::Sleep { wait }) => return self.sleep(wait).await,
+                Ok(Visit::Pause(pause)) => return self.pause(execution, &pause).await,
+                Ok(Visit::Sleep { wait }) => return self.sleep(execution, wait).await,
                 Err(error) => return self.stop(error).await,
             };
-            let state = match self.shared.store(execution, &mut self.states, self.seq + 1) {
+            let named = [Some(&action), exit.as_ref()];
+            let fit = named.into_iter().flatten().try_for_each(|action| self.action_fits(&begun.node, action));
+            let state = match fit.and_then(|()| self.shared.store(execution, &mut self.states, self.seq + 1)) {
                 Ok(state) => state,
-                Err(error) => {
-                    let root = self.journal.root.clone();
-                    return self.stop(RunError::journal(root, begun.node, None, error)).await;
-                }
+                Err(error) => return self.stop(self.not_kept(&begun.node, error)).await,
             };
             self.commit(state, begun, action, next, exit.clone()).await?;
             if let Some(exit) = exit {
@@ -205,6 +210,16 @@ impl Keeper {
         self.prefix.is_empty()
     }
 
+    /// Checks an action, which may be any text, and stands in a row.
+    fn action_fits(&self, node: &NodePath, action: &Action) -> Result<(), Error> {
+        Slip { run: &self.journal.root, node, what: Written::Action, most: MAX_ACTION }.fits(action.as_str().len())
+    }
+
+    /// The error of a run of which something cannot be kept.
+    fn not_kept(&self, node: &NodePath, error: Error) -> RunError {
+        RunError::journal(self.journal.root.clone(), node.clone(), None, error)
+    }
+
     /// Waits until all that was written is on disk.
     async fn caught_up(&mut self) -> Result<(), Error> {
         self.wait_for(0).await
@@ -220,20 +235,38 @@ impl Keeper {
         Ok(())
     }
 
-    async fn pause(&mut self, pause: &Pause) -> Result<Halted, Error> {
-        self.caught_up().await?;
-        let asked = NewPause {
-            run: self.run,
-            seq: self.seq + 1,
-            node: pause.node().clone(),
-            question: pause.question().to_string(),
-            schema: pause.schema().to_string(),
+    async fn pause(&mut self, execution: &dyn Execution, pause: &Pause) -> Result<Halted, Error> {
+        let asked = match self.question(execution, pause) {
+            Ok(asked) => asked,
+            Err(error) => return self.stop(self.not_kept(pause.node(), error)).await,
         };
+        self.caught_up().await?;
         self.write("pause", move |db| rows::pause(db, &asked)).await?;
         Ok(Halted::Parked)
     }
 
-    async fn sleep(&mut self, wait: Duration) -> Result<Halted, Error> {
+    /// What to write of a question. What is put away is read back by whoever goes on with it, so the state is checked, too.
+    fn question(&self, execution: &dyn Execution, pause: &Pause) -> Result<NewPause, Error> {
+        check_state(execution)?;
+        let (run, node, most) = (&self.journal.root, pause.node(), self.shared.options.max_state);
+        let text = |what, json: &Value| Slip { run, node, what, most }.text(json);
+        answers::check_schema(pause.schema()).map_err(|what| {
+            let (run, node) = (run.clone(), node.clone());
+            Error::BadSchema { run, node, what }
+        })?;
+        Ok(NewPause {
+            run: self.run,
+            seq: self.seq + 1,
+            node: node.clone(),
+            question: text(Written::Question, pause.question())?,
+            schema: text(Written::Schema, pause.schema())?,
+        })
+    }
+
+    async fn sleep(&mut self, execution: &dyn Execution, wait: Duration) -> Result<Halted, Error> {
+        if let Err(error) = check_state(execution) {
+            return self.stop(self.not_kept(execution.node(), error)).await;
+        }
         self.caught_up().await?;
         let until = self.journal.wakes_at().unwrap_or_else(|| self.shared.now() + rows::int(wait.as_millis()));
         let (run, change) = (self.run, Change { wake_at: Some(until), ..Change::default() });
@@ -245,15 +278,13 @@ impl Keeper {
     /// Writes down why the run goes no further; passes on what is the store's fault, which is none of the run's.
     async fn stop(&mut self, error: RunError) -> Result<Halted, Error> {
         self.caught_up().await?;
-        let (run, seq) = (self.run, self.seq + 1);
+        let run = self.run;
         let error = match error {
             RunError::Journal { source, .. } if !is_of_run(&source) => return Err(of_journal(source)),
             error => error,
         };
         if let RunError::Answer { source, .. } = &error {
-            let why = source.to_string();
-            self.write("refuse", move |db| rows::refuse_answer(db, run, seq, &why)).await?;
-            return Ok(Halted::Parked);
+            return self.refuse(source.to_string()).await;
         }
         let (status, change) = match &error {
             RunError::Cancelled { .. } => (Status::Cancelled, Change::default()),
@@ -261,6 +292,14 @@ impl Keeper {
         };
         self.write("stop", move |db| rows::set_status(db, run, status, &change)).await?;
         Ok(Halted::Stopped(error))
+    }
+
+    /// Gives an answer back that does not fit: the question is open again.
+    async fn refuse(&mut self, why: String) -> Result<Halted, Error> {
+        self.caught_up().await?;
+        let (run, seq) = (self.run, self.seq + 1);
+        self.write("refuse", move |db| rows::refuse_answer(db, run, seq, &why)).await?;
+        Ok(Halted::Parked)
     }
 
     /// Writes down that a visit did not end, with what it has used: that is spent all the same.
@@ -304,17 +343,28 @@ impl Watched {
     }
 }
 
+/// Checks that a run can be read back that is to be put away.
+fn check_state(execution: &dyn Execution) -> Result<(), Error> {
+    execution.save_surely().map(drop).map_err(|source| unstorable(execution, source))
+}
+
 /// Goes on with a visit that asked.
 fn answer(execution: &mut dyn Execution, asked: Asked) -> Result<Visit, RunError> {
     let pause = execution.pause(asked.question, asked.schema);
-    execution.answer(pause, asked.answer.unwrap_or(Value::Null))
+    execution.answer(pause, asked.answer.and_then(Result::ok).unwrap_or(Value::Null))
 }
 
 /// Whether the run is at fault, by its state or by what its `exec` runs, and not the store.
 fn is_of_run(source: &BoxError) -> bool {
     matches!(
         source.downcast_ref(),
-        Some(Error::StateTooLarge { .. } | Error::Encode { .. } | Error::SecondChild { .. })
+        Some(
+            Error::StateTooLarge { .. }
+                | Error::Unstorable { .. }
+                | Error::TooLarge { .. }
+                | Error::BadSchema { .. }
+                | Error::SecondChild { .. }
+        )
     )
 }
 

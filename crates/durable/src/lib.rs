@@ -37,6 +37,7 @@
 
 mod answers;
 mod changes;
+mod checked;
 mod children;
 mod error;
 mod files;
@@ -67,7 +68,7 @@ mod usage;
 mod watch;
 mod writer;
 
-pub use error::{Error, OpenError, StoreError, StoreFault};
+pub use error::{Error, OpenError, StoreError, StoreFault, Written};
 pub use follow::Seen;
 pub use list::Filter;
 pub use options::{Durability, FlowOptions, StoreOptions};

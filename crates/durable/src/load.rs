@@ -45,7 +45,8 @@ pub(crate) struct Loaded {
 pub(crate) struct Asked {
     pub(crate) question: Value,
     pub(crate) schema: Value,
-    pub(crate) answer: Option<Value>,
+    /// The answer, or why it cannot be read: an older version kept one unseen.
+    pub(crate) answer: Option<Result<Value, String>>,
 }
 
 /// What a visit under way had done when its process ended.
@@ -169,8 +170,14 @@ fn asked(db: &Connection, id: &RunId, run: i64, seq: u64) -> Result<Option<Asked
         })
         .optional()?;
     let Some((question, schema, answer)) = row else { return Ok(None) };
-    let answer = answer.map(|answer| json(id, &answer)).transpose()?;
-    Ok(Some(Asked { question: json(id, &question)?, schema: json(id, &schema)?, answer }))
+    let readable = |answer: String| match serde_json::from_str(&answer) {
+        Ok(answer) => Ok(Ok(answer)),
+        // Nobody damaged it: it was written before such JSON was refused.
+        Err(error) if is_deep(&answer) => Ok(Err(error.to_string())),
+        Err(error) => Err(damaged(format!("an answer to run `{id}`: {error}"))),
+    };
+    let answer = answer.map(readable).transpose()?;
+    Ok(Some(Asked { question: json_or_text(id, question)?, schema: json_or_text(id, schema)?, answer }))
 }
 
 fn under_way(db: &Connection, run: i64, seq: u64) -> Result<UnderWay, Error> {
@@ -195,15 +202,14 @@ fn under_way(db: &Connection, run: i64, seq: u64) -> Result<UnderWay, Error> {
     Ok(found)
 }
 
-/// Reads JSON of a run that was written as text.
-pub(crate) fn json(run: &RunId, text: &str) -> Result<Value, Error> {
-    serde_json::from_str(text).map_err(|error| {
-        if is_deep(text) {
-            // Nobody damaged it: it was written before such JSON was refused.
-            return Error::TooDeep { run: run.clone(), most: DEPTH };
-        }
-        damaged(format!("JSON of run `{run}`: {error}"))
-    })
+/// Reads JSON of a run that was written as text. What an older version wrote, and nested deeper than can be read, is given as
+/// the text that it is.
+pub(crate) fn json_or_text(run: &RunId, text: String) -> Result<Value, Error> {
+    match serde_json::from_str(&text) {
+        Ok(json) => Ok(json),
+        Err(_) if is_deep(&text) => Ok(Value::String(text)),
+        Err(error) => Err(damaged(format!("JSON of run `{run}`: {error}"))),
+    }
 }
 
 /// Returns whether JSON is nested deeper than can be read.

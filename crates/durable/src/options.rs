@@ -61,6 +61,7 @@ pub struct StoreOptions {
     pub(crate) keep_waits: Duration,
     pub(crate) clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
     pub(crate) vfs: Option<String>,
+    pub(crate) checkpoint_every: Option<u32>,
     pub(crate) on_write: Option<OnWrite>,
 }
 
@@ -73,6 +74,7 @@ impl Default for StoreOptions {
             keep_waits: Duration::from_secs(2),
             clock: Arc::new(SystemTime::now),
             vfs: None,
+            checkpoint_every: None,
             on_write: None,
         }
     }
@@ -147,6 +149,14 @@ impl StoreOptions {
     #[must_use]
     pub fn vfs(mut self, name: impl Into<String>) -> Self {
         self.vfs = Some(name.into());
+        self
+    }
+
+    /// Copies the log into the file after so many of its pages, for tests: SQLite does that after 1,000.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn checkpoint_every(mut self, pages: u32) -> Self {
+        self.checkpoint_every = Some(pages);
         self
     }
 

@@ -10,7 +10,7 @@ use crate::{
     changes::check_id,
     error::{Error, OpenError},
     files::{Files, Held},
-    load::{damaged, gone, json, state_at},
+    load::{damaged, gone, json_or_text, state_at},
     lock,
     rows::{count, int, time},
     run::decode,
@@ -222,8 +222,7 @@ impl Reader {
         let id = id.into();
         let both = |reader: &Self| Ok((reader.state(id.clone(), Some(from))?, reader.state(id.clone(), Some(to))?));
         let (old, new) = self.at_once(both)?;
-        let encode = |source: serde_json::Error| Error::Encode { run: id.clone(), source: source.into() };
-        serde_json::to_value(json_patch::diff(&old, &new)).map_err(encode)
+        Ok(serde_json::to_value(json_patch::diff(&old, &new)).expect("invariant: a patch of JSON is JSON"))
     }
 
     /// Returns the questions of a run with their answers, oldest first. The last has no answer while the run is paused.
@@ -414,14 +413,14 @@ fn step(row: &Row<'_>) -> Result<Step, Error> {
 
 fn question(run: &RunId, row: &Row<'_>) -> Result<Question, Error> {
     let text = |column: &str| row.get::<_, String>(column);
-    let answer: Option<String> = row.get("answer")?;
+    let json = |column: &str| json_or_text(run, text(column)?);
     Ok(Question {
         step: count(row, "seq")?,
         node: text("node")?.into(),
-        question: json(run, &text("question")?)?,
-        schema: json(run, &text("schema")?)?,
+        question: json("question")?,
+        schema: json("schema")?,
         asked_at: time(row.get("asked_at")?),
-        answer: answer.map(|answer| json(run, &answer)).transpose()?,
+        answer: row.get::<_, Option<String>>("answer")?.map(|answer| json_or_text(run, answer)).transpose()?,
         answered_at: row.get::<_, Option<i64>>("answered_at")?.map(time),
         refused: row.get("refused")?,
     })

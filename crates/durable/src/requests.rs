@@ -98,7 +98,7 @@ impl Requests {
         answer: impl Serialize,
     ) -> Result<(), Error> {
         let (run, node) = (run.into(), node.into());
-        let answer = answers::to_json(&run, &node, answer)?;
+        let answer = answers::to_json(&run, &node, answer, StoreOptions::default().max_state)?;
         let nodes = std::slice::from_ref(&node);
         let (number, step) = self.reader.at_once(|reader| answers::check(reader, &run, nodes, step, &answer))?;
         self.write(|db| {

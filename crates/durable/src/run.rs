@@ -212,7 +212,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         answer: impl Serialize,
     ) -> Result<(), Error> {
         let (id, node, run) = (self.id.clone(), node.into(), self.run);
-        let answer = answers::to_json(&id, &node, answer)?;
+        let answer = answers::to_json(&id, &node, answer, self.shared().options.max_state)?;
         let (asked, given) = (id.clone(), answer.clone());
         let names = self.runs.flow.names(&node);
         let check = move |reader: &Reader| answers::check(reader, &asked, &names, step, &given);

@@ -101,7 +101,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         options: FlowOptions,
     ) -> Result<Self, Error> {
         let shared = &store.handle.shared;
-        let row = describe(&flow);
+        let row = describe(&flow)?;
         let row = shared.writer.call("flow", move |db| rows::flow(db, &row)).await?;
         let flow = Arc::new(Registered { flow, row, options });
         lock(&shared.flows).insert(flow.name().to_owned(), Arc::clone(&flow) as Arc<dyn AnyFlow>);
@@ -145,7 +145,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
             flow_name: self.flow.name().to_owned(),
             key: Some(key),
             start: execution.node().clone(),
-            state: shared.store(&*execution, &mut states, 0)?,
+            state: shared.store_surely(&*execution, &mut states, 0)?,
             parent: None,
             origin: None,
         };

@@ -12,7 +12,7 @@ use std::{
     time::SystemTime,
 };
 
-use flowstone_core::{BoxFuture, CancellationToken, Execution, Panicked, RunError, Usage};
+use flowstone_core::{BoxFuture, CancellationToken, Execution, Panicked, RunError, Unstorable, Usage};
 use futures_util::FutureExt;
 use rusqlite::Connection;
 use tokio::{
@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::{
-    error::{Error, OpenError, StoreError, StoreFault},
+    error::{Error, OpenError, StoreError, StoreFault, Written},
     flows::AnyFlow,
     keeper::{Halted, Keeper, Watched},
     load::{Asked, load},
@@ -72,6 +72,12 @@ pub(crate) struct Shared {
     lock: Weak<Lock>,
     /// Where the tasks run.
     runtime: Handle,
+}
+
+/// The error of a state that cannot be kept.
+pub(crate) fn unstorable(execution: &dyn Execution, source: Unstorable) -> Error {
+    let (run, node, source) = (execution.id(), execution.node().clone(), Arc::new(source));
+    Error::Unstorable { run, node, what: Written::State, source }
 }
 
 /// A run that is driven.
@@ -163,9 +169,30 @@ impl Shared {
         self.readers.open()
     }
 
-    /// Returns what to store of a run's state after a step, if it is not too large.
+    /// Returns what to store of a run's state after a step, if it can be read back and is not too large.
     pub(crate) fn store(&self, execution: &dyn Execution, states: &mut States, step: u64) -> Result<Stored, Error> {
-        let json = execution.save().map_err(|source| Error::Encode { run: execution.id(), source: source.into() })?;
+        let json = execution.save().map_err(|source| unstorable(execution, source))?;
+        self.store_json(execution, states, step, json)
+    }
+
+    /// As [`store`](Self::store), for the state with which a run begins: it is read back first.
+    pub(crate) fn store_surely(
+        &self,
+        execution: &dyn Execution,
+        states: &mut States,
+        step: u64,
+    ) -> Result<Stored, Error> {
+        let json = execution.save_surely().map_err(|source| unstorable(execution, source))?;
+        self.store_json(execution, states, step, json)
+    }
+
+    fn store_json(
+        &self,
+        execution: &dyn Execution,
+        states: &mut States,
+        step: u64,
+        json: Vec<u8>,
+    ) -> Result<Stored, Error> {
         let (size, most) = (json.len(), self.options.max_state);
         let too_large = |most| Error::StateTooLarge { run: execution.id(), size, most };
         if size > most {

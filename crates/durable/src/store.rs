@@ -13,8 +13,7 @@ use crate::{
     runs::{Resumed, Runs},
     shared::Shared,
     status::Left,
-    watch,
-    writer::{self, Hooks},
+    watch, writer,
 };
 
 /// A file of runs, driven by this process: it alone makes visits of them.
@@ -87,8 +86,7 @@ impl Store {
 
     pub(crate) async fn open_with(path: &Path, options: StoreOptions) -> Result<Self, OpenError> {
         let closing = CancellationToken::new();
-        let hooks = Hooks { on_write: options.on_write.clone(), halt: closing.child_token() };
-        let driven = writer::open(path, options.vfs.clone(), hooks).await?;
+        let driven = writer::open(path, options.clone(), closing.child_token()).await?;
         let ended = driven.ended.clone();
         let shared = Shared::new(driven, options, closing);
         shared.tasks.spawn(watch::inbox(Arc::clone(&shared)));

@@ -25,6 +25,7 @@ use crate::{
     error::{Error, OpenError, StoreError, StoreFault},
     files::{Files, real},
     lock::Lock,
+    options::StoreOptions,
     pair::{self, Log},
     prune::cut_log,
     rows::now,
@@ -115,26 +116,26 @@ pub(crate) struct Driven {
 }
 
 /// Who is told of what the writer meets.
-pub(crate) struct Hooks {
-    pub(crate) on_write: Option<OnWrite>,
+struct Hooks {
+    on_write: Option<OnWrite>,
     /// Cancelled when another process is found to drive the store.
-    pub(crate) halt: CancellationToken,
+    halt: CancellationToken,
 }
 
 /// Opens a store on a thread of its own, takes it over from whoever drove it before, and writes there what is put into the
 /// queue. The thread holds the lock until it ends.
-pub(crate) async fn open(path: &Path, vfs: Option<String>, hooks: Hooks) -> Result<Driven, OpenError> {
+pub(crate) async fn open(path: &Path, options: StoreOptions, halt: CancellationToken) -> Result<Driven, OpenError> {
     let (queue, jobs) = mpsc::channel(QUEUE);
     let (tell, told) = oneshot::channel();
     let (at, ended) = (path.to_owned(), CancellationToken::new());
-    let (end, halt) = (ended.clone(), hooks.halt.clone());
+    let (end, halts) = (ended.clone(), halt.clone());
     let failed = |source: BoxError| OpenError::File { path: path.to_owned(), source };
     std::thread::Builder::new()
         .name("flowstone-writer".to_owned())
         .spawn(move || {
             // Invariant: dropped after the thread's own values.
             let _end = end.drop_guard();
-            match Thread::open(&at, vfs.as_deref(), hooks, jobs) {
+            match Thread::open(&at, options, halts, jobs) {
                 Ok(thread) => {
                     if tell.send(Ok((real(&at), thread.store.files.clone(), Arc::downgrade(&thread.lock)))).is_ok() {
                         thread.run();
@@ -259,9 +260,14 @@ struct Thread {
 
 impl Thread {
     /// Opens a store, and takes it over from whoever drove it before.
-    fn open(path: &Path, vfs: Option<&str>, hooks: Hooks, jobs: mpsc::Receiver<Message>) -> Result<Self, OpenError> {
+    fn open(
+        path: &Path,
+        options: StoreOptions,
+        halt: CancellationToken,
+        jobs: mpsc::Receiver<Message>,
+    ) -> Result<Self, OpenError> {
         let lock = Lock::take(path)?;
-        let mut store = match schema::open(path, vfs, Access::Drive) {
+        let mut store = match schema::open(path, options.vfs.as_deref(), Access::Drive) {
             Ok(store) => store,
             Err(error) => {
                 lock.discard();
@@ -269,10 +275,15 @@ impl Thread {
             }
         };
         let failed = |source| OpenError::Store { path: path.to_owned(), source };
+        if let Some(pages) = options.checkpoint_every {
+            let set = store.db.pragma_update(None, "wal_autocheckpoint", pages);
+            set.map_err(|error| failed(error.into()))?;
+        }
         let epoch = take_over(&store.db).map_err(failed)?;
         // The first commit may have made the log.
         store.files = Files::of(&real(path), true);
         let (log, looked) = (Log::marked(&real(path)), Instant::now());
+        let hooks = Hooks { on_write: options.on_write, halt };
         Ok(Self { store, epoch, log, looked, jobs, hooks, lock })
     }
 

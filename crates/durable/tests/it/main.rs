@@ -34,6 +34,7 @@ mod sizes;
 mod sleeps;
 mod start;
 mod stops;
+mod storable;
 mod stress;
 mod two_at_once;
 mod usage;

@@ -107,14 +107,13 @@ async fn damage_is_said_of_damage_only() {
     }
     let db = Connection::open(folder.store()).unwrap();
     let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
-    db.execute("UPDATE pauses SET question = ?1 WHERE run = 1", [deep]).unwrap();
+    db.execute("UPDATE pauses SET question = ?1 WHERE run = 1", [&deep]).unwrap();
     db.execute("UPDATE pauses SET question = '{\"a\":' WHERE run = 2", []).unwrap();
     db.execute("DELETE FROM visits WHERE run = 3", []).unwrap();
     let reader = Reader::open(folder.store()).unwrap();
 
     // Somebody wrote it before it was refused.
-    let error = reader.questions("deep").unwrap_err();
-    assert!(matches!(error, Error::TooDeep { .. }) && error.to_string().contains("`deep`"), "{error:?}");
+    assert_eq!(reader.questions("deep").unwrap()[0].question, deep);
     // This cannot have been written.
     assert_eq!(fault(&reader.questions("broken").unwrap_err()), Some(StoreFault::Corrupt));
     assert_eq!(fault(&reader.state("stepless", None).unwrap_err()), Some(StoreFault::Corrupt));

@@ -125,6 +125,6 @@ async fn a_state_that_is_no_json_is_refused_before_anything_is_written() {
 
     let error = runs.start("r", Unwritable::from([(vec![1], 1)])).await.unwrap_err();
 
-    assert!(matches!(error, Error::Encode { .. }));
+    assert!(matches!(error, Error::Unstorable { .. }), "{error:?}");
     assert_eq!(rows(&folder.store()), []);
 }

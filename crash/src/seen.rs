@@ -1,0 +1,54 @@
+//! A reader beside the driver: what it has seen is committed, and must be there after a power cut.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::{Result, anyhow};
+use flowstone_disk::Disk;
+
+use crate::found::Found;
+
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(3);
+
+/// A thread that reads as long as this lives.
+pub(crate) struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Found>,
+}
+
+impl Watch {
+    pub(crate) fn start(store: &Path, disk: &Arc<Disk>) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, store, disk) = (Arc::clone(&stop), store.to_owned(), Arc::clone(disk));
+        let look = move || {
+            let mut seen = Found::default();
+            while !stopped.load(Ordering::Relaxed) && !disk.is_off() {
+                look(&store, &disk, &mut seen);
+                std::thread::sleep(LOOK);
+            }
+            seen
+        };
+        Ok(Self { stop, thread: std::thread::Builder::new().name("watch".to_owned()).spawn(look)? })
+    }
+
+    /// Ends it, and returns what it saw last while the power was on.
+    pub(crate) fn end(self) -> Result<Found> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| anyhow!("a reader panicked"))
+    }
+}
+
+/// Looks once. A store that is not there yet, or that another has locked for a moment, shows nothing.
+fn look(store: &PathBuf, disk: &Disk, seen: &mut Found) {
+    if let Ok(found) = Found::beside_driver(store) {
+        disk.while_on(|| *seen = found);
+    }
+}
