@@ -1,4 +1,4 @@
-//! Calls of a model on loopback: beside genai, which ours stands on, and beside the bare connection.
+//! Calls of a model on loopback: beside the same done by hand, with `reqwest` and `serde_json`.
 //!
 //! Both ends of each connection are in this process: a thousand calls at once take some two thousand open files.
 
@@ -8,13 +8,8 @@ use flowstone::{
     AsyncFlow, AsyncNode, Context, Event, Result, RunOptions,
     llm::{Delta, Message, Model, Reply, Request},
 };
-use futures_util::{StreamExt, future::join_all};
-use genai::{
-    ModelIden, ServiceTarget,
-    adapter::AdapterKind,
-    chat::{ChatMessage, ChatOptions, ChatRequest, ChatStreamEvent},
-    resolver::{AuthData, Endpoint},
-};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -133,14 +128,17 @@ fn http() -> reqwest::Client {
     sure(builder.connect_timeout(Duration::from_secs(10)).build())
 }
 
-/// genai by itself, with a pool of connections like ours.
-static BARE: LazyLock<genai::Client> = LazyLock::new(|| sure(genai::Client::builder().with_reqwest(http()).build()));
+/// The client for HTTP by itself, with a pool of connections like ours.
+static BARE: LazyLock<reqwest::Client> = LazyLock::new(http);
 
-fn bare(service: &Service) -> (ServiceTarget, ChatRequest) {
-    let endpoint = Endpoint::from_owned(format!("http://127.0.0.1:{}/v1/", service.port));
-    let model = ModelIden::new(AdapterKind::OpenAI, "m");
-    let request = ChatRequest::from_messages(vec![ChatMessage::user(QUESTION)]);
-    (ServiceTarget { endpoint, auth: AuthData::from_single("none"), model }, request)
+/// A request by hand, with nothing more in it than ours sends.
+fn bare(service: &Service, stream: bool) -> reqwest::RequestBuilder {
+    let url = format!("http://127.0.0.1:{}/v1/chat/completions", service.port);
+    let mut body = json!({ "model": "m", "stream": stream, "messages": [{ "role": "user", "content": QUESTION }] });
+    if stream {
+        body["stream_options"] = json!({ "include_usage": true });
+    }
+    BARE.post(url).header("content-type", "application/json").body(body.to_string())
 }
 
 pub(super) fn call(n: usize) {
@@ -158,10 +156,11 @@ pub(super) fn call(n: usize) {
 
 pub(super) fn call_limit(n: usize) {
     let calls = (0..n).map(|_| {
-        let (target, request) = bare(&WHOLE);
+        let request = bare(&WHOLE, false);
         RUNTIME.spawn(async move {
-            let response = sure(BARE.exec_chat(target, request, None).await);
-            assert!(response.first_text().is_some());
+            let bytes = sure(sure(request.send().await).bytes().await);
+            let reply: Value = sure(serde_json::from_slice(&bytes));
+            assert!(reply["choices"][0]["message"]["content"].is_string());
         })
     });
     RUNTIME.block_on(join_all(calls.collect::<Vec<_>>())).into_iter().for_each(sure);
@@ -187,16 +186,14 @@ pub(super) fn first_token(n: usize) {
 }
 
 pub(super) fn first_token_limit(n: usize) {
-    let options = ChatOptions::default().with_capture_content(true).with_capture_usage(true);
     RUNTIME.block_on(async {
         for _ in 0..n {
-            let (target, request) = bare(&FIRSTS);
-            let mut events = sure(BARE.exec_chat_stream(target, request, Some(&options)).await).stream;
-            while let Some(event) = events.next().await {
-                if matches!(sure(event), ChatStreamEvent::Chunk(_)) {
-                    break;
-                }
-            }
+            let mut answer = sure(bare(&FIRSTS, true).send().await);
+            // The first event comes in one piece.
+            let event = sure(answer.chunk().await).expect("there is one");
+            let data = event.strip_prefix(b"data: ").expect("it has data");
+            let event: Value = sure(serde_json::from_slice(data.trim_ascii_end()));
+            assert!(event["choices"][0]["delta"]["content"].is_string());
         }
     });
 }

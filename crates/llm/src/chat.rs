@@ -176,8 +176,9 @@ impl<K> Chat<K> {
             return Ok(reply);
         }
         let reply = self.asking.whole(reply)?;
-        // A conversation with an empty message is refused by most providers ever after.
-        if says_nothing {
+        // With the results of tools at hand, a model may have nothing to add.
+        let results = request.messages.last().is_some_and(|last| last.role == Role::Tool);
+        if says_nothing && !results {
             Err(self.asking.failed(Failure::Malformed { said: "it is empty".to_owned() }))
         } else {
             Ok(reply)

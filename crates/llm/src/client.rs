@@ -1,64 +1,63 @@
-//! The built-in client of models, on `genai`, which knows what each provider speaks.
+//! The built-in client: it asks a service by its wire, and makes a reply of what comes.
 //!
 //! ```text
-//! connect   a name, a key, a timeout → Client          http   one pool of connections for all of them
-//! request   Request → what genai sends                 reply  what genai received → Reply
-//! stream    events as they come → Delta, and a Reply   frames what genai passes over in them
-//! failure, retry_after   errors → Failure
+//! connect   a name, a key, a timeout → Client          wire   what services speak
 //! ```
 //!
-//! **Invariants:** no type of `genai` or `reqwest` leaves this folder. What they log is dropped, since it may hold what
-//! a server echoes of a key.
+//! **Invariant:** no type of `reqwest` leaves this crate, and what it logs is dropped, since it may hold what a server
+//! echoes of a key.
 
 mod connect;
-mod failure;
-mod frames;
-mod http;
 mod key;
-mod reply;
-mod request;
-mod retry_after;
-mod stream;
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use flowstone_core::{BoxFuture, Context};
-use genai::{
-    ServiceTarget,
-    adapter::AdapterKind,
-    embed::{EmbedOptions, EmbedRequest},
+use reqwest::{
+    Url,
+    header::{HeaderMap, HeaderName, HeaderValue},
 };
-use reqwest::Url;
-use tracing::{Dispatch, instrument::WithSubscriber};
 
 pub use connect::{Connect, SetupError};
+pub(crate) use key::Key;
 
-use self::{failure::Faults, http::Door, key::KeySource};
+use self::key::KeySource;
 use crate::{
+    delta::Delta,
     error::{Failure, ModelError, ModelId},
-    message::Part,
+    message::{Role, distinct_ids},
     model::{ChatModel, Embeddings},
     request::{Reply, Request, ToolChoice},
+    wire::{
+        Allowance, Asked, Fold, Piece, Wire,
+        dialect::Dialect,
+        failure::once_shown,
+        frames::{Body, Came, Heard},
+        mask::Mask,
+        transport::{Bounds, Door},
+    },
 };
 
 /// A client of one model.
 #[derive(Debug)]
 pub(crate) struct Client {
     id: ModelId,
-    /// What the service speaks.
-    kind: AdapterKind,
+    dialect: Dialect,
     base: Url,
     key: KeySource,
-    timeout: Duration,
+    /// Headers of the user's own.
+    headers: Vec<(HeaderName, Key)>,
+    /// How long the service may be silent.
+    silence: Duration,
+    /// How long a call may take.
+    call_limit: Duration,
     max_reply_bytes: usize,
     door: Door,
-}
-
-/// What is asked of a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Service {
-    Chat,
-    Embeddings,
+    /// What the service said last that it has left.
+    left: Mutex<Option<Allowance>>,
 }
 
 impl ChatModel for Client {
@@ -67,75 +66,105 @@ impl ChatModel for Client {
     }
 
     fn chat<'a>(&'a self, request: &'a Request, cx: &'a Context) -> BoxFuture<'a, Result<Reply, ModelError>> {
-        Box::pin(async move {
-            let result = if request.stream && cx.listening() {
-                self.stream(request, cx).await
-            } else {
-                self.whole(request).await
-            };
-            result.map_err(|failure| ModelError::new(self.id.clone(), failure))
-        })
+        Box::pin(async move { self.named(self.reply(request, cx)).await })
     }
 
     fn embed<'a>(&'a self, texts: &'a [String], _: &'a Context) -> BoxFuture<'a, Result<Embeddings, ModelError>> {
-        Box::pin(async move { self.vectors(texts).await.map_err(|failure| ModelError::new(self.id.clone(), failure)) })
+        Box::pin(async move { self.named(self.vectors(texts)).await })
+    }
+
+    fn allowance(&self) -> Option<Allowance> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 impl Client {
-    /// Makes a call whose reply comes in whole.
-    async fn whole(&self, request: &Request) -> Result<Reply, Failure> {
-        let limit = request.options.timeout.unwrap_or(self.timeout);
-        let kind = self.kind_for(request);
-        let key = self.key.read()?;
-        let target = self.target(kind, Service::Chat, key.as_ref())?;
-        let asked = request::chat(request, kind)?;
-        let options = request::options(request, kind, &self.id.name)?;
-        let faults = Faults { key: key.as_ref(), base: &self.base, limit, kind };
+    /// Makes a call, within the time that it may take.
+    async fn named<T>(&self, call: impl Future<Output = Result<T, Failure>>) -> Result<T, ModelError> {
+        let called = tokio::time::timeout(self.call_limit, call).await;
+        let result = called.unwrap_or(Err(Failure::TimedOut { limit: self.call_limit }));
+        result.map_err(|failure| ModelError::new(self.id.clone(), failure))
+    }
 
-        let client = self.door.client()?;
-        let call = client.exec_chat(target, asked, Some(&options)).with_subscriber(Dispatch::none());
-        let received = tokio::time::timeout(limit, call).await.map_err(|_| Failure::TimedOut { limit })?;
-        let reply = match received {
-            Ok(response) => reply::of(response, &faults)?,
-            Err(error) => reply::recovered(&error, &faults).map_or_else(|| Err(faults.of(error)), Ok)?,
+    async fn reply(&self, request: &Request, cx: &Context) -> Result<Reply, Failure> {
+        let stream = request.stream && cx.listening();
+        let dialect = self.dialect_for(request);
+        let asked = Asked { request, model: &self.id.name, stream };
+        let body = dialect.wire.encode(&asked, &dialect)?;
+        let path = if stream { dialect.stream_path } else { dialect.path };
+        let silence = request.options.timeout.unwrap_or(self.silence);
+        let bounds = Bounds::of_reply(silence, self.max_reply_bytes, stream);
+        let call = self.call(&dialect, path)?;
+
+        let mut shown = Shown { cx: stream.then_some(cx), any: false };
+        let mut fold = Fold::new(dialect.wire, self.max_reply_bytes, stream);
+        let came = async {
+            let (answer, left) = self.door.send(call.url, call.headers, &body, &bounds).await?;
+            self.note(left);
+            let mut take = |frame: &serde_json::Value| {
+                dialect.wire.decode(frame, &mut fold)?;
+                shown.all(fold.pieces());
+                Ok(match () {
+                    () if fold.is_over() => Heard::Over,
+                    () if fold.has_end() => Heard::End,
+                    () => Heard::More,
+                })
+            };
+            Body::new(answer, bounds).frames(stream, &mut take).await
         };
-        if size(&reply) > self.max_reply_bytes {
-            return Err(Failure::TooLong { limit: self.max_reply_bytes });
-        }
-        Ok(reply)
+        let came = came.await;
+        let results = request.messages.last().is_some_and(|last| last.role == Role::Tool);
+        let reply = came.and_then(|came| {
+            if came == Came::Frames && !fold.has_end() {
+                return Err(Failure::Broken { shown: false, said: "the stream ended in the middle".to_owned() });
+            }
+            fold.close()?;
+            shown.all(fold.pieces());
+            fold.finish(results)
+        });
+        let mut reply = reply.map_err(|failure| {
+            let failure = call.mask.failure(failure);
+            if shown.any { once_shown(failure) } else { failure }
+        })?;
+        distinct_ids(&mut reply.message, &request.messages);
+        Ok(call.mask.reply(reply))
     }
 
     async fn vectors(&self, texts: &[String]) -> Result<Embeddings, Failure> {
         if texts.is_empty() {
             return Ok(Embeddings::new(Vec::new(), None));
         }
-        let limit = self.timeout;
-        // OpenAI's newer interface makes no embeddings; the older one of the same provider does.
-        let kind = match self.kind {
-            AdapterKind::OpenAIResp => AdapterKind::OpenAI,
-            AdapterKind::Ollama if self.has_key() => AdapterKind::OpenAI,
-            kind => kind,
+        let dialect =
+            if self.dialect == Dialect::OLLAMA && self.has_key() { Dialect::OLLAMA_OPENAI } else { self.dialect };
+        let path = dialect.embed_path.ok_or_else(|| {
+            let said = "embeddings of this provider".to_owned();
+            Failure::Unsupported { said }
+        })?;
+        let bounds = Bounds::of_vectors(self.silence, texts.len());
+        let call = self.call(&dialect, path)?;
+        let body = dialect.wire.encode_texts(&self.id.name, texts);
+        let vectors = async {
+            let (answer, left) = self.door.send(call.url, call.headers, &body, &bounds).await?;
+            self.note(left);
+            let mut vectors = None;
+            let mut take = |frame: &serde_json::Value| {
+                vectors = Some(dialect.wire.decode_vectors(frame, texts.len())?);
+                Ok(Heard::More)
+            };
+            Body::new(answer, bounds).frames(false, &mut take).await?;
+            vectors.ok_or_else(|| Failure::Malformed { said: "no vectors".to_owned() })
         };
-        let key = self.key.read()?;
-        let target = self.target(kind, Service::Embeddings, key.as_ref())?;
-        let faults = Faults { key: key.as_ref(), base: &self.base, limit, kind };
-
-        let (asked, options) = (EmbedRequest::new_batch(texts.to_vec()), EmbedOptions::new().with_capture_usage(true));
-        let client = self.door.client()?;
-        let call = client.exec_embed(target, asked, Some(&options)).with_subscriber(Dispatch::none());
-        let received = tokio::time::timeout(limit, call).await.map_err(|_| Failure::TimedOut { limit })?;
-        reply::vectors(received.map_err(|error| faults.of(error))?, texts.len())
+        vectors.await.map_err(|failure| call.mask.failure(failure))
     }
 
-    /// What is spoken for this request. Ollama's own interface knows neither schemas, forced tools nor keys, as genai
-    /// speaks it; Ollama's other interface, that of OpenAI, does.
-    fn kind_for(&self, request: &Request) -> AdapterKind {
-        let constrained = request.schema.is_some() || !matches!(request.options.tool_choice, ToolChoice::Auto);
-        if self.kind == AdapterKind::Ollama && (constrained || self.has_key()) {
-            AdapterKind::OpenAI
+    /// How the service is spoken with for this request. Ollama's own interface knows neither schemas nor forced tools nor
+    /// keys; its other one, that of OpenAI, does.
+    fn dialect_for(&self, request: &Request) -> Dialect {
+        let constrained = request.schema.is_some() || request.options.tool_choice != ToolChoice::Auto;
+        if self.dialect == Dialect::OLLAMA && (constrained || self.has_key()) {
+            Dialect::OLLAMA_OPENAI
         } else {
-            self.kind
+            self.dialect
         }
     }
 
@@ -143,23 +172,83 @@ impl Client {
         matches!(self.key, KeySource::Given(_))
     }
 
-    fn target(&self, kind: AdapterKind, service: Service, key: Option<&key::Key>) -> Result<ServiceTarget, Failure> {
-        http::target(&http::Place { own: self.kind, kind, base: &self.base, name: &self.id.name }, service, key)
+    /// Says where a call goes, with which headers, and what nobody may see of it.
+    fn call(&self, dialect: &Dialect, path: &str) -> Result<Call, Failure> {
+        let own = |name: &str| self.headers.iter().any(|(own, _)| own.as_str().eq_ignore_ascii_case(name));
+        // Whoever gives the header of the key needs no other.
+        let key = if own(dialect.key_header) { None } else { self.key.read()? };
+        let mask = Mask::new(key.as_ref(), self.headers.iter().map(|(_, value)| value), &self.base);
+        let mut headers = HeaderMap::new();
+        if let Some(key) = &key {
+            let name = HeaderName::from_bytes(dialect.key_header.as_bytes())
+                .map_err(|_| unsendable("the header of the key has no name"))?;
+            headers.insert(name, secret(&format!("{}{}", dialect.key_prefix, key.expose()))?);
+        }
+        if dialect.wire == Wire::Anthropic {
+            headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+        }
+        for (name, value) in &self.headers {
+            headers.insert(name.clone(), secret(value.expose())?);
+        }
+        Ok(Call { url: self.url(path)?, headers, mask })
+    }
+
+    fn url(&self, path: &str) -> Result<Url, Failure> {
+        let escape = |c: char| match c {
+            '%' | '?' | '#' | ' ' => format!("%{:02X}", u32::from(c)),
+            c => c.to_string(),
+        };
+        let path = path.replace("{model}", &self.id.name.chars().map(escape).collect::<String>());
+        let mut url =
+            self.base.join(&path).map_err(|error| unsendable(&format!("its URL cannot be extended: {error}")))?;
+        if let Some(query) = self.base.query() {
+            let query = url.query().map_or_else(|| query.to_owned(), |own| format!("{query}&{own}"));
+            url.set_query(Some(&query));
+        }
+        Ok(url)
+    }
+
+    fn note(&self, left: Option<Allowance>) {
+        if left.is_some() {
+            *self.left.lock().unwrap_or_else(PoisonError::into_inner) = left;
+        }
     }
 }
 
-/// Returns whether a service speaks OpenAI's chat completions: all do that have nothing of their own.
-fn speaks_openai(kind: AdapterKind) -> bool {
-    use AdapterKind::{Anthropic, Cohere, Gemini, GeminiIx, Ollama, OpenAIResp};
-    !matches!(kind, Anthropic | Cohere | Gemini | GeminiIx | Ollama | OpenAIResp)
+/// Where a call goes.
+struct Call {
+    url: Url,
+    headers: HeaderMap,
+    mask: Mask,
 }
 
-/// The bytes of a reply: of its text, its thoughts and the arguments of its calls.
-fn size(reply: &Reply) -> usize {
-    let bytes = |part: &Part| match part {
-        Part::Text(text) | Part::Reasoning { text, .. } => text.len(),
-        Part::ToolCall(call) => call.arguments.to_string().len(),
-        Part::Image(_) | Part::ToolResult(_) => 0,
-    };
-    reply.message.parts.iter().map(bytes).sum()
+/// Shows pieces to whoever listens.
+///
+/// **Invariant:** what was shown is not taken back: a failure after the first piece says so, and is not tried again.
+struct Shown<'a> {
+    cx: Option<&'a Context>,
+    any: bool,
+}
+
+impl Shown<'_> {
+    fn all(&mut self, pieces: Vec<Piece>) {
+        let Some(cx) = self.cx else { return };
+        for piece in pieces {
+            self.any |= cx.heard();
+            match &piece {
+                Piece::Text(text) => Delta::Text(text).emit(cx),
+                Piece::Thought(text) => Delta::Reasoning(text).emit(cx),
+            }
+        }
+    }
+}
+
+fn secret(value: &str) -> Result<HeaderValue, Failure> {
+    let mut value = HeaderValue::from_str(value).map_err(|_| unsendable("a key or a header that cannot be sent"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn unsendable(said: &str) -> Failure {
+    Failure::Unsupported { said: said.to_owned() }
 }

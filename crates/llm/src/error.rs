@@ -53,12 +53,13 @@ pub struct ModelError {
 /// | 404 | [`NotFound`](Self::NotFound) | no |
 /// | 408, 409, 425, 5xx, 529 | [`Unavailable`](Self::Unavailable) | yes, after the time that the service names |
 /// | 429 | [`RateLimited`](Self::RateLimited) | yes, after the time that the service names |
-/// | a content filter, as a status or as the end of a reply | [`Filtered`](Self::Filtered) | no |
+/// | a content filter or a refusal, as a status or as the end of a reply | [`Filtered`](Self::Filtered) | no |
+/// | a conversation that is longer than the model takes | [`ContextOverflow`](Self::ContextOverflow) | no |
 /// | other 4xx, and 3xx, since no key is carried elsewhere | [`Invalid`](Self::Invalid) | no |
 /// | no connection within 10 seconds, or none at all | [`Unreachable`](Self::Unreachable) | yes |
 /// | silence for as long as [`Options::timeout`](crate::Options::timeout) | [`TimedOut`](Self::TimedOut) | yes |
 /// | HTML, broken JSON, neither text nor a call | [`Malformed`](Self::Malformed) | yes |
-/// | a connection that breaks, a stream without its end | [`Broken`](Self::Broken) | yes, unless a part was shown |
+/// | a connection that breaks, a stream without its end, an end for a reason that is not known | [`Broken`](Self::Broken) | yes, unless a part was shown |
 /// | an error as an event of a stream | as its kind says | yes, unless a part was shown |
 /// | more than the most bytes | [`TooLong`](Self::TooLong) | no |
 ///
@@ -98,8 +99,11 @@ pub enum Failure {
     #[error("the service sent what is no reply: {said}")]
     Malformed { said: String },
     /// The provider does not let the model say this.
-    #[error("the reply is withheld by the provider's content filter")]
-    Filtered,
+    #[error("the reply is withheld by the provider's content filter{}", Colon(.said))]
+    Filtered { said: String },
+    /// The conversation is longer than the model takes.
+    #[error("the conversation is longer than the model takes: {said}")]
+    ContextOverflow { said: String },
     /// The reply reached the most tokens that it may have.
     #[error("the reply was cut off at its most tokens, after {} bytes of text", .text.len())]
     Cut { text: String },
@@ -147,7 +151,8 @@ impl ModelError {
             | Failure::Refused { .. }
             | Failure::NotFound { .. }
             | Failure::Invalid { .. }
-            | Failure::Filtered
+            | Failure::Filtered { .. }
+            | Failure::ContextOverflow { .. }
             | Failure::Cut { .. }
             | Failure::TooLong { .. }
             | Failure::Unsupported { .. }
@@ -174,6 +179,41 @@ impl ModelError {
             Some(wait) => error.with_retry_after(wait),
             None => error,
         }
+    }
+}
+
+impl Failure {
+    /// What the service says, to be masked.
+    pub(crate) fn said_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Refused { said, .. }
+            | Self::NotFound { said }
+            | Self::Invalid { said, .. }
+            | Self::RateLimited { said, .. }
+            | Self::Unavailable { said, .. }
+            | Self::Unreachable { said }
+            | Self::Broken { said, .. }
+            | Self::Malformed { said }
+            | Self::Filtered { said }
+            | Self::ContextOverflow { said }
+            | Self::Unsupported { said }
+            | Self::Unscripted { said } => Some(said),
+            Self::NoKey { .. }
+            | Self::TimedOut { .. }
+            | Self::Cut { .. }
+            | Self::TooLong { .. }
+            | Self::NoPrice { .. }
+            | Self::Other { .. } => None,
+        }
+    }
+}
+
+/// The part of a message that quotes words, if there are any.
+struct Colon<'a>(&'a str);
+
+impl fmt::Display for Colon<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, ": {}", self.0) }
     }
 }
 

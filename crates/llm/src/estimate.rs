@@ -62,6 +62,8 @@ impl Part {
             Self::Image(Image::Data { .. } | Image::Url(_)) => TOKENS_PER_IMAGE,
             Self::ToolCall(call) => tokens(call.name.len() + call.arguments.to_string().len()),
             Self::ToolResult(result) => tokens(result.text.len()),
+            // Nobody knows what a service makes of it.
+            Self::Extra(_) => 0,
         }
     }
 }

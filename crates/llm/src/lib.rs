@@ -8,6 +8,7 @@
 //! | `prompt`, `schema` | templates over the state, and types as JSON schemas, both checked when a flow is built |
 //! | `chat`, `extract`, `classify`, `embed` | the nodes that ask a model |
 //! | `client`, `name` | the built-in client, and how a model is named |
+//! | `wire` | what services speak, and how their replies are read |
 //! | `delta`, `span` | text as it comes; what can be seen from outside |
 //! | `otel` | spans and metrics for OpenTelemetry |
 //! | `tool` | what a model may call: functions, closures, flows |
@@ -49,6 +50,7 @@ mod schema;
 mod scripted;
 mod span;
 mod tool;
+mod wire;
 
 pub use agent::{
     AgentBuilder, AgentExit, AgentState, AgentTool, Approval, ApprovalQuestion, AskedCall, Bound, Decision,
@@ -64,7 +66,7 @@ pub use error::{Failure, ModelError, ModelId};
 pub use extract::{Each, Extract, ExtractError, One};
 pub use history::History;
 pub use limits::Limits;
-pub use message::{Conversation, Image, Message, Part, Role, ToolCall, ToolFault, ToolResult};
+pub use message::{Conversation, Extra, Image, Message, Part, Role, ToolCall, ToolFault, ToolResult};
 pub use model::{ChatModel, Embeddings, Model};
 pub use prices::{Price, Prices, PricesError};
 pub use prompt::{Prompt, PromptError, PromptFault};
@@ -77,4 +79,8 @@ pub use scripted::ScriptedModel;
 pub use tool::macros as __macros;
 pub use tool::{
     ArgumentFault, BadTool, BadTools, FunctionTool, Misuse, Tool, Tools, flow_tool, function, function_with_context,
+};
+pub use wire::{
+    Wire,
+    dialect::{CallIds, Dialect, Schemas, Thoughts},
 };

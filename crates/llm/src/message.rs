@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** nothing here belongs to one provider, and all of it can be stored: no client, no key, no handle.
 
+use std::collections::BTreeSet;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -105,6 +107,15 @@ impl Message {
         texts.collect()
     }
 
+    /// Returns whether there is nothing in it that a service takes: no text but blanks, no image, no call, no result.
+    pub(crate) fn says_nothing(&self) -> bool {
+        self.parts.iter().all(|part| match part {
+            Part::Text(text) => text.trim().is_empty(),
+            Part::Reasoning { .. } | Part::Extra(_) => true,
+            Part::Image(_) | Part::ToolCall(_) | Part::ToolResult(_) => false,
+        })
+    }
+
     /// Returns the tools that it calls.
     pub fn tool_calls(&self) -> impl Iterator<Item = &ToolCall> {
         self.parts.iter().filter_map(|part| if let Part::ToolCall(call) = part { Some(call) } else { None })
@@ -146,6 +157,17 @@ pub enum Part {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         signature: Option<String>,
     },
+    /// What only the service understands, and wants back with the part behind it.
+    Extra(Extra),
+}
+
+/// What only the services of one wire understand: opaque JSON, which is sent back to them as it came, and to no others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Extra {
+    /// The [name of the wire](crate::Wire::name).
+    pub wire: String,
+    /// What came.
+    pub json: Value,
 }
 
 /// An image.
@@ -184,12 +206,15 @@ pub struct ToolCall {
     /// What the provider wants back with the call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signatures: Vec<String>,
+    /// What only the service understands of it, and wants back with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra: Option<Extra>,
 }
 
 impl ToolCall {
     /// Creates a call.
     pub fn new(id: impl Into<String>, name: impl Into<String>, arguments: Value) -> Self {
-        Self { id: id.into(), name: name.into(), arguments, signatures: Vec::new() }
+        Self { id: id.into(), name: name.into(), arguments, signatures: Vec::new(), extra: None }
     }
 }
 
@@ -218,4 +243,28 @@ pub enum ToolFault {
     Failed,
     /// A person refused the call.
     Refused,
+}
+
+/// Gives the calls of a new message ids that no other call of the conversation has: results and decisions go by them, and
+/// some services name each turn's calls alike, or not at all.
+pub(crate) fn distinct_ids(message: &mut Message, before: &[Message]) {
+    if message.tool_calls().next().is_none() {
+        return;
+    }
+    let mut known: BTreeSet<String> = before.iter().flat_map(Message::tool_calls).map(|call| call.id.clone()).collect();
+    let turn = before.iter().filter(|message| message.role == Role::Assistant).count();
+    let calls = message.parts.iter_mut();
+    let calls = calls.filter_map(|part| if let Part::ToolCall(call) = part { Some(call) } else { None });
+    for (number, call) in calls.enumerate() {
+        let mut id = std::mem::take(&mut call.id);
+        if id.is_empty() || known.contains(&id) {
+            id = format!("call_{turn}_{number}");
+        }
+        // The model may use such ids itself.
+        while known.contains(&id) {
+            id.push('_');
+        }
+        known.insert(id.clone());
+        call.id = id;
+    }
 }

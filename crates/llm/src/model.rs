@@ -16,6 +16,7 @@ use crate::{
     prices::{Price, Prices},
     request::{Reply, Request, Tokens},
     span::Call,
+    wire::Allowance,
 };
 
 /// A client of a model: what stands behind a [`Model`].
@@ -43,6 +44,12 @@ pub trait ChatModel: Send + Sync + 'static {
         let _ = (texts, cx);
         let failure = Failure::Unsupported { said: "it makes no embeddings".to_owned() };
         Box::pin(std::future::ready(Err(ModelError::new(self.id().clone(), failure))))
+    }
+
+    /// Takes what the service said last that it has left. By default it says nothing.
+    #[doc(hidden)]
+    fn allowance(&self) -> Option<Allowance> {
+        None
     }
 }
 

@@ -5,10 +5,9 @@
 //! | `openai:gpt-5-mini` | a [provider](PROVIDERS) by its name |
 //! | `http://127.0.0.1:8080/v1#NAME` | any server that speaks OpenAI's chat completions, by its base URL |
 
-use genai::adapter::AdapterKind;
 use reqwest::Url;
 
-use crate::{client::SetupError, error::ModelId};
+use crate::{client::SetupError, error::ModelId, wire::dialect::Dialect};
 
 /// A name that was understood.
 #[derive(Debug, Clone)]
@@ -30,36 +29,43 @@ pub(crate) enum Service {
 #[derive(Debug)]
 pub(crate) struct Provider {
     pub(crate) name: &'static str,
-    pub(crate) kind: AdapterKind,
+    dialect: Dialect,
     /// The base URL, which ends with `/`.
     pub(crate) base: &'static str,
     /// The variable of the environment that holds the key, if it takes one.
     pub(crate) variable: Option<&'static str>,
 }
 
-const fn provider(name: &'static str, kind: AdapterKind, variable: &'static str, base: &'static str) -> Provider {
-    Provider { name, kind, base, variable: Some(variable) }
+const fn provider(name: &'static str, dialect: Dialect, variable: &'static str, base: &'static str) -> Provider {
+    Provider { name, dialect, base, variable: Some(variable) }
 }
 
 /// The providers that a name may begin with.
 #[rustfmt::skip]
 pub(crate) static PROVIDERS: &[Provider] = &[
-    provider("openai", AdapterKind::OpenAI, "OPENAI_API_KEY", "https://api.openai.com/v1/"),
-    provider("anthropic", AdapterKind::Anthropic, "ANTHROPIC_API_KEY", "https://api.anthropic.com/v1/"),
-    provider("gemini", AdapterKind::Gemini, "GEMINI_API_KEY", "https://generativelanguage.googleapis.com/v1beta/"),
-    Provider { name: "ollama", kind: AdapterKind::Ollama, base: "http://localhost:11434/", variable: None },
-    provider("groq", AdapterKind::Groq, "GROQ_API_KEY", "https://api.groq.com/openai/v1/"),
-    provider("cohere", AdapterKind::Cohere, "COHERE_API_KEY", "https://api.cohere.com/v1/"),
-    provider("deepseek", AdapterKind::DeepSeek, "DEEPSEEK_API_KEY", "https://api.deepseek.com/v1/"),
-    provider("fireworks", AdapterKind::Fireworks, "FIREWORKS_API_KEY", "https://api.fireworks.ai/inference/v1/"),
-    provider("mistral", AdapterKind::Mistral, "MISTRAL_API_KEY", "https://api.mistral.ai/v1/"),
-    provider("moonshot", AdapterKind::Moonshot, "MOONSHOT_API_KEY", "https://api.moonshot.ai/v1/"),
-    provider("nebius", AdapterKind::Nebius, "NEBIUS_API_KEY", "https://api.studio.nebius.ai/v1/"),
-    provider("openrouter", AdapterKind::OpenRouter, "OPENROUTER_API_KEY", "https://openrouter.ai/api/v1/"),
-    provider("together", AdapterKind::Together, "TOGETHER_API_KEY", "https://api.together.xyz/v1/"),
-    provider("xai", AdapterKind::Xai, "XAI_API_KEY", "https://api.x.ai/v1/"),
-    provider("zai", AdapterKind::Zai, "ZAI_API_KEY", "https://api.z.ai/api/paas/v4/"),
+    provider("openai", Dialect::OPENAI, "OPENAI_API_KEY", "https://api.openai.com/v1/"),
+    provider("anthropic", Dialect::ANTHROPIC, "ANTHROPIC_API_KEY", "https://api.anthropic.com/v1/"),
+    provider("gemini", Dialect::GEMINI, "GEMINI_API_KEY", "https://generativelanguage.googleapis.com/v1beta/"),
+    Provider { name: "ollama", dialect: Dialect::OLLAMA, base: "http://localhost:11434/", variable: None },
+    provider("groq", Dialect::GROQ, "GROQ_API_KEY", "https://api.groq.com/openai/v1/"),
+    provider("cohere", Dialect::COHERE, "COHERE_API_KEY", "https://api.cohere.ai/compatibility/v1/"),
+    provider("deepseek", Dialect::DEEPSEEK, "DEEPSEEK_API_KEY", "https://api.deepseek.com/v1/"),
+    provider("fireworks", Dialect::FIREWORKS, "FIREWORKS_API_KEY", "https://api.fireworks.ai/inference/v1/"),
+    provider("mistral", Dialect::MISTRAL, "MISTRAL_API_KEY", "https://api.mistral.ai/v1/"),
+    provider("moonshot", Dialect::MOONSHOT, "MOONSHOT_API_KEY", "https://api.moonshot.ai/v1/"),
+    provider("nebius", Dialect::NEBIUS, "NEBIUS_API_KEY", "https://api.studio.nebius.ai/v1/"),
+    provider("openrouter", Dialect::OPENROUTER, "OPENROUTER_API_KEY", "https://openrouter.ai/api/v1/"),
+    provider("together", Dialect::TOGETHER, "TOGETHER_API_KEY", "https://api.together.xyz/v1/"),
+    provider("xai", Dialect::XAI, "XAI_API_KEY", "https://api.x.ai/v1/"),
+    provider("zai", Dialect::ZAI, "ZAI_API_KEY", "https://api.z.ai/api/paas/v4/"),
 ];
+
+impl Provider {
+    /// How the provider speaks of a model.
+    pub(crate) fn dialect_for(&self, model: &str) -> Dialect {
+        if self.name == "openai" { Dialect::of_openai(model) } else { self.dialect }
+    }
+}
 
 impl Name {
     pub(crate) fn parse(text: &str) -> Result<Self, SetupError> {

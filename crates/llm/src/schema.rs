@@ -18,6 +18,8 @@ use serde_json::{Map, Value, json};
 mod json;
 mod strict;
 
+pub(crate) use strict::strict;
+
 /// The field of a type that is no object, since providers want one.
 const VALUE: &str = "value";
 
@@ -72,7 +74,7 @@ impl Schema {
             jsonschema::draft202012::new(&own).map_err(|error| format!("the schema of `{name}` is none: {error}"))?;
         let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
         let name = name.chars().take(64).map(allowed).collect();
-        Ok(Self { name, sent: strict::strict(&own), own: validator, wrapped })
+        Ok(Self { name, sent: strict(&own), own: validator, wrapped })
     }
 
     /// Reads a reply.

@@ -42,6 +42,8 @@ mod function;
 pub mod macros;
 mod outcome;
 
+#[cfg(feature = "mcp")]
+pub(crate) use arguments::with_properties;
 pub use arguments::{ArgumentFault, Misuse};
 pub use check::{BadTool, BadTools};
 pub use flow::flow_tool;

@@ -54,7 +54,7 @@ impl AsyncNode<AgentState> for Summarise {
         let Some(reply) = long.time.within(agent.chat(&long.request, cx)).await else { return Ok(None) };
         let reply = reply?;
         let usage = agent.model.usage(&long.request, &reply);
-        let summary = whole(&agent.model, reply)?.text();
+        let summary = whole(&agent.model, reply, false)?.text();
         if summary.trim().is_empty() {
             // What was said would be lost.
             let failure = Failure::Malformed { said: "a summary without text".to_owned() };
@@ -127,7 +127,7 @@ fn write_out(message: &Message, out: &mut String) {
             Part::Image(_) => writeln!(out, "{who}: [an image]"),
             Part::ToolCall(call) => writeln!(out, "{who} calls {} with {}", call.name, call.arguments),
             Part::ToolResult(result) => writeln!(out, "{} returns: {}", result.name, result.text),
-            Part::Reasoning { .. } => Ok(()),
+            Part::Reasoning { .. } | Part::Extra(_) => Ok(()),
         };
     }
 }

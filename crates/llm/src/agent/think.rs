@@ -1,6 +1,6 @@
 //! `think`: one call of the model, and what follows from its reply.
 
-use std::{collections::BTreeSet, marker::PhantomData, sync::Arc};
+use std::{marker::PhantomData, sync::Arc};
 
 use flowstone_core::{AsyncNode, Context, NodeError, Result, Usage};
 
@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{
     error::{Failure, ModelError},
-    message::{Conversation, Message, Part, Role},
+    message::{Conversation, Message, Part, Role, distinct_ids},
     model::Model,
-    request::{Finish, Reply, Request},
+    request::{Finish, Reply, Request, ToolChoice},
 };
 
 /// Asks the model, unless a bound is met.
@@ -48,6 +48,7 @@ impl<L: Thought> AsyncNode<AgentState> for Think<L> {
     fn check(&self) -> Result<()> {
         let agent = &*self.agent;
         agent.bounds.check(&agent.model)?;
+        check_choice(agent)?;
         agent.history.fault().map_or(Ok(()), |fault| Err(NodeError::terminal(fault)))
     }
 
@@ -66,11 +67,15 @@ impl<L: Thought> AsyncNode<AgentState> for Think<L> {
         check_asked(messages)?;
         // Providers refuse an empty message.
         let system = agent.system.as_ref().filter(|told| !told.trim().is_empty()).map(Message::system);
-        let shown = agent.history.view(messages);
-        let request = Request::new(system.into_iter().chain(shown))
-            .tools(agent.tools.specs())
-            .options(agent.options.clone())
-            .streamed();
+        // An answer may be empty, behind the results of tools.
+        let shown = agent.history.view(messages).into_iter().filter(|message| !message.says_nothing());
+        let mut options = agent.options.clone();
+        // A call that is forced is forced once: with its result at hand, the model may answer.
+        if state.turns() > 0 && matches!(options.tool_choice, ToolChoice::Required | ToolChoice::Tool(_)) {
+            options.tool_choice = ToolChoice::Auto;
+        }
+        let request =
+            Request::new(system.into_iter().chain(shown)).tools(agent.tools.specs()).options(options).streamed();
         Ok(Ready::Ask(Box::new(request), agent.bounds.clock(state)))
     }
 
@@ -83,7 +88,9 @@ impl<L: Thought> AsyncNode<AgentState> for Think<L> {
                 Some(reply) => {
                     let reply = reply?;
                     let usage = agent.model.usage(request, &reply);
-                    Ok(Thoughts::Said(Box::new((whole(&agent.model, reply)?, usage))))
+                    // With the results of its tools at hand, a model may have nothing to add.
+                    let results = request.messages.last().is_some_and(|last| last.role == Role::Tool);
+                    Ok(Thoughts::Said(Box::new((whole(&agent.model, reply, results)?, usage))))
                 }
             },
         }
@@ -116,7 +123,8 @@ const CUT_OFF: &str = "the run was stopped before";
 impl Agent {
     /// Takes a reply into the state, and decides what follows.
     fn take(&self, state: &mut AgentState, mut message: Message, usage: Usage) -> Next {
-        mend_calls(&mut message, state.turns);
+        distinct_ids(&mut message, &state.conversation().messages);
+        mend_names(&mut message);
         state.turns += 1;
         state.usage += usage;
         let calls = message.tool_calls().next().is_some();
@@ -157,12 +165,25 @@ pub struct NothingAsked {
     pub answered: bool,
 }
 
-/// The message of a reply that is whole.
-pub(super) fn whole(model: &Model, reply: Reply) -> Result<Message> {
+/// Fails if a call is forced that cannot be made.
+fn check_choice(agent: &Agent) -> Result<()> {
+    let fault = match &agent.options.tool_choice {
+        ToolChoice::Required if agent.tools.is_empty() => "a call is required, and there is no tool".to_owned(),
+        ToolChoice::Tool(name) if agent.tools.get(name).is_none() => {
+            let names: Vec<_> = agent.tools.names().collect();
+            format!("a call of `{name}` is required, which is no tool; the tools are {names:?}")
+        }
+        _ => return Ok(()),
+    };
+    Err(NodeError::terminal(fault))
+}
+
+/// The message of a reply that is whole; an empty one is only behind `results` of tools.
+pub(super) fn whole(model: &Model, reply: Reply, results: bool) -> Result<Message> {
     let failure = match reply.finish {
-        Finish::Filtered => Failure::Filtered,
+        Finish::Filtered => Failure::Filtered { said: reply.text() },
         Finish::Length => Failure::Cut { text: reply.text() },
-        _ if reply.message.tool_calls().next().is_none() && reply.text().trim().is_empty() => {
+        _ if !results && reply.message.tool_calls().next().is_none() && reply.text().trim().is_empty() => {
             Failure::Malformed { said: "a reply without text and without calls".to_owned() }
         }
         _ => return Ok(reply.message),
@@ -173,23 +194,12 @@ pub(super) fn whole(model: &Model, reply: Reply) -> Result<Message> {
 /// The longest name of a tool that providers take.
 const LONGEST_NAME: usize = 64;
 
-/// Gives calls ids of their own where the model did not: results and decisions go by them. And names that could be those
-/// of tools: sent back as they are, providers would refuse the conversation from then on.
-fn mend_calls(message: &mut Message, turn: u32) {
-    let mut known = BTreeSet::new();
+/// Gives calls names that could be those of tools: sent back as they are, services would refuse the conversation from then
+/// on.
+fn mend_names(message: &mut Message) {
     let calls =
         message.parts.iter_mut().filter_map(|part| if let Part::ToolCall(call) = part { Some(call) } else { None });
-    for (number, call) in calls.enumerate() {
-        let mut id = std::mem::take(&mut call.id);
-        if id.is_empty() || known.contains(&id) {
-            id = format!("call_{turn}_{number}");
-        }
-        // The model may use such ids itself.
-        while known.contains(&id) {
-            id.push('_');
-        }
-        known.insert(id.clone());
-        call.id = id;
+    for call in calls {
         let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
         call.name = call.name.chars().take(LONGEST_NAME).map(allowed).collect();
         if call.name.is_empty() {

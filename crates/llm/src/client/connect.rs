@@ -1,18 +1,17 @@
 //! From a name to a model: [`Model::named`], [`Model::from_env`], [`Model::connect`].
 
-use std::{env, fmt, time::Duration};
+use std::{env, fmt, sync::Mutex, time::Duration};
 
-use genai::adapter::AdapterKind;
-use reqwest::Url;
+use reqwest::{Url, header::HeaderName};
 
 use super::{
     Client,
-    http::Door,
     key::{Key, KeySource},
 };
 use crate::{
     model::Model,
     name::{self, Name, Service},
+    wire::{dialect::Dialect, transport::Door},
 };
 
 /// The variable of the environment that names a model.
@@ -20,6 +19,9 @@ const VARIABLE: &str = "FLOWSTONE_MODEL";
 
 /// How long a service may be silent: a model that thinks for long says nothing for minutes.
 const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long a call may take, however lively it is: longer than any model thinks.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 /// The most bytes of a reply: some 250,000 tokens, more than any model makes in one.
 const MAX_REPLY_BYTES: usize = 1 << 20;
@@ -52,6 +54,9 @@ pub enum SetupError {
     /// A URL with a user or a password in it, which messages and logs would show.
     #[error("the URL of the service at {server} holds a user or a password: set FLOWSTONE_API_KEY instead")]
     KeyInUrl { server: String },
+    /// A header that cannot be sent.
+    #[error("the header `{name}` cannot be sent: its name or its value has letters that no header may have")]
+    BadHeader { name: String },
 }
 
 impl Model {
@@ -114,8 +119,16 @@ impl Model {
     /// # Ok::<(), flowstone_llm::SetupError>(())
     /// ```
     pub fn connect(name: &str) -> Connect {
-        let (timeout, max_reply_bytes) = (TIMEOUT, MAX_REPLY_BYTES);
-        Connect { name: name.to_owned(), base: None, key: None, timeout, max_reply_bytes }
+        Connect {
+            name: name.to_owned(),
+            base: None,
+            key: None,
+            headers: Vec::new(),
+            dialect: None,
+            timeout: TIMEOUT,
+            call_timeout: CALL_TIMEOUT,
+            max_reply_bytes: MAX_REPLY_BYTES,
+        }
     }
 }
 
@@ -125,7 +138,10 @@ pub struct Connect {
     name: String,
     base: Option<String>,
     key: Option<Key>,
+    headers: Vec<(String, Key)>,
+    dialect: Option<Dialect>,
     timeout: Duration,
+    call_timeout: Duration,
     max_reply_bytes: usize,
 }
 
@@ -142,10 +158,40 @@ impl Connect {
         self
     }
 
-    /// Sets how long a call may take; of a stream, how long it may be silent. The default is 5 minutes;
-    /// [`Options::timeout`](crate::Options::timeout) of a request comes before it.
+    /// Adds a header to each request: for a gateway, a beta, or a key in a header of another name. Its value is masked as a
+    /// key is. A second one of the same name takes the place of the first, and one that holds the key that of the key.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_llm::{Model, SetupError};
+    ///
+    /// let model = Model::connect("anthropic:claude-sonnet-4-5").header("anthropic-beta", "context-1m-2025-08-07").build();
+    /// assert!(model.is_ok());
+    /// let error = Model::connect("openai:gpt-5").header("two words", "x").build().unwrap_err();
+    /// assert!(matches!(error, SetupError::BadHeader { .. }));
+    /// ```
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), Key::new(value)));
+        self
+    }
+
+    /// Sets how the service speaks its wire, where that is not known by its name.
+    pub fn dialect(mut self, dialect: Dialect) -> Self {
+        self.dialect = Some(dialect);
+        self
+    }
+
+    /// Sets how long the service may be silent; any byte that comes, also one that says nothing, ends a silence. The
+    /// default is 5 minutes; [`Options::timeout`](crate::Options::timeout) of a request comes before it.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Sets how long a call may take as a whole, however lively the service is. The default is an hour.
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = timeout;
         self
     }
 
@@ -163,27 +209,30 @@ impl Connect {
     /// [`SetupError`], if the name or the URL cannot be understood.
     pub fn build(self) -> Result<Model, SetupError> {
         let Name { id, service } = Name::parse(&self.name)?;
-        let (kind, own, key) = match service {
+        let (dialect, own, key) = match service {
             Service::Known(known) => {
                 let key = known.variable.map_or(KeySource::None, KeySource::Variable);
-                (kind_of(known.kind, &id.name), name::base_url(known.base)?, key)
+                (known.dialect_for(&id.name), name::base_url(known.base)?, key)
             }
-            Service::Url(url) => (AdapterKind::OpenAI, url, KeySource::Url),
+            Service::Url(url) => (Dialect::SERVER, url, KeySource::Url),
         };
         let base: Url = self.base.map_or(Ok(own), |base| name::base_url(&base))?;
-        let door = Door::to(&base);
-        let key = self.key.map_or(key, KeySource::Given);
-        let (timeout, max_reply_bytes) = (self.timeout, self.max_reply_bytes);
-        Ok(Model::new(Client { id, kind, base, key, timeout, max_reply_bytes, door }))
-    }
-}
-
-/// What a provider speaks for a model: some models are only, or better, served by its newer interface.
-fn kind_of(provider: AdapterKind, name: &str) -> AdapterKind {
-    match (provider, AdapterKind::from_model(name)) {
-        (AdapterKind::OpenAI, Ok(kind @ AdapterKind::OpenAIResp))
-        | (AdapterKind::Gemini, Ok(kind @ AdapterKind::GeminiIx)) => kind,
-        _ => provider,
+        let headers = self.headers.into_iter().map(|(name, value)| match HeaderName::from_bytes(name.as_bytes()) {
+            Ok(parsed) if value.fits_header() => Ok((parsed, value)),
+            _ => Err(SetupError::BadHeader { name }),
+        });
+        Ok(Model::new(Client {
+            id,
+            dialect: self.dialect.unwrap_or(dialect),
+            door: Door::to(&base),
+            base,
+            key: self.key.map_or(key, KeySource::Given),
+            headers: headers.collect::<Result<_, _>>()?,
+            silence: self.timeout,
+            call_limit: self.call_timeout,
+            max_reply_bytes: self.max_reply_bytes,
+            left: Mutex::default(),
+        }))
     }
 }
 

@@ -37,6 +37,11 @@ impl Key {
         &self.0
     }
 
+    /// Returns whether a header may hold it.
+    pub(crate) fn fits_header(&self) -> bool {
+        reqwest::header::HeaderValue::from_str(&self.0).is_ok()
+    }
+
     /// Takes the key out of what a server says.
     pub(crate) fn redact(&self, text: &str) -> String {
         // A key of a few letters is part of many words, and no secret.

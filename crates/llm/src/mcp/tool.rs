@@ -11,7 +11,10 @@ use rmcp::model::{self, CallToolRequestParams, CallToolResult};
 use serde_json::{Map, Value, json};
 
 use super::{McpError, McpFailure, content, http::cut, link::Link};
-use crate::{request::ToolSpec, tool::Tool};
+use crate::{
+    request::ToolSpec,
+    tool::{Tool, with_properties},
+};
 
 /// The longest name that models' providers take.
 const LONGEST_NAME: usize = 64;
@@ -143,6 +146,7 @@ impl Offered {
         if let Value::Object(schema) = &mut parameters {
             schema.entry("type").or_insert_with(|| json!("object"));
         }
+        with_properties(&mut parameters);
         let description = description.unwrap_or_default();
         Self { name, description, parameters, output, fits: OnceLock::new() }
     }

@@ -55,7 +55,7 @@ impl Asking {
     /// Refuses a reply that is not whole: withheld, or cut off.
     pub(crate) fn whole(&self, reply: Reply) -> Result<Reply> {
         match reply.finish {
-            Finish::Filtered => Err(self.failed(Failure::Filtered)),
+            Finish::Filtered => Err(self.failed(Failure::Filtered { said: reply.text() })),
             Finish::Length => Err(self.failed(Failure::Cut { text: reply.text() })),
             _ => Ok(reply),
         }

@@ -20,8 +20,12 @@ const LEFT_OUT: [&str; 10] = [
 const FORMATS: [&str; 9] = ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"];
 
 /// Returns the strict form of a schema.
-pub(super) fn strict(schema: &Value) -> Value {
+pub(crate) fn strict(schema: &Value) -> Value {
     let Value::Object(object) = schema else { return schema.clone() };
+    // What stands beside a reference is refused: a description, say.
+    if let Some(reference @ Value::String(_)) = object.get("$ref") {
+        return Value::Object(Map::from_iter([("$ref".to_owned(), reference.clone())]));
+    }
     let mut strict = Map::new();
     for (key, value) in object {
         let value = match key.as_str() {

@@ -50,11 +50,11 @@ pub(super) fn finish(finish: &Finish) -> &str {
 }
 
 fn parts(message: &Message) -> Vec<Value> {
-    message.parts.iter().map(part).collect()
+    message.parts.iter().filter_map(part).collect()
 }
 
-fn part(part: &Part) -> Value {
-    match part {
+fn part(part: &Part) -> Option<Value> {
+    Some(match part {
         Part::Text(text) => json!({ "type": "text", "content": text }),
         Part::Image(Image::Data { media_type, base64 }) => {
             json!({ "type": "blob", "modality": "image", "mime_type": media_type, "content": base64 })
@@ -65,5 +65,6 @@ fn part(part: &Part) -> Value {
         }
         Part::ToolResult(result) => json!({ "type": "tool_call_response", "id": result.id, "response": result.text }),
         Part::Reasoning { text, .. } => json!({ "type": "reasoning", "content": text }),
-    }
+        Part::Extra(_) => return None,
+    })
 }

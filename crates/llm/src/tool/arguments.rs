@@ -191,14 +191,22 @@ pub(super) fn schema_of<A: JsonSchema>() -> Value {
         settings.inline_subschemas = true;
     });
     let settings = settings.with_transform(RecursiveTransform(without_sizes));
-    let mut schema = settings.into_generator().into_root_schema_for::<A>();
-    let object = schema.ensure_object();
-    object.remove("title");
-    if object.get("type").and_then(Value::as_str) == Some("object") {
-        // Some servers do not take an object without the list of its properties.
-        object.entry("properties").or_insert_with(|| Value::Object(Map::new()));
+    let mut schema = settings.into_generator().into_root_schema_for::<A>().to_value();
+    if let Value::Object(object) = &mut schema {
+        object.remove("title");
     }
-    schema.to_value()
+    with_properties(&mut schema);
+    schema
+}
+
+/// Adds the list of its properties to a schema of objects that has none: some services do not take it without.
+pub(crate) fn with_properties(schema: &mut Value) {
+    if let Value::Object(object) = schema
+        && object.get("type").and_then(Value::as_str) == Some("object")
+        && !object.get("properties").is_some_and(Value::is_object)
+    {
+        object.insert("properties".to_owned(), Value::Object(Map::new()));
+    }
 }
 
 /// Takes off the sizes of Rust's numbers, which JSON schema does not know and some providers refuse.

@@ -222,7 +222,7 @@ async fn a_reply_that_is_not_whole_is_a_typed_error_and_the_state_goes_on() {
     let exit = run(&flow, &mut state).await;
 
     assert!(matches!(failure(&errors[0]), Failure::Cut { text } if text == "It is because"));
-    assert!(matches!(failure(&errors[1]), Failure::Filtered));
+    assert!(matches!(failure(&errors[1]), Failure::Filtered { .. }));
     assert!(matches!(failure(&errors[2]), Failure::Malformed { .. }));
     assert!(errors[0].report().contains("node `think` failed in exec after 1 attempt: model `scripted:script`"));
     assert_eq!((exit, state.answer().as_deref()), (AgentExit::Answered, Some("Because.")));

@@ -105,7 +105,7 @@ async fn a_reply_that_is_withheld_cut_or_empty_is_an_error_and_not_in_the_conver
     let cut = flow.run_async(&mut state).await.unwrap_err();
     let empty = flow.run_async(&mut state).await.unwrap_err();
 
-    assert!(matches!(failure(&withheld), Failure::Filtered));
+    assert!(matches!(failure(&withheld), Failure::Filtered { .. }));
     assert!(matches!(failure(&cut), Failure::Cut { text } if text == "At ni"));
     assert!(matches!(failure(&empty), Failure::Malformed { .. }));
     assert_eq!(state.chat.messages.len(), 1);

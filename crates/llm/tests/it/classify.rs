@@ -129,6 +129,6 @@ async fn a_withheld_reply_is_no_label() {
     let error = triage(&script, 2).run_async(&mut Ticket::default()).await.unwrap_err();
 
     let RunError::Node { source, .. } = error else { panic!("{error}") };
-    assert!(matches!(source.downcast_ref::<ModelError>().unwrap().failure, Failure::Filtered));
+    assert!(matches!(source.downcast_ref::<ModelError>().unwrap().failure, Failure::Filtered { .. }));
     assert_eq!(script.requests().len(), 1);
 }

@@ -252,7 +252,10 @@ async fn a_reply_that_is_cut_off_or_withheld_is_not_repaired() {
 
         let RunError::Node { source, terminal: true, .. } = error else { panic!("{error}") };
         let failure = &source.downcast_ref::<ModelError>().unwrap().failure;
-        assert_eq!((matches!(failure, Failure::Cut { .. }), matches!(failure, Failure::Filtered)), (is_cut, !is_cut));
+        assert_eq!(
+            (matches!(failure, Failure::Cut { .. }), matches!(failure, Failure::Filtered { .. })),
+            (is_cut, !is_cut)
+        );
         assert_eq!(script.requests().len(), 1);
     }
 }

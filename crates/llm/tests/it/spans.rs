@@ -105,7 +105,7 @@ fn errors_have_the_status_or_a_word() {
     let failures: [(Fails, &str); 4] = [
         (|| Failure::Unavailable { status: 529, retry_after: None, said: String::new() }, "529"),
         (|| Failure::NotFound { said: String::new() }, "404"),
-        (|| Failure::Filtered, "content_filter"),
+        (|| Failure::Filtered { said: "no".to_owned() }, "content_filter"),
         (|| Failure::Other { retryable: false, source: "own".into() }, "_OTHER"),
     ];
 

@@ -21,7 +21,7 @@ fn word(failure: &Failure) -> (&'static str, String) {
         Failure::Unavailable { said, .. } => ("unavailable", said.clone()),
         Failure::Malformed { said } => ("malformed", said.clone()),
         Failure::Broken { said, .. } => ("broken", said.clone()),
-        Failure::Filtered => ("filtered", String::new()),
+        Failure::Filtered { said } => ("filtered", said.clone()),
         other => panic!("{other}"),
     }
 }
@@ -176,7 +176,7 @@ async fn a_content_filter_and_a_length_stop_are_typed() {
 
     for server in [filtered, refused] {
         let error = fails(&model(&server), &ask()).await;
-        assert!(matches!(failure(&error), Failure::Filtered) && error.is_terminal(), "{error:?}");
+        assert!(matches!(failure(&error), Failure::Filtered { .. }) && error.is_terminal(), "{error:?}");
     }
     for (server, text) in [(cut, "once upon"), (silent, "")] {
         let reply = model(&server).chat(&ask(), &Context::detached()).await.unwrap();

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use flowstone_llm::Model;
+use flowstone_llm::{Connect, Model};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -52,8 +52,11 @@ impl Raw {
     }
 
     pub(super) fn model(&self, timeout: Duration) -> Model {
-        let name = format!("http://127.0.0.1:{}/v1#tiny", self.port);
-        Model::connect(&name).timeout(timeout).max_reply_bytes(10_000).build().unwrap()
+        self.connect().timeout(timeout).max_reply_bytes(10_000).build().unwrap()
+    }
+
+    pub(super) fn connect(&self) -> Connect {
+        Model::connect(&format!("http://127.0.0.1:{}/v1#tiny", self.port))
     }
 }
 

@@ -203,10 +203,7 @@ async fn silence_in_the_middle_is_as_long_as_the_limit() {
             if shown {
                 write(&mut stream, text("Once ")).await;
             }
-            // Comments keep a connection open, and say nothing.
-            while write(&mut stream, ": still here\n\n").await {
-                sleep(Duration::from_millis(20)).await;
-            }
+            gone(&mut stream).await;
         })
         .await;
 
@@ -219,6 +216,42 @@ async fn silence_in_the_middle_is_as_long_as_the_limit() {
             }
             (other, _) => panic!("{other}"),
         }
+    }
+}
+
+/// Comments, empty deltas, blanks before a whole reply: a service that works says that it is alive.
+#[tokio::test]
+async fn any_byte_is_life_until_the_call_has_lasted_too_long() {
+    const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n";
+    let empty = events(&[json!({ "content": "" })], None);
+    for (head, life) in [(EVENTS, ": still here\n\n"), (EVENTS, &*empty), (HEAD, " ")] {
+        let whole = super::completion(json!({ "content": "Hello" }), "stop").to_string();
+        let end = if head == EVENTS { events(&[json!({ "content": "Hello" })], Some("stop")) } else { whole };
+        let serve = |beats: usize| {
+            let (head, life, end) = (head.to_owned(), life.to_owned(), end.clone());
+            Raw::serve(move |mut stream| {
+                let (head, life, end) = (head.clone(), life.clone(), end.clone());
+                async move {
+                    write(&mut stream, head).await;
+                    for _ in 0..beats {
+                        sleep(Duration::from_millis(30)).await;
+                        if !write(&mut stream, &life).await {
+                            return;
+                        }
+                    }
+                    write(&mut stream, end).await;
+                }
+            })
+        };
+        let (alive, endless) = (serve(10).await, serve(usize::MAX).await);
+        let limit = Duration::from_millis(300);
+        let bounded = endless.connect().timeout(LONG).call_timeout(limit).build().unwrap();
+
+        let reply = listened(&alive.model(Duration::from_millis(200)), ask(), 1).await.0.unwrap();
+        let error = listened(&bounded, ask(), 1).await.0.unwrap_err();
+
+        assert_eq!(reply.text(), "Hello");
+        assert!(matches!(failed(&error), (Failure::TimedOut { limit: of }, false) if *of == limit), "{error:?}");
     }
 }
 

@@ -147,7 +147,7 @@ async fn anthropic_breaks_off_and_says_what_is_wrong() {
 
     assert!(matches!(failed(&cut), (Failure::Broken { shown: true, .. }, true)), "{cut:?}");
     assert!(matches!(failed(&busy), (Failure::Unavailable { status: 529, .. }, false)), "{busy:?}");
-    assert!(matches!(failure(&refusing), Failure::Filtered), "{refusing:?}");
+    assert!(matches!(failure(&refusing), Failure::Filtered { .. }), "{refusing:?}");
 }
 
 fn gemini(parts: &Value, finish: Option<&str>) -> Value {
@@ -208,7 +208,7 @@ async fn gemini_says_that_a_prompt_is_blocked() {
 
     for server in [server, mid] {
         let error = fails(&model("gemini:gemini-x", &server, "/v1beta"), &ask()).await;
-        assert!(matches!(failure(&error), Failure::Filtered) && error.is_terminal(), "{error:?}");
+        assert!(matches!(failure(&error), Failure::Filtered { .. }) && error.is_terminal(), "{error:?}");
     }
 }
 
