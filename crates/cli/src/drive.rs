@@ -18,7 +18,7 @@ use crate::{
     input::json,
     runs::table,
     screen::Screen,
-    stop::{Result, Stop, chain},
+    stop::{Result, Signals, Stop, chain},
     view::{DrivenView, RunView},
     words::counted,
 };
@@ -84,11 +84,12 @@ pub(crate) fn resume<W: Write>(arguments: &ResumeArguments, flows: &Flows, scree
     driven.tell(arguments, screen)
 }
 
-/// Opens the store, works on its runs until that is done or Ctrl-C is pressed, and closes the store.
+/// Opens the store, works on its runs until that is done or a signal asks for the end, and closes the store.
 fn driving(arguments: &ResumeArguments, work: impl AsyncFnOnce(&Store, &Reader) -> Result<Driven>) -> Result<Driven> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Stop::because("the runtime cannot be started", &error))?;
     let driven = runtime.block_on(async {
+        let mut signals = Signals::new().map_err(|error| Stop::because("signals cannot be waited for", &error))?;
         let store = Store::open(&arguments.common.store).await?;
         let work = async {
             let reader = Reader::open(&arguments.common.store)?;
@@ -96,15 +97,12 @@ fn driving(arguments: &ResumeArguments, work: impl AsyncFnOnce(&Store, &Reader) 
         };
         let driven = tokio::select! {
             driven = work => driven,
-            pressed = tokio::signal::ctrl_c() => Err(match pressed {
-                Ok(()) => Stop::Interrupted,
-                Err(error) => Stop::because("Ctrl-C cannot be waited for", &error),
-            }),
+            signal = signals.next() => Err(Stop::Signalled(signal)),
         };
-        // Whoever presses it again does not want to wait for what cannot be interrupted.
+        // Whoever sends another one does not want to wait for what cannot be interrupted.
         tokio::select! {
             () = store.close() => {}
-            _ = tokio::signal::ctrl_c() => {}
+            _ = signals.next() => {}
         }
         driven
     });

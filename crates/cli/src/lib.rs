@@ -20,7 +20,8 @@
 //! - With `--json` a command prints one JSON document and nothing else to stdout.
 //! - What a store holds is printed without control characters: it cannot steer the terminal.
 //! - States and answers are printed only by the commands that are for them.
-//! - Exit codes: 0 done, 1 failed (one line on stderr), 2 wrong usage, 130 interrupted.
+//! - Exit codes: 0 done, 1 failed (one line on stderr), 2 wrong usage; after a signal 128 and its number:
+//!   130 interrupted (Ctrl-C), 143 terminated, 129 hung up. `run` and `resume` stop their runs in good order first.
 
 mod arguments;
 mod drive;

@@ -148,9 +148,9 @@ fn code(done: Result<()>, command: &mut clap::Command) -> ExitCode {
             ExitCode::FAILURE
         }
         Err(Stop::Usage(message)) => usage(&command.error(clap::error::ErrorKind::MissingRequiredArgument, message)),
-        Err(Stop::Interrupted) => {
-            complain("interrupted: what was committed stays, and `resume` goes on from there");
-            ExitCode::from(130)
+        Err(Stop::Signalled(signal)) => {
+            complain(&format!("{}: what was committed stays, and `resume` goes on from there", signal.word()));
+            ExitCode::from(signal.code())
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Why a command ends before it is done: [`Stop`].
 
+#[cfg(unix)]
+use std::task::Poll;
 use std::{error::Error as StdError, io};
 
 use flowstone_durable::{Error, OpenError};
@@ -18,10 +20,103 @@ pub(crate) enum Stop {
     Failed(String),
     /// The arguments do not go together.
     Usage(String),
-    /// Ctrl-C was pressed.
-    Interrupted,
+    /// Ctrl-C was pressed, or the system asked the process to end.
+    Signalled(Signal),
     /// Whoever read the output has seen enough, as `head` does. No failure.
     PipeClosed,
+}
+
+/// What asks a process to end in good order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// Ctrl-C.
+    Interrupt,
+    /// What `kill` sends, and whoever stops services.
+    Terminate,
+    /// The terminal was closed.
+    HangUp,
+}
+
+impl Signal {
+    /// The exit code that shells give to a process that this signal ended: 128 and its number.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::HangUp => 129,
+            Self::Interrupt => 130,
+            Self::Terminate => 143,
+        }
+    }
+
+    /// What happened, in one word.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Interrupt => "interrupted",
+            Self::Terminate => "terminated",
+            Self::HangUp => "hung up",
+        }
+    }
+}
+
+/// The signals that ask this process to end; from the first moment that this is there, they end it in good order only.
+///
+/// What the process was started to ignore, as by `nohup`, it goes on to ignore.
+#[cfg(unix)]
+pub(crate) struct Signals(Vec<(Signal, tokio::signal::unix::Signal)>);
+
+#[cfg(unix)]
+impl Signals {
+    pub(crate) fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        let kinds = [
+            (Signal::Interrupt, SignalKind::interrupt()),
+            (Signal::Terminate, SignalKind::terminate()),
+            (Signal::HangUp, SignalKind::hangup()),
+        ];
+        let ignored = ignored();
+        let heeded = kinds.into_iter().filter(|(_, kind)| ignored & (1 << (kind.as_raw_value() - 1)) == 0);
+        heeded.map(|(name, kind)| Ok((name, signal(kind)?))).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) -> Signal {
+        std::future::poll_fn(|cx| {
+            let mut came = self.0.iter_mut().filter_map(|(name, signal)| match signal.poll_recv(cx) {
+                Poll::Ready(Some(())) => Some(*name),
+                _ => None,
+            });
+            came.next().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+}
+
+/// The signals that this process ignores, a bit each, where the system tells.
+#[cfg(unix)]
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or_default()
+}
+
+/// Elsewhere there is Ctrl-C.
+#[cfg(not(unix))]
+pub(crate) struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    #[expect(clippy::unnecessary_wraps, reason = "as on unix")]
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) -> Signal {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => Signal::Interrupt,
+            Err(_) => std::future::pending().await,
+        }
+    }
 }
 
 impl Stop {

@@ -207,14 +207,23 @@ pub(crate) fn child(db: &Connection, run: i64, seq: u64, item: usize) -> Result<
     Ok(select.query_row((run, int(seq), int(item)), |row| row.get(0)).optional()?)
 }
 
-/// Cancels the children of a visit that were under way when it no longer needed them.
+/// Cancels what is below a visit that no longer needs it: its children that are not at an end, and their children.
 pub(crate) fn cancel_children(db: &Connection, run: i64, seq: u64) -> Result<(), Error> {
-    let mut update = db.prepare_cached(
-        "UPDATE runs SET status = ?3, changed_at = ?4
-         WHERE parent = ?1 AND parent_seq = ?2 AND status = ?5 AND parent IS NOT NULL",
+    let mut children = db.prepare_cached(
+        "SELECT run FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND status IN (0, 1, 2) AND parent IS NOT NULL",
     )?;
-    update.execute((run, int(seq), Status::Cancelled.code(), now(), Status::Running.code()))?;
+    let rows = children.query_map((run, int(seq)), |row| row.get(0))?;
+    for child in rows.collect::<rusqlite::Result<Vec<i64>>>()? {
+        set_status(db, child, Status::Cancelled, &Change::default())?;
+    }
     Ok(())
+}
+
+/// Cancels what is below the visit that a run has under way.
+fn cancel_under_way(db: &Connection, run: i64) -> Result<(), Error> {
+    let mut last = db.prepare_cached("SELECT max(seq) FROM visits WHERE run = ?1")?;
+    let last: Option<i64> = last.query_row([run], |row| row.get(0))?;
+    last.map_or(Ok(()), |last| cancel_children(db, run, u64::try_from(last + 1).unwrap_or_default()))
 }
 
 /// A change of a run's status.
@@ -225,7 +234,7 @@ pub(crate) struct Change {
     pub(crate) error: Option<Failure>,
 }
 
-/// Changes the status of a run.
+/// Changes the status of a run. With a run that fails or is cancelled, its children are cancelled that are not at an end.
 pub(crate) fn set_status(db: &Connection, run: i64, status: Status, change: &Change) -> Result<(), Error> {
     let mut update = db.prepare_cached(
         "UPDATE runs SET status = ?2, changed_at = ?3, wake_at = ?4, action = ?5, error = ?6
@@ -233,7 +242,7 @@ pub(crate) fn set_status(db: &Connection, run: i64, status: Status, change: &Cha
     )?;
     let error = change.error.as_ref().and_then(|error| serde_json::to_string(error).ok());
     update.execute(params![run, status.code(), now(), change.wake_at, change.action, error])?;
-    Ok(())
+    if matches!(status, Status::Failed | Status::Cancelled) { cancel_under_way(db, run) } else { Ok(()) }
 }
 
 /// Marks a run that is to go on as failed, since its driving panicked; returns the error.
@@ -247,6 +256,7 @@ pub(crate) fn mark_panicked(db: &Connection, run: i64, message: String) -> Resul
     let mut update =
         db.prepare_cached("UPDATE runs SET status = ?2, changed_at = ?3, error = ?4 WHERE run = ?1 AND status = ?5")?;
     update.execute(params![run, Status::Failed.code(), now(), failure, Status::Running.code()])?;
+    cancel_under_way(db, run)?;
     Ok(error)
 }
 

@@ -40,18 +40,41 @@ impl Status {
         matches!(self, Self::Ended | Self::Failed | Self::Cancelled)
     }
 
+    /// Its number in a store. Written out, so that another order of the variants leaves stores as they are.
     pub(crate) fn code(self) -> i64 {
-        self as i64
+        match self {
+            Self::Running => 0,
+            Self::Paused => 1,
+            Self::Sleeping => 2,
+            Self::Ended => 3,
+            Self::Failed => 4,
+            Self::Cancelled => 5,
+        }
     }
 
     pub(crate) fn of_code(code: i64) -> Option<Self> {
-        usize::try_from(code).ok().and_then(|code| Self::ALL.get(code).copied())
+        Some(match code {
+            0 => Self::Running,
+            1 => Self::Paused,
+            2 => Self::Sleeping,
+            3 => Self::Ended,
+            4 => Self::Failed,
+            5 => Self::Cancelled,
+            _ => return None,
+        })
     }
 
     /// Returns its name, as `paused`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        ["running", "paused", "sleeping", "ended", "failed", "cancelled"][self as usize]
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Sleeping => "sleeping",
+            Self::Ended => "ended",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
     }
 }
 
@@ -248,4 +271,28 @@ pub struct Question {
     pub answered_at: Option<SystemTime>,
     /// Why the last answer from another process was refused.
     pub refused: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stores hold these numbers: they never change.
+    #[test]
+    fn the_codes_of_statuses_are_those_of_every_store() {
+        let codes = [
+            (0, Status::Running, "running"),
+            (1, Status::Paused, "paused"),
+            (2, Status::Sleeping, "sleeping"),
+            (3, Status::Ended, "ended"),
+            (4, Status::Failed, "failed"),
+            (5, Status::Cancelled, "cancelled"),
+        ];
+
+        for (code, status, name) in codes {
+            assert_eq!((status.code(), Status::of_code(code), status.name()), (code, Some(status), name));
+        }
+        assert_eq!((Status::of_code(-1), Status::of_code(6)), (None, None));
+        assert_eq!(Status::ALL.map(Status::code), [0, 1, 2, 3, 4, 5]);
+    }
 }

@@ -168,25 +168,43 @@ fn a_running_run_is_cancelled_by_another_process() {
 /// What was committed stays, and `resume` goes on from there.
 #[cfg(unix)]
 #[test]
-fn ctrl_c_stops_cleanly() {
-    let desk = Desk::empty();
-    let driver = spawn(&mut desk.desk_command(r#"run invoice --id may --state {"scan":"scan.pdf","lines":[3]}"#));
-    wait_until(|| desk.reader_if_there().is_some_and(|reader| reader.run("may").is_ok()));
+fn signals_stop_cleanly() {
+    for (signal, code, word) in
+        [("-INT", 130, "interrupted: "), ("-TERM", 143, "terminated: "), ("-HUP", 129, "hung up: ")]
+    {
+        let desk = Desk::empty();
+        let driver = spawn(&mut desk.desk_command(r#"run invoice --id may --state {"scan":"scan.pdf","lines":[3]}"#));
+        wait_until(|| desk.reader_if_there().is_some_and(|reader| reader.run("may").is_ok()));
 
-    interrupt(&driver);
-    let interrupted = said(driver);
-    fs::write(desk.path("scan.pdf"), "").unwrap();
-    let resumed = desk.desk("resume --json").json();
+        let sent = Command::new("kill").args([signal, &driver.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let stopped = said(driver);
+        fs::write(desk.path("scan.pdf"), "").unwrap();
+        let resumed = desk.desk("resume --json").json();
 
-    assert_eq!((interrupted.code, &*interrupted.out), (Some(130), ""), "{interrupted:?}");
-    assert!(interrupted.err.starts_with("interrupted: "), "{interrupted:?}");
-    assert_eq!((&resumed["runs"][0]["node"], &resumed["runs"][0]["step"]), (&json!("approve"), &json!(2)));
+        assert_eq!((stopped.code, &*stopped.out), (Some(code), ""), "{stopped:?}");
+        assert!(stopped.err.starts_with(word), "{stopped:?}");
+        assert_eq!((&resumed["runs"][0]["node"], &resumed["runs"][0]["step"]), (&json!("approve"), &json!(2)));
+    }
 }
 
-#[cfg(unix)]
-fn interrupt(child: &Child) {
-    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
+/// Whoever starts a program with `nohup` closes the terminal afterwards.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_that_is_ignored_from_the_start_stays_ignored() {
+    let desk = Desk::empty();
+    let own = desk.desk_command(r#"run invoice --id may --state {"scan":"nowhere"}"#);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(own.get_program()).args(own.get_args());
+    shell.env("FLOWSTONE_STORE", "desk.db").current_dir(desk.path(""));
+    let driver = spawn(&mut shell);
+    wait_until(|| desk.reader_if_there().is_some_and(|reader| reader.run("may").is_ok()));
+    let kill = |signal: &str| Command::new("kill").args([signal, &driver.id().to_string()]).status().unwrap();
+
+    kill("-HUP");
+    kill("-TERM");
+
+    assert_eq!(said(driver).code, Some(143));
 }
 
 fn spawn(command: &mut Command) -> Child {

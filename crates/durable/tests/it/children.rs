@@ -155,21 +155,83 @@ async fn a_child_that_fails_may_be_collected() {
     assert_eq!(soon("the end", run.finished()).await.unwrap().state.sums, [3, 101, 3]);
 }
 
+/// A flow with children that have children.
+fn grand(inner: AsyncFlow<Parent>) -> AsyncFlow<Parent> {
+    let mut flow = AsyncFlow::builder("grand");
+    let fork =
+        |parent: &Parent| (0..parent.children).map(|_| Parent { children: 2, sums: Vec::new() }).collect::<Vec<_>>();
+    let join =
+        |parent: &mut Parent, ended: Vec<Parent>| parent.sums = ended.iter().map(|p| p.sums.iter().sum()).collect();
+    let each = flow.add("outer", inner.batch(fork, join).parallel(2).journaled());
+    flow.start(each);
+    flow.build().unwrap()
+}
+
+/// The statuses of what is below a run, all generations.
+fn below(reader: &Reader, run: &str) -> Vec<Status> {
+    let children = reader.children(run).unwrap();
+    let below = children.iter().flat_map(|child| below(reader, child.id.as_str()));
+    children.iter().map(|child| child.status).chain(below.collect::<Vec<_>>()).collect()
+}
+
+#[tokio::test]
+async fn with_a_run_that_is_cancelled_all_that_is_below_it_is_cancelled_and_goes_on_when_it_is_retried() {
+    let (folder, ledger, gate, fine) = (Folder::new(), Ledger::default(), Gate::closed(), Arc::default());
+    let runs = Runs::open(folder.store(), grand(parent(child(&ledger, &gate, &fine), true))).await.unwrap();
+    let run = runs.start("g", Parent { children: 2, sums: Vec::new() }).await.unwrap();
+    let reader = Reader::open(folder.store()).unwrap();
+    until("the middle", async || ledger.len() == 4 && below(&reader, "g").len() == 6).await;
+
+    run.cancel().await.unwrap();
+
+    assert_eq!(below(&reader, "g"), [Status::Cancelled; 6]);
+    gate.open();
+    run.retry_failed().await.unwrap();
+    assert_eq!(soon("the end", run.finished()).await.unwrap().state.sums, [6, 6]);
+    assert_eq!(below(&reader, "g"), [Status::Ended; 6]);
+    assert_eq!(ledger.len(), 4 * 3, "nothing ran twice");
+}
+
+#[tokio::test]
+async fn with_a_run_that_fails_all_that_is_below_it_is_cancelled() {
+    let (folder, ledger, gate, broken) = (Folder::new(), Ledger::default(), Gate::closed(), Arc::default());
+    let runs = Runs::open(folder.store(), grand(parent(child(&ledger, &gate, &broken), true))).await.unwrap();
+    let run = runs.start("g", Parent { children: 2, sums: Vec::new() }).await.unwrap();
+    let reader = Reader::open(folder.store()).unwrap();
+    until("the middle", async || ledger.len() == 4).await;
+
+    broken.store(true, Ordering::Relaxed);
+    gate.open();
+    assert_eq!(soon("the end", run.settled()).await.unwrap(), Status::Failed);
+
+    let below = below(&reader, "g");
+    assert!(below.contains(&Status::Failed), "{below:?}");
+    assert!(below.iter().all(|status| status.is_final()), "{below:?}");
+}
+
+/// Somebody cancels a run beside, while nobody drives it.
+#[tokio::test]
+async fn with_a_run_that_is_cancelled_while_nobody_drives_it_its_children_are_cancelled() {
+    let (folder, ledger, gate, fine) = (Folder::new(), Ledger::default(), Gate::closed(), Arc::default());
+    let make = || parent(child(&ledger, &gate, &fine), true);
+    let runs = Runs::open(folder.store(), make()).await.unwrap();
+    runs.start("p", Parent { children: 3, sums: Vec::new() }).await.unwrap();
+    let reader = Reader::open(folder.store()).unwrap();
+    until("the middle", async || ledger.len() == 3 && below(&reader, "p").len() == 3).await;
+    runs.store().close().await;
+
+    flowstone_durable::Requests::open(folder.store()).unwrap().cancel("p").unwrap();
+    let runs = Runs::open(folder.store(), make()).await.unwrap();
+    runs.resume_all().await.unwrap();
+
+    assert_eq!(runs.get("p").await.unwrap().info().await.unwrap().status, Status::Cancelled);
+    assert_eq!(below(&reader, "p"), [Status::Cancelled; 3]);
+}
+
 #[tokio::test]
 async fn children_of_children_go_on_where_they_were() {
     let (folder, ledger, gate, fine) = (Folder::new(), Ledger::default(), Gate::closed(), Arc::default());
-    let make = |gate: &Gate| {
-        let mut flow = AsyncFlow::builder("grand");
-        let fork = |parent: &Parent| {
-            (0..parent.children).map(|_| Parent { children: 2, sums: Vec::new() }).collect::<Vec<_>>()
-        };
-        let join =
-            |parent: &mut Parent, ended: Vec<Parent>| parent.sums = ended.iter().map(|p| p.sums.iter().sum()).collect();
-        let inner = parent(child(&ledger, gate, &fine), true);
-        let each = flow.add("outer", inner.batch(fork, join).parallel(2).journaled());
-        flow.start(each);
-        flow.build().unwrap()
-    };
+    let make = |gate: &Gate| grand(parent(child(&ledger, gate, &fine), true));
     let runs = Runs::open(folder.store(), make(&gate)).await.unwrap();
     runs.start("g", Parent { children: 2, sums: Vec::new() }).await.unwrap();
     let db = rusqlite::Connection::open(folder.store()).unwrap();
