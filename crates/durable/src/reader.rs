@@ -222,7 +222,11 @@ impl Reader {
         let id = id.into();
         let both = |reader: &Self| Ok((reader.state(id.clone(), Some(from))?, reader.state(id.clone(), Some(to))?));
         let (old, new) = self.at_once(both)?;
-        Ok(serde_json::to_value(json_patch::diff(&old, &new)).expect("invariant: a patch of JSON is JSON"))
+        let failed = |error: serde_json::Error| {
+            let (run, path) = (id.clone(), ".".to_owned());
+            Error::Decode { run, path, source: error.into() }
+        };
+        serde_json::to_value(json_patch::diff(&old, &new)).map_err(failed)
     }
 
     /// Returns the questions of a run with their answers, oldest first. The last has no answer while the run is paused.
