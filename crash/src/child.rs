@@ -30,6 +30,7 @@ pub(crate) struct Start {
     pub(crate) store: PathBuf,
     pub(crate) ledger: PathBuf,
     pub(crate) seed: u64,
+    pub(crate) life: usize,
     pub(crate) stop: Option<Point>,
 }
 
@@ -84,7 +85,8 @@ async fn live(start: Start) -> Result<(), Fault> {
     let options = StoreOptions::new().keep_waits(KEEP_WAITS).durability(script.durability);
     let store = options.on_write(watch(start.stop)).open(&start.store).await?;
     say("open");
-    operator::drive(&store, &script, &world, &before).await?;
+    let version = script.version(start.life);
+    operator::drive(&store, &script, (&world, version), &before).await?;
     store.close().await;
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::{
     ledger::Deed,
     nodes::{Job, World, answer},
     plan::{Fate, Plan, Script, fork_of},
+    version::{Names, Version},
 };
 
 /// A run from its start to its end.
@@ -52,7 +53,8 @@ impl Expected {
         let world = World::ideal();
         let mut expected = Self::default();
         for plan in &script.plans {
-            let flow = build(&name(plan.flow), &script.flows[plan.flow], &world)?;
+            let names = Names::new(Version::first(script.seed));
+            let flow = build(&name(plan.flow), &script.flows[plan.flow], &world, &names)?;
             let options = RunOptions::new().id(plan.id.clone());
             let course = course(&mut flow.execution(plan.job.clone(), &options), &world).await?;
             if let Some((id, forked)) = forked(&flow, plan, &course, &world).await? {

@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
-use flowstone::{Action, AsyncFlow, END, NodeExt, Retry, Sleep};
+use flowstone::{Action, AsyncFlow, END, NodeExt, Retry, Sleep, durable::FlowOptions};
 
 use crate::{
     nodes::{Awaiting, Batch, Blocking, Job, Question, Trouble, Work, World},
     random::{Random, mix},
+    version::Names,
 };
 
 /// From which length on a wait is kept in the store: short, so that the waits of a test are.
@@ -126,12 +127,12 @@ pub(crate) fn name(flow: usize) -> String {
     format!("flow{flow}")
 }
 
-/// Makes the flow of a blueprint.
-pub(crate) fn build(name: &str, stages: &[Stage], world: &Arc<World>) -> Result<AsyncFlow<Job>> {
+/// Makes the flow of a blueprint, with the names that its nodes have.
+pub(crate) fn build(name: &str, stages: &[Stage], world: &Arc<World>, names: &Names) -> Result<AsyncFlow<Job>> {
     let mut flow = AsyncFlow::builder(name);
     let mut nodes = Vec::new();
     for (at, stage) in stages.iter().enumerate() {
-        nodes.push(add(&mut flow, (name, at), stage, world)?);
+        nodes.push(add(&mut flow, (name, at), stage, (world, names))?);
     }
     for (at, stage) in stages.iter().enumerate() {
         let here = nodes[at];
@@ -149,41 +150,54 @@ pub(crate) fn build(name: &str, stages: &[Stage], world: &Arc<World>) -> Result<
     Ok(flow.build()?)
 }
 
+/// The name of a node in the first version.
+fn first_name(at: usize, stage: &Stage) -> String {
+    match stage {
+        Stage::Work { .. } => format!("work{at}"),
+        Stage::Loop { .. } => format!("loop{at}"),
+        Stage::Nested(_) => format!("nested{at}"),
+        Stage::Batch { limit, kept: true, .. } => format!("kept{at}by{limit}"),
+        Stage::Batch { limit, .. } => format!("batch{at}by{limit}"),
+        Stage::Flows { kept: true, .. } => format!("keptflows{at}"),
+        Stage::Flows { .. } => format!("flows{at}"),
+        Stage::Ask => format!("ask{at}"),
+        Stage::Sleep(_) => format!("sleeping{at}"),
+    }
+}
+
+/// Tells a flow what its nodes were called before.
+pub(crate) fn renames(mut options: FlowOptions, stages: &[Stage], names: &Names) -> FlowOptions {
+    for (at, stage) in stages.iter().enumerate() {
+        let name = first_name(at, stage);
+        options = match stage {
+            Stage::Nested(stages) => renames(options, stages, &names.inside(&name)),
+            Stage::Sleep(_) => names.inside(&name).rename(options, SLEEP),
+            _ => names.rename(options, &name),
+        };
+    }
+    options
+}
+
 type Builder = flowstone::Builder<Job, flowstone::AsyncKind>;
 
 fn add(
     flow: &mut Builder,
     (outer, at): (&str, usize),
     stage: &Stage,
-    world: &Arc<World>,
+    (world, names): (&Arc<World>, &Names),
 ) -> Result<flowstone::At<Action>> {
-    let work = |name: &str, trouble, turns, items| Work {
-        world: Arc::clone(world),
-        name: name.to_owned(),
-        trouble,
-        most: 4,
-        turns,
-        items,
-    };
+    let first = first_name(at, stage);
+    let work =
+        |trouble, turns, items| Work { world: Arc::clone(world), name: first.clone(), trouble, most: 4, turns, items };
     let retry = |wait| Retry::attempts(3).fixed(world.time(wait));
+    let (name, inner) = (names.now(&first), format!("{outer}-{at}"));
     Ok(match stage {
-        Stage::Work { blocking, trouble, wait } => {
-            let name = format!("work{at}");
-            let work = work(&name, *trouble, 0, 0);
-            match *blocking {
-                true => flow.add(name, Blocking(work)),
-                false => flow.add(name, Awaiting(work).retry(retry(*wait))),
-            }
-        }
-        Stage::Loop { turns, .. } => {
-            let name = format!("loop{at}");
-            let work = work(&name, Trouble::default(), *turns, 0);
-            flow.add(name, Awaiting(work))
-        }
-        Stage::Nested(stages) => flow.add(format!("nested{at}"), build(&format!("{outer}-{at}"), stages, world)?),
+        Stage::Work { blocking: true, trouble, .. } => flow.add(name, Blocking(work(*trouble, 0, 0))),
+        Stage::Work { trouble, wait, .. } => flow.add(name, Awaiting(work(*trouble, 0, 0)).retry(retry(*wait))),
+        Stage::Loop { turns, .. } => flow.add(name, Awaiting(work(Trouble::default(), *turns, 0))),
+        Stage::Nested(stages) => flow.add(name, build(&inner, stages, world, &names.inside(&first))?),
         Stage::Batch { items, limit, kept, trouble, wait } => {
-            let name = if *kept { format!("kept{at}by{limit}") } else { format!("batch{at}by{limit}") };
-            let batch = Batch(work(&name, *trouble, 0, *items)).retry(retry(*wait));
+            let batch = Batch(work(*trouble, 0, *items)).retry(retry(*wait));
             match (*limit, *kept) {
                 (1, true) => flow.add(name, batch.journaled()),
                 (1, false) => flow.add(name, batch),
@@ -191,38 +205,38 @@ fn add(
                 (limit, false) => flow.add(name, batch.parallel(limit)),
             }
         }
-        Stage::Flows { .. } => add_flows(flow, (outer, at), stage, world)?,
-        Stage::Ask => flow.add(format!("ask{at}"), Question { world: Arc::clone(world), name: format!("ask{at}") }),
-        Stage::Sleep(millis) => add_sleep(flow, (outer, at), world.time(*millis))?,
+        Stage::Flows { children, limit, kept, stages } => {
+            let (fork, join) = (fork(&first, *children), join(&first));
+            let batch = build(&inner, stages, world, &names.of_children())?.batch(fork, join).parallel(*limit);
+            if *kept { flow.add(name, batch.journaled()) } else { flow.add(name, batch) }
+        }
+        Stage::Ask => flow.add(name, Question { world: Arc::clone(world), name: first }),
+        Stage::Sleep(millis) => {
+            // A `Sleep` has the action `()`: inside a flow of its own its exit can be called as all others are.
+            let mut asleep = AsyncFlow::<Job>::builder(inner);
+            let sleep = asleep.add(names.inside(&first).now(SLEEP), Sleep::new(world.time(*millis)));
+            asleep.start(sleep);
+            flow.add(name, asleep.build()?.map_exit(|_| Action::from("on")))
+        }
     })
 }
 
-/// A `Sleep` has the action `()`: inside a flow of its own its exit can be called as all others are.
-fn add_sleep(flow: &mut Builder, (outer, at): (&str, usize), wait: Duration) -> Result<flowstone::At<Action>> {
-    let mut inner = AsyncFlow::<Job>::builder(format!("{outer}-{at}"));
-    let sleep = inner.add("sleep", Sleep::new(wait));
-    inner.start(sleep);
-    Ok(flow.add(format!("sleeping{at}"), inner.build()?.map_exit(|_| Action::from("on"))))
+/// The name of the node in a flow that sleeps.
+const SLEEP: &str = "sleep";
+
+fn fork(name: &str, children: u64) -> impl Fn(&Job) -> Vec<Job> + Send + Sync + 'static + use<> {
+    let name = name.to_owned();
+    move |job| {
+        let turn = job.turns.get(&name).copied().unwrap_or_default();
+        let child = |item| Job::new(format!("{}/{name}.{turn}.{item}", job.who), mix(job.digest ^ item), 24);
+        (0..children).map(child).collect()
+    }
 }
 
-fn add_flows(
-    flow: &mut Builder,
-    (outer, at): (&str, usize),
-    stage: &Stage,
-    world: &Arc<World>,
-) -> Result<flowstone::At<Action>> {
-    let Stage::Flows { children, limit, kept, stages } = stage else { anyhow::bail!("not a batch flow") };
-    let name = if *kept { format!("keptflows{at}") } else { format!("flows{at}") };
-    let (counted, joined, children) = (name.clone(), name.clone(), *children);
-    let fork = move |job: &Job| {
-        let turn = job.turns.get(&counted).copied().unwrap_or_default();
-        let child = |item| Job::new(format!("{}/{counted}.{turn}.{item}", job.who), mix(job.digest ^ item), 24);
-        (0..children).map(child).collect::<Vec<_>>()
-    };
-    let join = move |job: &mut Job, ended: Vec<Job>| {
-        job.absorb(&joined, ended.iter().fold(0, |sum, child| mix(sum ^ child.digest)));
+fn join(name: &str) -> impl Fn(&mut Job, Vec<Job>) -> Action + Send + Sync + 'static + use<> {
+    let name = name.to_owned();
+    move |job, ended| {
+        job.absorb(&name, ended.iter().fold(0, |sum, child| mix(sum ^ child.digest)));
         Action::from("on")
-    };
-    let batch = build(&format!("{outer}-{at}"), stages, world)?.batch(fork, join).parallel(*limit);
-    Ok(if *kept { flow.add(name, batch.journaled()) } else { flow.add(name, batch) })
+    }
 }

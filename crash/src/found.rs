@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use rusqlite::{Connection, OpenFlags};
 
-use crate::ledger::split_life;
+use crate::{ledger::in_memory, version::plain};
 
 /// A run as it is in the store.
 #[derive(Debug, Default)]
@@ -111,7 +111,7 @@ impl Found {
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
             let (number, id): (i64, String) = (row.get(0)?, row.get(1)?);
-            let (id, _) = split_life(&id);
+            let id = in_memory(&id);
             let stored = Stored { status: row.get(2)?, ..Stored::default() };
             ids.insert(number, id.clone());
             found.numbers.insert(number);
@@ -131,7 +131,7 @@ impl Found {
             );
             stored.last = seq;
             stored.answers += u64::from(node.as_deref().is_some_and(is_question));
-            stored.nodes.extend(node);
+            stored.nodes.extend(node.as_deref().map(plain));
             found.visits.insert(visit, (run, seq));
         }
         let mut select = db.prepare("SELECT run, seq, item, output IS NOT NULL, attempt FROM items")?;

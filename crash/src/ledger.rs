@@ -14,13 +14,15 @@ use anyhow::{Context as _, Result, bail};
 use flowstone::Context;
 use flowstone_disk::Disk;
 
+use crate::version::plain;
+
 /// One call of `exec`, or of the `post` of a question.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Deed {
-    /// The idempotency key without the part that is this life's own; of a question, one that is made up.
+    /// The idempotency key as it is in memory and with the names of the first version; of a question, one that is made up.
     pub(crate) key: String,
-    /// That part. A run in memory has none.
-    pub(crate) life: Option<String>,
+    /// The key as it is.
+    pub(crate) whole: String,
     pub(crate) attempt: u32,
     /// The run that the user started.
     pub(crate) run: String,
@@ -71,24 +73,30 @@ pub(crate) enum Ledger {
 
 impl Deed {
     pub(crate) fn of(cx: &Context, who: &str) -> Self {
-        let (key, life) = split_life(&cx.idempotency_key());
+        let whole = cx.idempotency_key();
         Self {
-            key,
-            life,
+            key: in_memory(&whole),
+            whole,
             attempt: cx.attempt(),
             run: cx.run_id().to_string(),
             who: who.to_owned(),
             visit: cx.visit(),
-            node: cx.node().to_string(),
+            node: plain(cx.node().as_str()),
             item: cx.item(),
         }
+    }
+
+    /// Returns whether it is the same but for the letters of its key.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let of = |deed: &Self| Self { whole: String::new(), ..deed.clone() };
+        of(self) == of(other)
     }
 
     /// A question's `post`, which knows of its run only what the state holds.
     pub(crate) fn answered(who: &str, number: u32) -> Self {
         Self {
             key: format!("{who}?{number}"),
-            life: None,
+            whole: format!("{who}?{number}"),
             attempt: 0,
             run: who.to_owned(),
             who: who.to_owned(),
@@ -102,10 +110,9 @@ impl Deed {
 impl Line {
     fn text(&self) -> String {
         match self {
-            Self::Deed(Deed { key, life, attempt, run, who, visit, node, item }) => {
+            Self::Deed(Deed { key: _, whole, attempt, run, who, visit, node, item }) => {
                 let item = item.map_or_else(|| "-".to_owned(), |item| item.to_string());
-                let life = life.as_deref().unwrap_or("-");
-                format!("deed {key} {life} {attempt} {run} {who} {visit} {node} {item}\n")
+                format!("deed {whole} {attempt} {run} {who} {visit} {node} {item}\n")
             }
             Self::Mark(what, run) => format!("mark {what} {run}\n"),
             Self::Told(what, run) => format!("told {} {run}\n", what.text()),
@@ -138,15 +145,19 @@ impl Told {
     }
 }
 
-/// Parts a key, or the id of a child, in what it is in memory and what only this life of its run has: `run3~0123456789abcdef:1:work`.
-pub(crate) fn split_life(key: &str) -> (String, Option<String>) {
-    const RANDOM: usize = 16;
+/// How many letters of a key are those that only one life of its run has.
+const LIFE: usize = 16;
 
-    let parts = key.split_once('~').and_then(|(id, rest)| Some((id, rest.split_at_checked(RANDOM)?)));
-    match parts {
-        Some((id, (life, rest))) => (format!("{id}{rest}"), Some(life.to_owned())),
-        None => (key.to_owned(), None),
-    }
+/// Those letters; none in a run in memory.
+pub(crate) fn life(key: &str) -> Option<&str> {
+    key.split_once('~')?.1.get(..LIFE)
+}
+
+/// A key, or the id of a child, as it is in memory: `run3~0123456789abcdef:1:work2-g1` without what only this life of its run
+/// has, and with the names of the first version.
+pub(crate) fn in_memory(key: &str) -> String {
+    let life = key.split_once('~').and_then(|(id, rest)| Some(format!("{id}{}", rest.get(LIFE..)?)));
+    plain(&life.unwrap_or_else(|| key.to_owned()))
 }
 
 impl Ledger {
@@ -206,9 +217,9 @@ fn parse(line: &str) -> Result<Line> {
     Ok(match words[..] {
         ["mark", what, run] => Line::Mark(what.to_owned(), run.to_owned()),
         ["told", what, run] => Line::Told(Told::parse(what).context("nothing that is told")?, run.to_owned()),
-        ["deed", key, life, attempt, run, who, visit, node, item] => Line::Deed(Deed {
-            key: key.to_owned(),
-            life: (life != "-").then(|| life.to_owned()),
+        ["deed", whole, attempt, run, who, visit, node, item] => Line::Deed(Deed {
+            key: in_memory(whole),
+            whole: whole.to_owned(),
             attempt: attempt.parse()?,
             run: run.to_owned(),
             who: who.to_owned(),

@@ -8,7 +8,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `random`, `plan` | what a seed determines: runs, lives, kills |
+//! | `random`, `plan`, `version` | what a seed determines: runs, lives, kills; what each life changes of the program |
 //! | `flows`, `nodes`, `ledger` | random flows; what their nodes do, and where they write that down |
 //! | `child`, `operator` | the process that is killed; what it does to the runs from outside |
 //! | `process`, `other`, `seed` | starting and killing it; what is asked from beside it; one seed |
@@ -36,6 +36,7 @@ mod random;
 mod report;
 mod seed;
 mod seen;
+mod version;
 
 use std::{
     panic::catch_unwind,
@@ -110,13 +111,15 @@ impl Options {
 }
 
 fn child_start(words: &[String]) -> Result<child::Start> {
-    let [store, ledger, seed, stop @ ..] = words else { bail!("a child takes a store, a ledger and a seed") };
+    let [store, ledger, seed, life, stop @ ..] = words else {
+        bail!("a child takes a store, a ledger, a seed and a number of its life")
+    };
     let stop = match stop {
         [] => None,
         [job, when, nth] => Some(child::point(job, when, nth.parse()?).context("no such write point")?),
         _ => bail!("a write point is a job, a moment and a number"),
     };
-    Ok(child::Start { store: store.into(), ledger: ledger.into(), seed: seed.parse()?, stop })
+    Ok(child::Start { store: store.into(), ledger: ledger.into(), seed: seed.parse()?, life: life.parse()?, stop })
 }
 
 /// Runs the seeds, some at a time, and prints the sum.

@@ -2,7 +2,7 @@
 //! plans say, until all have come to their ends.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,14 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flowstone::durable::{Error, OpenError, Prune, Run, Runs, Status, Store};
+use flowstone::durable::{Error, FlowOptions, OpenError, Prune, Run, Runs, Status, Store};
 use tokio::task::JoinSet;
 
 use crate::{
-    flows::{build, name},
+    flows::{build, name, renames},
     ledger::{self, Line, Told},
     nodes::{Job, World, answer},
     plan::{Fate, Plan, Script, Who, fork_of},
+    version::{Names, Version},
 };
 
 /// How often to look at a run that somebody else is to do something to.
@@ -48,11 +49,16 @@ impl From<Error> for Fault {
 
 /// Drives everything in a store that was just opened to its end, from wherever earlier drivers left it; `before` is what
 /// they wrote down.
-pub(crate) async fn drive(store: &Store, script: &Script, world: &Arc<World>, before: &[Line]) -> Result<(), Fault> {
-    let mut runs = Vec::new();
-    for (flow, stages) in script.flows.iter().enumerate() {
-        let flow = build(&name(flow), stages, world).map_err(|error| Fault::Odd(error.to_string()))?;
-        runs.push(store.runs(flow).await?);
+pub(crate) async fn drive(
+    store: &Store,
+    script: &Script,
+    (world, version): (&Arc<World>, Version),
+    before: &[Line],
+) -> Result<(), Fault> {
+    let (mut runs, names) = (BTreeMap::new(), Names::new(version));
+    for (flow, stages) in script.flows.iter().enumerate().filter(|(flow, _)| version.lacks != Some(*flow)) {
+        let built = build(&name(flow), stages, world, &names).map_err(|error| Fault::Odd(error.to_string()))?;
+        runs.insert(flow, store.runs_with(built, renames(FlowOptions::new(), stages, &names)).await?);
     }
     let marks = before.iter().filter_map(|line| match line {
         Line::Mark(what, run) => Some((what.clone(), run.clone())),
@@ -72,7 +78,8 @@ pub(crate) async fn drive(store: &Store, script: &Script, world: &Arc<World>, be
 
 /// Does to the runs what their plans say.
 struct Operator {
-    runs: Vec<Runs<Job>>,
+    /// By the number of the flow, without the one that this version lacks.
+    runs: BTreeMap<usize, Runs<Job>>,
     world: Arc<World>,
     /// What earlier processes were about to do.
     marks: BTreeSet<(String, String)>,
@@ -83,7 +90,7 @@ struct Operator {
 impl Operator {
     async fn operate_all(self: &Arc<Self>, script: &Script) -> Result<(), Fault> {
         let mut tasks = JoinSet::new();
-        for plan in script.plans.clone() {
+        for plan in script.plans.iter().filter(|plan| self.runs.contains_key(&plan.flow)).cloned() {
             let operator = Arc::clone(self);
             tasks.spawn(async move {
                 let result = operator.operate(&plan).await;
@@ -128,7 +135,7 @@ impl Operator {
     }
 
     async fn operate(&self, plan: &Plan) -> Result<(), Fault> {
-        let runs = &self.runs[plan.flow];
+        let runs = &self.runs[&plan.flow];
         if self.marked("prune", &plan.id) {
             return Ok(());
         }
@@ -151,7 +158,7 @@ impl Operator {
     }
 
     async fn delete(&self, plan: &Plan) -> Result<(), Fault> {
-        match self.runs[plan.flow].delete(plan.id.clone()).await {
+        match self.runs[&plan.flow].delete(plan.id.clone()).await {
             Ok(()) | Err(Error::UnknownRun { .. }) => self.told(Told::Gone, &plan.id),
             Err(error) => return Err(error.into()),
         }
@@ -159,7 +166,7 @@ impl Operator {
     }
 
     async fn fork(&self, plan: &Plan, step: u64) -> Result<(), Fault> {
-        let (runs, id) = (&self.runs[plan.flow], fork_of(&plan.id));
+        let (runs, id) = (&self.runs[&plan.flow], fork_of(&plan.id));
         let who = id.clone();
         // A fork counts its visits anew, so it counts its questions anew.
         let edit = move |state: &mut serde_json::Value| {

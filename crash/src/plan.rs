@@ -8,6 +8,7 @@ use crate::{
     flows::{Stage, blueprints},
     nodes::Job,
     random::{Random, mix},
+    version::Version,
 };
 
 /// The jobs of the writer thread. One that a process meets and that is not here is reported.
@@ -119,6 +120,12 @@ impl Script {
             _ => Durability::Synced,
         };
         Self { seed, flows, plans, lives: lives(seed), durability, behind }
+    }
+
+    /// The program of a life, by its number.
+    pub(crate) fn version(&self, life: usize) -> Version {
+        let version = Version::of(self.seed, life, self.flows.len());
+        if life + 1 < self.lives.len() { version } else { version.whole() }
     }
 
     pub(crate) fn plan(&self, id: &str) -> Option<&Plan> {

@@ -35,6 +35,7 @@ use crate::{
     plan::Script,
     random::Random,
     seen::Watch,
+    version::Version,
 };
 
 /// How many runs a seed has: few, so that each sync of them can be a cut of its own.
@@ -178,7 +179,8 @@ impl Trial {
         let folder = folder()?;
         let lines = Arc::default();
         let mut random = Random::of(seed, "cuts");
-        let (end, counts) = trial.live(&folder.path().join("whole"), &Image::default(), None, &lines, &mut random)?;
+        let (end, counts) =
+            trial.live((&folder.path().join("whole"), 0), &Image::default(), None, &lines, &mut random)?;
         ensure!(matches!(end, End::Done), "the power was cut, and nobody did it");
         let Counts { syncs, changes } = counts;
         for nth in 0..syncs {
@@ -204,7 +206,7 @@ impl Trial {
         for life in 0.. {
             *at = format!("chain {number}, life {life}, {cut:?}");
             let place = folder.join(format!("life{life}"));
-            let (end, _) = self.live(&place, &image, cut, &lines, &mut random)?;
+            let (end, _) = self.live((&place, life), &image, cut, &lines, &mut random)?;
             let lines = lock(&lines).clone();
             let End::Cut(disk, seen) = end else {
                 let store = place.join("runs.db");
@@ -239,7 +241,7 @@ impl Trial {
     /// Drives what the image holds to its end, or until the power goes.
     fn live(
         &self,
-        folder: &Path,
+        (folder, life): (&Path, usize),
         image: &Image,
         cut: Option<Cut>,
         lines: &Arc<Mutex<Vec<Line>>>,
@@ -252,6 +254,7 @@ impl Trial {
         let store = folder.join("runs.db");
         let ledger = Arc::new(Ledger::Powered { disk: Arc::clone(&disk), lines: Arc::clone(lines) });
         let world = World::real(Arc::clone(&ledger));
+        let version = Version::of(self.script.seed, life, self.script.flows.len()).whole();
         let seen = Watch::start(&store, &disk)?;
         let meddler = Meddler::start(&self.script, &store, ledger)?;
         let options = StoreOptions::new().keep_waits(KEEP_WAITS).durability(self.script.durability);
@@ -259,7 +262,7 @@ impl Trial {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let driven = runtime.block_on(async {
             tokio::select! {
-                driven = self.drive(options, &store, &world, lines) => Some(driven),
+                driven = self.drive(options, &store, (&world, version), lines) => Some(driven),
                 () = off.notified() => None,
                 () = tokio::time::sleep(PATIENCE) => Some(Err(Fault::Odd("it did not come to its end".to_owned()))),
             }
@@ -282,7 +285,7 @@ impl Trial {
         &self,
         options: StoreOptions,
         path: &Path,
-        world: &Arc<World>,
+        world: (&Arc<World>, Version),
         lines: &Arc<Mutex<Vec<Line>>>,
     ) -> Result<(), Fault> {
         let before = lock(lines).clone();

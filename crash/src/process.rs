@@ -47,8 +47,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts this program again, as a child that drives the store.
-    pub(crate) fn start(store: &Path, ledger: &Path, seed: u64, life: &Life) -> Result<Self> {
+    /// Starts this program again, as a child that drives the store in its life of this number.
+    pub(crate) fn start(store: &Path, ledger: &Path, (seed, number): (u64, usize), life: &Life) -> Result<Self> {
         let program = std::env::current_exe().context("this program does not know where it is")?;
         let mut command = match life {
             Life::Limit(kib) => {
@@ -61,7 +61,7 @@ impl Process {
             }
             _ => Command::new(&program),
         };
-        command.arg("--child").arg(store).arg(ledger).arg(seed.to_string());
+        command.arg("--child").arg(store).arg(ledger).arg(seed.to_string()).arg(number.to_string());
         if let Life::Point(Point { job, when, nth }) = life {
             command.args([job, when, &nth.to_string()[..]]);
         }

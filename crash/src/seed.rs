@@ -16,11 +16,12 @@ use crate::{
     damage::{Damage, Snapshot, ends_of_damaged, is_prefix, read_damaged},
     expected::Expected,
     found::Found,
-    ledger::{self, Ledger},
+    ledger::{self, Ledger, Line},
     other::Meddler,
     plan::{Life, Script},
     process::{End, News, Process},
     random::Random,
+    version::Version,
 };
 
 /// How long a process may take to its end.
@@ -94,9 +95,11 @@ impl Trial {
         let place = Place::new(self.folder.path());
         let mut checker = Checker::new(&script, &expected);
         let harmed = usize::try_from(self.random.below(3))?;
+        let (mut before, mut read) = (Found::default(), 0);
         for (at, life) in script.lives.iter().enumerate() {
-            let step = || format!("life {at}, {life:?}");
-            let end = self.live(&place, life, (PATIENCE, at != harmed || *life == Life::Whole)).with_context(step)?;
+            let step = || format!("life {at}, {life:?}, {:?}", script.version(at));
+            let end =
+                self.live(&place, (at, life), (PATIENCE, at != harmed || *life == Life::Whole)).with_context(step)?;
             let snapshot = match at == harmed {
                 true => Some(Snapshot::take(&place.store, &self.folder.path().join("snapshot"))?),
                 false => None,
@@ -114,7 +117,11 @@ impl Trial {
             if let Some(snapshot) = snapshot {
                 self.harm(&snapshot, &found, &script, &expected)?;
             }
-            if matches!(end, End::Done) {
+            let version = script.version(at);
+            stays(&script, version, (&before, &found), &lines[read..]).with_context(step)?;
+            (before, read) = (found, lines.len());
+            if matches!(end, End::Done) && version.lacks.is_none() {
+                let found = before;
                 checker.ends(&place.store, &found).with_context(step)?;
                 self.outcome.runs = found.runs.len() as u64;
                 self.outcome.visits = found.visits.len() as u64;
@@ -125,12 +132,22 @@ impl Trial {
         bail!("it never came to its end")
     }
 
+    /// The last life, which no damaged copy has had.
+    fn last(&self) -> (usize, &'static Life) {
+        (self.script.lives.len() - 1, &Life::Whole)
+    }
+
     /// Lets a process live, alone or beside another. A request that is made when nobody drives the store empties the log,
     /// which is to be damaged.
-    fn live(&mut self, place: &Place, life: &Life, (patience, meddling): (Duration, bool)) -> Result<End> {
+    fn live(
+        &mut self,
+        place: &Place,
+        (number, life): (usize, &Life),
+        (patience, meddling): (Duration, bool),
+    ) -> Result<End> {
         // Alone, runs that wait for the other wait for ever.
         let (patience, late) = if meddling { (patience, End::Stuck) } else { (ALONE, End::Killed) };
-        let mut process = Process::start(&place.store, &place.ledger, self.script.seed, life)?;
+        let mut process = Process::start(&place.store, &place.ledger, (self.script.seed, number), life)?;
         let meddler = match meddling {
             true => Some(Meddler::start(&self.script, &place.store, Arc::new(Ledger::open(&place.ledger)?))?),
             false => None,
@@ -197,7 +214,7 @@ impl Trial {
         is_prefix(whole, &found)?;
         let mut checker = Checker::over(script, expected, &found);
         checker.states(&place.store, &found)?;
-        let end = self.live(place, &Life::Whole, (PATIENCE, true))?;
+        let end = self.live(place, self.last(), (PATIENCE, true))?;
         ensure!(matches!(end, End::Done), "runs went on over it, and came to {end:?}");
         let found = Found::read(&place.store)?;
         checker.after_life(&found, &ledger::read(&place.ledger)?, false)?;
@@ -210,7 +227,7 @@ impl Trial {
     /// A broken file: each answer is right or a typed error. Returns whether there was one.
     fn broken(&mut self, place: &Place, expected: &Expected) -> Result<bool> {
         let told = read_damaged(&place.store, expected)?;
-        match self.live(place, &Life::Whole, (LITTLE_PATIENCE, true)) {
+        match self.live(place, self.last(), (LITTLE_PATIENCE, true)) {
             Ok(End::Done) => {}
             Ok(End::Stuck) => self.outcome.stuck += 1,
             Ok(End::Fault { kind, text }) => {
@@ -230,6 +247,22 @@ impl Trial {
     fn count(&mut self, counts: Counts) {
         self.outcome.counts.add(counts);
     }
+}
+
+/// Checks that nobody drove the runs of a flow that the program lacked.
+fn stays(script: &Script, version: Version, (before, after): (&Found, &Found), new: &[Line]) -> Result<()> {
+    let Some(lacking) = version.lacks else { return Ok(()) };
+    let of_it =
+        |run: &str| script.plan(run.strip_suffix("-fork").unwrap_or(run)).is_some_and(|plan| plan.flow == lacking);
+    for line in new {
+        let done = matches!(line, Line::Deed(deed) if of_it(&deed.run));
+        ensure!(!done, "its flow was not registered, and it was driven: {line:?}");
+    }
+    for (id, run) in before.runs.iter().filter(|(id, _)| of_it(id)) {
+        let stored = after.runs.get(id).with_context(|| format!("run {id} is gone, whose flow was not registered"))?;
+        ensure!(stored.last == run.last, "run {id} went on, whose flow was not registered");
+    }
+    Ok(())
 }
 
 /// Tries to drive a store that a process drives, which must name that process; returns whether it was driven.

@@ -1,0 +1,139 @@
+//! The versions of the program: what each life of a seed's store has changed since the one before.
+//!
+//! Nodes get other names, with `FlowOptions::rename` for the old ones, and one flow may be missing for a life. What is
+//! compared with a run in memory is compared by the names of the first version.
+
+use flowstone::durable::FlowOptions;
+
+use crate::random::{Random, mix};
+
+/// What marks the name of a node that was renamed: `work2-g1` was `work2` until the first renaming.
+const MARK: &str = "-g";
+
+/// A version of the program.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Version {
+    seed: u64,
+    /// How often nodes were renamed so far.
+    renamings: u64,
+    /// The flow that it does not have.
+    pub(crate) lacks: Option<usize>,
+}
+
+impl Version {
+    /// The program of a seed's life of this number; each renames some nodes, or none.
+    pub(crate) fn of(seed: u64, life: usize, flows: usize) -> Self {
+        let mut random = Random::of(seed, "versions");
+        let (mut renamings, mut lacks) = (0, None);
+        for _ in 0..life {
+            renamings += random.below(2);
+            // The last flow is that of the runs that are pruned.
+            let flow = usize::try_from(random.below(flows as u64 - 1)).unwrap_or_default();
+            lacks = random.one_in(3).then_some(flow);
+        }
+        Self { seed, renamings, lacks }
+    }
+
+    /// The first one: every name is as it is compared.
+    pub(crate) fn first(seed: u64) -> Self {
+        Self { seed, renamings: 0, lacks: None }
+    }
+
+    /// The same with all flows.
+    pub(crate) fn whole(self) -> Self {
+        Self { lacks: None, ..self }
+    }
+
+    /// The name of a node, given its name in the first version and the path of what it is in.
+    fn name(self, outer: &str, name: &str) -> String {
+        let of = outer.bytes().chain(name.bytes()).fold(mix(self.seed), |hash, byte| mix(hash ^ u64::from(byte)));
+        let last = (1..=self.renamings).rev().find(|renaming| mix(of ^ renaming).is_multiple_of(3));
+        last.map_or_else(|| name.to_owned(), |renaming| format!("{name}{MARK}{renaming}"))
+    }
+}
+
+/// Gives the nodes of a flow their names, and notes the paths of its leaves.
+#[derive(Debug, Clone)]
+pub(crate) struct Names {
+    version: Version,
+    /// The nodes, as named in the first version, that the flow is in.
+    path: Vec<String>,
+    /// Whether it is the flow of children: their nodes keep their names, since `rename` is for those of runs.
+    fixed: bool,
+}
+
+impl Names {
+    pub(crate) fn new(version: Version) -> Self {
+        Self { version, path: Vec::new(), fixed: false }
+    }
+
+    /// The names in a flow that a node of this one is.
+    pub(crate) fn inside(&self, name: &str) -> Self {
+        let mut inner = self.clone();
+        inner.path.push(name.to_owned());
+        inner
+    }
+
+    /// The names in a flow of children.
+    pub(crate) fn of_children(&self) -> Self {
+        Self { fixed: true, ..self.clone() }
+    }
+
+    /// The name that a node has in this version.
+    pub(crate) fn now(&self, name: &str) -> String {
+        if self.fixed { name.to_owned() } else { self.version.name(&self.path.join("/"), name) }
+    }
+
+    /// Adds what a node was called in the versions before to the options of its flow.
+    pub(crate) fn rename(&self, options: FlowOptions, name: &str) -> FlowOptions {
+        let now = self.whole_path(name, self.version);
+        let mut options = options;
+        for renamings in 0..self.version.renamings {
+            let before = self.whole_path(name, Version { renamings, ..self.version });
+            if before != now {
+                options = options.rename(before, now.clone());
+            }
+        }
+        options
+    }
+
+    fn whole_path(&self, name: &str, version: Version) -> String {
+        let mut outer = Vec::new();
+        let mut names = Vec::new();
+        for name in self.path.iter().map(String::as_str).chain([name]) {
+            names.push(version.name(&outer.join("/"), name));
+            outer.push(name);
+        }
+        names.join("/")
+    }
+}
+
+/// A path, a key or an id with the names of the first version.
+pub(crate) fn plain(text: &str) -> String {
+    let mut parts = text.split(MARK);
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.strip_prefix(|letter: char| letter.is_ascii_digit()) {
+            Some(rest) => plain.push_str(rest),
+            None => plain.extend([MARK, part]),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_renamed_and_found_again() {
+        let version = Version { seed: 1, renamings: 5, lacks: None };
+        let names = Names::new(version).inside("nested1");
+
+        let renamed: Vec<String> = (0..9).map(|at| names.now(&format!("work{at}"))).collect();
+
+        assert!(renamed.iter().any(|name| name.contains(MARK)), "{renamed:?}");
+        assert!(renamed.iter().enumerate().all(|(at, name)| plain(name) == format!("work{at}")), "{renamed:?}");
+        assert_eq!(plain("run3-fork:4:nested1-g2/kept2by5-g1[2]"), "run3-fork:4:nested1/kept2by5[2]");
+    }
+}
