@@ -17,11 +17,13 @@ use std::{
 use flowstone::durable::{StoreOptions, WriteMoment, WritePoint};
 
 use crate::{
+    clock::Clock,
     flows::KEEP_WAITS,
     ledger::{self, Ledger},
     nodes::World,
     operator::{self, Fault},
     plan::{JOBS, MOMENTS, Point, Script},
+    probe,
 };
 
 /// What the process is started with.
@@ -41,7 +43,11 @@ pub(crate) fn main(start: Start) -> ExitCode {
         std::process::exit(101);
     }));
     end_with_parent();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if Script::of(start.seed).version(start.life).full_pool {
+        runtime.max_blocking_threads(probe::THREADS);
+    }
+    let runtime = match runtime.worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => give_up(&error.to_string()),
     };
@@ -82,11 +88,17 @@ async fn live(start: Start) -> Result<(), Fault> {
     let before = ledger::read(&start.ledger).map_err(|error| Fault::Odd(error.to_string()))?;
     let ledger = Ledger::open(&start.ledger).map_err(|error| Fault::Odd(error.to_string()))?;
     let world = World::real(Arc::new(ledger));
-    let options = StoreOptions::new().keep_waits(KEEP_WAITS).durability(script.durability);
+    let clock = Clock::of(script.seed, start.life);
+    let options = StoreOptions::new().keep_waits(KEEP_WAITS).durability(script.durability).clock(move || clock.now());
     let store = options.on_write(watch(start.stop)).open(&start.store).await?;
     say("open");
     let version = script.version(start.life);
-    operator::drive(&store, &script, (&world, version), &before).await?;
+    let driven = operator::drive(&store, &script, (&world, version), &before);
+    if version.full_pool {
+        tokio::try_join!(driven, probe::with_full_pool(&store))?;
+    } else {
+        driven.await?;
+    }
     store.close().await;
     Ok(())
 }

@@ -14,6 +14,7 @@
 //! | `process`, `other`, `seed` | starting and killing it; what is asked from beside it; one seed |
 //! | `expected`, `found`, `check` | what should be, what is in a store, and the comparison |
 //! | `damage` | torn logs and broken files |
+//! | `clock`, `probe` | a clock that is set; a pool that is full |
 //! | `power`, `seen` | power cuts, in this process: `crash/disk` has the disk; what a reader has seen before them |
 //! | `report` | the figures |
 
@@ -21,6 +22,7 @@
 
 mod check;
 mod child;
+mod clock;
 mod damage;
 mod expected;
 mod flows;
@@ -31,6 +33,7 @@ mod operator;
 mod other;
 mod plan;
 mod power;
+mod probe;
 mod process;
 mod random;
 mod report;

@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 use crate::{
     Options,
     check::{self, Checker},
+    clock::Clock,
     expected::Expected,
     flows::KEEP_WAITS,
     found::Found,
@@ -258,7 +259,8 @@ impl Trial {
         let seen = Watch::start(&store, &disk)?;
         let meddler = Meddler::start(&self.script, &store, ledger)?;
         let options = StoreOptions::new().keep_waits(KEEP_WAITS).durability(self.script.durability);
-        let options = options.checkpoint_every([4, 16, 64, 1000][usize::try_from(random.below(4))?]);
+        let clock = Clock::of(self.script.seed, life);
+        let options = options.clock(move || clock.now()).checkpoint_every([4, 16, 64, 1000][usize::try_from(random.below(4))?]);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let driven = runtime.block_on(async {
             tokio::select! {

@@ -1,6 +1,7 @@
 //! The versions of the program: what each life of a seed's store has changed since the one before.
 //!
-//! Nodes get other names, with `FlowOptions::rename` for the old ones, and one flow may be missing for a life. What is
+//! Nodes get other names, with `FlowOptions::rename` for the old ones; one flow may be missing for a life; in some the pool for
+//! blocking work is full for a while. What is
 //! compared with a run in memory is compared by the names of the first version.
 
 use flowstone::durable::FlowOptions;
@@ -18,25 +19,28 @@ pub(crate) struct Version {
     renamings: u64,
     /// The flow that it does not have.
     pub(crate) lacks: Option<usize>,
+    /// Whether its pool for blocking work is full for a while.
+    pub(crate) full_pool: bool,
 }
 
 impl Version {
     /// The program of a seed's life of this number; each renames some nodes, or none.
     pub(crate) fn of(seed: u64, life: usize, flows: usize) -> Self {
         let mut random = Random::of(seed, "versions");
-        let (mut renamings, mut lacks) = (0, None);
+        let (mut renamings, mut lacks, mut full_pool) = (0, None, false);
         for _ in 0..life {
             renamings += random.below(2);
             // The last flow is that of the runs that are pruned.
             let flow = usize::try_from(random.below(flows as u64 - 1)).unwrap_or_default();
             lacks = random.one_in(3).then_some(flow);
+            full_pool = random.one_in(4);
         }
-        Self { seed, renamings, lacks }
+        Self { seed, renamings, lacks, full_pool }
     }
 
     /// The first one: every name is as it is compared.
     pub(crate) fn first(seed: u64) -> Self {
-        Self { seed, renamings: 0, lacks: None }
+        Self { seed, renamings: 0, lacks: None, full_pool: false }
     }
 
     /// The same with all flows.
@@ -127,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_name_is_renamed_and_found_again() {
-        let version = Version { seed: 1, renamings: 5, lacks: None };
+        let version = Version { renamings: 5, ..Version::first(1) };
         let names = Names::new(version).inside("nested1");
 
         let renamed: Vec<String> = (0..9).map(|at| names.now(&format!("work{at}"))).collect();

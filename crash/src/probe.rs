@@ -1,0 +1,91 @@
+//! A pool that is full: every thread for blocking work waits for something that must come without such a thread.
+//!
+//! Two runs beside those of the seed are started, listed, answered, cancelled and woken meanwhile; only then do the threads
+//! go on. If any of that wanted a thread of the pool, nothing would ever go on.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use flowstone::{
+    Ask, AsyncFlow, Result,
+    durable::{Filter, Status, Store},
+};
+
+use crate::{
+    flows::KEEP_WAITS,
+    operator::Fault,
+};
+
+/// How many threads for blocking work a process has whose pool is to be full.
+pub(crate) const THREADS: usize = 2;
+
+/// What the runs are called here, which no seed has.
+pub(crate) const NAME: &str = "probe";
+
+struct Question;
+
+impl Ask<u32> for Question {
+    type Question = String;
+    type Answer = u32;
+    type Action = ();
+
+    fn ask(&self, _: &u32) -> Result<String> {
+        Ok("how many?".to_owned())
+    }
+
+    fn post(&self, count: &mut u32, answer: u32) -> Result<()> {
+        *count += answer;
+        Ok(())
+    }
+}
+
+/// Fills the pool, and empties it once everything has come that needs none of it.
+pub(crate) async fn with_full_pool(store: &Store) -> Result<(), Fault> {
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let (begun, mut wait) = tokio::sync::mpsc::channel(THREADS);
+    for _ in 0..THREADS {
+        let (gate, begun) = (Arc::clone(&gate), begun.clone());
+        tokio::task::spawn_blocking(move || {
+            let _whoever_waits = begun.blocking_send(());
+            let open = gate.0.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(gate.1.wait_while(open, |open| !*open));
+        });
+    }
+    for _ in 0..THREADS {
+        wait.recv().await;
+    }
+    let done = probe(store).await;
+    *gate.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    gate.1.notify_all();
+    done
+}
+
+async fn probe(store: &Store) -> Result<(), Fault> {
+    let built = || {
+        let mut flow = AsyncFlow::<u32>::builder(NAME);
+        let ask = flow.add("ask", Question);
+        let sleep = flow.add("sleep", flowstone::Sleep::new(KEEP_WAITS * 2));
+        flow.start(ask);
+        flow.route(ask >> sleep);
+        flow.build()
+    };
+    let runs = store.runs(built().map_err(|error| Fault::Odd(error.to_string()))?).await?;
+    // Of an earlier process some may be left; they are its own.
+    let id = |what: &str| format!("{NAME}-{what}-{}", std::process::id());
+    let (answered, cancelled) = (runs.start(id("answered"), 1).await?, runs.start(id("cancelled"), 1).await?);
+    for run in [&answered, &cancelled] {
+        expect(Status::Paused, run.settled().await?)?;
+    }
+    let listed = runs.list(&Filter::new().status(Status::Paused)).await?;
+    if listed.len() < 2 {
+        return Err(Fault::Odd(format!("{} runs of two are listed", listed.len())));
+    }
+    answered.answer("ask", 2).await?;
+    cancelled.cancel().await?;
+    expect(Status::Cancelled, cancelled.settled().await?)?;
+    let state = answered.finished().await?.state;
+    if state == 3 { Ok(()) } else { Err(Fault::Odd(format!("the answer made {state} of 1"))) }
+}
+
+fn expect(wanted: Status, found: Status) -> Result<(), Fault> {
+    if found == wanted { Ok(()) } else { Err(Fault::Odd(format!("a run is {found}, not {wanted}"))) }
+}
