@@ -14,7 +14,8 @@ use flowstone::durable::{Filter, Reader, Status};
 use crate::{
     expected::{Course, Expected},
     found::{Found, Standing},
-    ledger::{Deed, Line, Told, life},
+    ledger::{Deed, Line, Told, in_memory, life},
+    nodes::always,
     plan::{Fate, Script, fork_of},
     probe,
 };
@@ -35,6 +36,8 @@ pub(crate) struct Checker<'a> {
     told: BTreeSet<(String, Told)>,
     /// The letters of each key.
     keys: HashMap<String, String>,
+    /// Whether visits that were made may become due again, maybe under other names of their nodes.
+    due_again: bool,
     pub(crate) counts: Counts,
 }
 
@@ -68,14 +71,25 @@ impl<'a> Checker<'a> {
     pub(crate) fn new(script: &'a Script, expected: &'a Expected) -> Self {
         let (done, committed) = (HashSet::new(), HashSet::new());
         let (leaving, told, keys) = (BTreeSet::new(), BTreeSet::new(), HashMap::new());
-        Self { script, expected, read: 0, done, committed, leaving, told, keys, counts: Counts::default() }
+        Self {
+            script,
+            expected,
+            read: 0,
+            done,
+            committed,
+            leaving,
+            told,
+            keys,
+            due_again: script.behind > 0,
+            counts: Counts::default(),
+        }
     }
 
-    /// Begins with a store that others have filled: all that is committed in it has been done.
-    pub(crate) fn over(script: &'a Script, expected: &'a Expected, found: &Found) -> Self {
-        let mut checker = Self::new(script, expected);
-        for identity in expected.courses.values().flat_map(|course| course.deeds.keys()) {
-            if found.standing(&identity.0, identity.1) == Standing::Committed {
+    /// Follows a copy of the store, with a ledger of its own: all that is committed in it has been done.
+    pub(crate) fn over(&self, found: &Found) -> Self {
+        let mut checker = Self { keys: self.keys.clone(), due_again: true, ..Self::new(self.script, self.expected) };
+        for identity in self.expected.courses.values().flat_map(|course| course.deeds.keys()) {
+            if self.standing(found, &identity.0, identity.1) == Standing::Committed && self.done.contains(identity) {
                 checker.done.insert(identity.clone());
                 checker.committed.insert(identity.clone());
             }
@@ -152,8 +166,7 @@ impl<'a> Checker<'a> {
         let known = course.deeds.get(&identity).with_context(|| format!("never done without kills: {deed:?}"))?;
         ensure!(known.is(deed), "done as {deed:?}, without kills as {known:?}");
         let before = self.keys.insert(deed.key.clone(), deed.whole.clone());
-        // A visit that was ahead of the disk becomes due again, maybe under another name of its node.
-        let same = |key: &str| key == deed.whole || (self.script.behind > 0 && life(key) == life(&deed.whole));
+        let same = |key: &str| key == deed.whole || (self.due_again && life(key) == life(&deed.whole));
         if let Some(before) = before.filter(|key| !same(key)) {
             bail!("it had the key {before} before: {deed:?}");
         }
@@ -165,13 +178,18 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
+    /// Says how far something is in a store, by the key that it had when it was done.
+    fn standing(&self, found: &Found, key: &str, attempt: u32) -> Standing {
+        found.standing(&self.keys.get(key).map_or_else(|| key.to_owned(), |whole| in_memory(whole)), attempt)
+    }
+
     /// Checks that no more was under way than may be: one visit of a run, and of a journaled batch so many items as its
     /// limit says.
     fn in_flight(&self, found: &Found, once: &BTreeMap<&str, BTreeSet<(&str, u32)>>) -> Result<()> {
         for deeds in once.values() {
             let mut items: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
             for (key, attempt) in deeds {
-                if found.standing(key, *attempt) == Standing::InFlight
+                if self.standing(found, key, *attempt) == Standing::InFlight
                     && let Some((batch, item)) = key.rsplit_once('[')
                 {
                     items.entry(batch).or_default().insert(item);
@@ -190,7 +208,7 @@ impl<'a> Checker<'a> {
         for (run, course) in &self.expected.courses {
             let gone = !found.runs.contains_key(run) && self.leaving.contains(run);
             for identity in course.deeds.keys() {
-                let standing = found.standing(&identity.0, identity.1);
+                let standing = self.standing(found, &identity.0, identity.1);
                 let done = self.done.contains(identity);
                 match standing {
                     Standing::Committed => {}
@@ -205,6 +223,10 @@ impl<'a> Checker<'a> {
                         ensure!(!self.committed.contains(identity), "{identity:?} was committed, and is not any more");
                         continue;
                     }
+                }
+                // An item that one version has, and another has not.
+                if !done && is_optional(&identity.0) {
+                    continue;
                 }
                 ensure!(done, "committed, and nobody did it: {identity:?}");
                 if self.committed.insert(identity.clone()) {
@@ -257,7 +279,8 @@ impl<'a> Checker<'a> {
             }
         }
         let running = reader.list(&Filter::new().status(Status::Running).status(Status::Sleeping))?;
-        let running: Vec<_> = running.iter().map(|run| &run.id).filter(|id| !id.as_str().starts_with(probe::NAME)).collect();
+        let running: Vec<_> =
+            running.iter().map(|run| &run.id).filter(|id| !id.as_str().starts_with(probe::NAME)).collect();
         ensure!(running.is_empty(), "runs still go on: {running:?}");
         ensure!(found.items == 0 || self.has_cancelled(found), "items of visits that are committed are still there");
         self.history(&reader, found)
@@ -307,7 +330,16 @@ fn limit(batch: &str) -> usize {
         return usize::MAX;
     }
     let kept = names().next_back().and_then(|name| name.strip_prefix("kept")?.rsplit_once("by"));
-    kept.and_then(|(_, limit)| limit.parse().ok()).unwrap_or(usize::MAX)
+    kept.and_then(|(_, limit)| limit.split_once("of")?.0.parse().ok()).unwrap_or(usize::MAX)
+}
+
+/// Whether an item, by its key, is one that not every version of its batch has.
+fn is_optional(key: &str) -> bool {
+    let item = key.rsplit_once('[').and_then(|(batch, item)| {
+        let items: usize = batch.rsplit_once("of")?.1.parse().ok()?;
+        Some((item.trim_end_matches(']').parse::<usize>().ok()?, items))
+    });
+    item.is_some_and(|(item, items)| item >= always(items))
 }
 
 #[cfg(test)]
@@ -315,11 +347,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_item_that_not_every_version_has_is_told_by_its_key() {
+        assert!(is_optional("run3:4:nested1/kept2by5of7[5]"));
+        assert!(!is_optional("run3:4:nested1/kept2by5of7[4]"));
+        assert!(!is_optional("run3:4:keptflows1[2]"));
+    }
+
+    #[test]
     fn the_limit_of_a_batch_is_read_from_its_key() {
-        assert_eq!(limit("run3:4:nested1/kept2by5"), 5);
-        assert_eq!(limit("run3:4:keptflows1[2]:0:kept2by1"), 1);
-        assert_eq!(limit("run3:4:batch2by5"), usize::MAX);
-        assert_eq!(limit("run3:4:nested1/flows1[2]:0:kept2by1"), usize::MAX);
+        assert_eq!(limit("run3:4:nested1/kept2by5of7"), 5);
+        assert_eq!(limit("run3:4:keptflows1[2]:0:kept2by1of3"), 1);
+        assert_eq!(limit("run3:4:batch2by5of7"), usize::MAX);
+        assert_eq!(limit("run3:4:nested1/flows1[2]:0:kept2by1of7"), usize::MAX);
         assert_eq!(limit("run3:4:keptflows1"), usize::MAX);
     }
 }

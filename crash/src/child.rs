@@ -87,12 +87,12 @@ async fn live(start: Start) -> Result<(), Fault> {
     let script = Script::of(start.seed);
     let before = ledger::read(&start.ledger).map_err(|error| Fault::Odd(error.to_string()))?;
     let ledger = Ledger::open(&start.ledger).map_err(|error| Fault::Odd(error.to_string()))?;
-    let world = World::real(Arc::new(ledger));
+    let version = script.version(start.life);
+    let world = World::real(Arc::new(ledger), version);
     let clock = Clock::of(script.seed, start.life);
     let options = StoreOptions::new().keep_waits(KEEP_WAITS).durability(script.durability).clock(move || clock.now());
     let store = options.on_write(watch(start.stop)).open(&start.store).await?;
     say("open");
-    let version = script.version(start.life);
     let driven = operator::drive(&store, &script, (&world, version), &before);
     if version.full_pool {
         tokio::try_join!(driven, probe::with_full_pool(&store))?;

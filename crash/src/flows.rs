@@ -29,7 +29,7 @@ pub(crate) enum Stage {
     },
     Nested(Vec<Self>),
     Batch {
-        items: u64,
+        items: usize,
         limit: usize,
         kept: bool,
         trouble: Trouble,
@@ -104,7 +104,7 @@ fn work(random: &mut Random) -> Stage {
 
 fn batch(random: &mut Random, kept: bool, trouble: Trouble) -> Stage {
     let limit = if random.one_in(3) { 1 } else { usize::try_from(random.between(2, 6)).unwrap_or(2) };
-    Stage::Batch { items: random.between(2, 9), limit, kept, trouble, wait: wait(random) }
+    Stage::Batch { items: usize::try_from(random.between(2, 9)).unwrap_or(2), limit, kept, trouble, wait: wait(random) }
 }
 
 fn flows(random: &mut Random, kept: bool, depth: u32) -> Stage {
@@ -156,8 +156,8 @@ fn first_name(at: usize, stage: &Stage) -> String {
         Stage::Work { .. } => format!("work{at}"),
         Stage::Loop { .. } => format!("loop{at}"),
         Stage::Nested(_) => format!("nested{at}"),
-        Stage::Batch { limit, kept: true, .. } => format!("kept{at}by{limit}"),
-        Stage::Batch { limit, .. } => format!("batch{at}by{limit}"),
+        Stage::Batch { limit, items, kept: true, .. } => format!("kept{at}by{limit}of{items}"),
+        Stage::Batch { limit, items, .. } => format!("batch{at}by{limit}of{items}"),
         Stage::Flows { kept: true, .. } => format!("keptflows{at}"),
         Stage::Flows { .. } => format!("flows{at}"),
         Stage::Ask => format!("ask{at}"),

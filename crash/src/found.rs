@@ -21,8 +21,8 @@ pub(crate) struct Stored {
     pub(crate) answers: u64,
     /// The node of each committed visit.
     pub(crate) nodes: Vec<String>,
-    /// What items, -1 is the node itself, of a visit under way have done: by step and item.
-    items: BTreeMap<(u64, i64), Kept>,
+    /// What items, `-1` is the node itself, of a visit under way have done: by step, and what keys have of an item.
+    items: BTreeMap<(u64, String), Kept>,
     /// The steps whose questions have an answer, also one that did not fit.
     answered: BTreeSet<u64>,
 }
@@ -134,7 +134,9 @@ impl Found {
             stored.nodes.extend(node.as_deref().map(plain));
             found.visits.insert(visit, (run, seq));
         }
-        let mut select = db.prepare("SELECT run, seq, item, output IS NOT NULL, attempt FROM items")?;
+        let mut select = db.prepare("SELECT run, seq, iif(item_key IS NULL, CAST(item AS TEXT), lower(hex(item_key))), output IS NOT NULL, attempt
+             FROM items",
+        )?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
             let kept = if row.get(3)? { Kept::Output } else { Kept::Wait(row.get(4)?) };
@@ -198,8 +200,8 @@ impl Stored {
     }
 
     fn in_flight(&self, step: u64, node: &str, attempt: u32) -> Standing {
-        let item = node.rsplit_once('[').and_then(|(_, item)| item.trim_end_matches(']').parse().ok()).unwrap_or(-1);
-        match self.items.get(&(step, item)) {
+        let item = node.rsplit_once('[').map_or("-1", |(_, item)| item.trim_end_matches(']'));
+        match self.items.get(&(step, item.to_owned())) {
             Some(Kept::Output) => Standing::Committed,
             Some(Kept::Wait(next)) if attempt < *next => Standing::Committed,
             _ => Standing::InFlight,

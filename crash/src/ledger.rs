@@ -19,7 +19,8 @@ use crate::version::plain;
 /// One call of `exec`, or of the `post` of a question.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Deed {
-    /// The idempotency key as it is in memory and with the names of the first version; of a question, one that is made up.
+    /// The idempotency key as it is in memory, by the first version, with the places that items have there; of a question, one
+    /// that is made up.
     pub(crate) key: String,
     /// The key as it is.
     pub(crate) whole: String,
@@ -30,6 +31,7 @@ pub(crate) struct Deed {
     pub(crate) who: String,
     pub(crate) visit: u64,
     pub(crate) node: String,
+    /// The place that the item has in the first version.
     pub(crate) item: Option<usize>,
 }
 
@@ -72,17 +74,17 @@ pub(crate) enum Ledger {
 }
 
 impl Deed {
-    pub(crate) fn of(cx: &Context, who: &str) -> Self {
+    pub(crate) fn of(cx: &Context, who: &str, item: Option<usize>) -> Self {
         let whole = cx.idempotency_key();
         Self {
-            key: in_memory(&whole),
+            key: identity(&whole, who, item),
             whole,
             attempt: cx.attempt(),
             run: cx.run_id().to_string(),
             who: who.to_owned(),
             visit: cx.visit(),
             node: plain(cx.node().as_str()),
-            item: cx.item(),
+            item,
         }
     }
 
@@ -153,6 +155,23 @@ pub(crate) fn life(key: &str) -> Option<&str> {
     key.split_once('~')?.1.get(..LIFE)
 }
 
+/// What a deed is known by: its key as it is in memory, with the places of items that `who` did it and the item have, where a
+/// key has what the journal knows an item by.
+fn identity(whole: &str, who: &str, item: Option<usize>) -> String {
+    let key = in_memory(whole);
+    let mut children = who.split('/').skip(1).map(|child| child.rsplit('.').next().unwrap_or(child));
+    let mut parts = Vec::new();
+    let count = key.split(':').count();
+    for (at, part) in key.split(':').enumerate() {
+        let own = item.filter(|_| at + 1 == count).map(|item| item.to_string());
+        parts.push(match part.split_once('[') {
+            Some((node, _)) => format!("{node}[{}]", own.as_deref().or_else(|| children.next()).unwrap_or("?")),
+            None => part.to_owned(),
+        });
+    }
+    parts.join(":")
+}
+
 /// A key, or the id of a child, as it is in memory: `run3~0123456789abcdef:1:work2-g1` without what only this life of its run
 /// has, and with the names of the first version.
 pub(crate) fn in_memory(key: &str) -> String {
@@ -217,16 +236,33 @@ fn parse(line: &str) -> Result<Line> {
     Ok(match words[..] {
         ["mark", what, run] => Line::Mark(what.to_owned(), run.to_owned()),
         ["told", what, run] => Line::Told(Told::parse(what).context("nothing that is told")?, run.to_owned()),
-        ["deed", whole, attempt, run, who, visit, node, item] => Line::Deed(Deed {
-            key: in_memory(whole),
-            whole: whole.to_owned(),
-            attempt: attempt.parse()?,
-            run: run.to_owned(),
-            who: who.to_owned(),
-            visit: visit.parse()?,
-            node: node.to_owned(),
-            item: if item == "-" { None } else { Some(item.parse()?) },
-        }),
+        ["deed", whole, attempt, run, who, visit, node, item] => {
+            let item = if item == "-" { None } else { Some(item.parse()?) };
+            Line::Deed(Deed {
+                key: identity(whole, who, item),
+                whole: whole.to_owned(),
+                attempt: attempt.parse()?,
+                run: run.to_owned(),
+                who: who.to_owned(),
+                visit: visit.parse()?,
+                node: node.to_owned(),
+                item,
+            })
+        }
         _ => bail!("it has {} words", words.len()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deed_is_known_by_places_whatever_its_key_has() {
+        let whole = "run3~0123456789abcdef:4:nested1-g2/keptflows0[8f5e]:1:kept2by5of7[77aa]";
+
+        assert_eq!(identity(whole, "run3/keptflows0.0.2", Some(6)), "run3:4:nested1/keptflows0[2]:1:kept2by5of7[6]");
+        assert_eq!(identity("run3:4:flows1[2]:0:work0", "run3/flows1.0.2", None), "run3:4:flows1[2]:0:work0");
+        assert_eq!(life(whole), Some("0123456789abcdef"));
+    }
 }

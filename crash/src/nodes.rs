@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ledger::{Deed, Ledger, Line},
-    random::mix,
+    random::{Random, mix},
+    version::Version,
 };
 
 /// The state of every run, and of every child.
@@ -49,15 +50,17 @@ impl Job {
     /// What a node works on: different in each of its visits, the same when a visit is made again.
     fn input(&self, node: &str) -> Input {
         let name = node.bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte)));
-        Input { who: self.who.clone(), number: mix(self.digest ^ name ^ u64::from(self.turn(node))) }
+        Input { who: self.who.clone(), number: mix(self.digest ^ name ^ u64::from(self.turn(node))), item: None }
     }
 }
 
 /// What `prep` reads.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Input {
     who: String,
     number: u64,
+    /// The place of an item in the first version of its batch.
+    item: Option<usize>,
 }
 
 /// What the nodes of a process share.
@@ -68,16 +71,18 @@ pub(crate) struct World {
     pub(crate) mended: Mutex<BTreeSet<String>>,
     /// Whether everything takes no time and nothing is broken: what runs without a store is what others are compared with.
     pub(crate) ideal: bool,
+    /// The version of the lists that batches have, unless it is the first.
+    pub(crate) lists: Option<u64>,
 }
 
 impl World {
     pub(crate) fn ideal() -> Arc<Self> {
         let ledger = Arc::new(Ledger::Memory(Mutex::default()));
-        Arc::new(Self { ledger, mended: Mutex::default(), ideal: true })
+        Arc::new(Self { ledger, mended: Mutex::default(), ideal: true, lists: None })
     }
 
-    pub(crate) fn real(ledger: Arc<Ledger>) -> Arc<Self> {
-        Arc::new(Self { ledger, mended: Mutex::default(), ideal: false })
+    pub(crate) fn real(ledger: Arc<Ledger>, version: Version) -> Arc<Self> {
+        Arc::new(Self { ledger, mended: Mutex::default(), ideal: false, lists: version.lists })
     }
 
     pub(crate) fn mend(&self, run: &str) {
@@ -120,14 +125,14 @@ pub(crate) struct Work {
     /// After how many visits it goes on; before, it goes back.
     pub(crate) turns: u32,
     /// Items of a batch.
-    pub(crate) items: u64,
+    pub(crate) items: usize,
 }
 
 impl Work {
     fn begin(&self, input: &Input, cx: &Context) -> Result<u64> {
-        self.world.deed(Deed::of(cx, &input.who));
+        self.world.deed(Deed::of(cx, &input.who, input.item));
         let made = mix(input.number);
-        if self.trouble.broken && cx.item().is_none_or(|item| item == 1) && !self.world.is_mended(cx.run_id().as_str())
+        if self.trouble.broken && input.item.is_none_or(|item| item == 1) && !self.world.is_mended(cx.run_id().as_str())
         {
             return Err(NodeError::terminal("broken until somebody mends it"));
         }
@@ -213,17 +218,47 @@ impl AsyncBatchNode<Job> for Batch {
     type Action = Action;
 
     async fn prep(&self, job: &Job) -> Result<Vec<Input>> {
-        let Input { who, number } = job.input(&self.0.name);
-        Ok((0..self.0.items).map(|item| Input { who: who.clone(), number: mix(number ^ item) }).collect())
+        let Input { who, number, .. } = job.input(&self.0.name);
+        let item = |item| Input { who: who.clone(), number: mix(number ^ item as u64), item: Some(item) };
+        Ok(self.list().into_iter().map(item).collect())
     }
 
     async fn exec(&self, item: &Input, cx: &Context) -> Result<u64> {
         self.0.work(item, cx).await
     }
 
-    async fn post(&self, job: &mut Job, _: Vec<Input>, made: Vec<u64>) -> Result<Action> {
-        Ok(self.0.end(job, made.into_iter().fold(0, |sum, made| mix(sum ^ made))))
+    async fn post(&self, job: &mut Job, items: Vec<Input>, made: Vec<u64>) -> Result<Action> {
+        let mut always = vec![0; always(self.0.items)];
+        for (item, made) in items.iter().zip(made) {
+            if made != mix(item.number) {
+                crate::child::give_up(&format!("{item:?} was given what another has made"));
+            }
+            if let Some(place) = item.item.and_then(|item| always.get_mut(item)) {
+                *place = made;
+            }
+        }
+        Ok(self.0.end(job, always.into_iter().fold(0, |sum, made| mix(sum ^ made))))
     }
+}
+
+impl Batch {
+    /// The items of this version of the program, by their places in the first: in another order, and without some of the
+    /// last ones.
+    fn list(&self) -> Vec<usize> {
+        let Work { world, items, .. } = &self.0;
+        let mut list: Vec<usize> = (0..*items).collect();
+        if let Some(version) = world.lists {
+            let mut random = Random::of(version, &self.0.name);
+            list.retain(|item| *item < always(*items) || random.one_in(2));
+            random.shuffle(&mut list);
+        }
+        list
+    }
+}
+
+/// How many items of a batch are in every version, and so in the state.
+pub(crate) fn always(items: usize) -> usize {
+    items - items / 3
 }
 
 /// A question, answered with yes or no.

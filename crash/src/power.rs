@@ -254,13 +254,14 @@ impl Trial {
         let disk = Arc::new(if self.lying { disk.lying() } else { disk });
         let store = folder.join("runs.db");
         let ledger = Arc::new(Ledger::Powered { disk: Arc::clone(&disk), lines: Arc::clone(lines) });
-        let world = World::real(Arc::clone(&ledger));
         let version = Version::of(self.script.seed, life, self.script.flows.len()).whole();
+        let world = World::real(Arc::clone(&ledger), version);
         let seen = Watch::start(&store, &disk)?;
         let meddler = Meddler::start(&self.script, &store, ledger)?;
         let options = StoreOptions::new().keep_waits(KEEP_WAITS).durability(self.script.durability);
         let clock = Clock::of(self.script.seed, life);
-        let options = options.clock(move || clock.now()).checkpoint_every([4, 16, 64, 1000][usize::try_from(random.below(4))?]);
+        let options =
+            options.clock(move || clock.now()).checkpoint_every([4, 16, 64, 1000][usize::try_from(random.below(4))?]);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let driven = runtime.block_on(async {
             tokio::select! {

@@ -10,10 +10,7 @@ use flowstone::{
     durable::{Filter, Status, Store},
 };
 
-use crate::{
-    flows::KEEP_WAITS,
-    operator::Fault,
-};
+use crate::{flows::KEEP_WAITS, operator::Fault};
 
 /// How many threads for blocking work a process has whose pool is to be full.
 pub(crate) const THREADS: usize = 2;

@@ -115,7 +115,7 @@ impl Trial {
                 .and_then(|()| checker.states(&place.store, &found))
                 .with_context(step)?;
             if let Some(snapshot) = snapshot {
-                self.harm(&snapshot, &found, &script, &expected)?;
+                self.harm(&snapshot, &found, &checker, &expected)?;
             }
             let version = script.version(at);
             stays(&script, version, (&before, &found), &lines[read..]).with_context(step)?;
@@ -191,14 +191,14 @@ impl Trial {
     }
 
     /// Damages copies of what a kill left: the log in one way, the file in one way.
-    fn harm(&mut self, snapshot: &Snapshot, whole: &Found, script: &Script, expected: &Expected) -> Result<()> {
+    fn harm(&mut self, snapshot: &Snapshot, whole: &Found, checker: &Checker<'_>, expected: &Expected) -> Result<()> {
         let kinds = [self.random.below(2), 2 + self.random.below(2)];
         for damage in kinds.into_iter().filter_map(|kind| Damage::ALL.get(usize::try_from(kind).ok()?)) {
             let folder = self.folder.path().join(damage.name().replace(' ', "-"));
             let Some(_) = snapshot.damaged(*damage, &folder, &mut self.random)? else { continue };
             let place = Place::new(&folder);
             let told = match damage.is_harmless() {
-                true => self.torn(&place, whole, script, expected).map(|()| false),
+                true => self.torn(&place, whole, checker).map(|()| false),
                 false => self.broken(&place, expected),
             };
             let told = told.with_context(|| format!("a copy with damage: {}", damage.name()))?;
@@ -209,10 +209,10 @@ impl Trial {
     }
 
     /// A torn log: the store holds what was committed first, and its runs come to their ends.
-    fn torn(&mut self, place: &Place, whole: &Found, script: &Script, expected: &Expected) -> Result<()> {
+    fn torn(&mut self, place: &Place, whole: &Found, checker: &Checker<'_>) -> Result<()> {
         let found = Found::read(&place.store)?;
         is_prefix(whole, &found)?;
-        let mut checker = Checker::over(script, expected, &found);
+        let mut checker = checker.over(&found);
         checker.states(&place.store, &found)?;
         let end = self.live(place, self.last(), (PATIENCE, true))?;
         ensure!(matches!(end, End::Done), "runs went on over it, and came to {end:?}");

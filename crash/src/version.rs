@@ -1,6 +1,7 @@
 //! The versions of the program: what each life of a seed's store has changed since the one before.
 //!
-//! Nodes get other names, with `FlowOptions::rename` for the old ones; one flow may be missing for a life; in some the pool for
+//! Nodes get other names, with `FlowOptions::rename` for the old ones; the lists of batches come in another order, and with
+//! other items; one flow may be missing for a life; in some the pool for
 //! blocking work is full for a while. What is
 //! compared with a run in memory is compared by the names of the first version.
 
@@ -19,6 +20,8 @@ pub(crate) struct Version {
     renamings: u64,
     /// The flow that it does not have.
     pub(crate) lacks: Option<usize>,
+    /// The version of the lists that batches have, unless it is the first.
+    pub(crate) lists: Option<u64>,
     /// Whether its pool for blocking work is full for a while.
     pub(crate) full_pool: bool,
 }
@@ -27,20 +30,23 @@ impl Version {
     /// The program of a seed's life of this number; each renames some nodes, or none.
     pub(crate) fn of(seed: u64, life: usize, flows: usize) -> Self {
         let mut random = Random::of(seed, "versions");
-        let (mut renamings, mut lacks, mut full_pool) = (0, None, false);
+        let (mut renamings, mut lacks, mut lists, mut full_pool) = (0, None, None, false);
         for _ in 0..life {
             renamings += random.below(2);
             // The last flow is that of the runs that are pruned.
             let flow = usize::try_from(random.below(flows as u64 - 1)).unwrap_or_default();
             lacks = random.one_in(3).then_some(flow);
             full_pool = random.one_in(4);
+            if random.one_in(2) && std::env::var_os("NOLISTS").is_none() {
+                lists = Some(random.next());
+            }
         }
-        Self { seed, renamings, lacks, full_pool }
+        Self { seed, renamings, lacks, lists, full_pool }
     }
 
     /// The first one: every name is as it is compared.
     pub(crate) fn first(seed: u64) -> Self {
-        Self { seed, renamings: 0, lacks: None, full_pool: false }
+        Self { seed, renamings: 0, lacks: None, lists: None, full_pool: false }
     }
 
     /// The same with all flows.
