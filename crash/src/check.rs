@@ -87,7 +87,10 @@ impl<'a> Checker<'a> {
 
     /// Follows a copy of the store, with a ledger of its own: all that is committed in it has been done.
     pub(crate) fn over(&self, found: &Found) -> Self {
-        let mut checker = Self { keys: self.keys.clone(), due_again: true, ..Self::new(self.script, self.expected) };
+        // A run whose start it lacks begins another life.
+        let known = |key: &str| key.split([':', '?']).next().is_some_and(|run| found.runs.contains_key(run));
+        let keys = self.keys.iter().filter(|(key, _)| known(key)).map(|(key, whole)| (key.clone(), whole.clone()));
+        let mut checker = Self { keys: keys.collect(), due_again: true, ..Self::new(self.script, self.expected) };
         for identity in self.expected.courses.values().flat_map(|course| course.deeds.keys()) {
             if self.standing(found, &identity.0, identity.1) == Standing::Committed && self.done.contains(identity) {
                 checker.done.insert(identity.clone());

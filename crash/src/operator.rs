@@ -90,8 +90,8 @@ struct Operator {
 impl Operator {
     async fn operate_all(self: &Arc<Self>, script: &Script) -> Result<(), Fault> {
         let mut tasks = JoinSet::new();
-        for plan in script.plans.iter().filter(|plan| self.runs.contains_key(&plan.flow)).cloned() {
-            let operator = Arc::clone(self);
+        for plan in script.plans.iter().filter(|plan| self.runs.contains_key(&plan.flow)) {
+            let (operator, plan) = (Arc::clone(self), plan.clone());
             tasks.spawn(async move {
                 let result = operator.operate(&plan).await;
                 if result.is_err() {

@@ -1,7 +1,7 @@
 //! A reader beside the driver: what it has seen is committed, and must be there after a power cut.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -47,7 +47,7 @@ impl Watch {
 }
 
 /// Looks once. A store that is not there yet, or that another has locked for a moment, shows nothing.
-fn look(store: &PathBuf, disk: &Disk, seen: &mut Found) {
+fn look(store: &Path, disk: &Disk, seen: &mut Found) {
     if let Ok(found) = Found::beside_driver(store) {
         disk.while_on(|| *seen = found);
     }

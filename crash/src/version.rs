@@ -12,6 +12,9 @@ use crate::random::{Random, mix};
 /// What marks the name of a node that was renamed: `work2-g1` was `work2` until the first renaming.
 const MARK: &str = "-g";
 
+/// Whether a batch knows its items wherever they stand.
+const ITEMS_ARE_KNOWN: bool = false;
+
 /// A version of the program.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Version {
@@ -37,7 +40,7 @@ impl Version {
             let flow = usize::try_from(random.below(flows as u64 - 1)).unwrap_or_default();
             lacks = random.one_in(3).then_some(flow);
             full_pool = random.one_in(4);
-            if random.one_in(2) && std::env::var_os("NOLISTS").is_none() {
+            if random.one_in(2) && ITEMS_ARE_KNOWN {
                 lists = Some(random.next());
             }
         }
