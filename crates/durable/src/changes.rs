@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::{
     checked::Slip,
+    deleting,
     error::{Error, Written},
     load::state_at,
     options::StoreOptions,
@@ -80,8 +81,7 @@ pub(crate) fn fork(
         return Err(too_large());
     }
     let state = states.next(0, json).map_err(|_| too_large())?;
-    let flow = reader.db.query_row("SELECT flow FROM runs WHERE run = ?1", [origin], |row| row.get(0))?;
-    let flow_name = reader.flow_of(origin)?;
+    let (flow, flow_name) = reader.flow_version_of(origin)?;
     let key = Some(KeyBase::new(&id));
     Ok(NewRun { id, flow, flow_name, key, start: next, state, parent: None, origin: Some((origin, step)) })
 }
@@ -94,7 +94,7 @@ pub(crate) fn begin_new(db: &Connection, new: &NewRun) -> Result<i64, Error> {
     }
 }
 
-/// Deletes a run that makes no visits, with its children and its history.
+/// Marks a run as deleted that makes no visits; what it has is then deleted [in pieces](deleting::piece).
 pub(crate) fn delete(db: &Connection, run: i64) -> Result<(), Error> {
     match status(db, run)? {
         Status::Running => Err(Error::WrongStatus {
@@ -102,21 +102,8 @@ pub(crate) fn delete(db: &Connection, run: i64) -> Result<(), Error> {
             status: Status::Running,
             wanted: "deleted: cancel it first",
         }),
-        _ => delete_rows(db, run),
+        _ => deleting::mark(db, run),
     }
-}
-
-/// Deletes a run and its children, whatever their status.
-pub(crate) fn delete_rows(db: &Connection, run: i64) -> Result<(), Error> {
-    let mut open = vec![run];
-    while let Some(run) = open.pop() {
-        let mut children = db.prepare_cached("SELECT run FROM runs WHERE parent = ?1 AND parent IS NOT NULL")?;
-        open.extend(children.query_map([run], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?);
-        for table in ["visits", "pauses", "items", "under_way", "usage", "inbox", "runs"] {
-            db.prepare_cached(&format!("DELETE FROM {table} WHERE run = ?1"))?.execute([run])?;
-        }
-    }
-    Ok(())
 }
 
 /// Asks the process that drives the store for something.

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! From the first transaction on the run is none: its id is free. A process that ends between two pieces leaves the rest to
-//! whoever drives the store next, or deletes something.
+//! whoever drives the store next, or deletes something. Why so: `docs/decisions/0020-a-run-is-deleted-in-pieces.md`.
 //!
 //! **Invariant:** a child whose parent is no run is none either, and nothing goes on with it.
 
@@ -75,10 +75,10 @@ pub(crate) fn is_gone(db: &Connection, run: i64) -> Result<bool, Error> {
     let mut at = run;
     loop {
         match select.query_row([at], |row| row.get::<_, Option<i64>>(0)).optional()? {
-            // A parent is older: a damaged store must not lead in a circle.
             Some(Some(parent)) if parent < at => at = parent,
-            Some(Some(_)) | None => return Ok(true),
-            Some(None) => return Ok(false),
+            // A parent is older: a damaged store must not lead in a circle.
+            Some(_) => return Ok(false),
+            None => return Ok(true),
         }
     }
 }

@@ -25,7 +25,7 @@
 //! | `watch` | sleeping runs wake; what other processes ask for is done |
 //! | `readers` | threads that read beside the writer |
 //! | `reader`, `list`, `status` | runs, steps, states, questions, for everyone who may read the file |
-//! | `requests`, `answers`, `changes`, `prune` | answers, cancelling, retrying, forks, deleting |
+//! | `requests`, `answers`, `changes`, `prune`, `deleting` | answers, cancelling, retrying, forks, deleting |
 //! | `error` | what can go wrong |
 //!
 //! # Invariants
@@ -39,6 +39,7 @@ mod answers;
 mod changes;
 mod checked;
 mod children;
+mod deleting;
 mod error;
 mod files;
 mod flows;

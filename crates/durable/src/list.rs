@@ -118,9 +118,17 @@ impl Reader {
         numbers.into_iter().take(filter.limit).filter_map(|run| self.info(run).transpose()).collect()
     }
 
-    /// The numbers of a flow's versions, or of all.
+    /// The numbers of a flow's versions, or of all that have runs.
     pub(crate) fn flow_numbers(&self, name: Option<&str>) -> Result<Vec<i64>, Error> {
-        let sql = if name.is_some() { "SELECT flow FROM flows WHERE name = ?1" } else { "SELECT flow FROM flows" };
+        // Of all flows only those that have runs, from one to the next along the index: versions come with each deployment.
+        let all = "WITH RECURSIVE used (flow) AS (
+                 SELECT min(flow) FROM runs WHERE parent IS NULL
+                 UNION ALL
+                 SELECT (SELECT min(flow) FROM runs WHERE parent IS NULL AND flow > used.flow)
+                     FROM used WHERE used.flow IS NOT NULL
+             )
+             SELECT flow FROM used WHERE flow IS NOT NULL";
+        let sql = if name.is_some() { "SELECT flow FROM flows WHERE name = ?1" } else { all };
         let mut select = self.db.prepare_cached(sql)?;
         let rows = select.query_map(params_from_iter(name.map(|name| Sql::from(name.to_owned()))), |row| row.get(0))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)

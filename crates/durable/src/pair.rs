@@ -76,7 +76,7 @@ impl Alone {
         {
             return Err(no_store(path, LOG_OF_OTHER));
         }
-        let both = connection.query_row("SELECT log, log_before FROM owner", [], |row| {
+        let both = connection.query_row("SELECT log, log_before FROM owner WHERE one = 1", [], |row| {
             Ok([row.get::<_, i64>(0)?, row.get::<_, i64>(1)?])
         });
         match (self.marker, both) {
@@ -131,7 +131,7 @@ fn marker_of(main: &Path, vfs: Option<&str>) -> Option<i64> {
         Some(vfs) => Connection::open_with_flags_and_vfs(name, flags, vfs),
         None => Connection::open_with_flags(name, flags),
     };
-    db.ok()?.query_row("SELECT log FROM owner", [], |row| row.get(0)).optional().ok()?
+    db.ok()?.query_row("SELECT log FROM owner WHERE one = 1", [], |row| row.get(0)).optional().ok()?
 }
 
 /// The log of a store that is driven, which tells when it begins anew.

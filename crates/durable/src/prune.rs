@@ -8,16 +8,17 @@ use std::{
 use rusqlite::Connection;
 
 use crate::{
-    changes::{delete_rows, size},
+    changes::size,
+    deleting,
     error::Error,
     reader::Reader,
-    rows::millis,
+    rows::{int, millis},
     schema::BUSY,
     shared::Shared,
     status::Status,
 };
 
-/// How many runs are deleted in one transaction, so that others need not wait for long.
+/// How many runs are found at once, and marked in one transaction, so that others need not wait for long.
 const CHUNK: usize = 200;
 
 /// Which runs are deleted. By default those that ended or were cancelled: all of them.
@@ -91,29 +92,56 @@ impl Prune {
         all.into_iter().filter(|status| status.is_final()).collect()
     }
 
-    /// Returns the runs to delete, by number.
-    pub(crate) fn find(&self, reader: &Reader, now: SystemTime) -> Result<Vec<i64>, Error> {
+    /// Returns which runs are looked at: those that were started before the newest that are spared.
+    pub(crate) fn bounds(&self, reader: &Reader, now: SystemTime) -> Result<Bounds, Error> {
         let oldest = self.older_than.map_or(i64::MAX, |age| now.checked_sub(age).map_or(0, millis));
-        let mut select = reader
-            .db
-            .prepare_cached("SELECT run, changed_at FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL")?;
-        let mut found: Vec<(i64, i64)> = Vec::new();
+        let mut bounds = Bounds { after: 0, before: i64::MAX, oldest };
+        if self.keep == 0 {
+            return Ok(bounds);
+        }
+        let mut select = reader.db.prepare_cached(
+            "SELECT run FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL ORDER BY run DESC LIMIT ?3",
+        )?;
+        let mut newest: Vec<i64> = Vec::new();
         for flow in reader.flow_numbers(self.flow.as_deref())? {
             for status in self.statuses() {
-                let rows = select.query_map((flow, status.code()), |row| Ok((row.get(0)?, row.get(1)?)))?;
+                let rows = select.query_map((flow, status.code(), int(self.keep)), |row| row.get::<_, i64>(0))?;
+                newest.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
+            }
+        }
+        newest.sort_unstable_by(|a, b| b.cmp(a));
+        // Where there are fewer all are spared.
+        bounds.before = newest.get(self.keep - 1).copied().unwrap_or(0);
+        Ok(bounds)
+    }
+
+    /// Returns some of the runs to delete, by number, and moves the bounds past them.
+    pub(crate) fn page(&self, reader: &Reader, bounds: &mut Bounds) -> Result<Vec<i64>, Error> {
+        let mut select = reader.db.prepare_cached(
+            "SELECT run FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL AND run > ?3 AND run < ?4
+                 AND changed_at <= ?5 ORDER BY run LIMIT ?6",
+        )?;
+        let Bounds { after, before, oldest } = *bounds;
+        let mut found: Vec<i64> = Vec::new();
+        for flow in reader.flow_numbers(self.flow.as_deref())? {
+            for status in self.statuses() {
+                let which = (flow, status.code(), after, before, oldest, int(CHUNK));
+                let rows = select.query_map(which, |row| row.get::<_, i64>(0))?;
                 found.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
             }
         }
-        // The newest are those that were started last.
-        found.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(found.into_iter().skip(self.keep).filter(|(_, changed)| *changed <= oldest).map(|(run, _)| run).collect())
+        found.sort_unstable();
+        found.dedup();
+        found.truncate(CHUNK);
+        bounds.after = found.last().copied().unwrap_or(after);
+        Ok(found)
     }
 
     pub(crate) fn is_dry(&self) -> bool {
         self.dry_run
     }
 
-    /// Deletes those of the runs that are still at an end, in the transaction around it.
+    /// Marks those of the runs as deleted that are still at an end, in the transaction around it.
     pub(crate) fn delete(&self, db: &Connection, runs: &[i64]) -> Result<u64, Error> {
         let statuses = self.statuses();
         let mut deleted = 0;
@@ -123,24 +151,45 @@ impl Prune {
                 Ok(_) | Err(Error::UnknownRun { .. }) => continue,
                 Err(error) => return Err(error),
             }
-            delete_rows(db, *run)?;
+            deleting::mark(db, *run)?;
             deleted += 1;
         }
         Ok(deleted)
     }
 }
 
+/// Which runs are looked at: by number, and the latest time of their last change.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds {
+    after: i64,
+    before: i64,
+    oldest: i64,
+}
+
 /// Deletes runs through the writer, a few at a time.
 pub(crate) async fn prune(shared: &Arc<Shared>, prune: &Prune) -> Result<Pruned, Error> {
-    let (find, now) = (prune.clone(), shared.now_exact());
-    let (runs, before) = shared.read(move |reader| Ok((find.find(reader, now)?, size(&reader.db)?))).await?;
-    if prune.is_dry() {
-        return Ok(Pruned { runs: runs.len() as u64, bytes: 0 });
-    }
+    let (first, now) = (prune.clone(), shared.now_exact());
+    let find = move |reader: &Reader| Ok((first.bounds(reader, now)?, size(&reader.db)?));
+    let (mut bounds, before) = shared.read(find).await?;
     let mut pruned = Pruned::default();
-    for chunk in chunks(&runs) {
-        let (chunk, prune) = (chunk.to_vec(), prune.clone());
-        pruned.runs += shared.writer.call("prune", move |db| prune.delete(db, &chunk)).await?;
+    loop {
+        let page = prune.clone();
+        let next = move |reader: &Reader| Ok((page.page(reader, &mut bounds)?, bounds));
+        let (runs, moved) = shared.read(next).await?;
+        bounds = moved;
+        if runs.is_empty() {
+            break;
+        }
+        if prune.is_dry() {
+            pruned.runs += runs.len() as u64;
+            continue;
+        }
+        let delete = prune.clone();
+        pruned.runs += shared.writer.call("prune", move |db| delete.delete(db, &runs)).await?;
+        shared.delete_left().await?;
+    }
+    if prune.is_dry() {
+        return Ok(pruned);
     }
     while shared.writer.alone(give_some_back).await? {}
     shared.writer.alone(cut_log).await?;
@@ -172,9 +221,4 @@ pub(crate) fn cut_log(db: &Connection) -> Result<bool, Error> {
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(false),
         Err(error) => Err(error.into()),
     }
-}
-
-/// How many runs are deleted in one transaction.
-pub(crate) fn chunks(runs: &[i64]) -> impl Iterator<Item = &[i64]> {
-    runs.chunks(CHUNK)
 }

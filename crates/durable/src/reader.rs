@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     changes::check_id,
+    deleting,
     error::{Error, OpenError},
     files::{Files, Held},
     load::{damaged, gone, json_or_text, state_at},
@@ -298,9 +299,9 @@ impl Reader {
     pub(crate) fn number(&self, id: &RunId) -> Result<i64, Error> {
         let mut select = self.db.prepare_cached("SELECT run FROM runs WHERE id = ?1")?;
         match select.query_row([id.as_str()], |row| row.get(0)).optional()? {
-            Some(run) => Ok(run),
+            Some(run) if !deleting::is_gone(&self.db, run)? => Ok(run),
             // An error names the id, which should not be megabytes long.
-            None => Err(check_id(id).err().unwrap_or_else(|| Error::UnknownRun { run: id.clone() })),
+            _ => Err(check_id(id).err().unwrap_or_else(|| Error::UnknownRun { run: id.clone() })),
         }
     }
 
@@ -318,8 +319,15 @@ impl Reader {
 
     /// The name of a run's flow.
     pub(crate) fn flow_of(&self, run: i64) -> Result<String, Error> {
-        let mut select = self.db.prepare_cached("SELECT name FROM runs JOIN flows USING (flow) WHERE run = ?1")?;
-        select.query_row([run], |row| row.get(0)).optional()?.ok_or_else(|| gone(&self.db, run, "flow"))
+        self.flow_version_of(run).map(|(_, name)| name)
+    }
+
+    /// The version of a run's flow, by number, and the name of the flow.
+    pub(crate) fn flow_version_of(&self, run: i64) -> Result<(i64, String), Error> {
+        let mut select =
+            self.db.prepare_cached("SELECT flow, name FROM runs JOIN flows USING (flow) WHERE run = ?1")?;
+        let found = select.query_row([run], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        found.ok_or_else(|| gone(&self.db, run, "flow"))
     }
 
     pub(crate) fn last_step(&self, run: i64) -> Result<u64, Error> {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::{
     answers,
     changes::{self, Limits, ask_driver, begin_new},
+    deleting,
     error::{Error, OpenError},
     options::StoreOptions,
     prune::{self, Prune, Pruned},
@@ -172,7 +173,8 @@ impl Requests {
         self.write(|db| {
             changes::delete(db, number)?;
             ask_driver(db, number, "deleted")
-        })
+        })?;
+        self.delete_left()
     }
 
     /// Deletes runs that are at an end, and makes the file smaller.
@@ -181,19 +183,34 @@ impl Requests {
     ///
     /// If the store cannot be written.
     pub fn prune(&mut self, prune: &Prune) -> Result<Pruned, Error> {
-        let runs = self.reader.at_once(|reader| prune.find(reader, SystemTime::now()))?;
-        if prune.is_dry() {
-            return Ok(Pruned { runs: runs.len() as u64, bytes: 0 });
-        }
+        let mut bounds = self.reader.at_once(|reader| prune.bounds(reader, SystemTime::now()))?;
         let before = changes::size(&self.writer.db)?;
         let mut pruned = Pruned::default();
-        for chunk in prune::chunks(&runs) {
-            pruned.runs += self.write(|db| prune.delete(db, chunk))?;
+        loop {
+            let runs = self.reader.at_once(|reader| prune.page(reader, &mut bounds))?;
+            if runs.is_empty() {
+                break;
+            }
+            if prune.is_dry() {
+                pruned.runs += runs.len() as u64;
+                continue;
+            }
+            pruned.runs += self.write(|db| prune.delete(db, &runs))?;
+            self.delete_left()?;
+        }
+        if prune.is_dry() {
+            return Ok(pruned);
         }
         while prune::give_some_back(&self.writer.db)? {}
         prune::cut_log(&self.writer.db)?;
         pruned.bytes = before.saturating_sub(changes::size(&self.writer.db)?);
         Ok(pruned)
+    }
+
+    /// Deletes what deleted runs have left, a transaction a piece, so that the driver does not wait for long.
+    fn delete_left(&mut self) -> Result<(), Error> {
+        while self.write(deleting::piece)? {}
+        Ok(())
     }
 
     fn write<T>(&mut self, write: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {

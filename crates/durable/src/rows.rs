@@ -8,7 +8,9 @@ use flowstone_core::{Action, KeyBase, NodePath, RunId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
+    deleting,
     error::Error,
+    load::damaged,
     snapshot::Kind,
     states::Stored,
     status::{Failure, Items, Status},
@@ -81,6 +83,14 @@ pub(crate) fn start(db: &Connection, new: &NewRun) -> Result<Started, Error> {
             Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Option<i64>>(2)?))
         })
         .optional()?;
+    let known = match known {
+        // What is left of a deleted run must not keep the id.
+        Some((run, _, Some(_))) if deleting::is_gone(db, run)? => {
+            deleting::mark(db, run)?;
+            None
+        }
+        known => known,
+    };
     match known {
         Some((_, found, _)) if found != new.flow_name => {
             return Err(Error::OtherFlow { run: new.id.clone(), found, wanted: new.flow_name.clone() });
@@ -104,8 +114,11 @@ pub(crate) fn start(db: &Connection, new: &NewRun) -> Result<Started, Error> {
         retries: None,
         items: None,
     };
-    insert_visit(db, &first, &new.state)?;
-    Ok(Started { run, new: true })
+    match insert_visit(db, &first, &new.state) {
+        // The number is new. As an error of the store it undoes the run, too.
+        Err(Error::Conflict { .. }) => Err(damaged(format!("there are steps of run #{run}, which is not there"))),
+        inserted => inserted.map(|()| Started { run, new: true }),
+    }
 }
 
 fn insert_run(db: &Connection, new: &NewRun, status: Status, at: i64) -> Result<i64, Error> {

@@ -106,6 +106,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         let flow = Arc::new(Registered { flow, row, options });
         lock(&shared.flows).insert(flow.name().to_owned(), Arc::clone(&flow) as Arc<dyn AnyFlow>);
         shared.wakes.notify_one();
+        lock(&shared.inbox).look_again();
         Ok(Self { handle: Arc::clone(&store.handle), flow })
     }
 
@@ -288,6 +289,6 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         let number = self.get(run).await?.run;
         self.shared().writer.call("delete", move |db| changes::delete(db, number)).await?;
         self.shared().tell(number, None);
-        Ok(())
+        self.shared().delete_left().await
     }
 }

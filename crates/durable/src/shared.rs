@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::{
+    deleting,
     error::{Error, OpenError, StoreError, StoreFault, Written},
     flows::AnyFlow,
     keeper::{Halted, Keeper, Watched},
@@ -37,6 +38,7 @@ use crate::{
     states::{States, Stored},
     status::{Left, Status},
     usage,
+    watch::Inbox,
     writer::{Driven, Writer},
 };
 
@@ -59,6 +61,8 @@ pub(crate) struct Shared {
     active: Mutex<HashMap<i64, Active>>,
     /// Who waits for news of a run, by its number.
     waiting: Mutex<HashMap<i64, watch::Sender<News>>>,
+    /// How far the requests of other processes were looked at.
+    pub(crate) inbox: Mutex<Inbox>,
     /// Told when a run begins to sleep, or a flow is registered.
     pub(crate) wakes: Notify,
     /// Cancelled when the store is closed.
@@ -137,6 +141,7 @@ impl Shared {
             flows: Mutex::default(),
             active: Mutex::default(),
             waiting: Mutex::default(),
+            inbox: Mutex::default(),
             wakes: Notify::new(),
             closing,
             halt,
@@ -162,6 +167,12 @@ impl Shared {
         read: impl FnOnce(&Reader) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.readers.read(move |reader| reader.at_once(read)).await
+    }
+
+    /// Deletes what deleted runs have left, a piece at a time, so that others commit between two of them.
+    pub(crate) async fn delete_left(&self) -> Result<(), Error> {
+        while self.writer.call("piece", deleting::piece).await? {}
+        Ok(())
     }
 
     /// Opens another connection for reading.

@@ -91,6 +91,8 @@ impl Store {
         let shared = Shared::new(driven, options, closing);
         shared.tasks.spawn(watch::inbox(Arc::clone(&shared)));
         shared.tasks.spawn(watch::wakes(Arc::clone(&shared)));
+        // Of runs whose deleting was cut off.
+        shared.tasks.spawn(watch::delete_left(Arc::clone(&shared)));
         Ok(Self { handle: Arc::new(Handle { shared, ended }) })
     }
 

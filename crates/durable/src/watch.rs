@@ -6,6 +6,7 @@ use flowstone_core::RunId;
 use rusqlite::Connection;
 
 use crate::{
+    deleting,
     error::Error,
     load::damaged,
     observer::lock,
@@ -69,7 +70,18 @@ async fn until_closed(shared: &Shared, work: impl Future<Output = ()>) {
     }
 }
 
+/// Deletes what deleted runs have left, unless the store is closed before.
+pub(crate) async fn delete_left(shared: Arc<Shared>) {
+    until_closed(&shared, async {
+        if let Err(error) = shared.delete_left().await {
+            tracing::warn!(target: "flowstone", %error, "what deleted runs have left could not be deleted");
+        }
+    })
+    .await;
+}
+
 /// Something that another process asks for.
+#[derive(Clone)]
 struct Request {
     request: i64,
     run: i64,
@@ -78,22 +90,71 @@ struct Request {
     flow: Option<String>,
 }
 
+/// How far the inbox was looked at: what was left in it is not read again until there is a reason.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    /// The last request that was looked at.
+    seen: i64,
+    /// How often all were to be looked at again.
+    round: u64,
+    /// Cancellations of runs that are driven, looked at again until these have come to a halt.
+    again: Vec<Request>,
+}
+
+impl Inbox {
+    /// Lets all requests be looked at again: some of them may wait for a flow that is registered now.
+    pub(crate) fn look_again(&mut self) {
+        *self = Self { round: self.round + 1, ..Self::default() };
+    }
+}
+
 /// Does what the inbox holds; requests to flows that are not registered stay.
 pub(crate) async fn read_inbox(shared: &Arc<Shared>) -> Result<(), Error> {
-    // On the writer's thread, since all others of the blocking pool may be taken by nodes that block.
-    let requests = shared.writer.alone(requests).await?;
+    let again = std::mem::take(&mut lock(&shared.inbox).again);
+    let mut page = again.clone();
+    if let Err(error) = do_requests(shared, again).await {
+        lock(&shared.inbox).again.append(&mut page);
+        return Err(error);
+    }
+    loop {
+        let (after, round) = {
+            let inbox = lock(&shared.inbox);
+            (inbox.seen, inbox.round)
+        };
+        let page = shared.read(move |reader| requests(&reader.db, after)).await?;
+        let Some(last) = page.last().map(|last| last.request) else { return Ok(()) };
+        do_requests(shared, page).await?;
+        // Unless all are to be looked at again.
+        let mut inbox = lock(&shared.inbox);
+        if inbox.round == round {
+            inbox.seen = inbox.seen.max(last);
+        }
+    }
+}
+
+/// Does what is asked for, and takes it out of the inbox.
+async fn do_requests(shared: &Arc<Shared>, requests: Vec<Request>) -> Result<(), Error> {
     let mut done = Vec::new();
-    for Request { request, run, what, flow } in requests {
+    for asked in requests {
+        let Request { request, run, what, flow } = &asked;
+        let (request, run) = (*request, *run);
         match flow {
-            Some(flow) if shared.flow(&flow).is_none() => continue,
+            Some(flow) if shared.flow(flow).is_none() => continue,
             // One that is driven is looked at again when it has come to a halt: nobody else waits for that.
-            Some(_) if what == "cancel" && shared.cancel(run).is_some() => continue,
+            Some(_) if what == "cancel" && shared.cancel(run).is_some() => {
+                lock(&shared.inbox).again.push(asked);
+                continue;
+            }
             Some(_) if what == "cancel" => match cancel(shared, run).await {
                 Ok(()) | Err(Error::WrongStatus { .. }) => {}
                 Err(error) => return Err(error),
             },
             Some(_) => shared.resume(run),
-            None => shared.tell(run, None), // it was deleted
+            // It was deleted; whoever did that may have ended in the middle of it.
+            None => {
+                shared.tell(run, None);
+                shared.delete_left().await?;
+            }
         }
         done.push(request);
     }
@@ -108,12 +169,12 @@ pub(crate) async fn read_inbox(shared: &Arc<Shared>) -> Result<(), Error> {
     shared.writer.call("inbox", delete).await
 }
 
-fn requests(db: &Connection) -> Result<Vec<Request>, Error> {
+fn requests(db: &Connection, after: i64) -> Result<Vec<Request>, Error> {
     let mut select = db.prepare_cached(
         "SELECT request, inbox.run, what, name FROM inbox LEFT JOIN runs USING (run) LEFT JOIN flows USING (flow)
-         ORDER BY request",
+         WHERE request > ?1 ORDER BY request LIMIT ?2",
     )?;
-    let rows = select.query_map([], |row| {
+    let rows = select.query_map((after, rows::int(PAGE)), |row| {
         Ok(Request { request: row.get(0)?, run: row.get(1)?, what: row.get(2)?, flow: row.get(3)? })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -164,7 +225,7 @@ async fn wake(shared: &Arc<Shared>) -> Result<Duration, Error> {
         return Ok(LOOK);
     }
     let now = shared.now();
-    let due = shared.writer.alone(move |db| next_wakes(db, &flows, now)).await?;
+    let due = shared.read(move |reader| next_wakes(&reader.db, &flows, now)).await?;
     if due.runs.is_empty() {
         let until = due.next.map_or(LOOK, |at| Duration::from_millis(u64::try_from(at - now).unwrap_or_default()));
         return Ok(until.min(LOOK));
@@ -179,7 +240,7 @@ fn set_awake(db: &Connection, runs: Vec<i64>) -> Result<Vec<i64>, Error> {
     let mut select = db.prepare_cached("SELECT 1 FROM runs WHERE run = ?1 AND status = ?2")?;
     let mut sleeping = Vec::with_capacity(runs.len());
     for run in runs {
-        if select.exists((run, Status::Sleeping.code()))? {
+        if select.exists((run, Status::Sleeping.code()))? && !deleting::is_gone(db, run)? {
             sleeping.push(run);
         }
     }

@@ -6,8 +6,8 @@
 //!
 //! While a commit is on its way to the disk the next jobs gather in the queue, so that the group grows with the load.
 //!
-//! **Invariant:** a job that returns an [`Error`] other than a store's has written nothing; one of the store undoes the
-//! whole group. What a caller is told is on disk.
+//! **Invariant:** a job that returns an [`Error`] other than a store's has written nothing, which is checked; one of the store
+//! undoes the whole group. What a caller is told is on disk.
 
 use std::{
     fmt,
@@ -228,8 +228,14 @@ where
 
     fn apply(&mut self, connection: &Connection) -> Result<(), StoreError> {
         let work = self.work.take().expect("invariant: a job is applied once");
+        let before = connection.total_changes();
         match work(connection) {
             Err(Error::Store(error)) => return Err(error),
+            // It would be committed with the others. A savepoint for each job would cost all of them.
+            Err(refused) if connection.total_changes() != before => {
+                let what = format!("the job `{}` wrote something before it refused: {refused}", self.name);
+                return Err(StoreError::because(StoreFault::Internal, what));
+            }
             result => self.result = Some(result),
         }
         Ok(())

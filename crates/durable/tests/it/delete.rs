@@ -6,7 +6,7 @@ use std::{
 };
 
 use flowstone_core::{AsyncFlow, Child};
-use flowstone_durable::{Error, Filter, Prune, Reader, Requests, Runs, Status, Store, StoreOptions};
+use flowstone_durable::{Error, Filter, Prune, Reader, Requests, Runs, Status, Store, StoreOptions, WriteMoment};
 
 use crate::common::{
     Count, Folder, Gate, Invoice, Ledger, Numbers, approving, counting, gated, numbers, rows, sleeping, soon, until,
@@ -181,4 +181,153 @@ async fn prune_goes_by_age_and_by_count() {
     assert_eq!(runs.prune(&Prune::new().older_than(hour)).await.unwrap().runs, 4);
 
     assert_eq!(rows(&folder.store()), []);
+}
+
+/// How many rows of runs a store has, in all tables.
+fn total(path: &std::path::Path) -> u64 {
+    rows(path).iter().map(|(_, rows)| rows).sum()
+}
+
+/// The most rows that are deleted in one transaction.
+const PIECE: u64 = 500;
+
+#[tokio::test]
+async fn a_long_run_is_deleted_in_pieces_between_which_others_commit() {
+    let (folder, ledger) = (Folder::new(), Ledger::default());
+    let most = Arc::new(Mutex::new((0, Vec::new())));
+    let (seen, path) = (Arc::clone(&most), folder.store());
+    let options = StoreOptions::new().on_write(move |point| {
+        if !["delete", "piece", "prune"].contains(&point.job) {
+            return;
+        }
+        let mut seen = seen.lock().unwrap();
+        match point.when {
+            WriteMoment::Before => seen.0 = total(&path),
+            WriteMoment::Committed => {
+                let before = seen.0;
+                seen.1.push(before - total(&path));
+            }
+            WriteMoment::Applied => {}
+        }
+    });
+    let store = options.open(folder.store()).await.unwrap();
+    let (counts, parents) = (store.runs(counting(&ledger)).await.unwrap(), store.runs(parents(&ledger)).await.unwrap());
+    counts.start("long", Count::to(3000)).await.unwrap().finished().await.unwrap();
+    parents.start("wide", numbers(600)).await.unwrap().finished().await.unwrap();
+    counts.start("stays", Count::to(3)).await.unwrap().finished().await.unwrap();
+
+    counts.delete("long").await.unwrap();
+    assert_eq!(store.prune(&Prune::new().flow("parents")).await.unwrap().runs, 1);
+
+    let deleted = std::mem::take(&mut most.lock().unwrap().1);
+    assert_eq!(deleted.iter().sum::<u64>(), 3002 + 2 + 1 + 600 * 4);
+    assert!(deleted.iter().all(|rows| *rows <= PIECE), "{deleted:?}");
+    assert_eq!(rows(&folder.store()), [("runs", 1), ("visits", 4)]);
+}
+
+#[tokio::test]
+async fn a_run_whose_deleting_was_cut_off_is_none_and_its_rest_goes_with_the_next_driver() {
+    let (folder, ledger) = (Folder::new(), Ledger::default());
+    let store = Store::open(folder.store()).await.unwrap();
+    let runs = store.runs(parents(&ledger)).await.unwrap();
+    runs.start("p", numbers(5)).await.unwrap().finished().await.unwrap();
+    let child = store.reader().unwrap().children("p").unwrap()[0].id.clone();
+    store.close().await;
+    // What a process leaves that ends after the first transaction.
+    let db = rusqlite::Connection::open(folder.store()).unwrap();
+    db.execute_batch("INSERT INTO deleting SELECT run FROM runs WHERE id = 'p'; DELETE FROM runs WHERE id = 'p'")
+        .unwrap();
+    drop(db);
+
+    let reader = Reader::open(folder.store()).unwrap();
+    for id in ["p", child.as_str()] {
+        assert!(matches!(reader.run(id), Err(Error::UnknownRun { .. })), "{id}");
+        assert!(matches!(reader.state(id, None), Err(Error::UnknownRun { .. })), "{id}");
+    }
+    assert_eq!((reader.list(&Filter::new()).unwrap().len(), reader.count().unwrap().len()), (0, 0));
+    let mut requests = Requests::open(folder.store()).unwrap();
+    for id in ["p", child.as_str()] {
+        assert!(matches!(requests.delete(id), Err(Error::UnknownRun { .. })), "{id}");
+        assert!(matches!(requests.fork(id, 0, "f", |_| {}), Err(Error::UnknownRun { .. })), "{id}");
+    }
+
+    let store = Store::open(folder.store()).await.unwrap();
+    assert!(store.resume_all().await.unwrap().runs.is_empty());
+    until("the rest is deleted", async || rows(&folder.store()).is_empty()).await;
+}
+
+/// The ids of children are made of their parent's, which is free as soon as it is deleted.
+#[tokio::test]
+async fn an_id_is_free_while_the_rest_of_its_run_is_still_deleted() {
+    let (folder, ledger) = (Folder::new(), Ledger::default());
+    let runs = Runs::open(folder.store(), parents(&ledger)).await.unwrap();
+    runs.start("p", numbers(5)).await.unwrap().finished().await.unwrap();
+    let db = rusqlite::Connection::open(folder.store()).unwrap();
+    db.execute_batch("INSERT INTO deleting SELECT run FROM runs WHERE id = 'p'; DELETE FROM runs WHERE id = 'p'")
+        .unwrap();
+
+    let again = runs.start("p", numbers(7)).await.unwrap().finished().await.unwrap();
+
+    assert_eq!(again.state.doubled, [2; 7]);
+    assert_eq!(runs.store().reader().unwrap().children("p").unwrap().len(), 7);
+    runs.delete("p").await.unwrap();
+    assert_eq!(rows(&folder.store()), []);
+}
+
+#[tokio::test]
+async fn large_bodies_are_deleted_a_few_at_a_time() {
+    let folder = Folder::new();
+    let mut flow = AsyncFlow::builder("large");
+    // Text that is another at each visit, and not to be compressed.
+    let grow = flow.add("grow", |text: &mut String| {
+        let turn = text.len() as u64 / 1_000_000;
+        let mut seed = turn + 1;
+        text.extend((0..1_000_000).map(|_| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            char::from(b'!' + (seed >> 58) as u8)
+        }));
+        flowstone_core::Action::from(if turn < 11 { "again" } else { "done" })
+    });
+    flow.start(grow);
+    flow.route(grow - "again" >> grow);
+    flow.route(grow - "done" >> flowstone_core::END);
+    let pieces = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&pieces);
+    let options = StoreOptions::new().on_write(move |point| {
+        *counted.lock().unwrap() += u32::from(point.job == "piece" && point.when == WriteMoment::Committed);
+    });
+    let runs = options.open(folder.store()).await.unwrap().runs(flow.build().unwrap()).await.unwrap();
+    runs.start("r", String::new()).await.unwrap().finished().await.unwrap();
+    // Those of the run's start and of nothing at the open.
+    *pieces.lock().unwrap() = 0;
+
+    runs.delete("r").await.unwrap();
+
+    let pieces = *pieces.lock().unwrap();
+    assert!(pieces >= 3, "12 MB in pieces of 4: {pieces}");
+    assert_eq!(rows(&folder.store()), []);
+}
+
+#[tokio::test]
+async fn a_job_that_refuses_leaves_nothing_of_what_it_wrote() {
+    let (folder, ledger) = (Folder::new(), Ledger::default());
+    let runs = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
+    runs.start("a", Count::to(1)).await.unwrap().finished().await.unwrap();
+    // Steps of the run that is the next one, as a damaged store may have them.
+    let db = rusqlite::Connection::open(folder.store()).unwrap();
+    db.execute(
+        "INSERT INTO visits (run, seq, started_at, took_us, attempts, size, kind) VALUES (2, 0, 0, 0, 0, 0, 0)",
+        [],
+    )
+    .unwrap();
+    let before = rows(&folder.store());
+
+    let error = runs.start("b", Count::to(1)).await.unwrap_err();
+
+    assert!(
+        matches!(&error, Error::Store(error) if error.fault() == flowstone_durable::StoreFault::Corrupt),
+        "{error:?}"
+    );
+    assert_eq!(rows(&folder.store()), before);
+    assert!(matches!(runs.get("b").await, Err(Error::UnknownRun { .. })));
 }

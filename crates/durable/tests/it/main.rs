@@ -33,6 +33,7 @@ mod run_in;
 mod sizes;
 mod sleeps;
 mod start;
+mod statements;
 mod stops;
 mod storable;
 mod stress;

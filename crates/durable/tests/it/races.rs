@@ -9,9 +9,9 @@ use std::{
 };
 
 use flowstone_core::{AsyncFlow, Result, Sleep, step};
-use flowstone_durable::{Error, OpenError, Reader, Requests, Runs, Status, StoreOptions};
+use flowstone_durable::{Error, OpenError, Reader, Requests, Runs, Status, Store, StoreOptions};
 
-use crate::common::{Count, Folder, Invoice, Ledger, approving, counting, soon, until};
+use crate::common::{Count, Folder, Gate, Invoice, Ledger, approving, counting, soon, until};
 
 #[tokio::test]
 async fn a_cancel_beside_the_start_stands() {
@@ -139,4 +139,34 @@ async fn a_link_to_a_store_is_that_store() {
     assert!(matches!(second, Err(OpenError::Locked { .. })), "{second:?}");
     runs.start("r", Count::to(1)).await.unwrap().finished().await.unwrap();
     assert_eq!(Reader::open(&link).unwrap().run("r").unwrap().step, 1);
+}
+
+/// A thousand requests are read at once, and what waits for a flow does not keep the rest.
+#[tokio::test]
+async fn requests_that_wait_for_a_flow_do_not_keep_others_and_are_done_once_it_is_registered() {
+    let (folder, ledger) = (Folder::new(), Ledger::default());
+    let store = Store::open(folder.store()).await.unwrap();
+    let waits = store.runs(approving(&ledger)).await.unwrap();
+    waits.start("waits", Invoice::default()).await.unwrap().settled().await.unwrap();
+    let other = store.runs(crate::common::gated(&ledger, &Gate::closed())).await.unwrap();
+    other.start("other", Count::to(2)).await.unwrap();
+    until("the node", async || ledger.len() > 0).await;
+    store.close().await;
+    let db = rusqlite::Connection::open(folder.store()).unwrap();
+    let ask = "INSERT INTO inbox (run, what, sent_at) SELECT run, 'resume', 0 FROM runs WHERE id = ?1";
+    for _ in 0..2500 {
+        db.execute(ask, ["waits"]).unwrap();
+    }
+    db.execute(ask, ["other"]).unwrap();
+    let left = || db.query_row("SELECT count(*) FROM inbox", [], |row| row.get::<_, i64>(0)).unwrap();
+
+    let (store, gate) = (Store::open(folder.store()).await.unwrap(), Gate::closed());
+    gate.open();
+    let other = store.runs(crate::common::gated(&ledger, &gate)).await.unwrap();
+    let ended = soon("the request behind the others", other.get("other").await.unwrap().finished()).await.unwrap();
+    assert_eq!(ended.state.n, 2);
+    until("its request is done", async || left() == 2500).await;
+    store.runs(approving(&ledger)).await.unwrap();
+
+    until("the rest is done", async || left() == 0).await;
 }
