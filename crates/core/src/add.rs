@@ -55,6 +55,7 @@ impl Kind for AsyncKind {
     note = "an `Ask` node has no policy, since nothing of it is tried again or can time out",
     note = "`inline` is for sync nodes, `parallel` for batch nodes and batch flows, `spawned` for async batch nodes",
     note = "`journaled` is for batch nodes whose `Output` is `Serialize + DeserializeOwned`, and for batch flows",
+    note = "it tells items apart by what they hold: their type is `Serialize`; else say `journaled_by` or `journaled_in_order`",
     note = "a state is `Send + Sync + 'static`; a builder becomes a flow by `build()`"
 )]
 pub trait IntoNode<S, K, M> {
@@ -75,6 +76,7 @@ pub trait IntoNode<S, K, M> {
     note = "an `Ask` node has no policy, since nothing of it is tried again or can time out",
     note = "`inline` is for sync nodes, `parallel` for batch nodes and batch flows, `spawned` for async batch nodes",
     note = "`journaled` is for batch nodes whose `Output` is `Serialize + DeserializeOwned`, and for batch flows",
+    note = "it tells items apart by what they hold: their type is `Serialize`; else say `journaled_by` or `journaled_in_order`",
     note = "a state is `Send + Sync + 'static`; a builder becomes a flow by `build()`"
 )]
 pub trait NodeIn<S, K, M, Mode> {
@@ -148,14 +150,6 @@ pub enum SyncNode {}
 /// The kind of an [`AsyncNode`].
 #[derive(Debug)]
 pub enum AwaitedNode {}
-
-/// The kind of a [`BatchNode`].
-#[derive(Debug)]
-pub enum SyncBatch {}
-
-/// The kind of an [`AsyncBatchNode`].
-#[derive(Debug)]
-pub enum AwaitedBatch {}
 
 /// The kind of an [`Ask`] node.
 #[derive(Debug)]

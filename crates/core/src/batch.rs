@@ -17,7 +17,6 @@ use tokio::{task::JoinSet, time::Instant};
 use tracing::Instrument;
 
 use crate::{
-    codec::Codec,
     context::Context,
     error::{Detour, NodeError, Phase, Result, Visited},
     event::EventKind,
@@ -28,25 +27,29 @@ use crate::{
 };
 
 pub(crate) use in_order::{Each, in_order};
+use keeping::Kept;
+pub(crate) use keeping::{Keeping, ids};
 
 mod in_order;
+mod keeping;
 
 /// A [`BatchNode`] or an [`AsyncBatchNode`] with its policy, and how many items may be under way at once.
-pub(crate) struct Batch<N, O> {
+pub(crate) struct Batch<N, I, O> {
     pub(crate) node: Arc<N>,
     pub(crate) policy: Policy,
     pub(crate) limit: usize,
-    /// What the journal of a run keeps the outputs with, if the batch is journaled.
-    pub(crate) codec: Option<Codec<O>>,
+    /// How the journal of a run keeps the items, if the batch is journaled.
+    pub(crate) keeping: Option<Keeping<I, O>>,
 }
 
-impl<N, O> Clone for Batch<N, O> {
+impl<N, I, O> Clone for Batch<N, I, O> {
     fn clone(&self) -> Self {
-        Self { node: Arc::clone(&self.node), policy: self.policy.clone(), limit: self.limit, codec: self.codec }
+        let (policy, keeping) = (self.policy.clone(), self.keeping.clone());
+        Self { node: Arc::clone(&self.node), policy, limit: self.limit, keeping }
     }
 }
 
-impl<S: State, N: BatchNode<S>> SyncBody<S> for Batch<N, N::Output> {
+impl<S: State, N: BatchNode<S>> SyncBody<S> for Batch<N, N::Item, N::Output> {
     fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
         let node = &*self.node;
         let items = node.prep(shared).map_err(|error| cx.failed(error))?;
@@ -71,13 +74,14 @@ impl<S: State, N: BatchNode<S>> SyncBody<S> for Batch<N, N::Output> {
     }
 }
 
-impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for Batch<N, N::Output> {
+impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for Batch<N, N::Item, N::Output> {
     fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited> {
         Box::pin(async move {
             let node = &*self.node;
             let items = node.prep(shared).await.map_err(|error| cx.failed(error))?;
             cx.phase = Phase::Exec;
-            let each = Items::<S, N>::new(self, self.policy.end(), cx);
+            let kept = Kept::begin(self.keeping.as_ref(), &items, cx)?;
+            let each = Items::<S, N>::new(self, kept, self.policy.end(cx), cx);
             let outcomes = in_order(&each, items.iter().enumerate(), self.limit).await?;
             cx.phase = Phase::Post;
             let action = node.post(shared, items, outcomes).await.map_err(|error| cx.failed(error))?;
@@ -91,20 +95,21 @@ impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for Batch<N, N::Output> {
 }
 
 /// An [`AsyncBatchNode`] whose items are tasks of their own.
-pub(crate) struct SpawnedBatch<N, O>(pub(crate) Batch<N, O>);
+pub(crate) struct SpawnedBatch<N, I, O>(pub(crate) Batch<N, I, O>);
 
-impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for SpawnedBatch<N, N::Output> {
+impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for SpawnedBatch<N, N::Item, N::Output> {
     fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited> {
         Box::pin(async move {
             let node = &*self.0.node;
             let items = Arc::new(node.prep(shared).await.map_err(|error| cx.failed(error))?);
             cx.phase = Phase::Exec;
+            let kept = Kept::begin(self.0.keeping.as_ref(), &items, cx)?;
             let mut tasks = JoinSet::new();
             // Items that compute ask whether to stop; they are told when this visit fails or is dropped.
             let mut item_cx = cx.clone();
             item_cx.renew_abandoned();
             let told = Told(item_cx.abandoned().cloned());
-            let result = self.0.spawn_all::<S>(&mut tasks, &items, &item_cx).await;
+            let result = self.0.spawn_all::<S>(&mut tasks, &items, kept, &item_cx).await;
             drop(told);
             tasks.shutdown().await; // after an error, siblings are cancelled and awaited
             let outcomes = result?;
@@ -120,24 +125,26 @@ impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for SpawnedBatch<N, N::Output>
     }
 }
 
-impl<N, O: 'static> Batch<N, O> {
+impl<N, I: Send + Sync + 'static, O: Send + 'static> Batch<N, I, O> {
     async fn spawn_all<S>(
         &self,
         tasks: &mut JoinSet<(usize, Ended<N::Outcome>)>,
-        items: &Arc<Vec<N::Item>>,
+        items: &Arc<Vec<I>>,
+        kept: Option<Arc<Kept<O>>>,
         cx: &Context,
     ) -> Result<Vec<N::Outcome>, Box<Detour>>
     where
         S: State,
-        N: AsyncBatchNode<S, Output = O>,
+        N: AsyncBatchNode<S, Item = I, Output = O>,
     {
-        let end = self.policy.end();
+        let end = self.policy.end(cx);
         let mut outcomes: Vec<Option<N::Outcome>> = items.iter().map(|_| None).collect();
         let mut next = 0;
         loop {
             while next < items.len() && tasks.len() < self.limit {
                 cx.check()?;
-                let task = spawned_item::<S, N>(self.clone(), end, cx.clone(), Arc::clone(items), next);
+                let each = (self.clone(), kept.clone(), end, cx.clone());
+                let task = spawned_item::<S, N>(each, Arc::clone(items), next);
                 let task = task.in_current_span();
                 match cx.count() {
                     Some(counted) => tasks.spawn(counted.around(task)),
@@ -166,14 +173,15 @@ impl Drop for Told {
     }
 }
 
+/// What a spawned item has of its batch.
+type OfBatch<N, I, O> = (Batch<N, I, O>, Option<Arc<Kept<O>>>, Option<Instant>, Context);
+
 async fn spawned_item<S: State, N: AsyncBatchNode<S>>(
-    batch: Batch<N, N::Output>,
-    end: Option<Instant>,
-    cx: Context,
+    (batch, kept, end, cx): OfBatch<N, N::Item, N::Output>,
     items: Arc<Vec<N::Item>>,
     index: usize,
 ) -> (usize, Ended<N::Outcome>) {
-    let each = Items::<S, N>::new(&batch, end, &cx);
+    let each = Items::<S, N>::new(&batch, kept, end, &cx);
     (index, each.run((index, &items[index])).await)
 }
 
@@ -184,15 +192,20 @@ type Ended<C> = Result<C, Box<Detour>>;
 struct Items<'a, S, N: AsyncBatchNode<S>> {
     node: &'a N,
     policy: &'a Policy,
-    codec: Option<Codec<N::Output>>,
+    kept: Option<Arc<Kept<N::Output>>>,
     end: Option<Instant>,
     cx: &'a Context,
     state: PhantomData<fn(S)>,
 }
 
 impl<'a, S: State, N: AsyncBatchNode<S>> Items<'a, S, N> {
-    fn new(batch: &'a Batch<N, N::Output>, end: Option<Instant>, cx: &'a Context) -> Self {
-        Self { node: &batch.node, policy: &batch.policy, codec: batch.codec, end, cx, state: PhantomData }
+    fn new(
+        batch: &'a Batch<N, N::Item, N::Output>,
+        kept: Option<Arc<Kept<N::Output>>>,
+        end: Option<Instant>,
+        cx: &'a Context,
+    ) -> Self {
+        Self { node: &batch.node, policy: &batch.policy, kept, end, cx, state: PhantomData }
     }
 }
 
@@ -206,7 +219,10 @@ impl<'a, S: State, N: AsyncBatchNode<S>> Each for Items<'a, S, N> {
 
     /// No `async fn`, which would hold its arguments twice, for every item.
     fn run(&self, (index, item): (usize, &'a N::Item)) -> impl Future<Output = Ended<N::Outcome>> + Send {
-        let mut cx = self.cx.for_item(index);
+        let mut cx = match &self.kept {
+            None => self.cx.for_item(index),
+            Some(kept) => self.cx.for_kept(kept.id(index)),
+        };
         async move {
             // As in a visit: the first attempt of an item without limits stands here, and what is rare is boxed.
             let first = if self.policy.guarded || cx.watched() {
@@ -237,21 +253,14 @@ impl<S: State, N: AsyncBatchNode<S>> Items<'_, S, N> {
     /// What a journal has kept of the item, or what its attempts give, which a journal then keeps: only when it has, the
     /// item is done.
     async fn whole(&self, work: &ItemWork<'_, S, N>, cx: &mut Context) -> Result<N::Output, Box<Detour>> {
-        let journal = cx.journal().cloned();
-        let Some(((codec, journal), index)) = self.codec.zip(journal).zip(cx.item()) else {
+        let Some((kept, id)) = self.kept.as_ref().zip(cx.item_id()) else {
             return attempts_async(work, self.policy, self.end, cx).await;
         };
-        if let Some(kept) = journal.recall(index) {
-            // An item that is done is not done again behind the user's back, also if its output fits no more.
-            let (phase, item) = (cx.phase, cx.item());
-            return (codec.decode)(&kept).map_err(|error| {
-                Box::new(Detour::Failed { phase, attempts: 0, item, error: NodeError::terminal(error) })
-            });
+        if let Some(output) = kept.take(id) {
+            return Ok(output);
         }
         let output = attempts_async(work, self.policy, self.end, cx).await?;
-        let kept = (codec.encode)(&output).map_err(|error| cx.failed(NodeError::terminal(error)))?;
-        journal.record(index, kept).await.map_err(|error| cx.not_kept(error))?;
-        Ok(output)
+        kept.record(id, output, cx).await
     }
 }
 

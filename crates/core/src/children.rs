@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::{
     action::Action,
-    batch::{Each, in_order},
+    batch::{Each, ids, in_order},
     codec::Codec,
     context::Context,
     definition::Definition,
@@ -14,6 +14,8 @@ use crate::{
     error::{Detour, Phase, Result, RunError, Visited},
     event::EventKind,
     execution::Running,
+    item_key::{Identity, ItemId},
+    journal::Journal,
     node::{OnError, State},
     visit::{AsyncBody, BoxFuture, SyncBody},
 };
@@ -40,15 +42,15 @@ pub(crate) struct Children<S, T> {
     pub(crate) join: Join<S, T>,
     pub(crate) limit: usize,
     pub(crate) on_error: OnError,
-    /// What the journal of a run keeps the children's states with, if the batch is journaled.
-    pub(crate) codec: Option<Codec<T>>,
+    /// How the journal of a run keeps the children, if the batch is journaled.
+    pub(crate) keeping: Option<(Codec<T>, Identity<T>)>,
 }
 
 impl<S, T> Clone for Children<S, T> {
     fn clone(&self) -> Self {
         let (fork, join) = (Arc::clone(&self.fork), Arc::clone(&self.join));
-        let (limit, on_error, codec) = (self.limit, self.on_error, self.codec);
-        Self { definition: Arc::clone(&self.definition), fork, join, limit, on_error, codec }
+        let (limit, on_error, keeping) = (self.limit, self.on_error, self.keeping.clone());
+        Self { definition: Arc::clone(&self.definition), fork, join, limit, on_error, keeping }
     }
 }
 
@@ -58,7 +60,7 @@ impl<S: State, T: State> SyncBody<S> for Children<S, T> {
         let states = (self.fork)(shared);
         cx.phase = Phase::Exec;
         for (index, mut state) in states.into_iter().enumerate() {
-            let mut child = cx.for_child(index, &self.definition.graph);
+            let mut child = cx.for_child(&cx.for_item(index), &self.definition.graph);
             let result = self.definition.follow(self.definition.start(), &mut state, &mut child);
             ended.push(self.ended(cx, index, state, result)?);
         }
@@ -75,7 +77,13 @@ impl<S: State, T: State> AsyncBody<S> for Children<S, T> {
         Box::pin(async move {
             let states = (self.fork)(shared);
             cx.phase = Phase::Exec;
-            let each = Runs { children: self, cx };
+            let kept = match (&self.keeping, cx.journal()) {
+                (Some((codec, identity)), Some(journal)) => {
+                    Some(Kept { codec: *codec, journal: &**journal, ids: ids(identity, &states, &**journal, cx)? })
+                }
+                _ => None,
+            };
+            let each = Runs { children: self, kept, cx };
             let ended = in_order(&each, states.into_iter().enumerate(), self.limit).await?;
             self.join(shared, ended, cx)
         })
@@ -88,7 +96,15 @@ impl<S: State, T: State> AsyncBody<S> for Children<S, T> {
 
 struct Runs<'a, S, T> {
     children: &'a Children<S, T>,
+    kept: Option<Kept<'a, T>>,
     cx: &'a Context,
+}
+
+/// Children whose visits a journal keeps.
+struct Kept<'a, T> {
+    codec: Codec<T>,
+    journal: &'a dyn Journal,
+    ids: Vec<ItemId>,
 }
 
 impl<S: State, T: State> Each for Runs<'_, S, T> {
@@ -101,16 +117,17 @@ impl<S: State, T: State> Each for Runs<'_, S, T> {
 
     async fn run(&self, (index, mut state): (usize, T)) -> Result<Child<T>, Box<Detour>> {
         let definition = &self.children.definition;
-        let mut child = self.cx.for_child(index, &definition.graph);
-        if let Some((codec, journal)) = self.children.codec.zip(self.cx.journal()) {
+        if let Some(Kept { codec, journal, ids }) = &self.kept {
+            let child = self.cx.for_child(&self.cx.for_kept(ids[index]), &definition.graph);
             // Boxed, so that a child in memory carries no room for it.
             return Box::pin(async move {
-                let mut running = Running::new(definition, codec, state, child);
-                let result = journal.child(index, &mut running).await.map(Outcome::Ended);
+                let mut running = Running::new(definition, *codec, state, child);
+                let result = journal.child(ids[index], &mut running).await.map(Outcome::Ended);
                 self.children.ended(self.cx, index, running.into_state(), result)
             })
             .await;
         }
+        let mut child = self.cx.for_child(&self.cx.for_item(index), &definition.graph);
         let result = definition.follow_async(definition.start(), &mut state, &mut child).await;
         self.children.ended(self.cx, index, state, result)
     }

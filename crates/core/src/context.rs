@@ -22,6 +22,7 @@ use crate::{
     error::Phase,
     event::{EventKind, Listener},
     graph::Graph,
+    item_key::ItemId,
     journal::Journal,
     path::{NodePath, RunId},
     usage::Meter,
@@ -81,6 +82,8 @@ struct More {
     parent: Option<Context>,
     /// Set when a blocking attempt is no longer wanted.
     abandoned: Option<Arc<AtomicBool>>,
+    /// What the journal knows the item by, if it keeps it.
+    item: Option<ItemId>,
     /// What keeps the visit's items and waits. Not in the scope, which a child shares: a child has its own, or none.
     journal: Option<Arc<dyn Journal>>,
 }
@@ -197,6 +200,9 @@ impl Context {
     #[must_use]
     pub fn with_item(mut self, item: usize) -> Self {
         self.item = item;
+        if self.item_id().is_some() {
+            self.change(|more| more.item = None);
+        }
         self
     }
 

@@ -16,6 +16,7 @@ use crate::{
     error::Visited,
     flow::{AsyncFlow, Flow},
     graph::{About, NodeKind},
+    item_key::Identity,
     node::{OnError, State},
     policy::Policy,
     step::IntoAction,
@@ -223,7 +224,7 @@ impl<S: State, T: State, A: Label, K> BatchFlow<S, T, A, K> {
         let join: Join<S, T> = Arc::new(move |shared, ended, cx: &Context| {
             join(shared, ended).into_action().map(|action| edge(action, cx))
         });
-        let children = Children { definition: Arc::clone(definition), fork, join, limit: 1, on_error, codec: None };
+        let children = Children { definition: Arc::clone(definition), fork, join, limit: 1, on_error, keeping: None };
         Self { children, types: PhantomData }
     }
 
@@ -237,13 +238,28 @@ impl<S: State, T: State, A: Label, K> BatchFlow<S, T, A, K> {
     /// Lets a driver that keeps runs keep every visit of every child, so that after a crash each goes on from its last
     /// one, and those that have ended do not run again. Elsewhere it changes nothing.
     ///
+    /// A child is known by the state that `fork` gave it: a later program may give the states in another order, or leave
+    /// some out, and each child still goes on. A child whose state is another one begins anew, and one whose state is gone
+    /// is cancelled. Children with equal states are interchangeable.
+    ///
     /// Without it, the node starts over after a crash, with all its children.
     #[must_use]
     pub fn journaled(mut self) -> Self
     where
         T: Serialize + DeserializeOwned,
     {
-        self.children.codec = Some(Codec::json());
+        self.children.keeping = Some((Codec::json(), Identity::whole()));
+        self
+    }
+
+    /// As [`journaled`](Self::journaled), with a key that tells the states apart, whatever else of them has changed: the
+    /// number of an order, say.
+    #[must_use]
+    pub fn journaled_by<I: Serialize>(mut self, key: impl Fn(&T) -> I + Send + Sync + 'static) -> Self
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.children.keeping = Some((Codec::json(), Identity::by(key)));
         self
     }
 
@@ -254,7 +270,7 @@ impl<S: State, T: State, A: Label, K> BatchFlow<S, T, A, K> {
             on_error: Some(self.children.on_error),
             children: Some(Arc::clone(graph)),
             detaches: graph.detaches,
-            journaled: self.children.codec.is_some(),
+            journaled: self.children.keeping.is_some(),
             ..About::new(NodeKind::BatchFlow, A::NAMES, Policy::default())
         }
     }

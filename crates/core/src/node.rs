@@ -312,6 +312,32 @@ pub trait AsyncBatchNode<S>: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Action>> + Send;
 }
 
+/// A batch node with the type of its items, whichever of its traits it implements.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no items",
+    note = "`journaled_by` is for batch nodes: types that implement `BatchNode` or `AsyncBatchNode`"
+)]
+pub trait HasItems<S, M> {
+    /// One element of the batch.
+    type Item;
+}
+
+impl<S, N: BatchNode<S>> HasItems<S, SyncBatch> for N {
+    type Item = N::Item;
+}
+
+impl<S, N: AsyncBatchNode<S>> HasItems<S, AwaitedBatch> for N {
+    type Item = N::Item;
+}
+
+/// The kind of a [`BatchNode`].
+#[derive(Debug)]
+pub enum SyncBatch {}
+
+/// The kind of an [`AsyncBatchNode`].
+#[derive(Debug)]
+pub enum AwaitedBatch {}
+
 /// What an item that fails for good does to its batch.
 ///
 /// A batch node chooses by the type that its `post` takes (see `docs/decisions/0002-on-error-is-a-type.md`).

@@ -6,7 +6,9 @@
 
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
-use crate::error::NodeError;
+use serde::Serialize;
+
+use crate::{error::NodeError, item_key::Identity, node::HasItems};
 
 /// How often `exec` is tried, how long to wait between attempts, and for which errors.
 ///
@@ -176,9 +178,34 @@ pub enum Parallel {}
 #[derive(Debug, Clone, Copy)]
 pub enum Spawned {}
 
-/// The mode of a batch node whose finished items a driver keeps, beside its mode otherwise.
+/// The mode of a batch node whose finished items a driver keeps, beside its mode otherwise; `By` is what tells items apart.
 #[derive(Debug, Clone, Copy)]
-pub struct Journaled<Mode = Plain>(PhantomData<fn() -> Mode>);
+pub struct Journaled<Mode = Plain, By = ByItem>(PhantomData<fn() -> (Mode, By)>);
+
+/// Tells the items of a journaled batch apart by what they hold; see [`NodeExt::journaled`].
+#[derive(Debug, Clone, Copy)]
+pub enum ByItem {}
+
+/// Tells the items of a journaled batch apart by their places; see [`NodeExt::journaled_in_order`].
+#[derive(Debug, Clone, Copy)]
+pub enum InOrder {}
+
+/// Tells the items of a journaled batch apart by keys that the user gives; see [`NodeExt::journaled_by`].
+#[derive(Debug, Clone, Copy)]
+pub enum ByKey {}
+
+/// A batch node with a key for each of its items, made by [`NodeExt::journaled_by`].
+pub struct Keyed<N, S, I> {
+    pub(crate) node: N,
+    pub(crate) identity: Identity<I>,
+    state: PhantomData<fn(S)>,
+}
+
+impl<N: fmt::Debug, S, I> fmt::Debug for Keyed<N, S, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyed").field("node", &self.node).finish_non_exhaustive()
+    }
+}
 
 impl<N> With<N> {
     pub(crate) fn plain(node: N) -> Self {
@@ -215,6 +242,25 @@ macro_rules! journaled {
             /// Lets a driver that keeps runs keep each item of a batch node as it ends; see [`NodeExt::journaled`].
             #[must_use]
             pub fn journaled(self) -> With<N, Journaled<$mode>> {
+                self.into_mode()
+            }
+
+            /// As `journaled`, with a key that tells items apart; see [`NodeExt::journaled_by`].
+            #[must_use]
+            pub fn journaled_by<S, M, K: Serialize>(
+                self,
+                key: impl Fn(&N::Item) -> K + Send + Sync + 'static,
+            ) -> With<Keyed<N, S, N::Item>, Journaled<$mode, ByKey>>
+            where
+                N: HasItems<S, M>,
+            {
+                let node = Keyed { node: self.node, identity: Identity::by(key), state: PhantomData };
+                With { node, policy: self.policy, limit: self.limit, mode: PhantomData }
+            }
+
+            /// As `journaled`, with the places of items as their keys; see [`NodeExt::journaled_in_order`].
+            #[must_use]
+            pub fn journaled_in_order(self) -> With<N, Journaled<$mode, InOrder>> {
                 self.into_mode()
             }
         }
@@ -313,11 +359,79 @@ pub trait NodeExt: Sized {
     /// Lets a driver that keeps runs keep the output of each item of a batch node as it ends, so that after a crash only
     /// the others run. Elsewhere it changes nothing.
     ///
-    /// It takes an `Output` that is `Serialize + DeserializeOwned`, since it is kept as JSON. Failed items are not kept.
-    /// Without it, a batch starts over after a crash, with all its items.
+    /// It takes an `Output` that is `Serialize + DeserializeOwned`, since it is kept as JSON, and an `Item` that is
+    /// `Serialize`, since an item is known by what it holds: a later program may put the items in another order, or leave
+    /// some out, and each still gets what was kept of it. Items that are equal are interchangeable. An item that has
+    /// changed, or whose type has, is a new one, and runs. Where that is too strict say
+    /// [`journaled_by`](Self::journaled_by); where items cannot be written as JSON,
+    /// [`journaled_in_order`](Self::journaled_in_order).
+    ///
+    /// Failed items are not kept. Without it, a batch starts over after a crash, with all its items.
+    ///
+    /// What an item gives has to be read back, so that is tried before it is kept: an output that does not come back (a
+    /// number that JSON does not have, JSON nested too deep) fails its item for good.
     #[must_use]
     fn journaled(self) -> With<Self, Journaled> {
         With::plain(self).journaled()
+    }
+
+    /// As [`journaled`](Self::journaled), with a key that tells the items of a batch apart: the number of an invoice, say.
+    ///
+    /// An item whose key was kept is not run again, whatever else of it has changed. Items with equal keys are
+    /// interchangeable.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_core::{AsyncBatchNode, AsyncFlow, Context, NodeExt, Result};
+    ///
+    /// struct Invoice {
+    ///     number: u64,
+    ///     lines: Vec<String>,
+    /// }
+    ///
+    /// struct Post;
+    ///
+    /// impl AsyncBatchNode<Vec<u64>> for Post {
+    ///     type Item = Invoice;
+    ///     type Output = String;
+    ///     type Outcome = String;
+    ///     type Action = ();
+    ///
+    ///     async fn prep(&self, numbers: &Vec<u64>) -> Result<Vec<Invoice>> {
+    ///         Ok(numbers.iter().map(|number| Invoice { number: *number, lines: vec![] }).collect())
+    ///     }
+    ///     async fn exec(&self, invoice: &Invoice, _: &Context) -> Result<String> {
+    ///         Ok(format!("{} lines", invoice.lines.len()))
+    ///     }
+    ///     async fn post(&self, _: &mut Vec<u64>, _: Vec<Invoice>, _: Vec<String>) -> Result<()> {
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let mut flow = AsyncFlow::builder("invoices");
+    /// let post = flow.add("post", Post.parallel(8).journaled_by(|invoice| invoice.number));
+    /// flow.start(post);
+    /// assert!(flow.build().is_ok());
+    /// ```
+    #[must_use]
+    fn journaled_by<S, M, K: Serialize>(
+        self,
+        key: impl Fn(&Self::Item) -> K + Send + Sync + 'static,
+    ) -> With<Keyed<Self, S, Self::Item>, Journaled<Plain, ByKey>>
+    where
+        Self: HasItems<S, M>,
+    {
+        With::plain(self).journaled_by(key)
+    }
+
+    /// As [`journaled`](Self::journaled), for items that nothing tells apart but their places: `prep` must give the same
+    /// list for the same state, in this program and in every later one.
+    ///
+    /// A batch that was begun with another number of items is refused by the driver.
+    #[must_use]
+    fn journaled_in_order(self) -> With<Self, Journaled<Plain, InOrder>> {
+        With::plain(self).journaled_in_order()
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     execution::Running,
     flow::AsyncFlow,
     guard::Panicked,
+    item_key::{ItemId, ItemKey},
     journal::Journal,
     node::State,
     path::NodePath,
@@ -45,7 +46,9 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     /// the child has paid for is paid for twice.
     ///
     /// For that, a visit and an item have one child, which begins with the same state in every attempt. An `exec` of a node
-    /// that is no batch may run several if each gets a number: `flow.run_in(state, &cx.clone().with_item(1))`.
+    /// that is no batch may run several if each gets a number: `flow.run_in(state, &cx.clone().with_item(1))`. A child that
+    /// is known by such a number, or is of an item of a batch that is not [`journaled`](crate::NodeExt::journaled), goes on
+    /// after a crash if its number and its first `state` are the same; else another begins.
     ///
     /// # Errors
     ///
@@ -110,12 +113,12 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
             let (flow, node) = (self.name().to_owned(), cx.node());
             return Err(NodeError::terminal(CannotPause { flow, asks: asks.clone(), node }));
         }
-        let index = cx.item().unwrap_or(0);
-        let mut child = cx.for_child(index, &definition.graph);
+        let (id, parent) = child_of(cx, &state)?;
+        let mut child = cx.for_child(&parent, &definition.graph);
         let own = child.track_own();
         let result = if let Some(journal) = cx.journal() {
             // Boxed, so that a child in memory carries no room for it.
-            Box::pin(Kept::drive(Running::new(definition, Codec::json(), state, child), index, &**journal)).await
+            Box::pin(Kept::drive(Running::new(definition, Codec::json(), state, child), id, &**journal)).await
         } else {
             let result = definition.follow_async(definition.start(), &mut state, &mut child).await;
             result.map(|outcome| (state, outcome))
@@ -131,16 +134,34 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     }
 }
 
+/// What a journal knows the child by that an `exec` is to run, and the context of the item that it belongs to.
+///
+/// The child of an item that the journal keeps is known by that, and so is the one child of a node. One that has only a
+/// number, which the list that it was counted in may have moved, is known by its number and its first state.
+fn child_of<S: Serialize>(cx: &Context, state: &S) -> Result<(ItemId, Context)> {
+    let index = cx.item().unwrap_or(0);
+    if let Some(id) = cx.item_id() {
+        return Ok((id, cx.clone()));
+    }
+    let id = ItemId { index, key: None };
+    if cx.item().is_none() || cx.journal().is_none() {
+        return Ok((id, cx.for_item(index)));
+    }
+    let state = serde_json::to_vec(state).map_err(NodeError::terminal)?;
+    let id = ItemId { key: Some(ItemKey::of_json(&state, index as u64)), ..id };
+    Ok((id, cx.for_kept(id)))
+}
+
 /// A child whose visits a driver keeps.
 ///
 /// One that does not end gives back its count of visits: another call for it takes them over again.
 struct Kept<S>(Option<Running<S>>);
 
 impl<S: State> Kept<S> {
-    async fn drive(running: Running<S>, index: usize, journal: &dyn Journal) -> Result<(S, Outcome), RunError> {
+    async fn drive(running: Running<S>, id: ItemId, journal: &dyn Journal) -> Result<(S, Outcome), RunError> {
         let mut kept = Self(Some(running));
         let running = kept.0.as_mut().expect("invariant: taken when it has ended");
-        let action = journal.child(index, running).await?;
+        let action = journal.child(id, running).await?;
         let running = kept.0.take().expect("invariant: taken here only");
         Ok((running.into_state(), Outcome::Ended(action)))
     }

@@ -13,6 +13,7 @@ use crate::{
     definition::Body,
     error::{Detour, Phase, Visited},
     graph::{About, NodeKind},
+    journal::Journal,
     node::State,
     policy::Policy,
     visit::{AsyncBody, BoxFuture, SyncBody, edge},
@@ -47,8 +48,17 @@ use crate::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Sleep<S> {
-    wait: Arc<dyn Fn(&S) -> Duration + Send + Sync>,
+    wait: Arc<Wait<S>>,
 }
+
+/// How long a node waits.
+enum Wait<S> {
+    For(Box<dyn Fn(&S) -> Duration + Send + Sync>),
+    Until(Box<dyn Fn(&S) -> SystemTime + Send + Sync>),
+}
+
+/// How often the time of day is looked at while a node waits for one.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl<S: State> Sleep<S> {
     /// Waits the same time in every visit.
@@ -60,16 +70,39 @@ impl<S: State> Sleep<S> {
     /// Waits for a time that follows from the state. Computed once per visit.
     #[must_use]
     pub fn by(wait: impl Fn(&S) -> Duration + Send + Sync + 'static) -> Self {
-        Self { wait: Arc::new(wait) }
+        Self { wait: Arc::new(Wait::For(Box::new(wait))) }
     }
 
     /// Waits until a time of day that follows from the state; one that is past is not waited for. Computed once per
     /// visit.
     ///
-    /// The wait is measured from when the visit begins: a machine's clock that is set anew does not change it.
+    /// The time of day is the system's; of a run that is kept, that of its store. It is looked at again each second: the
+    /// wait is over when it says so, and at the latest when the time has passed that was left of it at the beginning. So a
+    /// clock that is set right in the meantime is believed, and one that is set back does not make the wait longer.
     #[must_use]
     pub fn until(at: impl Fn(&S) -> SystemTime + Send + Sync + 'static) -> Self {
-        Self::by(move |shared| at(shared).duration_since(SystemTime::now()).unwrap_or_default())
+        Self { wait: Arc::new(Wait::Until(Box::new(at))) }
+    }
+}
+
+impl<S> Wait<S> {
+    /// How long to wait, and until what time of day if that decides.
+    fn from(&self, shared: &S, now: impl FnOnce() -> SystemTime) -> (Duration, Option<SystemTime>) {
+        match self {
+            Self::For(wait) => (wait(shared), None),
+            Self::Until(at) => {
+                let at = at(shared);
+                (at.duration_since(now()).unwrap_or_default(), Some(at))
+            }
+        }
+    }
+}
+
+/// What is left of a wait, and no more of it at once than may pass without a look at the time of day.
+fn slice(left: Duration, until: Option<SystemTime>) -> Duration {
+    match until {
+        Some(at) => left.min(LOOK).min(at.duration_since(SystemTime::now()).unwrap_or_default()),
+        None => left,
     }
 }
 
@@ -101,10 +134,16 @@ impl<S: State, K> IntoNode<S, K, Sleeper> for Sleep<S> {
 
 impl<S: State> SyncBody<S> for Sleep<S> {
     fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
-        let wait = (self.wait)(shared);
+        let (mut left, until) = self.wait.from(shared, SystemTime::now);
         cx.phase = Phase::Exec;
-        cx.sleep(wait)?;
-        edge((), cx)
+        loop {
+            let wait = slice(left, until);
+            if wait.is_zero() {
+                return edge((), cx);
+            }
+            cx.sleep(wait)?;
+            left = left.saturating_sub(wait);
+        }
     }
 
     fn share(&self) -> Box<dyn SyncBody<S>> {
@@ -115,34 +154,47 @@ impl<S: State> SyncBody<S> for Sleep<S> {
 impl<S: State> AsyncBody<S> for Sleep<S> {
     fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited> {
         Box::pin(async move {
-            let wait = match cx.journal() {
-                None => (self.wait)(shared),
-                Some(journal) => {
-                    let left = match journal.waited(None) {
-                        Some(waited) => waited.left,
-                        None => {
-                            let wait = (self.wait)(shared);
-                            if !wait.is_zero() {
-                                journal.wait(None, 0, wait).await.map_err(|error| cx.not_kept(error))?;
-                            }
-                            wait
-                        }
-                    };
-                    if !left.is_zero() && journal.parks(left) {
-                        return Err(Box::new(Detour::Asleep(left)));
-                    }
-                    left
-                }
-            };
-            cx.phase = Phase::Exec;
-            if !wait.is_zero() {
-                tokio::time::sleep(wait).await;
+            if let Some(journal) = cx.journal().cloned() {
+                return self.visit_kept(shared, cx, &*journal).await;
             }
-            edge((), cx)
+            let (mut left, until) = self.wait.from(shared, SystemTime::now);
+            cx.phase = Phase::Exec;
+            loop {
+                let wait = slice(left, until);
+                if wait.is_zero() {
+                    return edge((), cx);
+                }
+                tokio::time::sleep(wait).await;
+                left = left.saturating_sub(wait);
+            }
         })
     }
 
     fn share(&self) -> Box<dyn AsyncBody<S>> {
         Box::new(self.clone())
+    }
+}
+
+impl<S: State> Sleep<S> {
+    /// Sleeps as the journal keeps it, or is put away.
+    async fn visit_kept(&self, shared: &S, cx: &mut Context, journal: &dyn Journal) -> Visited {
+        let left = match journal.waited(None) {
+            Some(waited) => waited.left,
+            None => {
+                let (wait, _) = self.wait.from(shared, || journal.now());
+                if !wait.is_zero() {
+                    journal.wait(None, 0, wait).await.map_err(|error| cx.not_kept(error))?;
+                }
+                wait
+            }
+        };
+        if !left.is_zero() && journal.parks(left) {
+            return Err(Box::new(Detour::Asleep(left)));
+        }
+        cx.phase = Phase::Exec;
+        if !left.is_zero() {
+            journal.rest(None, left).await;
+        }
+        edge((), cx)
     }
 }

@@ -210,7 +210,7 @@ pub(crate) async fn attempts_async<W: Work>(
     end: Option<Instant>,
     cx: &mut Context,
 ) -> Result<W::Output, Box<Detour>> {
-    let end = end.or_else(|| policy.end());
+    let end = end.or_else(|| policy.end(cx));
     wait_rest(end, cx).await;
     match attempt(work, policy, end, cx).await {
         Ok(output) => still_wanted(output, policy, cx),
@@ -220,11 +220,12 @@ pub(crate) async fn attempts_async<W: Work>(
 
 /// Goes on with the wait that an earlier process began, and with the number of the attempt after it.
 async fn wait_rest(end: Option<Instant>, cx: &mut Context) {
-    let Some(waited) = cx.journal().and_then(|journal| journal.waited(cx.item())) else { return };
+    let Some((journal, item)) = cx.journal().zip(cx.waits_as()) else { return };
+    let Some(waited) = journal.waited(item) else { return };
     if !waited.left.is_zero() {
-        // The time of the visit, which began anew, bounds the wait: the attempt then fails for want of time.
+        // The time of the visit bounds the wait: the attempt then fails for want of time.
         let until_end = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
-        tokio::time::sleep(waited.left.min(until_end)).await;
+        let _ = tokio::time::timeout(until_end, journal.rest(item, waited.left)).await;
     }
     cx.attempt = waited.attempt;
 }
@@ -264,10 +265,7 @@ pub(crate) async fn retry<W: Work>(
         };
         cx.event(|| EventKind::Retry { reason: text(&error), wait });
         if !wait.is_zero() {
-            if let Some(journal) = cx.journal() {
-                journal.wait(cx.item(), cx.attempt + 1, wait).await.map_err(|error| cx.not_kept(error))?;
-            }
-            tokio::time::sleep(wait).await;
+            wait_before_attempt(cx, cx.attempt + 1, wait).await?;
         }
         cx.attempt += 1;
         match attempt(work, policy, end, cx).await {
@@ -275,6 +273,23 @@ pub(crate) async fn retry<W: Work>(
             Err(next) => error = next,
         }
     }
+}
+
+/// Waits between two attempts, and keeps that where there is a journal.
+async fn wait_before_attempt(cx: &Context, attempt: u32, wait: Duration) -> Result<(), Box<Detour>> {
+    let Some(journal) = cx.journal() else {
+        tokio::time::sleep(wait).await;
+        return Ok(());
+    };
+    let Some(item) = cx.waits_as() else {
+        // An item of a batch that starts over has no identity to keep a wait under.
+        journal.keep_time_left(wait).await.map_err(|error| cx.not_kept(error))?;
+        tokio::time::sleep(wait).await;
+        return Ok(());
+    };
+    journal.wait(item, attempt, wait).await.map_err(|error| cx.not_kept(error))?;
+    journal.rest(item, wait).await;
+    Ok(())
 }
 
 /// One attempt with everything that may stand around it: events, a span, a time limit, the blocking pool.
@@ -301,10 +316,12 @@ async fn attempt<W: Work>(work: &W, policy: &Policy, end: Option<Instant>, cx: &
 }
 
 impl Policy {
-    /// When a visit that begins now has used up its time.
-    pub(crate) fn end(&self) -> Option<Instant> {
+    /// When a visit that begins now has used up its time, or one that an earlier process began.
+    pub(crate) fn end(&self, cx: &Context) -> Option<Instant> {
+        let limit = self.total_timeout?;
+        let left = cx.journal().map_or(limit, |journal| journal.time_left(limit).min(limit));
         // A limit beyond the clock's range is none.
-        self.total_timeout.and_then(|limit| Instant::now().checked_add(limit))
+        Instant::now().checked_add(left)
     }
 
     /// The time that an attempt has which begins now, and what it fails with when that is over.

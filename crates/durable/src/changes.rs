@@ -35,6 +35,7 @@ pub(crate) fn retry(db: &Connection, run: i64) -> Result<(), Error> {
     if found == Status::Failed {
         rows::forget_waits(db, run)?;
     }
+    rows::set_retried(db, run)?;
     rows::set_status(db, run, Status::Running, &Change::default())
 }
 

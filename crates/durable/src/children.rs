@@ -5,22 +5,23 @@
 //!
 //! An `exec` that is tried again calls for its child again: it then goes on where its last commit put it.
 //!
+//! After a restart a child is found by the key of its item, wherever that stands now; one whose item is gone is cancelled when
+//! the visit is committed.
+//!
 //! **Invariant:** an item of a visit has one child.
 
 use std::sync::{Arc, atomic::Ordering};
 
-use flowstone_core::{Action, Execution, RunError};
-use serde_json::Value;
+use flowstone_core::{Action, Execution, ItemId, ItemKey, RunError};
 
 use crate::{
     changes,
     error::Error,
     journal::{Called, RunJournal},
     keeper::{Halted, Keeper, Watched},
-    load::{Loaded, damaged, load, state_at},
+    load::{KnownChild, Loaded, damaged, load, state_at},
     observer::lock,
     rows::{self, NewRun, Parent},
-    run::decode,
     shared::unstorable,
     states::States,
     status::Status,
@@ -30,22 +31,23 @@ use crate::{
 const CHILD_VERSION: u32 = 0;
 
 /// Drives a child to its end, from where it was.
-pub(crate) async fn drive(journal: &RunJournal, item: usize, child: &mut dyn Execution) -> Result<Action, RunError> {
-    let node = journal.node();
-    let failed = |error: Error| RunError::journal(journal.root.clone(), node.clone(), Some(item), error);
+pub(crate) async fn drive(journal: &RunJournal, item: ItemId, child: &mut dyn Execution) -> Result<Action, RunError> {
+    let (node, index) = (journal.node(), item.index);
+    let failed = |error: Error| RunError::journal(journal.root.clone(), node.clone(), Some(index), error);
     let mut call = Call::begin(journal, item, child).map_err(&failed)?;
     let watched = Watched {
         root: journal.root.clone(),
         flow: Arc::clone(&journal.flow),
         observer: Arc::clone(&journal.observer),
-        prefix: format!("{node}[{item}]/"),
+        prefix: format!("{node}[{index}]/"),
         parks: false,
+        version: CHILD_VERSION,
     };
     let mut keeper = match call.known(child).await.map_err(&failed)? {
         Some(run) => {
             let loaded = recall(journal, run).await.map_err(&failed)?;
             if let Some(ended) = restore(&loaded, child).map_err(&failed)? {
-                journal.count_child(item, true);
+                journal.count_child(index, true);
                 call.halted = true;
                 return Ok(ended);
             }
@@ -57,7 +59,7 @@ pub(crate) async fn drive(journal: &RunJournal, item: usize, child: &mut dyn Exe
     call.halted = true;
     match halted {
         Halted::Ended(exit) => {
-            journal.count_child(item, false);
+            journal.count_child(index, false);
             Ok(exit)
         }
         Halted::Stopped(error) => Err(error),
@@ -68,7 +70,7 @@ pub(crate) async fn drive(journal: &RunJournal, item: usize, child: &mut dyn Exe
 /// A call for the child of an item; it ends when dropped.
 struct Call<'a> {
     journal: &'a RunJournal,
-    item: usize,
+    item: ItemId,
     /// Whether this process has called for it before, in this visit.
     again: bool,
     /// Whether the child came to a halt, which is written down.
@@ -76,16 +78,19 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    fn begin(journal: &'a RunJournal, item: usize, child: &dyn Execution) -> Result<Self, Error> {
+    fn begin(journal: &'a RunJournal, item: ItemId, child: &dyn Execution) -> Result<Self, Error> {
         let mut called = lock(&journal.called);
-        let again = match called.get_mut(&item) {
-            Some(known) if known.under_way || known.flow != child.flow() => return Err(second(journal, item)),
+        let again = match called.get_mut(&item.index) {
+            Some(known) if known.under_way || known.flow != child.flow() || known.item != item => {
+                return Err(second(journal, item));
+            }
             Some(known) => {
                 known.under_way = true;
                 true
             }
             None => {
-                called.insert(item, Called { flow: child.flow().to_owned(), under_way: true, counted: false });
+                let flow = child.flow().to_owned();
+                called.insert(item.index, Called { flow, item, run: None, under_way: true, counted: false });
                 false
             }
         };
@@ -96,23 +101,65 @@ impl<'a> Call<'a> {
     async fn known(&self, child: &dyn Execution) -> Result<Option<i64>, Error> {
         let (journal, item) = (self.journal, self.item);
         if !self.again {
-            return Ok(lock(&journal.children).remove(&item));
+            let known = self.known_before(child).await?;
+            if let Some(called) = lock(&journal.called).get_mut(&item.index) {
+                called.run = known;
+            }
+            return Ok(known);
         }
+        let known = lock(&journal.called).get(&item.index).and_then(|called| called.run);
         // A call that was dropped may have left something in the writer's queue: this comes after it.
         let (parent, seq) = (journal.run, journal.seq());
-        let find = move |db: &_| rows::child(db, parent, seq, item);
+        let find = move |db: &_| if known.is_some() { Ok(known) } else { rows::child(db, parent, seq, item) };
         let Some(run) = journal.shared.writer.call("child", find).await? else { return Ok(None) };
-        let full_every = journal.shared.options.full_every;
-        let first = journal.shared.read(move |reader| state_at(&reader.db, run, 0, full_every)).await?;
-        let state = child.save().map_err(|source| unstorable(child, source))?;
-        let (state, known): (Value, Value) = (decode(&child.id(), &state)?, decode(&child.id(), first.chain.state())?);
-        if known == state { Ok(Some(run)) } else { Err(second(journal, item)) }
+        if first_state(journal, run).await? == key_of(child)? { Ok(Some(run)) } else { Err(second(journal, item)) }
     }
+
+    /// Takes the child that an earlier process began for this item.
+    async fn known_before(&self, child: &dyn Execution) -> Result<Option<i64>, Error> {
+        let (journal, item) = (self.journal, self.item);
+        let mut older: Vec<KnownChild> = {
+            let mut children = lock(&journal.children);
+            let same = |known: &KnownChild| {
+                known.item.key == item.key && (item.key.is_some() || known.item.index == item.index)
+            };
+            if let Some(at) = children.iter().position(same) {
+                return Ok(Some(children.swap_remove(at).run));
+            }
+            children.iter().filter(|known| known.item.key.is_none() && item.key.is_some()).copied().collect()
+        };
+        // Those of an older version have no keys: they are known by their first states.
+        let wanted = if older.is_empty() { return Ok(None) } else { key_of(child)? };
+        older.sort_by_key(|known| known.item.index != item.index);
+        for known in older {
+            if first_state(journal, known.run).await? == wanted {
+                let mut children = lock(&journal.children);
+                // A sibling may have taken it in the meantime.
+                if let Some(at) = children.iter().position(|other| other.run == known.run) {
+                    return Ok(Some(children.swap_remove(at).run));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Returns what tells the first state of a stored child from others.
+async fn first_state(journal: &RunJournal, run: i64) -> Result<ItemKey, Error> {
+    let full_every = journal.shared.options.full_every;
+    let first = journal.shared.read(move |reader| state_at(&reader.db, run, 0, full_every)).await?;
+    Ok(ItemKey::of_json(first.chain.state(), 0))
+}
+
+/// The same of the state of a child that was not visited yet.
+fn key_of(child: &dyn Execution) -> Result<ItemKey, Error> {
+    let state = child.save().map_err(|source| unstorable(child, source))?;
+    Ok(ItemKey::of_json(&state, 0))
 }
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        if let Some(called) = lock(&self.journal.called).get_mut(&self.item) {
+        if let Some(called) = lock(&self.journal.called).get_mut(&self.item.index) {
             called.under_way = false;
         }
         if !self.halted {
@@ -121,12 +168,12 @@ impl Drop for Call<'_> {
     }
 }
 
-fn second(journal: &RunJournal, item: usize) -> Error {
-    Error::SecondChild { run: journal.root.clone(), node: journal.node(), item }
+fn second(journal: &RunJournal, item: ItemId) -> Error {
+    Error::SecondChild { run: journal.root.clone(), node: journal.node(), item: item.index }
 }
 
 /// Writes a new child down.
-async fn begin(journal: &RunJournal, item: usize, child: &dyn Execution, watched: Watched) -> Result<Keeper, Error> {
+async fn begin(journal: &RunJournal, item: ItemId, child: &dyn Execution, watched: Watched) -> Result<Keeper, Error> {
     let mut states = States::starting(journal.shared.options.full_every, CHILD_VERSION);
     let new = NewRun {
         id: child.id(),

@@ -363,6 +363,69 @@ pub enum Error {
         /// Why not.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
+    /// What an item of a batch gave, as an earlier process kept it, does not fit its type any more.
+    #[error(
+        "run `{run}`: what item {item} of node `{node}` gave is kept, and does not decode at `{path}`: add a \
+         `migrate_items` to its flow, or cancel the run and retry it, which runs such items again"
+    )]
+    #[non_exhaustive]
+    KeptItem {
+        /// The run.
+        run: RunId,
+        /// The node.
+        node: NodePath,
+        /// The place of the item in the batch as it is now.
+        item: usize,
+        /// The place in the JSON, as `lines[3].name`.
+        path: String,
+        /// What does not fit there.
+        source: Arc<serde_json::Error>,
+    },
+    /// `migrate_items` failed for what an item of an older version gave.
+    #[error(
+        "run `{run}`: what an item of node `{node}` gave has version {found}, and could not be brought to version {wanted}"
+    )]
+    #[non_exhaustive]
+    MigrateItem {
+        /// The run.
+        run: RunId,
+        /// The node.
+        node: NodePath,
+        /// The version under which it was kept.
+        found: u32,
+        /// The version of the flow.
+        wanted: u32,
+        /// Why not.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// A batch whose items are known by their places alone has not as many as when it was begun: which is which cannot be
+    /// told.
+    #[error(
+        "run `{run}`: node `{node}` has {items} item(s), and had {kept} when its batch was begun; as `journaled_in_order` \
+         only their places tell them apart: start the program that began it, or fork the run"
+    )]
+    #[non_exhaustive]
+    ItemCount {
+        /// The run.
+        run: RunId,
+        /// The node.
+        node: NodePath,
+        /// How many there were.
+        kept: u64,
+        /// How many there are now.
+        items: u64,
+    },
+    /// A batch that goes by keys finds items that were kept without, or the other way round: which is which cannot be told.
+    #[error("run `{run}`: node `{node}` has kept its items {}", Kept(*.keyed))]
+    #[non_exhaustive]
+    ItemKeys {
+        /// The run.
+        run: RunId,
+        /// The node.
+        node: NodePath,
+        /// `true` if the batch goes by keys now.
+        keyed: bool,
+    },
     /// Another writer has committed this step: this one is behind, and nothing of it was written.
     #[error("step {step} of run `{run}` was committed by somebody else, or the run is gone")]
     #[non_exhaustive]
@@ -516,6 +579,19 @@ impl std::fmt::Display for Limit {
             Written::Action => Ok(()),
             _ => f.write_str(" (`max_state`)"),
         }
+    }
+}
+
+/// The part of a message that says how items are kept, and what to do.
+struct Kept(bool);
+
+impl std::fmt::Display for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0 {
+            "by their places: say `journaled_in_order` as before until the batch has ended, or fork the run"
+        } else {
+            "under keys: say `journaled` as before until the batch has ended, or fork the run"
+        })
     }
 }
 

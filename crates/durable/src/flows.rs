@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     error::Error,
-    load::{Loaded, damaged},
+    load::{Kept, Loaded, damaged},
     observer::{Observer, lock},
     options::FlowOptions,
     rows::FlowRow,
@@ -19,6 +19,9 @@ use crate::{
 
 /// What brings a state of an older version to the newest: the older version's number, and the state as JSON.
 pub(crate) type Migrate = Arc<dyn Fn(u32, Value) -> Result<Value, BoxError> + Send + Sync>;
+
+/// What brings the output of an item, kept by an older version, to the newest: that version's number, the node, and JSON.
+pub(crate) type MigrateItems = Arc<dyn Fn(u32, &NodePath, Value) -> Result<Value, BoxError> + Send + Sync>;
 
 /// A flow of a store, without its types.
 pub(crate) trait AnyFlow: Send + Sync {
@@ -41,6 +44,9 @@ pub(crate) trait AnyFlow: Send + Sync {
         cancel: CancellationToken,
         observer: &Arc<Observer>,
     ) -> Result<Box<dyn Execution>, Error>;
+
+    /// Brings what items of the visit under way gave to the newest version.
+    fn migrate_items(&self, loaded: &mut Loaded) -> Result<(), Error>;
 
     /// All names of a node: the given one, and those that it had or has.
     fn names(&self, node: &NodePath) -> Vec<NodePath>;
@@ -132,6 +138,39 @@ where
         let state = migrated.map_err(failed)?;
         serde_json::to_vec(&state).map(Some).map_err(|error| failed(error.into()))
     }
+
+    /// Brings what items gave to the newest version, or leaves out what cannot be, of a run that is tried again.
+    fn migrated_items(&self, loaded: &mut Loaded, migrate: &MigrateItems) -> Result<(), Error> {
+        let wanted = self.options.version;
+        let Some(node) = loaded.next.as_ref().map(|node| self.renamed(node).clone()) else { return Ok(()) };
+        let (state, retried) = (loaded.version, loaded.under_way.retried);
+        let mut unfit = Vec::new();
+        for (number, item) in &mut loaded.under_way.items {
+            let found = item.version.unwrap_or(state);
+            let Kept::Output(output) = &mut item.kept else { continue };
+            if found >= wanted {
+                continue;
+            }
+            let migrated = serde_json::from_slice(output)
+                .map_err(BoxError::from)
+                .and_then(|json| {
+                    Panicked::catch(|| migrate(found, &node, json)).unwrap_or_else(|panicked| Err(panicked.into()))
+                })
+                .and_then(|json| Ok(serde_json::to_vec(&json)?));
+            match migrated {
+                Ok(json) => *output = json,
+                Err(_) if retried => unfit.push(*number),
+                Err(source) => {
+                    let run = loaded.id.clone();
+                    return Err(Error::MigrateItem { run, node, found, wanted, source: source.into() });
+                }
+            }
+        }
+        for number in unfit {
+            loaded.under_way.items.remove(&number);
+        }
+        Ok(())
+    }
 }
 
 impl<S, X> AnyFlow for Registered<S, X>
@@ -163,6 +202,13 @@ where
         observer: &Arc<Observer>,
     ) -> Result<Box<dyn Execution>, Error> {
         self.read_back(loaded, used, cancel, observer)
+    }
+
+    fn migrate_items(&self, loaded: &mut Loaded) -> Result<(), Error> {
+        match &self.options.migrate_items {
+            Some(migrate) => self.migrated_items(loaded, migrate),
+            None => Ok(()),
+        }
     }
 
     fn names(&self, node: &NodePath) -> Vec<NodePath> {

@@ -4,25 +4,33 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use flowstone_core::{Action, BoxError, BoxFuture, Execution, Journal, NodePath, RunError, RunId, Waited};
+use flowstone_core::{
+    Action, BoxError, BoxFuture, Execution, ItemId, Journal, NodePath, RunError, RunId, Undecodable, Waited,
+};
 use rusqlite::Connection;
 
 use crate::{
     children,
+    error::Error,
     flows::AnyFlow,
     keeper::Watched,
-    load::UnderWay,
+    load::{KnownChild, UnderWay},
     observer::{Observer, lock},
-    rows::{self, Kept, NODE, int},
+    rows::{self, Did, NewItem},
     shared::Shared,
-    status::Items,
+    status,
     usage::{OpenPurse, Purse},
+    waits::Wait,
 };
+
+mod items;
+
+use items::Items;
 
 /// The journal of one run; it belongs to the visit that is under way.
 pub(crate) struct RunJournal {
@@ -36,9 +44,10 @@ pub(crate) struct RunJournal {
     /// The path of the node that is visited, as events name it.
     node: Mutex<NodePath>,
     pub(crate) observer: Arc<Observer>,
-    /// What an earlier process had kept, of this visit only.
-    items: Mutex<HashMap<i64, Kept>>,
-    pub(crate) children: Mutex<HashMap<usize, i64>>,
+    /// What is kept of this visit.
+    items: Mutex<Items>,
+    /// The children that an earlier process began, and nobody has called for yet.
+    pub(crate) children: Mutex<Vec<KnownChild>>,
     /// The children that this process has run in this visit, by item.
     pub(crate) called: Mutex<HashMap<usize, Called>>,
     /// Whether one of them was dropped under way.
@@ -47,8 +56,8 @@ pub(crate) struct RunJournal {
     recalled: AtomicU64,
     /// Whether anything of this visit is in the store.
     kept: AtomicBool,
-    /// When the node itself goes on; 0 if it does not wait.
-    wakes_at: AtomicI64,
+    /// The version of the flow.
+    version: u32,
     parks: bool,
 }
 
@@ -56,6 +65,9 @@ pub(crate) struct RunJournal {
 pub(crate) struct Called {
     /// The name of its flow.
     pub(crate) flow: String,
+    pub(crate) item: ItemId,
+    /// Its number, once that is known here.
+    pub(crate) run: Option<i64>,
     /// Whether it runs at this moment.
     pub(crate) under_way: bool,
     /// Whether it is counted as one of the items that are done.
@@ -68,9 +80,10 @@ impl RunJournal {
         run: i64,
         watched: &Watched,
         purse: &OpenPurse,
-        under_way: UnderWay,
+        mut under_way: UnderWay,
     ) -> Arc<Self> {
-        let kept = !under_way.items.is_empty();
+        let kept = !under_way.items.is_empty() || under_way.has_row;
+        let children = std::mem::take(&mut under_way.children);
         Arc::new(Self {
             shared: Arc::clone(shared),
             run,
@@ -79,14 +92,14 @@ impl RunJournal {
             purse: Arc::clone(&purse.purse),
             node: Mutex::new("".into()),
             observer: Arc::clone(&watched.observer),
-            items: Mutex::new(under_way.items),
-            children: Mutex::new(under_way.children),
+            items: Mutex::new(Items::resuming(under_way)),
+            children: Mutex::new(children),
             called: Mutex::default(),
             left: AtomicBool::new(false),
             recorded: AtomicU64::new(0),
             recalled: AtomicU64::new(0),
             kept: AtomicBool::new(kept),
-            wakes_at: AtomicI64::new(0),
+            version: watched.version,
             parks: watched.parks,
         })
     }
@@ -95,7 +108,7 @@ impl RunJournal {
     pub(crate) fn begin(&self, seq: u64, node: NodePath) {
         *lock(&self.node) = node;
         if self.purse.begin(seq) != 0 {
-            lock(&self.items).clear();
+            *lock(&self.items) = Items::default();
             lock(&self.children).clear();
             lock(&self.called).clear();
             self.left.store(false, Ordering::Relaxed);
@@ -103,7 +116,6 @@ impl RunJournal {
         }
         self.recorded.store(0, Ordering::Relaxed);
         self.recalled.store(0, Ordering::Relaxed);
-        self.wakes_at.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn seq(&self) -> u64 {
@@ -115,18 +127,19 @@ impl RunJournal {
     }
 
     /// The items of this visit, if it has any that are kept.
-    pub(crate) fn items(&self) -> Option<Items> {
+    pub(crate) fn items(&self) -> Option<status::Items> {
         let recalled = self.recalled.load(Ordering::Relaxed);
         let recorded = self.recorded.load(Ordering::Relaxed) + recalled;
-        (recorded > 0).then_some(Items { recorded, recalled })
+        (recorded > 0).then_some(status::Items { recorded, recalled })
     }
 
     pub(crate) fn has_kept(&self) -> bool {
         self.kept.load(Ordering::Relaxed)
     }
 
+    /// When the node itself goes on, by the store's clock, if it waits.
     pub(crate) fn wakes_at(&self) -> Option<i64> {
-        Some(self.wakes_at.load(Ordering::Relaxed)).filter(|at| *at != 0)
+        lock(&self.items).wait(None).map(|(_, wait)| wait.ends_at)
     }
 
     /// Whether there are children of this visit that nobody goes on with once it is committed.
@@ -148,11 +161,17 @@ impl RunJournal {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    async fn keep(&self, name: &'static str, item: i64, kept: Kept) -> Result<(), BoxError> {
+    /// Keeps what an item, or the node itself, has done, and what that says of the visit.
+    async fn keep(&self, name: &'static str, item: NewItem) -> Result<(), BoxError> {
         self.kept.store(true, Ordering::Relaxed);
+        let waits = matches!(item.did, Did::Wait { .. });
+        let visit = lock(&self.items).note(waits, self.shared.now());
         let (run, seq, used) = (self.run, self.seq(), self.observer.purses.take(&self.purse));
         let write = move |db: &Connection| {
-            rows::keep_item(db, run, seq, item, &kept)?;
+            rows::keep_item(db, run, seq, &item)?;
+            if let Some(visit) = &visit {
+                rows::keep_visit(db, run, seq, visit)?;
+            }
             used.write(db)
         };
         Ok(self.shared.writer.call(name, write).await?)
@@ -160,57 +179,93 @@ impl RunJournal {
 }
 
 impl Journal for RunJournal {
-    fn recall(&self, item: usize) -> Option<Vec<u8>> {
-        let mut items = lock(&self.items);
-        if items.is_empty() {
-            return None;
-        }
-        let Some(Kept::Output(output)) = items.get_mut(&int(item)) else { return None };
-        let output = std::mem::take(output);
-        items.remove(&int(item));
+    fn begin_batch(&self, items: usize, keyed: bool) -> Result<(), BoxError> {
+        Ok(lock(&self.items).begin_batch(items, keyed, &self.root, self.node())?)
+    }
+
+    fn recall(&self, item: ItemId) -> Option<Vec<u8>> {
+        let output = lock(&self.items).take_output(item)?;
         self.count(true);
         Some(output)
     }
 
-    fn record(&self, item: usize, output: Vec<u8>) -> BoxFuture<'_, Result<(), BoxError>> {
+    fn undecodable(&self, item: ItemId, error: Undecodable) -> Result<(), BoxError> {
+        if lock(&self.items).is_retried() {
+            self.recalled.fetch_sub(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        let (run, node, path, source) = (self.root.clone(), self.node(), error.path, error.source.into());
+        Err(Error::KeptItem { run, node, item: item.index, path, source }.into())
+    }
+
+    fn record(&self, item: ItemId, output: Vec<u8>) -> BoxFuture<'_, Result<(), BoxError>> {
         Box::pin(async move {
-            self.keep("item", int(item), Kept::Output(output)).await?;
+            let number = lock(&self.items).number(Some(item));
+            let did = Did::Give { output, version: self.version };
+            self.keep("item", NewItem { number, key: item.key, did }).await?;
             // An item whose `exec` ran a flow was counted with that.
-            if !lock(&self.called).get(&item).is_some_and(|called| called.counted) {
+            if !lock(&self.called).get(&item.index).is_some_and(|called| called.counted) {
                 self.count(false);
             }
             Ok(())
         })
     }
 
-    fn child<'a>(&'a self, item: usize, child: &'a mut dyn Execution) -> BoxFuture<'a, Result<Action, RunError>> {
+    fn child<'a>(&'a self, item: ItemId, child: &'a mut dyn Execution) -> BoxFuture<'a, Result<Action, RunError>> {
         Box::pin(children::drive(self, item, child))
     }
 
-    fn waited(&self, item: Option<usize>) -> Option<Waited> {
-        let items = lock(&self.items);
-        let Some(Kept::Wait { attempt, wake_at }) = items.get(&item.map_or(NODE, int)) else { return None };
-        let left = u64::try_from(wake_at - self.shared.now()).unwrap_or_default();
-        if item.is_none() {
-            self.wakes_at.store(*wake_at, Ordering::Relaxed);
-        }
-        Some(Waited { attempt: *attempt, left: Duration::from_millis(left) })
+    fn waited(&self, item: Option<ItemId>) -> Option<Waited> {
+        let (attempt, wait) = lock(&self.items).wait(item)?;
+        Some(Waited { attempt, left: wait.left(self.shared.now()) })
     }
 
-    fn wait(&self, item: Option<usize>, attempt: u32, wait: Duration) -> BoxFuture<'_, Result<(), BoxError>> {
+    fn wait(&self, item: Option<ItemId>, attempt: u32, wait: Duration) -> BoxFuture<'_, Result<(), BoxError>> {
         Box::pin(async move {
             if wait < self.shared.options.keep_waits {
+                lock(&self.items).forget_wait(item);
                 return Ok(());
             }
-            let wake_at = self.shared.now().saturating_add(int(wait.as_millis()));
-            if item.is_none() {
-                self.wakes_at.store(wake_at, Ordering::Relaxed);
+            let began = Wait::begin(wait, self.shared.now());
+            let number = lock(&self.items).begin_wait(item, attempt, began);
+            let did = Did::Wait { attempt, wake_at: began.ends_at, length: wait };
+            self.keep("wait", NewItem { number, key: item.and_then(|item| item.key), did }).await
+        })
+    }
+
+    fn rest(&self, item: Option<ItemId>, left: Duration) -> BoxFuture<'_, ()> {
+        let kept = lock(&self.items).wait(item);
+        Box::pin(async move {
+            match kept {
+                Some((_, wait)) => wait.rest(&self.shared).await,
+                None => tokio::time::sleep(left).await,
             }
-            self.keep("wait", item.map_or(NODE, int), Kept::Wait { attempt, wake_at }).await
         })
     }
 
     fn parks(&self, wait: Duration) -> bool {
         self.parks && wait >= self.shared.options.keep_waits
+    }
+
+    fn time_left(&self, limit: Duration) -> Duration {
+        let now = self.shared.now();
+        lock(&self.items).ends(|| Wait::begin(limit, now)).left(now)
+    }
+
+    fn keep_time_left(&self, wait: Duration) -> BoxFuture<'_, Result<(), BoxError>> {
+        Box::pin(async move {
+            if wait < self.shared.options.keep_waits {
+                return Ok(());
+            }
+            let Some(visit) = lock(&self.items).note(true, self.shared.now()) else { return Ok(()) };
+            self.kept.store(true, Ordering::Relaxed);
+            let (run, seq) = (self.run, self.seq());
+            let write = move |db: &Connection| rows::keep_visit(db, run, seq, &visit);
+            Ok(self.shared.writer.call("wait", write).await?)
+        })
+    }
+
+    fn now(&self) -> SystemTime {
+        self.shared.now_exact()
     }
 }

@@ -33,6 +33,7 @@ use crate::{
     states::{States, Stored},
     status::{Failure, Status},
     usage::OpenPurse,
+    waits::millis,
     writer::Reply,
 };
 
@@ -268,9 +269,16 @@ impl Keeper {
             return self.stop(self.not_kept(execution.node(), error)).await;
         }
         self.caught_up().await?;
-        let until = self.journal.wakes_at().unwrap_or_else(|| self.shared.now() + rows::int(wait.as_millis()));
-        let (run, change) = (self.run, Change { wake_at: Some(until), ..Change::default() });
-        self.write("sleep", move |db| rows::set_status(db, run, Status::Sleeping, &change)).await?;
+        let length = millis(wait);
+        let until = self.journal.wakes_at().unwrap_or_else(|| self.shared.now().saturating_add(length));
+        let ticks = self.shared.writer.ticks();
+        let (run, wake_tick) = (self.run, Some(ticks.saturating_add(length)));
+        let change = Change { wake_at: Some(until), wake_tick, ..Change::default() };
+        self.write("sleep", move |db| {
+            rows::set_status(db, run, Status::Sleeping, &change)?;
+            rows::set_ticks(db, ticks)
+        })
+        .await?;
         self.shared.wakes.notify_one();
         Ok(Halted::Parked)
     }
@@ -334,12 +342,15 @@ pub(crate) struct Watched {
     pub(crate) prefix: String,
     /// Whether it may be put away by itself, which a child may not.
     pub(crate) parks: bool,
+    /// The version of its flow.
+    pub(crate) version: u32,
 }
 
 impl Watched {
     /// The run that the user started.
     pub(crate) fn root(root: RunId, flow: Arc<dyn AnyFlow>, observer: Arc<Observer>) -> Self {
-        Self { root, flow, observer, prefix: String::new(), parks: true }
+        let version = flow.version();
+        Self { root, flow, observer, prefix: String::new(), parks: true, version }
     }
 }
 

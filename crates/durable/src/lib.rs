@@ -22,6 +22,7 @@
 //! | `writer`, `lock` | one thread that commits for everyone; one process |
 //! | `files`, `pair` | the files of a store are still its own; a main file and its log belong together |
 //! | `schema`, `rows`, `load` | the tables; writing and reading them |
+//! | `waits` | how long something waits, by a clock that may be set |
 //! | `watch` | sleeping runs wake; what other processes ask for is done |
 //! | `readers` | threads that read beside the writer |
 //! | `reader`, `list`, `status` | runs, steps, states, questions, for everyone who may read the file |
@@ -66,6 +67,7 @@ mod states;
 mod status;
 mod store;
 mod usage;
+mod waits;
 mod watch;
 mod writer;
 

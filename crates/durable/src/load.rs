@@ -1,16 +1,17 @@
 //! A stored run as a driver needs it to go on: its last state, and what the visit under way had done.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-use flowstone_core::{KeyBase, NodePath, RunId};
+use flowstone_core::{ItemId, ItemKey, KeyBase, NodePath, RunId};
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
 
 use crate::{
     error::{Error, StoreError, StoreFault},
-    rows::{Kept, count, int},
+    rows::{count, int},
     snapshot::{Chain, Kind, Unfolding, Unreadable},
     status::Status,
+    waits::Wait,
 };
 
 /// How deep JSON may be nested that is read: as far as `serde_json` follows.
@@ -52,9 +53,38 @@ pub(crate) struct Asked {
 /// What a visit under way had done when its process ended.
 #[derive(Default)]
 pub(crate) struct UnderWay {
-    pub(crate) items: HashMap<i64, Kept>,
-    /// The runs of children, by item.
-    pub(crate) children: HashMap<usize, i64>,
+    /// By number; the node itself has one, too.
+    pub(crate) items: BTreeMap<i64, KeptItem>,
+    pub(crate) children: Vec<KnownChild>,
+    /// How many items its batch had.
+    pub(crate) began_with: Option<u64>,
+    /// When its time is over.
+    pub(crate) ends: Option<Wait>,
+    /// Whether it is tried again after it failed or was cancelled.
+    pub(crate) retried: bool,
+    /// Whether it has a row of its own.
+    pub(crate) has_row: bool,
+}
+
+/// What is kept of an item, or of the node itself.
+pub(crate) struct KeptItem {
+    pub(crate) key: Option<ItemKey>,
+    /// The version of the flow that kept it, if that is known.
+    pub(crate) version: Option<u32>,
+    pub(crate) kept: Kept,
+}
+
+/// The output of an item, or a wait before an attempt.
+pub(crate) enum Kept {
+    Output(Vec<u8>),
+    Wait { attempt: u32, wait: Wait },
+}
+
+/// A child that was begun before.
+#[derive(Clone, Copy)]
+pub(crate) struct KnownChild {
+    pub(crate) run: i64,
+    pub(crate) item: ItemId,
 }
 
 /// Reads a run with what it needs to go on; `None` if there is none of this number.
@@ -182,23 +212,39 @@ fn asked(db: &Connection, id: &RunId, run: i64, seq: u64) -> Result<Option<Asked
 
 fn under_way(db: &Connection, run: i64, seq: u64) -> Result<UnderWay, Error> {
     let mut found = UnderWay::default();
-    let mut items =
-        db.prepare_cached("SELECT item, output, attempt, wake_at FROM items WHERE run = ?1 AND seq = ?2")?;
+    let mut items = db.prepare_cached(
+        "SELECT item, output, attempt, wake_at, item_key, wait_ms, version FROM items WHERE run = ?1 AND seq = ?2",
+    )?;
     let mut rows = items.query((run, int(seq)))?;
     while let Some(row) = rows.next()? {
         let kept = match (row.get::<_, Option<Vec<u8>>>(1)?, row.get(2)?, row.get(3)?) {
             (Some(output), _, _) => Kept::Output(output),
-            (None, Some(attempt), Some(wake_at)) => Kept::Wait { attempt, wake_at },
+            (None, Some(attempt), Some(wake_at)) => Kept::Wait { attempt, wait: Wait::seen_now(wake_at, row.get(5)?) },
             _ => return Err(damaged(format!("an item of run #{run} has neither output nor wait"))),
         };
-        found.items.insert(row.get(0)?, kept);
+        let (key, version) = (row.get::<_, Option<[u8; 16]>>(4)?.map(ItemKey::from_bytes), row.get(6)?);
+        found.items.insert(row.get(0)?, KeptItem { key, version, kept });
     }
-    let mut children =
-        db.prepare_cached("SELECT item, run FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND parent IS NOT NULL")?;
+    let mut children = db.prepare_cached(
+        "SELECT item, run, item_key FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND parent IS NOT NULL",
+    )?;
     let mut rows = children.query((run, int(seq)))?;
     while let Some(row) = rows.next()? {
-        found.children.insert(usize::try_from(count(row, "item")?).unwrap_or(usize::MAX), row.get(1)?);
+        let index = usize::try_from(count(row, "item")?).unwrap_or(usize::MAX);
+        let key = row.get::<_, Option<[u8; 16]>>(2)?.map(ItemKey::from_bytes);
+        found.children.push(KnownChild { run: row.get(1)?, item: ItemId { index, key } });
     }
+    let mut visit =
+        db.prepare_cached("SELECT items, ends_at, left_ms, retried FROM under_way WHERE run = ?1 AND seq = ?2")?;
+    let visit = visit.query_row((run, int(seq)), |row| {
+        let items: Option<i64> = row.get(0)?;
+        found.began_with = items.and_then(|items| u64::try_from(items).ok());
+        let (ends_at, left): (Option<i64>, _) = (row.get(1)?, row.get(2)?);
+        found.ends = ends_at.map(|at| Wait::seen_now(at, left));
+        (found.retried, found.has_row) = (row.get(3)?, true);
+        Ok(())
+    });
+    visit.optional()?;
     Ok(found)
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     error::OpenError,
-    flows::Migrate,
+    flows::{Migrate, MigrateItems},
     snapshot::FULL_EVERY,
     store::Store,
     writer::{OnWrite, WritePoint},
@@ -198,6 +198,7 @@ impl StoreOptions {
 pub struct FlowOptions {
     pub(crate) version: u32,
     pub(crate) migrate: Option<Migrate>,
+    pub(crate) migrate_items: Option<MigrateItems>,
     /// Nodes that have another path now: from, to.
     pub(crate) renamed: Vec<(NodePath, NodePath)>,
     pub(crate) max_visits: Option<u64>,
@@ -232,6 +233,33 @@ impl FlowOptions {
     ) -> Self {
         self.version = version;
         self.migrate = Some(Arc::new(migrate));
+        self
+    }
+
+    /// Says how what an item of a [journaled](flowstone_core::NodeExt::journaled) batch gave under an older
+    /// [`version`](Self::version) becomes an output of this one: `migrate` gets the older version's number, the path of the
+    /// node, and the output as JSON. It is called when a run goes on that was in the middle of a batch.
+    ///
+    /// Without it, an output that does not decode any more refuses its run, which stays as it is. Outputs in children have
+    /// no versions.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_durable::FlowOptions;
+    ///
+    /// // In version 1 the batch `translate` gives objects where it gave texts.
+    /// let options = FlowOptions::new().version(1, |_, state| Ok(state)).migrate_items(|_version, node, output| {
+    ///     Ok(if node == "translate" { serde_json::json!({ "text": output }) } else { output })
+    /// });
+    /// # let _ = options;
+    /// ```
+    #[must_use]
+    pub fn migrate_items(
+        mut self,
+        migrate: impl Fn(u32, &NodePath, Value) -> Result<Value, BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        self.migrate_items = Some(Arc::new(migrate));
         self
     }
 

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use flowstone_core::{Action, KeyBase, NodePath, RunId};
+use flowstone_core::{Action, ItemId, ItemKey, KeyBase, NodePath, RunId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     snapshot::Kind,
     states::Stored,
     status::{Failure, Items, Status},
+    waits::millis as millis_of,
 };
 
 /// The longest id of a run, in bytes.
@@ -64,7 +65,7 @@ pub(crate) struct NewRun {
 pub(crate) struct Parent {
     pub(crate) run: i64,
     pub(crate) seq: u64,
-    pub(crate) item: usize,
+    pub(crate) item: ItemId,
 }
 
 /// What came of starting a run.
@@ -124,9 +125,9 @@ pub(crate) fn start(db: &Connection, new: &NewRun) -> Result<Started, Error> {
 fn insert_run(db: &Connection, new: &NewRun, status: Status, at: i64) -> Result<i64, Error> {
     let mut insert = db.prepare_cached(
         "INSERT INTO runs (id, flow, status, created_at, changed_at, parent, parent_seq, item, origin, origin_seq,
-                           key)
+                           key, item_key)
          VALUES (?1, ?2, ?3, max(?4, coalesce((SELECT created_at FROM runs ORDER BY run DESC LIMIT 1), 0)), ?4,
-                 ?5, ?6, ?7, ?8, ?9, ?10)",
+                 ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
     let (parent, origin) = (new.parent, new.origin);
     insert.execute(params![
@@ -136,10 +137,11 @@ fn insert_run(db: &Connection, new: &NewRun, status: Status, at: i64) -> Result<
         at,
         parent.map(|parent| parent.run),
         parent.map(|parent| int(parent.seq)),
-        parent.map(|parent| int(parent.item)),
+        parent.map(|parent| int(parent.item.index)),
         origin.map(|(run, _)| run),
         origin.map(|(_, seq)| int(seq)),
         new.key.as_ref().map(KeyBase::as_str),
+        parent.as_ref().and_then(|parent| parent.item.key.as_ref()).map(ItemKey::as_bytes),
     ])?;
     Ok(db.last_insert_rowid())
 }
@@ -203,21 +205,37 @@ fn conflict(db: &Connection, visit: &VisitRow) -> Result<Error, Error> {
 /// Forgets what the visit had done before it was committed.
 pub(crate) fn forget_items(db: &Connection, run: i64, seq: u64) -> Result<(), Error> {
     db.prepare_cached("DELETE FROM items WHERE run = ?1 AND seq = ?2")?.execute((run, int(seq)))?;
+    db.prepare_cached("DELETE FROM under_way WHERE run = ?1 AND seq = ?2")?.execute((run, int(seq)))?;
     Ok(())
 }
 
-/// Forgets the waits of a visit that failed, so that it begins with its first attempt again; what items gave stays.
+/// Forgets the waits of a visit that failed, and how much of its time is left, so that it begins with its first attempt
+/// again; what items gave stays.
 pub(crate) fn forget_waits(db: &Connection, run: i64) -> Result<(), Error> {
     db.prepare_cached("DELETE FROM items WHERE run = ?1 AND output IS NULL")?.execute([run])?;
+    db.prepare_cached("UPDATE under_way SET ends_at = NULL, left_ms = NULL WHERE run = ?1")?.execute([run])?;
     Ok(())
 }
 
-/// Returns the child that belongs to an item of a visit, if there is one.
-pub(crate) fn child(db: &Connection, run: i64, seq: u64, item: usize) -> Result<Option<i64>, Error> {
-    let mut select = db.prepare_cached(
-        "SELECT run FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND item = ?3 AND parent IS NOT NULL",
+/// Notes that a visit is tried again: what its items gave and cannot be read runs again then.
+pub(crate) fn set_retried(db: &Connection, run: i64) -> Result<(), Error> {
+    let mut upsert = db.prepare_cached(
+        "INSERT INTO under_way (run, seq, retried)
+         SELECT DISTINCT run, seq, 1 FROM items WHERE run = ?1
+         ON CONFLICT (run, seq) DO UPDATE SET retried = 1",
     )?;
-    Ok(select.query_row((run, int(seq), int(item)), |row| row.get(0)).optional()?)
+    upsert.execute([run])?;
+    Ok(())
+}
+
+/// Returns the child of an item that this process has begun in a visit, if there is one.
+pub(crate) fn child(db: &Connection, run: i64, seq: u64, item: ItemId) -> Result<Option<i64>, Error> {
+    let mut select = db.prepare_cached(
+        "SELECT run FROM runs
+         WHERE parent = ?1 AND parent_seq = ?2 AND item = ?3 AND item_key IS ?4 AND parent IS NOT NULL",
+    )?;
+    let row = (run, int(seq), int(item.index), item.key.as_ref().map(ItemKey::as_bytes));
+    Ok(select.query_row(row, |row| row.get(0)).optional()?)
 }
 
 /// Cancels what is below a visit that no longer needs it: its children that are not at an end, and their children.
@@ -243,6 +261,8 @@ fn cancel_under_way(db: &Connection, run: i64) -> Result<(), Error> {
 #[derive(Default)]
 pub(crate) struct Change {
     pub(crate) wake_at: Option<i64>,
+    /// At which of the store's ticks it wakes at the latest.
+    pub(crate) wake_tick: Option<i64>,
     pub(crate) action: Option<String>,
     pub(crate) error: Option<Failure>,
 }
@@ -250,12 +270,26 @@ pub(crate) struct Change {
 /// Changes the status of a run. With a run that fails or is cancelled, its children are cancelled that are not at an end.
 pub(crate) fn set_status(db: &Connection, run: i64, status: Status, change: &Change) -> Result<(), Error> {
     let mut update = db.prepare_cached(
-        "UPDATE runs SET status = ?2, changed_at = ?3, wake_at = ?4, action = ?5, error = ?6
+        "UPDATE runs SET status = ?2, changed_at = ?3, wake_at = ?4, action = ?5, error = ?6, wake_tick = ?7
          WHERE run = ?1",
     )?;
     let error = change.error.as_ref().and_then(|error| serde_json::to_string(error).ok());
-    update.execute(params![run, status.code(), now(), change.wake_at, change.action, error])?;
+    update.execute(params![run, status.code(), now(), change.wake_at, change.action, error, change.wake_tick])?;
     if matches!(status, Status::Failed | Status::Cancelled) { cancel_under_way(db, run) } else { Ok(()) }
+}
+
+/// Notes for how long the store has been driven.
+pub(crate) fn set_ticks(db: &Connection, ticks: i64) -> Result<(), Error> {
+    db.prepare_cached("UPDATE owner SET ticks = max(ticks, ?1)")?.execute([ticks])?;
+    Ok(())
+}
+
+/// Ends the wait of a node whose run wakes, by whichever clock.
+pub(crate) fn end_sleep(db: &Connection, run: i64) -> Result<(), Error> {
+    let mut update =
+        db.prepare_cached("UPDATE items SET wait_ms = 0 WHERE run = ?1 AND item = ?2 AND output IS NULL")?;
+    update.execute((run, NODE))?;
+    Ok(())
 }
 
 /// Marks a run that is to go on as failed, since its driving panicked; returns the error.
@@ -322,27 +356,66 @@ pub(crate) fn refuse_answer(db: &Connection, run: i64, seq: u64, why: &str) -> R
     set_status(db, run, Status::Paused, &Change::default())
 }
 
-/// What an item, or the node itself, has done: its output, or a wait before an attempt.
-pub(crate) enum Kept {
-    Output(Vec<u8>),
-    Wait { attempt: u32, wake_at: i64 },
+/// What an item, or the node itself, has done, to be kept.
+pub(crate) struct NewItem {
+    pub(crate) number: i64,
+    pub(crate) key: Option<ItemKey>,
+    pub(crate) did: Did,
+}
+
+/// Something that an item did: it gave its output, or began to wait before an attempt.
+pub(crate) enum Did {
+    Give { output: Vec<u8>, version: u32 },
+    Wait { attempt: u32, wake_at: i64, length: Duration },
 }
 
 /// Keeps what an item of a visit under way has done, if the step before is there: with `Behind` its commit may have failed.
-pub(crate) fn keep_item(db: &Connection, run: i64, seq: u64, item: i64, kept: &Kept) -> Result<(), Error> {
+pub(crate) fn keep_item(db: &Connection, run: i64, seq: u64, item: &NewItem) -> Result<(), Error> {
     let mut upsert = db.prepare_cached(
-        "INSERT INTO items (run, seq, item, output, attempt, wake_at)
-         SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE EXISTS (SELECT 1 FROM visits WHERE run = ?1 AND seq = ?2 - 1)
-         ON CONFLICT (run, seq, item) DO UPDATE SET output = ?4, attempt = ?5, wake_at = ?6",
+        "INSERT INTO items (run, seq, item, output, attempt, wake_at, item_key, wait_ms, version)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
+         WHERE EXISTS (SELECT 1 FROM visits WHERE run = ?1 AND seq = ?2 - 1)
+         ON CONFLICT (run, seq, item)
+         DO UPDATE SET output = ?4, attempt = ?5, wake_at = ?6, item_key = ?7, wait_ms = ?8, version = ?9",
     )?;
-    let (output, attempt, wake_at) = match kept {
-        Kept::Output(output) => (Some(output), None, None),
-        Kept::Wait { attempt, wake_at } => (None, Some(*attempt), Some(*wake_at)),
+    let (output, version, attempt, wake_at, length) = match &item.did {
+        Did::Give { output, version } => (Some(output), Some(*version), None, None, None),
+        Did::Wait { attempt, wake_at, length } => {
+            (None, None, Some(*attempt), Some(*wake_at), Some(millis_of(*length)))
+        }
     };
-    match upsert.execute(params![run, int(seq), item, output, attempt, wake_at])? {
+    let key = item.key.as_ref().map(ItemKey::as_bytes);
+    match upsert.execute(params![run, int(seq), item.number, output, attempt, wake_at, key, length, version])? {
         0 => Err(Error::Conflict { run: id_of(db, run)?, step: seq }),
         _ => Ok(()),
     }
+}
+
+/// A visit under way as a whole.
+pub(crate) struct VisitUnderWay {
+    /// How many items its batch has.
+    pub(crate) items: Option<u64>,
+    /// When its time is over, and how much of it is left.
+    pub(crate) ends: Option<(i64, Duration)>,
+    /// Keys of items that an older version kept without.
+    pub(crate) adopted: Vec<(i64, ItemKey)>,
+}
+
+/// Keeps what is known of a visit under way as a whole. Its time, once it has begun, ends no later than before.
+pub(crate) fn keep_visit(db: &Connection, run: i64, seq: u64, visit: &VisitUnderWay) -> Result<(), Error> {
+    let mut upsert = db.prepare_cached(
+        "INSERT INTO under_way (run, seq, items, ends_at, left_ms) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (run, seq) DO UPDATE SET items = coalesce(?3, items), ends_at = coalesce(ends_at, ?4),
+             left_ms = min(coalesce(left_ms, ?5), coalesce(?5, left_ms))",
+    )?;
+    let (ends_at, left) = (visit.ends.map(|(at, _)| at), visit.ends.map(|(_, left)| millis_of(left)));
+    upsert.execute(params![run, int(seq), visit.items.map(int), ends_at, left])?;
+    let mut adopt = db.prepare_cached("UPDATE items SET item_key = ?4 WHERE run = ?1 AND seq = ?2 AND item = ?3")?;
+    visit
+        .adopted
+        .iter()
+        .try_for_each(|(number, key)| adopt.execute((run, int(seq), number, key.as_bytes())).map(drop))?;
+    Ok(())
 }
 
 /// Writes down a version of a flow, and returns its number.

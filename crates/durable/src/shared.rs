@@ -434,6 +434,7 @@ impl Shared {
         observer.forget();
         let used = if flow.has_budget() { usage::total(&reader.db, run)? } else { Usage::default() };
         let execution = flow.restore(&loaded, used, cancel, &observer)?;
+        flow.migrate_items(&mut loaded)?;
         let answered = loaded.asked.take().filter(|asked| asked.answer.is_some());
         let changed = (loaded.flow != flow.row()).then(|| flow.row());
         let (version, watched) = (flow.version(), Watched::root(loaded.id.clone(), flow, observer));

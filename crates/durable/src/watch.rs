@@ -1,9 +1,9 @@
 //! What a driver does unasked: it goes on with runs that wake, and does what other processes ask for.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use flowstone_core::RunId;
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use crate::{
     deleting,
@@ -15,13 +15,11 @@ use crate::{
     runs::Resumed,
     shared::Shared,
     status::Status,
+    waits::LOOK,
 };
 
 /// How often the inbox is looked at: what is asked for takes effect within 100 ms.
 const INBOX: Duration = Duration::from_millis(50);
-
-/// How long to wait for the next wake at most, since the system's clock may be set.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// How long to wait before another look at a store that could not be read or written.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -224,10 +222,10 @@ async fn wake(shared: &Arc<Shared>) -> Result<Duration, Error> {
     if flows.is_empty() {
         return Ok(LOOK);
     }
-    let now = shared.now();
-    let due = shared.read(move |reader| next_wakes(&reader.db, &flows, now)).await?;
+    let (now, ticks) = (shared.now(), shared.writer.ticks());
+    let due = shared.read(move |reader| next_wakes(&reader.db, &flows, now, ticks)).await?;
     if due.runs.is_empty() {
-        let until = due.next.map_or(LOOK, |at| Duration::from_millis(u64::try_from(at - now).unwrap_or_default()));
+        let until = due.next.map_or(LOOK, |wait| Duration::from_millis(u64::try_from(wait).unwrap_or_default()));
         return Ok(until.min(LOOK));
     }
     let woken = shared.writer.call("wake", move |db| set_awake(db, due.runs)).await?;
@@ -244,35 +242,49 @@ fn set_awake(db: &Connection, runs: Vec<i64>) -> Result<Vec<i64>, Error> {
             sleeping.push(run);
         }
     }
-    sleeping.iter().try_for_each(|run| rows::set_status(db, *run, Status::Running, &Change::default()))?;
+    for run in &sleeping {
+        rows::set_status(db, *run, Status::Running, &Change::default())?;
+        rows::end_sleep(db, *run)?;
+    }
     Ok(sleeping)
 }
 
 struct Due {
     runs: Vec<i64>,
-    /// When the next one wakes.
+    /// In how many milliseconds the next one wakes.
     next: Option<i64>,
 }
 
-fn next_wakes(db: &Connection, flows: &[String], now: i64) -> Result<Due, Error> {
+/// Finds the runs whose time has come, by the clock or by the store's ticks.
+fn next_wakes(db: &Connection, flows: &[String], now: i64, ticks: i64) -> Result<Due, Error> {
     let mut versions = db.prepare_cached("SELECT flow FROM flows WHERE name = ?1")?;
     // Of one flow at a time, along the index: sleepers of others are not looked at.
-    let mut select = db.prepare_cached(
+    let mut by_clock = db.prepare_cached(
         "SELECT run, wake_at FROM runs INDEXED BY runs_by_wake
          WHERE flow = ?1 AND wake_at IS NOT NULL ORDER BY wake_at LIMIT ?2",
     )?;
+    let mut by_ticks = db.prepare_cached(
+        "SELECT run, wake_tick FROM runs INDEXED BY runs_by_tick
+         WHERE flow = ?1 AND wake_tick IS NOT NULL ORDER BY wake_tick LIMIT ?2",
+    )?;
+    // How long each of them waits yet, and the run.
     let mut first: Vec<(i64, i64)> = Vec::new();
     for name in flows {
         let versions = versions.query_map([name], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
         for version in versions {
-            let rows = select.query_map((version, rows::int(PAGE)), |row| Ok((row.get(1)?, row.get(0)?)))?;
-            first.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
+            for (select, now) in [(&mut by_clock, now), (&mut by_ticks, ticks)] {
+                let wait = |row: &Row<'_>| Ok((row.get::<_, i64>(1)?.saturating_sub(now), row.get(0)?));
+                let rows = select.query_map((version, rows::int(PAGE)), wait)?;
+                first.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
+            }
         }
     }
     first.sort_unstable();
     first.truncate(PAGE);
-    let due = first.partition_point(|(at, _)| *at <= now);
-    Ok(Due { next: first.get(due).map(|(at, _)| *at), runs: first[..due].iter().map(|(_, run)| *run).collect() })
+    let due = first.partition_point(|(wait, _)| *wait <= 0);
+    let mut seen = BTreeSet::new();
+    let runs = first[..due].iter().map(|(_, run)| *run).filter(|run| seen.insert(*run)).collect();
+    Ok(Due { next: first.get(due).map(|(wait, _)| *wait), runs })
 }
 
 fn names(shared: &Shared, only: Option<&str>) -> Vec<String> {

@@ -30,6 +30,7 @@ use crate::{
     prune::cut_log,
     rows::now,
     schema::{self, Access, Opened},
+    waits::Ticks,
 };
 
 /// How many jobs may wait: enough that a group fills while the last one is synced, and a bound for the memory that they
@@ -74,6 +75,7 @@ pub(crate) type OnWrite = Arc<dyn Fn(WritePoint) + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct Writer {
     queue: mpsc::Sender<Message>,
+    ticks: Arc<Ticks>,
 }
 
 /// What the thread gets.
@@ -137,7 +139,8 @@ pub(crate) async fn open(path: &Path, options: StoreOptions, halt: CancellationT
             let _end = end.drop_guard();
             match Thread::open(&at, options, halts, jobs) {
                 Ok(thread) => {
-                    if tell.send(Ok((real(&at), thread.store.files.clone(), Arc::downgrade(&thread.lock)))).is_ok() {
+                    let (files, lock) = (thread.store.files.clone(), Arc::downgrade(&thread.lock));
+                    if tell.send(Ok((real(&at), files, lock, Arc::clone(&thread.ticks)))).is_ok() {
                         thread.run();
                     }
                 }
@@ -145,11 +148,16 @@ pub(crate) async fn open(path: &Path, options: StoreOptions, halt: CancellationT
             }
         })
         .map_err(|error| failed(error.into()))?;
-    let (path, files, lock) = told.await.unwrap_or_else(|_| Err(failed("opening it panicked".into())))?;
-    Ok(Driven { writer: Writer { queue }, path, files, ended, halt, lock })
+    let (path, files, lock, ticks) = told.await.unwrap_or_else(|_| Err(failed("opening it panicked".into())))?;
+    Ok(Driven { writer: Writer { queue, ticks }, path, files, ended, halt, lock })
 }
 
 impl Writer {
+    /// Returns for how many milliseconds the store has been driven.
+    pub(crate) fn ticks(&self) -> i64 {
+        self.ticks.now()
+    }
+
     /// Puts a job in the queue, waits for room if there is none, and returns what tells its end. `then` is called when it is
     /// on disk, whoever waits for it, and before anything else is written.
     ///
@@ -256,6 +264,7 @@ where
 struct Thread {
     store: Opened,
     epoch: i64,
+    ticks: Arc<Ticks>,
     log: Log,
     /// When all of the files were looked at last.
     looked: Instant,
@@ -286,11 +295,13 @@ impl Thread {
             set.map_err(|error| failed(error.into()))?;
         }
         let epoch = take_over(&store.db).map_err(failed)?;
+        let ticks = store.db.query_row("SELECT ticks FROM owner", [], |row| row.get(0));
+        let ticks = Arc::new(Ticks::after(ticks.map_err(|error| failed(error.into()))?));
         // The first commit may have made the log.
         store.files = Files::of(&real(path), true);
         let (log, looked) = (Log::marked(&real(path)), Instant::now());
         let hooks = Hooks { on_write: options.on_write, halt };
-        Ok(Self { store, epoch, log, looked, jobs, hooks, lock })
+        Ok(Self { store, epoch, ticks, log, looked, jobs, hooks, lock })
     }
 
     fn run(mut self) {

@@ -272,7 +272,7 @@ impl AgentBuilder {
         let summarise = sums_up.then(|| flow.add("summarise", Summarise(Arc::clone(&agent)).retry(self.retry.clone())));
         let think = flow.add("think", Think::<L>::new(&agent).retry(self.retry));
         let approve = gated.then(|| flow.add("approve", Approve(Arc::clone(&agent))));
-        let act = flow.add("act", Act(agent).parallel(self.parallel).journaled());
+        let act = flow.add("act", Act(agent).parallel(self.parallel).journaled_by(act::id));
         match summarise {
             None => {
                 flow.start(think);

@@ -21,6 +21,7 @@ use crate::{
     error::{BoxError, Detour, NodeError, Phase, RunError, Visited},
     event::{Event, EventKind},
     graph::Graph,
+    item_key::ItemId,
     journal::Journal,
     path::NodePath,
 };
@@ -305,11 +306,33 @@ impl Context {
         self.clone().with_item(item)
     }
 
-    /// Returns the context of a child's run, which belongs to one item of this visit.
-    pub(crate) fn for_child(&self, item: usize, graph: &Arc<Graph>) -> Self {
+    /// Returns the context of one item of this visit that a journal keeps.
+    pub(crate) fn for_kept(&self, item: ItemId) -> Self {
+        let mut context = self.for_item(item.index);
+        context.change(|more| more.item = Some(item));
+        context
+    }
+
+    /// What the journal knows this item by, if it keeps it.
+    pub(crate) fn item_id(&self) -> Option<ItemId> {
+        self.more.as_ref()?.item
+    }
+
+    /// What the journal keeps waits of this attempt under: `None` for an item that it does not keep, or else the item, if it
+    /// is one.
+    pub(crate) fn waits_as(&self) -> Option<Option<ItemId>> {
+        match (self.item(), self.item_id()) {
+            (None, _) => Some(None),
+            (Some(_), None) => None,
+            (Some(_), item) => Some(item),
+        }
+    }
+
+    /// Returns the context of a child's run, which belongs to one item of this visit. The item has its own context.
+    pub(crate) fn for_child(&self, item: &Self, graph: &Arc<Graph>) -> Self {
         let mut child = self.clone();
-        let parent = self.for_item(item);
-        child.change(|more| (more.parent, more.journal) = (Some(parent), None));
+        let parent = item.clone();
+        child.change(|more| (more.parent, more.journal, more.item) = (Some(parent), None, None));
         child.watched = child.listening || child.traced;
         child.graph = Some(Arc::clone(graph));
         (child.visits, child.item) = (0, usize::MAX);

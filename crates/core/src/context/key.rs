@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! BASE:VISIT:NODE          of a visit      order-7~3f0c9d2a51b86e47:1:pay
-//! BASE:VISIT:NODE[ITEM]    of an item      the base of a child is the key of its item
+//! BASE:VISIT:NODE[ITEM]    of an item      the base of a child is the key of its item; ITEM is what the journal knows the
+//!                                          item by, wherever it stands, or else its place
 //! ```
 //!
 //! Why so: `docs/decisions/0017-a-key-is-made-of-what-is-stored.md`.
@@ -112,13 +113,19 @@ impl Context {
         // Of the run itself only: a child's visits have numbers of their own.
         let due = keys.and_then(|keys| keys.due.as_ref()).filter(|_| self.parent().is_none());
         let node = due.filter(|(visit, _)| *visit == self.visit()).map_or(node, |(_, name)| name.as_str());
-        compose(&base, self.visit(), node, self.item(), plain)
+        // Runs that were begun before items had keys go by their places.
+        let key = self.item_id().and_then(|item| item.key).filter(|_| !plain);
+        let item = match (key, self.item()) {
+            (Some(key), _) => format!("[{key}]"),
+            (None, Some(item)) => format!("[{item}]"),
+            (None, None) => String::new(),
+        };
+        compose(&base, self.visit(), node, &item, plain)
     }
 }
 
 /// Makes the key of a visit, or of one of its items.
-fn compose(base: &str, visit: u64, node: &str, item: Option<usize>, plain: bool) -> String {
-    let item = item.map_or_else(String::new, |item| format!("[{item}]"));
+fn compose(base: &str, visit: u64, node: &str, item: &str, plain: bool) -> String {
     if plain {
         return format!("{base}:{visit}:{node}{item}");
     }

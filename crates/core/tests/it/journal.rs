@@ -2,8 +2,8 @@
 
 use crate::common::{Count, Kept, Log, Recorder, alone, async_items, causes, items, ms};
 use flowstone_core::{
-    AsyncBatchNode, AsyncFlow, Context, Event, EventKind, Execution, Flow, NodeError, NodeExt, Phase, Result, Retry,
-    RunError, RunOptions, Undecodable,
+    AsyncBatchNode, AsyncFlow, Context, Event, EventKind, Execution, Flow, ItemKey, NodeError, NodeExt, Phase, Result,
+    Retry, RunError, RunOptions, StorageFault, Unstorable,
 };
 
 /// A batch of ten items in each mode in which items can be kept; `exec` is told the item.
@@ -209,65 +209,134 @@ async fn a_journal_that_fails_stops_the_run_and_is_neither_collected_nor_tried_a
     assert_eq!(count.get(), 1 + 1 + 3 + 1);
 }
 
-#[tokio::test]
-async fn an_output_that_does_not_decode_is_an_error_of_its_item() {
-    let count = Count::default();
-    let ran = count.clone();
-    let flow: AsyncFlow<Vec<Vec<u32>>> = alone(
-        async_items(2, move |_, _| {
-            ran.up();
-            async { Ok(vec![1_u32]) }
-        })
-        .journaled()
-        .retry(Retry::attempts(3)),
-    );
-    let kept = Kept::default().with_item(0, r#"[1, "two"]"#);
-
-    let error = kept.drive(&mut flow.execution(vec![], &RunOptions::new().id("r1"))).await.unwrap_err();
-
-    assert_eq!(
-        error.report(),
-        "run `r1`: node `node`, item 0, failed in exec: what was kept does not decode at `[1]`: \
-         invalid type: string \"two\", expected u32 at line 1 column 9"
-    );
-    let RunError::Node { phase: Phase::Exec, terminal: true, attempts: 0, source, .. } = error else { panic!() };
-    assert!(source.is::<Undecodable>());
-    assert_eq!(count.get(), 0);
+/// A batch of two that counts what runs.
+fn counted(ran: &Count) -> AsyncFlow<Vec<Vec<u32>>> {
+    let ran = ran.clone();
+    let node = async_items(2, move |_, _| {
+        ran.up();
+        async { Ok(vec![1_u32]) }
+    });
+    alone(node.journaled().retry(Retry::attempts(3)))
 }
 
 #[tokio::test]
-async fn an_output_that_does_not_decode_is_collected_like_any_failure_of_its_item() {
+async fn an_output_that_does_not_decode_refuses_the_visit_before_anything_runs() {
+    let ran = Count::default();
+    let kept = Kept::default().with_item(1, r#"[1, "two"]"#);
+
+    let error = kept.drive(&mut counted(&ran).execution(vec![], &RunOptions::new().id("r1"))).await.unwrap_err();
+
+    assert!(matches!(&error, RunError::Journal { item: Some(1), .. }), "{error:?}");
+    let why = "item 1: what was kept does not decode at `[1]`";
+    assert_eq!(error.report(), format!("run `r1`: node `node`, item 1: what it has done could not be kept: {why}"));
+    assert_eq!((ran.get(), kept.items()), (0, vec![1]));
+}
+
+#[tokio::test]
+async fn an_output_that_does_not_decode_refuses_also_a_batch_that_collects_errors() {
     let flow = alone(Collected(Count::default()).journaled());
     let kept = Kept::default().with_item(0, "{} trailing");
 
-    let mut run = flow.execution(vec![], &RunOptions::new());
-    kept.finish(&mut run).await;
+    let error = kept.drive(&mut flow.execution(vec![], &RunOptions::new())).await.unwrap_err();
 
-    let state = run.into_state();
-    assert!(state[0].starts_with("what was kept does not decode at `.`: invalid type: map"), "{}", state[0]);
-    assert_eq!(state[1..], ["odd", "2"]);
+    assert!(matches!(&error, RunError::Journal { item: Some(0), .. }), "{error:?}");
 }
 
 #[tokio::test]
-async fn keys_of_items_are_the_same_after_a_crash() {
-    let keys = Log::default();
-    let note = keys.clone();
+async fn an_output_that_does_not_decode_runs_again_if_the_journal_says_so() {
+    let ran = Count::default();
+    let kept = Kept::dropping().with_item(0, r#"[1, "two"]"#).with_item(1, "[5]");
+
+    let mut run = counted(&ran).execution(vec![], &RunOptions::new());
+    kept.finish(&mut run).await;
+
+    assert_eq!((run.into_state(), ran.get()), (vec![vec![1], vec![5]], 1));
+}
+
+#[tokio::test]
+async fn an_output_that_would_not_come_back_fails_its_item_when_it_is_written() {
     let count = Count::default();
-    let flow: AsyncFlow<Vec<u32>> = alone(
-        async_items(3, move |item, cx: Context| {
-            note.push(cx.idempotency_key());
+    let ran = count.clone();
+    let node = async_items(2, move |item, _| {
+        ran.up();
+        async move { Ok(if item == 1 { f64::NAN } else { 0.5 }) }
+    });
+    let flow: AsyncFlow<Vec<f64>> = alone(node.journaled().retry(Retry::attempts(3)));
+    let kept = Kept::default();
+
+    let error = kept.drive(&mut flow.execution(vec![], &RunOptions::new().id("r1"))).await.unwrap_err();
+
+    let RunError::Node { phase: Phase::Exec, terminal: true, item: Some(1), source, .. } = &error else {
+        panic!("{error:?}")
+    };
+    let fault = source.downcast_ref::<Unstorable>().map(|error| &error.fault);
+    assert!(matches!(fault, Some(StorageFault::NotFinite(_))), "{source:?}");
+    assert_eq!((count.get(), kept.items()), (2, vec![0]));
+}
+
+#[tokio::test]
+async fn keys_of_items_follow_the_items_where_there_is_a_journal() {
+    let (keys, count) = (Log::default(), Count::default());
+    let make = |shift: usize| -> AsyncFlow<Vec<u32>> {
+        let (note, count) = (keys.clone(), count.clone());
+        let node = async_items(3, move |item, cx: Context| {
+            note.push(format!("{item} {}", cx.idempotency_key()));
             let fails = item == 1 && count.up() == 0;
             async move { if fails { Err("down".into()) } else { Ok(item as u32) } }
-        })
-        .journaled(),
-    );
+        });
+        alone(node.journaled_by(move |item| (item + shift) % 3))
+    };
     let kept = Kept::default();
     let options = RunOptions::new().id("r1");
 
-    assert!(kept.drive(&mut flow.execution(vec![], &options)).await.is_err());
-    let mut again = flow.execution(vec![], &options);
+    assert!(kept.drive(&mut make(0).execution(vec![], &options)).await.is_err());
+    let again = make(0);
+    let mut again = again.execution(vec![], &options);
     assert_eq!((again.id().to_string(), again.flow()), ("r1".to_owned(), "alone"));
     kept.finish(&mut again).await;
+    let first = keys.lines();
+    let shifted = make(1);
+    Kept::default().finish(&mut shifted.execution(vec![], &options)).await;
 
-    assert_eq!(keys.lines(), ["r1:0:node[0]", "r1:0:node[1]", "r1:0:node[1]", "r1:0:node[2]"]);
+    let key = |number: u32| format!("r1:0:node[{}]", ItemKey::of_json(number.to_string().as_bytes(), 0));
+    assert_eq!(first, [(0, 0), (1, 1), (1, 1), (2, 2)].map(|(item, number)| format!("{item} {}", key(number))));
+    assert_eq!(keys.lines()[4..], [(0, 1), (1, 2), (2, 0)].map(|(item, number)| format!("{item} {}", key(number))));
+}
+
+#[tokio::test]
+async fn keys_of_items_are_their_places_in_order_and_in_memory() {
+    let keys = Log::default();
+    let make = || {
+        let note = keys.clone();
+        async_items(2, move |_, cx: Context| {
+            note.push(cx.idempotency_key());
+            async { Ok(1_u32) }
+        })
+    };
+    let options = RunOptions::new().id("r1");
+    let (ordered, keyed): (AsyncFlow<Vec<u32>>, AsyncFlow<Vec<u32>>) =
+        (alone(make().parallel(2).spawned().journaled_in_order()), alone(make().journaled()));
+
+    Kept::default().finish(&mut ordered.execution(vec![], &options)).await;
+    keyed.run_async_with(&mut vec![], &options).await.unwrap();
+
+    assert_eq!(keys.lines(), ["r1:0:node[0]", "r1:0:node[1]", "r1:0:node[0]", "r1:0:node[1]"]);
+}
+
+#[tokio::test]
+async fn an_item_that_cannot_be_told_from_the_others_fails_before_any_runs() {
+    let count = Count::default();
+    let ran = count.clone();
+    let node = async_items(2, move |_, _| {
+        ran.up();
+        async { Ok(1_u32) }
+    });
+    // JSON has no such keys of objects.
+    let flow: AsyncFlow<Vec<u32>> =
+        alone(node.journaled_by(|item| std::collections::BTreeMap::from([((*item, *item), 1)])));
+
+    let error = Kept::default().drive(&mut flow.execution(vec![], &RunOptions::new())).await.unwrap_err();
+
+    assert!(matches!(&error, RunError::Node { item: Some(0), terminal: true, .. }), "{error:?}");
+    assert_eq!(count.get(), 0);
 }

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
 use crate::common::{Count, Kept, Log, async_items, named};
-use flowstone_core::{Action, AsyncFlow, Child, END, Flow, NodeExt, Result, RunError, RunOptions, Sleep};
+use flowstone_core::{Action, AsyncFlow, Child, END, Flow, ItemKey, NodeExt, Result, RunError, RunOptions, Sleep};
 use std::time::Duration;
 
 type Step = Box<dyn Fn(&str) -> Result<()> + Send + Sync>;
@@ -67,7 +67,8 @@ async fn the_id_of_a_child_is_the_key_of_its_item() {
     let mut run = flow.build().unwrap().execution(vec![1, 5], &RunOptions::new().id("r1"));
     kept.finish(&mut run).await;
 
-    assert_eq!(kept.log.lines(), ["child r1:1:classes[0]", "child r1:1:classes[1]"]);
+    let ids = [b"1", b"5"].map(|state| format!("child r1:1:classes[{}]", ItemKey::of_json(state, 0)));
+    assert_eq!(kept.log.lines(), ids);
 }
 
 #[tokio::test]
@@ -111,15 +112,16 @@ async fn children_of_children_are_kept_with_their_items() {
     kept.finish(&mut again).await;
 
     assert_eq!(error.report(), "run `r1`: node `node[1]/node[1]/node`, item 0, failed in exec after 1 attempt: down");
+    let [first, second] = [0, 1].map(|before| format!("node[{}]", ItemKey::of_json(b"[]", before)));
     assert_eq!(
         kept.log.lines()[before..],
         [
-            "child r1:0:node[0]",
-            "child r1:0:node[1]",
-            "child r1:0:node[1]:0:node[0]",
-            "child r1:0:node[1]:0:node[1]",
-            "record 0 0",
-            "record 1 1",
+            format!("child r1:0:{first}"),
+            format!("child r1:0:{second}"),
+            format!("child r1:0:{second}:0:{first}"),
+            format!("child r1:0:{second}:0:{second}"),
+            "record 0 0".to_owned(),
+            "record 1 1".to_owned(),
         ]
     );
     assert_eq!(again.into_state(), [0, 1, 0, 1, 0, 1, 0, 1]);

@@ -2,9 +2,8 @@
 
 use std::sync::{Arc, atomic::AtomicUsize};
 
-use flowstone_core::{AsyncBatchNode, AsyncFlow, BatchNode, Context, NodeExt, Result};
-use flowstone_durable::{Reader, Runs, Status};
-use serde::{Deserialize, Serialize};
+use flowstone_core::{AsyncFlow, BatchNode, Context, NodeExt, Result};
+use flowstone_durable::{Reader, Runs};
 
 use crate::common::{Double, Folder, Gate, Ledger, Numbers, doubling, items, numbers, rows, soon, until};
 
@@ -178,65 +177,6 @@ async fn of_ten_thousand_items_only_those_not_recorded_run_again() {
     assert_eq!(ledger.len(), 4000);
     let items = run.steps(1, 1).await.unwrap()[0].items.unwrap();
     assert_eq!((items.recorded, items.recalled), (10_000, 6000));
-}
-
-/// A batch whose outputs are of a type that is not that of `doubling`.
-struct Texts;
-
-#[derive(Serialize, Deserialize)]
-struct Text {
-    text: String,
-}
-
-impl AsyncBatchNode<Numbers> for Texts {
-    type Item = u64;
-    type Output = Text;
-    type Outcome = Text;
-    type Action = ();
-
-    async fn prep(&self, state: &Numbers) -> Result<Vec<u64>> {
-        Ok(state.numbers.clone())
-    }
-
-    async fn exec(&self, number: &u64, _: &Context) -> Result<Text> {
-        Ok(Text { text: number.to_string() })
-    }
-
-    async fn post(&self, _: &mut Numbers, _: Vec<u64>, _: Vec<Text>) -> Result<()> {
-        Ok(())
-    }
-}
-
-#[tokio::test]
-async fn a_recorded_item_that_does_not_decode_is_an_error_and_stays() {
-    let (folder, ledger) = (Folder::new(), Ledger::default());
-    let runs = Runs::open(folder.store(), doubling(&ledger, 5)).await.unwrap();
-    runs.start("r", numbers(10)).await.unwrap();
-    let reader = Reader::open(folder.store()).unwrap();
-    until("five", async || reader.items_done("r").unwrap() == 5).await;
-    runs.store().close().await;
-
-    let mut changed = AsyncFlow::builder("double");
-    let node = changed.add("double", Texts.journaled());
-    changed.start(node);
-    let runs = Runs::open(folder.store(), changed.build().unwrap()).await.unwrap();
-    runs.resume_all().await.unwrap();
-    let error = soon("the error", runs.get("r").await.unwrap().finished()).await.unwrap_err();
-    let message = format!("{error} {:?}", std::error::Error::source(&error).map(ToString::to_string));
-    runs.store().close().await;
-
-    assert!(message.contains("decode") || message.contains("invalid type"), "{message}: {error:?}");
-    assert_eq!(reader.items_done("r").unwrap(), 5);
-    // Under the flow as it was, it goes on with what is recorded.
-    let runs = Runs::open(folder.store(), doubling(&ledger, usize::MAX)).await.unwrap();
-    let run = runs.get("r").await.unwrap();
-    match run.info().await.unwrap().status {
-        Status::Failed => run.retry_failed().await.unwrap(),
-        _ => run.resume(),
-    }
-    ledger.take();
-    soon("the end", run.finished()).await.unwrap();
-    assert_eq!(ledger.len(), 5);
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@
 mod common;
 
 mod budget;
+mod changed_items;
 mod children;
+mod clocks;
 mod closing;
 mod delete;
 mod files;

@@ -64,7 +64,7 @@ async fn a_child_that_is_dropped_under_way_keeps_what_it_spent() {
     let child = spending(move |cx| {
         let (never, others) = (never.clone(), others.clone());
         async move {
-            if !cx.idempotency_key().contains("[2]") {
+            if !cx.node().as_str().contains("[2]") {
                 others.open_for(1);
                 never.pass().await;
             }

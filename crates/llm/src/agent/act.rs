@@ -1,7 +1,7 @@
 //! `act`: the calls of one reply, several at once, each an item of its own.
 //!
-//! **Invariant:** an item for each call, in their order, whatever was decided of it: a journal keeps items by their
-//! number, and the agent may need other approvals when a run goes on than when it was cut off.
+//! **Invariant:** an item for each call, in their order, whatever was decided of it. A journal keeps items by the ids of
+//! their calls, since the agent may need other approvals when a run goes on than when it was cut off.
 
 use std::sync::Arc;
 
@@ -21,6 +21,11 @@ pub(super) struct Item {
     /// Whether a person changed the arguments.
     edited: bool,
     time: VisitTime,
+}
+
+/// What a journal knows a call by.
+pub(super) fn id(item: &Item) -> String {
+    item.call.id.clone()
 }
 
 impl AsyncBatchNode<AgentState> for Act {

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use flowstone_core::{Action, BoxError, BoxFuture, Execution, Journal, NodePath, RunError, Visit, Waited};
+use flowstone_core::{
+    Action, BoxError, BoxFuture, Execution, ItemId, Journal, NodePath, RunError, Undecodable, Visit, Waited,
+};
 use tokio::time::Instant;
 
 use super::{Log, secs};
@@ -19,6 +21,8 @@ pub(crate) struct Kept {
     pub(crate) log: Log,
     /// The operation that fails.
     pub(crate) broken: Option<&'static str>,
+    /// Whether what does not decode runs again.
+    drops: bool,
 }
 
 #[derive(Default)]
@@ -75,6 +79,11 @@ impl Kept {
         Self { broken: Some(broken), ..Self::default() }
     }
 
+    /// One that lets what does not decode run again.
+    pub(crate) fn dropping() -> Self {
+        Self { drops: true, ..Self::default() }
+    }
+
     /// The same run under a journal that works.
     pub(crate) fn repaired(&self) -> Self {
         Self { broken: None, ..self.clone() }
@@ -99,25 +108,33 @@ impl Kept {
 }
 
 impl Journal for Kept {
-    fn recall(&self, item: usize) -> Option<Vec<u8>> {
-        self.run().items.get(&item).cloned()
+    fn begin_batch(&self, _: usize, _: bool) -> Result<(), BoxError> {
+        self.check("begin_batch")
     }
 
-    fn record(&self, item: usize, output: Vec<u8>) -> BoxFuture<'_, Result<(), BoxError>> {
+    fn recall(&self, item: ItemId) -> Option<Vec<u8>> {
+        self.run().items.get(&item.index).cloned()
+    }
+
+    fn undecodable(&self, item: ItemId, error: Undecodable) -> Result<(), BoxError> {
+        if self.drops { Ok(()) } else { Err(format!("item {}: {error}", item.index).into()) }
+    }
+
+    fn record(&self, item: ItemId, output: Vec<u8>) -> BoxFuture<'_, Result<(), BoxError>> {
         Box::pin(async move {
             tokio::task::yield_now().await;
             self.check("record")?;
-            self.log.push(format!("record {item} {}", String::from_utf8_lossy(&output)));
-            self.run().items.insert(item, output);
+            self.log.push(format!("record {} {}", item.index, String::from_utf8_lossy(&output)));
+            self.run().items.insert(item.index, output);
             Ok(())
         })
     }
 
-    fn child<'a>(&'a self, item: usize, child: &'a mut dyn Execution) -> BoxFuture<'a, Result<Action, RunError>> {
+    fn child<'a>(&'a self, item: ItemId, child: &'a mut dyn Execution) -> BoxFuture<'a, Result<Action, RunError>> {
         Box::pin(async move {
             self.log.push(format!("child {}", child.id()));
-            let kept = self.run().children.entry(item).or_default().clone();
-            let kept = Self { log: self.log.clone(), broken: self.broken, ..kept };
+            let kept = self.run().children.entry(item.index).or_default().clone();
+            let kept = Self { log: self.log.clone(), broken: self.broken, drops: self.drops, ..kept };
             let ended = kept.run().ended.clone();
             if let Some(action) = ended {
                 let (node, visits, state) = kept.run().place.clone().unwrap();
@@ -131,12 +148,14 @@ impl Journal for Kept {
         })
     }
 
-    fn waited(&self, item: Option<usize>) -> Option<Waited> {
+    fn waited(&self, item: Option<ItemId>) -> Option<Waited> {
+        let item = item.map(|item| item.index);
         let (attempt, end) = *self.run().waits.get(&item)?;
         Some(Waited { attempt, left: end.saturating_duration_since(Instant::now()) })
     }
 
-    fn wait(&self, item: Option<usize>, attempt: u32, wait: Duration) -> BoxFuture<'_, Result<(), BoxError>> {
+    fn wait(&self, item: Option<ItemId>, attempt: u32, wait: Duration) -> BoxFuture<'_, Result<(), BoxError>> {
+        let item = item.map(|item| item.index);
         Box::pin(async move {
             self.check("wait")?;
             self.log.push(format!("wait {item:?} {attempt} {wait:?}"));
