@@ -207,9 +207,11 @@ fn pause(outcome: Result<Outcome, RunError>) -> flowstone_core::Pause {
 
 #[tokio::test]
 async fn a_panic_of_a_question_or_an_answer_is_an_error() {
-    for place in ["ask", "schema", "serialize"] {
+    for place in ["ask", "schema"] {
         says!(0, Riddle(place), of("prep", &format!("bang in {place}")));
     }
+    let unkept = "run `r1`: node `node` failed in prep: it cannot be kept as JSON, at `.`: panicked: bang in serialize";
+    says!(0, Riddle("serialize"), unkept);
     for (place, phase) in [("accepts", "prep"), ("post", "post")] {
         let flow = alone(Riddle(place));
         let pause = pause(flow.run_async_with(&mut 0, &options()).await);
@@ -244,7 +246,7 @@ async fn a_panic_of_the_json_of_a_state_is_an_error_of_its_codec() {
     assert_eq!(run.save().unwrap(), b"false");
     run.visit().await.unwrap();
 
-    assert_eq!(run.save().unwrap_err().to_string(), "panicked: bang in serialize");
+    assert!(run.save().unwrap_err().to_string().ends_with("panicked: bang in serialize"));
     let restored = run.restore(&node, 0, b"true").unwrap_err();
     let why = flowstone_core::report(&restored);
     assert!(why.ends_with("panicked: bang in deserialize"), "{why}");

@@ -145,7 +145,8 @@ impl Ask<Count> for Riddle {
 async fn a_panic_of_a_question_or_of_what_follows_an_answer_fails_its_run() {
     for place in ["ask", "schema", "serialize"] {
         let said = fails(one("a", Riddle(place)), Count::default()).await;
-        assert_eq!(said, format!("run `order-7`: node `node` failed in prep: panicked: bang in {place}"));
+        let names = said.starts_with("run `order-7`: node `node` failed in prep");
+        assert!(names && said.ends_with(&format!("panicked: bang in {place}")), "{said}");
     }
     for place in ["accepts", "post"] {
         let folder = Folder::new();
