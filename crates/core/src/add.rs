@@ -14,7 +14,7 @@ use crate::{
     guard::{catch, report},
     node::{AsyncNode, Node, State},
     policy::{Inline, Plain, Policy, With},
-    pool::Pooled,
+    pool::{OnThread, Pooled},
     visit::Single,
 };
 
@@ -173,7 +173,13 @@ impl<S: State, K, N: Node<S>> NodeIn<S, K, SyncNode, Inline> for N {
 
     fn with_policy(self, policy: Policy, _: usize) -> Added<S> {
         let about = About::new(NodeKind::Node, N::Action::NAMES, policy.clone()).checked(|| N::check(&self));
-        Added::node(about, Body::sync(Single { node: Arc::new(self), policy }))
+        let node = Arc::new(self);
+        if !policy.retry.is_again() {
+            return Added::node(about, Body::sync(Single { node, policy }));
+        }
+        // An error may ask for a wait that no policy knows of: in an async flow it holds up nobody.
+        let awaited = Single { node: Arc::new(OnThread(Arc::clone(&node))), policy: policy.clone() };
+        Added::node(about, Body::either(Single { node, policy }, awaited))
     }
 }
 

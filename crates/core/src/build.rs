@@ -113,7 +113,7 @@ impl<S: State, K> Builder<S, K> {
                     (graph.push(&name, name.as_str().into(), about), exits)
                 }
                 AddedGraph::Flow(inner) => {
-                    check.nested(&name, &inner, &self.name);
+                    check.nested(&name, &inner, &self.name, sync);
                     (graph.nest(&name, &inner), inner.exits())
                 }
             };
@@ -214,6 +214,11 @@ pub enum Fault {
          add it to an `AsyncFlow`, without `inline`"
     )]
     TimeoutInSyncFlow { node: String },
+    #[error(
+        "node `{node}` waits between attempts, but runs on the thread of the run, which others need: leave out `inline`, \
+         or make it an async node"
+    )]
+    WaitInline { node: String },
     #[error("node `{node}` contains a flow named `{flow}`: a flow cannot be inside itself")]
     FlowInsideItself { node: String, flow: String },
     #[error("node `{node}`: {message}")]
@@ -260,6 +265,9 @@ impl Check {
         if timeout.is_some() && (sync || about.runs_inline()) {
             self.faults.push(Fault::TimeoutInSyncFlow { node: node() });
         }
+        if !sync && about.waits_inline() {
+            self.faults.push(Fault::WaitInline { node: node() });
+        }
         if let Some(message) = &about.fault {
             self.faults.push(Fault::Node { node: node(), message: message.clone() });
         }
@@ -270,9 +278,24 @@ impl Check {
         if let Some(ask) = children.asks() {
             self.faults.push(Fault::AskInBatchFlow { node: node(), ask: ask.to_string() });
         }
+        self.waits(name, children, sync);
     }
 
-    fn nested(&mut self, name: &str, inner: &Graph, flow: &str) {
+    /// Looks for nodes of a sync flow that would wait on the thread of the async flow around it.
+    fn waits(&mut self, name: &str, inner: &Graph, sync: bool) {
+        for node in inner.nodes.iter().filter(|_| inner.sync && !sync) {
+            let name = format!("{name}/{}", node.path);
+            if node.about.waits_inline() {
+                self.faults.push(Fault::WaitInline { node: name.clone() });
+            }
+            if let Some(children) = &node.about.children {
+                self.waits(&name, children, sync);
+            }
+        }
+    }
+
+    fn nested(&mut self, name: &str, inner: &Graph, flow: &str, sync: bool) {
+        self.waits(name, inner, sync);
         if inner.contains_flow(flow) {
             self.faults.push(Fault::FlowInsideItself { node: name.to_owned(), flow: flow.to_owned() });
         }
@@ -356,6 +379,11 @@ impl About {
             return Exits::Open;
         }
         Exits::Closed(self.labels.iter().map(|label| Action::from(*label)).collect())
+    }
+
+    /// Whether `exec` waits between attempts on the thread of the run.
+    fn waits_inline(&self) -> bool {
+        self.runs_inline() && self.policy.retry.waits()
     }
 
     /// Whether `exec` runs on the thread of the run, where no timeout can interrupt it.

@@ -112,6 +112,16 @@ impl Retry {
     pub(crate) fn count(&self) -> u32 {
         self.attempts
     }
+
+    /// Whether anything is tried again.
+    pub(crate) fn is_again(&self) -> bool {
+        self.attempts > 1
+    }
+
+    /// Whether there is a wait between two attempts, as far as can be told before an error names one.
+    pub(crate) fn waits(&self) -> bool {
+        self.is_again() && !self.wait_after(0).is_zero()
+    }
 }
 
 /// Places a wait in its upper half, by 32 random bits.
@@ -343,6 +353,9 @@ pub trait NodeExt: Sized {
     }
 
     /// Runs a sync node's `exec` on the thread of the run, not on the blocking pool: for work of microseconds.
+    ///
+    /// In an [`AsyncFlow`](crate::AsyncFlow) a wait between its attempts is a fault of `build()`: what is worth a wait is not
+    /// done in microseconds. A wait that an error [asks for](crate::NodeError::with_retry_after) is awaited.
     #[must_use]
     fn inline(self) -> With<Self, Inline> {
         With::plain(self).inline()

@@ -75,6 +75,55 @@ impl<S: State, N: BatchNode<S>> AsyncBatchNode<S> for Pooled<N> {
     }
 }
 
+/// A sync node whose `exec` runs on the thread of the run, seen as an async one: so that between two attempts the thread is
+/// free for others, and the run can be cancelled.
+pub(crate) struct OnThread<N>(pub(crate) Arc<N>);
+
+impl<S: State, N: Node<S>> AsyncNode<S> for OnThread<N> {
+    type Prep = N::Prep;
+    type Exec = N::Exec;
+    type Action = N::Action;
+
+    async fn prep(&self, shared: &S) -> Result<N::Prep> {
+        self.0.prep(shared)
+    }
+
+    async fn exec(&self, prep: &N::Prep, cx: &Context) -> Result<N::Exec> {
+        self.0.exec(prep, cx)
+    }
+
+    async fn exec_fallback(&self, prep: &N::Prep, error: NodeError, cx: &Context) -> Result<N::Exec> {
+        self.0.exec_fallback(prep, error, cx)
+    }
+
+    async fn post(&self, shared: &mut S, prep: N::Prep, exec: N::Exec) -> Result<N::Action> {
+        self.0.post(shared, prep, exec)
+    }
+}
+
+impl<S: State, N: BatchNode<S>> AsyncBatchNode<S> for OnThread<N> {
+    type Item = N::Item;
+    type Output = N::Output;
+    type Outcome = N::Outcome;
+    type Action = N::Action;
+
+    async fn prep(&self, shared: &S) -> Result<Vec<N::Item>> {
+        self.0.prep(shared)
+    }
+
+    async fn exec(&self, item: &N::Item, cx: &Context) -> Result<N::Output> {
+        self.0.exec(item, cx)
+    }
+
+    async fn exec_fallback(&self, item: &N::Item, error: NodeError, cx: &Context) -> Result<N::Output> {
+        self.0.exec_fallback(item, error, cx)
+    }
+
+    async fn post(&self, shared: &mut S, items: Vec<N::Item>, outcomes: Vec<N::Outcome>) -> Result<N::Action> {
+        self.0.post(shared, items, outcomes)
+    }
+}
+
 fn sole<T>(shared: Arc<T>) -> T {
     Arc::into_inner(shared).expect("invariant: every blocking attempt was awaited and has dropped its share")
 }

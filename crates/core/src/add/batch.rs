@@ -16,7 +16,7 @@ use crate::{
     item_key::Identity,
     node::{AsyncBatchNode, AwaitedBatch, BatchNode, ItemOutcome, State, SyncBatch},
     policy::{ByKey, InOrder, Inline, Journaled, Keyed, Parallel, Plain, Policy, Spawned},
-    pool::Pooled,
+    pool::{OnThread, Pooled},
 };
 
 /// A kind of batch node in one of its modes: as it is, and journaled in each of the three ways.
@@ -83,7 +83,12 @@ impl<S: State, K, N: BatchNode<S>> NodeIn<S, K, SyncBatch, Inline> for N {
     fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
         let batch = Batch { node: Arc::new(self), policy, limit, keeping: None };
         let about = About::sync_batch::<S, N, _, _>(&batch).checked(|| N::check(&batch.node));
-        Added::node(about, Body::sync(batch))
+        if !batch.policy.retry.is_again() {
+            return Added::node(about, Body::sync(batch));
+        }
+        let node = Arc::new(OnThread(Arc::clone(&batch.node)));
+        let awaited = Batch { node, policy: batch.policy.clone(), limit, keeping: None };
+        Added::node(about, Body::either(batch, awaited))
     }
 }
 

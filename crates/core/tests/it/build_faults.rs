@@ -305,6 +305,31 @@ fn a_timeout_is_refused_where_nothing_can_interrupt_a_node() {
 }
 
 #[test]
+fn a_wait_between_attempts_is_refused_where_it_would_hold_up_others() {
+    let waits = || Retry::attempts(3).fixed(secs(2));
+    let refused = |name: &str| Fault::WaitInline { node: name.to_owned() };
+    let inner = |name: &str| {
+        let mut flow = Flow::<Vec<u32>>::builder(name);
+        let a = flow.add("a", blocking(|_| Ok(1)).retry(waits()).inline());
+        flow.start(a);
+        flow.build().unwrap()
+    };
+    let each = || inner("each").batch(|_: &Vec<u32>| vec![vec![]], |_: &mut Vec<u32>, _| ());
+
+    assert_eq!(faults_of_async!(blocking(|_| Ok(1)).retry(waits()).inline()), [refused("node")]);
+    assert_eq!(faults_of_async!(items(1, |_, _| Ok(1)).retry(waits()).inline()), [refused("node")]);
+    assert_eq!(faults_of_async!(inner("inner")), [refused("node/a")]);
+    assert_eq!(faults_of_async!(each()), [refused("node/a")]);
+    assert_eq!(faults_of_async!(each().parallel(2)), [refused("node/a")]);
+    let mut fine = AsyncFlow::<Vec<u32>>::builder("fine");
+    let at_once = fine.add("at once", blocking(|_| Ok(1)).retry(Retry::attempts(3)).inline());
+    let pooled = fine.add("pooled", blocking(|_| Ok(1)).retry(waits()));
+    fine.start(at_once);
+    fine.route(at_once >> pooled);
+    assert!(fine.build().is_ok());
+}
+
+#[test]
 fn a_flow_is_not_inside_itself() {
     let build = |name: &str| {
         let mut flow = Flow::<Vec<u32>>::builder(name);

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use crate::common::{Count, Kept, Log, alone, async_items, awaiting, blocking, secs};
-use flowstone_core::{AsyncFlow, Context, NodeExt, Result, Retry, RunOptions};
+use crate::common::{Count, Kept, Log, alone, alone_sync, async_items, awaiting, blocking, ended, named, secs};
+use flowstone_core::{
+    AsyncFlow, CancellationToken, Context, Flow, NodeError, NodeExt, Result, Retry, RunError, RunOptions,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 /// A node that notes its attempts, and succeeds in attempt number 2.
@@ -115,4 +117,47 @@ async fn the_rest_of_a_wait_keeps_to_the_time_of_the_visit() {
     kept.finish(&mut flow(secs(20)).execution(vec![], &RunOptions::new())).await;
 
     assert_eq!(began.elapsed(), secs(20));
+}
+
+/// An error that asks for a wait, from a node on the thread of the run.
+fn asks_for_a_wait() -> Flow<Vec<u32>> {
+    let busy = blocking(|cx| match cx.attempt() {
+        0 => Err(NodeError::new("busy").with_retry_after(Duration::from_secs(2))),
+        attempt => Ok(attempt),
+    });
+    alone_sync(busy.retry(Retry::attempts(2)).inline())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_an_inline_node_asks_for_holds_up_nobody() {
+    let (converted, around) = (AsyncFlow::from(asks_for_a_wait()), named("outer", asks_for_a_wait()));
+    for flow in [converted, around] {
+        let (start, mut state) = (Instant::now(), vec![]);
+        let beside = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            start.elapsed()
+        };
+
+        let (result, fired) = tokio::join!(flow.run_async(&mut state), beside);
+
+        ended(result);
+        assert_eq!((fired, start.elapsed()), (Duration::from_millis(100), Duration::from_secs(2)));
+        assert_eq!(state, [1]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_is_cancelled_while_an_inline_node_waits() {
+    let (flow, token, start) = (AsyncFlow::from(asks_for_a_wait()), CancellationToken::new(), Instant::now());
+    let options = RunOptions::new().cancel(token.clone());
+    let mut state = vec![];
+    let cancel = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        token.cancel();
+    };
+
+    let (result, ()) = tokio::join!(flow.run_async_with(&mut state, &options), cancel);
+
+    assert!(matches!(result, Err(RunError::Cancelled { .. })));
+    assert_eq!(start.elapsed(), Duration::from_millis(100));
 }
