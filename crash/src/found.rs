@@ -107,10 +107,18 @@ impl Found {
     fn rows(db: &Connection) -> Result<Self> {
         let mut found = Self::default();
         let mut ids = BTreeMap::new();
-        let mut select = db.prepare("SELECT run, id, status FROM runs")?;
+        // What is left of runs that were deleted: their numbers, and their children, which are no runs either.
+        let mut select = db.prepare("SELECT run FROM deleting")?;
+        let mut deleted: BTreeSet<i64> = select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let mut select = db.prepare("SELECT run, id, status, parent FROM runs ORDER BY run")?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
             let (number, id): (i64, String) = (row.get(0)?, row.get(1)?);
+            let parent: Option<i64> = row.get(3)?;
+            if parent.is_some_and(|parent| deleted.contains(&parent)) {
+                deleted.insert(number);
+                continue;
+            }
             let id = in_memory(&id);
             let stored = Stored { status: row.get(2)?, ..Stored::default() };
             ids.insert(number, id.clone());
@@ -123,6 +131,9 @@ impl Found {
         while let Some(row) = rows.next()? {
             let (visit, run, seq, node): (i64, i64, i64, Option<String>) =
                 (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+            if deleted.contains(&run) {
+                continue;
+            }
             let seq = u64::try_from(seq)?;
             let stored = found.runs.get_mut(id_of(run)?).context("a run that was there a moment ago")?;
             ensure!(
@@ -139,6 +150,9 @@ impl Found {
         )?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
+            if deleted.contains(&row.get(0)?) {
+                continue;
+            }
             let kept = if row.get(3)? { Kept::Output } else { Kept::Wait(row.get(4)?) };
             let stored = found.runs.get_mut(id_of(row.get(0)?)?).context("a run that was there a moment ago")?;
             found.items += usize::from(matches!(kept, Kept::Output));
@@ -147,6 +161,9 @@ impl Found {
         let mut select = db.prepare("SELECT run, seq FROM pauses WHERE answer IS NOT NULL OR refused IS NOT NULL")?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
+            if deleted.contains(&row.get(0)?) {
+                continue;
+            }
             let stored = found.runs.get_mut(id_of(row.get(0)?)?).context("a run that was there a moment ago")?;
             stored.answered.insert(u64::try_from(row.get::<_, i64>(1)?)?);
         }

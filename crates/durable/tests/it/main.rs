@@ -33,6 +33,7 @@ mod reading;
 mod retry;
 mod run_in;
 mod sizes;
+mod skipped;
 mod sleeps;
 mod start;
 mod statements;
