@@ -31,20 +31,19 @@ pub(crate) fn check(
     let is_of = |question: &Question| names.contains(&question.node) && step.is_none_or(|step| step == question.step);
     let node = names.first().cloned().unwrap_or_else(|| "".into());
     let number = reader.own_number(run)?;
-    let questions = reader.questions(run.clone())?;
-    let next = reader.last_step(number)? + 1;
-    let asks = questions.iter().find(|question| question.step == next);
+    let asks = reader.question_at(run, number, reader.last_step(number)? + 1)?;
     let paused = status(&reader.db, number)? == Status::Paused;
     let open = asks.filter(|question| question.answer.is_none() && paused);
     match open {
-        Some(open) if is_of(open) => match fits_schema(open, answer) {
+        Some(open) if is_of(&open) => match fits_schema(&open, answer) {
             Ok(()) => Ok((number, open.step)),
             Err(what) => Err(Error::Unfit { run: run.clone(), node, what }),
         },
-        _ if questions.iter().any(|question| is_of(question) && question.answer.is_some()) => {
+        // Only for the error all of its questions are read.
+        _ if reader.questions(run.clone())?.iter().any(|asked| is_of(asked) && asked.answer.is_some()) => {
             Err(Error::AlreadyAnswered { run: run.clone(), node })
         }
-        open => Err(Error::NotAsking { run: run.clone(), node, asks: open.map(|open| open.node.clone()) }),
+        open => Err(Error::NotAsking { run: run.clone(), node, asks: open.map(|open| open.node) }),
     }
 }
 

@@ -13,11 +13,10 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::{error::Error, rows::int};
 
-/// How many rows are deleted in one transaction at most: a few milliseconds.
+/// The most rows that are deleted in one transaction, which takes a few milliseconds.
 const ROWS: usize = 500;
 
-/// How many bytes of bodies are deleted in one transaction, but for the last of them: SQLite reads the pages of a large one
-/// to free them.
+/// The bytes of bodies after which a transaction deletes no more: SQLite reads the pages of a large one to free them.
 const BYTES: i64 = 4 << 20;
 
 /// For each table with rows of runs, how to find some of them with their sizes, and how to delete one.
@@ -83,7 +82,7 @@ pub(crate) fn is_gone(db: &Connection, run: i64) -> Result<bool, Error> {
     }
 }
 
-/// What one transaction may still delete.
+/// The rows and bytes that one transaction may still delete.
 struct Left {
     rows: usize,
     bytes: i64,

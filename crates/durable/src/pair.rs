@@ -21,19 +21,19 @@ use crate::{
     schema::{APPLICATION, Access},
 };
 
-/// What the file of an SQLite database begins with.
+/// The bytes with which the file of an SQLite database begins.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// How many bytes the header of a database has.
+/// The length of a database's header in bytes.
 const HEADER: usize = 100;
 
-/// How many pages a main file has at most before the first tables of the store are moved from the log into it.
+/// The most pages that a main file has before the first tables of the store are moved from the log into it.
 const YOUNG: u64 = 4;
 
 /// A main file as it is without its log.
 #[derive(Debug, Default)]
 pub(crate) struct Alone {
-    /// Whether a log was beside it.
+    /// `true` if a log was beside it.
     pub(crate) has_log: bool,
     /// The marker of the log that was moved into it last.
     marker: Option<i64>,

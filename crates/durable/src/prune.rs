@@ -18,7 +18,7 @@ use crate::{
     status::Status,
 };
 
-/// How many runs are found at once, and marked in one transaction, so that others need not wait for long.
+/// The most runs that are found at once, and marked in one transaction, so that others need not wait for long.
 const CHUNK: usize = 200;
 
 /// Which runs are deleted. By default those that ended or were cancelled: all of them.

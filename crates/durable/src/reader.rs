@@ -252,6 +252,16 @@ impl Reader {
         })
     }
 
+    /// Returns the question that an answer would complete as this step, if there is one.
+    pub(crate) fn question_at(&self, id: &RunId, run: i64, step: u64) -> Result<Option<Question>, Error> {
+        let mut select = self.db.prepare_cached(
+            "SELECT seq, node, question, schema, asked_at, answer, answered_at, refused
+             FROM pauses WHERE run = ?1 AND seq = ?2",
+        )?;
+        let mut rows = select.query((run, int(step)))?;
+        rows.next()?.map(|row| question(id, row)).transpose()
+    }
+
     /// Returns how many items the visit under way has recorded so far, see [`journaled`](flowstone_core::NodeExt::journaled).
     ///
     /// # Errors

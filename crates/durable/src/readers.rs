@@ -30,10 +30,10 @@ use crate::{
     schema::{self, Access},
 };
 
-/// How many threads read at once: more would wait for the processor, and each costs a look at the schema.
+/// The most threads that read at once: more would wait for the processor, and each costs a look at the schema.
 const READERS: usize = 4;
 
-/// How many jobs may wait, which bounds the memory that they hold. Callers wait for room.
+/// The most jobs that may wait, which bounds the memory that they hold. Callers wait for room.
 const QUEUE: usize = 256;
 
 /// The threads that read a store. They are started when they are needed.
@@ -46,7 +46,7 @@ pub(crate) struct Readers {
     threads: TaskTracker,
 }
 
-/// What a thread needs to open the store.
+/// The store as a thread opens it.
 pub(crate) struct Opening {
     pub(crate) path: PathBuf,
     pub(crate) vfs: Option<String>,
@@ -86,7 +86,7 @@ struct Load {
 /// Gets a reader, or why there is none; returns whether the reader is still good.
 type Job = Box<dyn FnOnce(Result<&Reader, StoreError>) -> bool + Send>;
 
-/// What came of a job: its result, or its panic.
+/// The end of a job: its result, or its panic.
 type Outcome<T> = Result<Result<T, Error>, Box<dyn Any + Send>>;
 
 impl Readers {
@@ -141,7 +141,7 @@ impl Readers {
         room.send(job);
         match told.await {
             Ok(Ok(result)) => result,
-            // What panicked is the caller's.
+            // It was the caller's code that panicked.
             Ok(Err(panic)) => resume_unwind(panic),
             Err(_) => Err(closed()),
         }

@@ -88,12 +88,12 @@ struct Request {
     flow: Option<String>,
 }
 
-/// How far the inbox was looked at: what was left in it is not read again until there is a reason.
+/// A place in the inbox: requests before it that were left there are not read again until there is a reason.
 #[derive(Default)]
 pub(crate) struct Inbox {
     /// The last request that was looked at.
     seen: i64,
-    /// How often all were to be looked at again.
+    /// Grows when all are to be looked at again.
     round: u64,
     /// Cancellations of runs that are driven, looked at again until these have come to a halt.
     again: Vec<Request>,

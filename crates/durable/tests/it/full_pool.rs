@@ -109,7 +109,7 @@ fn a_run_whose_exec_waits_for_a_thread_is_cancelled_at_once() {
     assert_eq!(ledger.len(), 0, "what was given up in the queue never begins");
 }
 
-/// How many handles this process has to a file.
+/// Counts the handles that this process has to a file.
 #[cfg(target_os = "linux")]
 fn handles(path: &std::path::Path) -> usize {
     let open = std::fs::read_dir("/proc/self/fd").unwrap();

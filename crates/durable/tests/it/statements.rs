@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use crate::common::Folder;
 
-/// What a statement may walk over, and why.
+/// Statements that may walk over something, and why.
 const EXCEPTIONS: [(&str, &str, &str); 5] = [
     ("SELECT count(*) FROM sqlite_schema", "SCAN sqlite_master", "a dozen tables"),
     ("INSERT INTO runs", "SCAN runs", "the last row alone: `ORDER BY run DESC LIMIT 1`"),
