@@ -346,7 +346,7 @@ pub trait NodeExt: Sized {
     /// Bounds the time of all attempts, waits and items of a visit together.
     ///
     /// When it is over, the attempt under way is dropped and the fallback called. A wait that would go beyond it is not
-    /// begun.
+    /// begun. In a run that is kept, it does not begin again after a restart, once an item or a wait of the visit was kept.
     #[must_use]
     fn total_timeout(self, limit: Duration) -> With<Self> {
         With::plain(self).total_timeout(limit)

@@ -280,7 +280,7 @@ pub(crate) fn set_status(db: &Connection, run: i64, status: Status, change: &Cha
 
 /// Notes for how long the store has been driven.
 pub(crate) fn set_ticks(db: &Connection, ticks: i64) -> Result<(), Error> {
-    db.prepare_cached("UPDATE owner SET ticks = max(ticks, ?1)")?.execute([ticks])?;
+    db.prepare_cached("UPDATE owner SET ticks = max(ticks, ?1) WHERE one = 1")?.execute([ticks])?;
     Ok(())
 }
 

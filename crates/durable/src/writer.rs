@@ -295,7 +295,7 @@ impl Thread {
             set.map_err(|error| failed(error.into()))?;
         }
         let epoch = take_over(&store.db).map_err(failed)?;
-        let ticks = store.db.query_row("SELECT ticks FROM owner", [], |row| row.get(0));
+        let ticks = store.db.query_row("SELECT ticks FROM owner WHERE one = 1", [], |row| row.get(0));
         let ticks = Arc::new(Ticks::after(ticks.map_err(|error| failed(error.into()))?));
         // The first commit may have made the log.
         store.files = Files::of(&real(path), true);

@@ -97,7 +97,8 @@ impl Context {
     /// percent-encoded; a longer key keeps its beginning, and ends in a hash of the whole.
     ///
     /// In a run that is kept, the key is the same after a restart, and after the node was renamed; no other run has it, not
-    /// even one with the same id. In memory it begins with the run's [id](crate::RunOptions::id): runs that are given the
+    /// even one with the same id. An item of a [journaled](crate::NodeExt::journaled) batch keeps its key wherever it stands
+    /// in the list of a later program; of another batch the key has the item's place. In memory it begins with the run's [id](crate::RunOptions::id): runs that are given the
     /// same id share their keys, and a run that is given none has keys of its own.
     #[must_use]
     pub fn idempotency_key(&self) -> String {

@@ -184,3 +184,18 @@ async fn a_sleep_in_a_loop_sleeps_in_each_visit() {
 
     assert_eq!(waits, [secs(100); 3]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn until_waits_no_longer_than_was_left_when_it_began() {
+    // The time of day stands still here, as with a clock that is set back all the time.
+    let at = SystemTime::now() + secs(100);
+    let mut flow = AsyncFlow::<u32>::builder("until");
+    let sleep = flow.add("sleep", Sleep::until(move |_| at));
+    flow.start(sleep);
+    let began = Instant::now();
+
+    flow.build().unwrap().run_async(&mut 0).await.unwrap();
+
+    let took = began.elapsed();
+    assert!(took > secs(90) && took <= secs(101), "{took:?}");
+}

@@ -1,9 +1,12 @@
 //! A batch under way, and a later program whose `prep` gives other items: what was kept stays with the item it was of.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use flowstone_core::{AsyncBatchNode, AsyncFlow, Child, Context, NodeExt, Result};
-use flowstone_durable::{Error, FlowOptions, Reader, Runs, Status, Store};
+use flowstone_core::{AsyncBatchNode, AsyncFlow, Child, Context, NodeExt, Result, Retry};
+use flowstone_durable::{Error, FlowOptions, Reader, Runs, Status, Store, StoreOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -462,4 +465,157 @@ async fn a_migration_of_items_that_fails_or_panics_refuses_the_run() {
         assert!(matches!(refused, Error::MigrateItem { found: 0, wanted: 1, .. }), "{refused:?}");
         assert_eq!(runs.get("r").await.unwrap().info().await.unwrap().status, Status::Running);
     }
+}
+
+/// Makes of what is kept what an older version would have: no keys, and no count.
+fn as_if_older(folder: &Folder) {
+    let db = rusqlite::Connection::open(folder.store()).unwrap();
+    db.execute_batch("UPDATE items SET item_key = NULL, version = NULL; DELETE FROM under_way").unwrap();
+}
+
+#[tokio::test]
+async fn items_of_an_older_version_are_known_by_their_places_until_they_have_keys() {
+    let (folder, ledger) = (Folder::new(), Ledger::default());
+    let make = |numbers: &[u32], stops| flow!(pay(&ledger, numbers, stops).journaled());
+    let runs = cut((&folder, &ledger), make(&[10, 20, 30, 40], 2), 2, make(&[10, 20, 30, 40], 0)).await;
+    runs.store().close().await;
+    as_if_older(&folder);
+    ledger.take();
+
+    // It goes on with one more item, and then the list changes.
+    let runs = Runs::open(folder.store(), make(&[10, 20, 30, 40], 1)).await.unwrap();
+    runs.resume_all().await.unwrap();
+    let reader = Reader::open(folder.store()).unwrap();
+    until("one more", async || reader.items_done("r").unwrap() == 3).await;
+    runs.store().close().await;
+    ledger.take();
+    let runs = Runs::open(folder.store(), make(&[40, 20, 10], usize::MAX)).await.unwrap();
+
+    assert_eq!(finish(&runs).await, ["40: paid 40", "20: paid 20", "10: paid 10"]);
+    assert_eq!(numbers(&ledger.take()), ["40"]);
+}
+
+#[tokio::test]
+async fn items_of_an_older_version_are_refused_if_there_are_fewer_now() {
+    let (folder, ledger) = (Folder::new(), Ledger::default());
+    let make = |numbers: &[u32], stops| flow!(pay(&ledger, numbers, stops).journaled());
+    let runs = cut((&folder, &ledger), make(&[10, 20, 30], 2), 2, make(&[20], usize::MAX)).await;
+    as_if_older(&folder);
+    ledger.take();
+
+    runs.resume_all().await.unwrap();
+    let error = soon("the error", runs.get("r").await.unwrap().finished()).await.unwrap_err();
+
+    assert!(matches!(&error, Error::ItemCount { kept: 2, items: 1, .. }), "{error:?}");
+    assert_eq!(ledger.len(), 0);
+}
+
+/// Fails each item once, and notes its attempts.
+struct Again(Pay);
+
+impl AsyncBatchNode<Orders> for Again {
+    type Item = Order;
+    type Output = String;
+    type Outcome = String;
+    type Action = ();
+
+    async fn prep(&self, state: &Orders) -> Result<Vec<Order>> {
+        self.0.prep(state).await
+    }
+
+    async fn exec(&self, order: &Order, cx: &Context) -> Result<String> {
+        self.0.ledger.add(format!("{} {}", order.number, cx.attempt()));
+        if cx.attempt() == 0 && order.number == 20 {
+            Err("not yet".into())
+        } else {
+            Ok(format!("paid {}", order.number))
+        }
+    }
+
+    async fn post(&self, state: &mut Orders, orders: Vec<Order>, paid: Vec<String>) -> Result<()> {
+        self.0.post(state, orders, paid).await
+    }
+}
+
+#[tokio::test]
+async fn a_kept_wait_stays_with_its_item() {
+    let (folder, ledger) = (Folder::new(), Ledger::default());
+    let open = async |numbers: &[u32], stops| {
+        let node = Again(pay(&ledger, numbers, stops)).parallel(2).journaled();
+        let retry = Retry::attempts(2).fixed(Duration::from_millis(300));
+        let options = StoreOptions::new().keep_waits(Duration::from_millis(100));
+        options.open(folder.store()).await.unwrap().runs(flow!(node.retry(retry))).await.unwrap()
+    };
+    let runs = open(&[10, 20], 0).await;
+    runs.start("r", Orders::default()).await.unwrap();
+    let db = rusqlite::Connection::open(folder.store()).unwrap();
+    let kept = || db.query_row("SELECT count(*) FROM items", [], |row| row.get::<_, i64>(0)).unwrap();
+    until("an output and a wait", async || kept() == 2).await;
+    runs.store().close().await;
+    ledger.take();
+
+    let runs = open(&[20, 30, 10], 0).await;
+
+    assert_eq!(finish(&runs).await, ["20: paid 20", "30: paid 30", "10: paid 10"]);
+    let mut done = ledger.take();
+    done.sort();
+    assert_eq!(done, ["20 1", "30 0"]);
+}
+
+/// Runs a flow for each order of its list, by its place.
+struct ByPlace {
+    orders: Vec<Order>,
+    child: AsyncFlow<Count>,
+}
+
+impl flowstone_core::AsyncNode<Orders> for ByPlace {
+    type Prep = Vec<Order>;
+    type Exec = Vec<String>;
+    type Action = ();
+
+    async fn prep(&self, _: &Orders) -> Result<Vec<Order>> {
+        Ok(self.orders.clone())
+    }
+
+    async fn exec(&self, orders: &Vec<Order>, cx: &Context) -> Result<Vec<String>> {
+        let mut paid = Vec::new();
+        for (place, order) in orders.iter().enumerate() {
+            let (child, _) = self.child.run_in(Count::to(order.number), &cx.clone().with_item(place)).await?;
+            paid.push(format!("{}: {}", order.number, child.n));
+        }
+        Ok(paid)
+    }
+
+    async fn post(&self, state: &mut Orders, _: Vec<Order>, paid: Vec<String>) -> Result<()> {
+        state.paid = paid;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_child_that_is_numbered_by_its_place_is_not_taken_for_another() {
+    let (folder, ledger, half, open) = (Folder::new(), Ledger::default(), Gate::closed(), Gate::closed());
+    half.open_for(1);
+    open.open();
+    let make = |numbers: &[u32], gate: &Gate| {
+        flow!(ByPlace { orders: pay(&ledger, numbers, 0).orders, child: child(&ledger, gate) })
+    };
+    let runs = Runs::open(folder.store(), make(&[1, 2, 3], &half)).await.unwrap();
+    runs.start("r", Orders::default()).await.unwrap();
+    until("two", async || ledger.len() == 2).await;
+    runs.store().close().await;
+    let first = ledger.take();
+
+    let runs = Runs::open(folder.store(), make(&[2, 3], &open)).await.unwrap();
+
+    assert_eq!(finish(&runs).await, ["2: 21", "3: 31"]);
+    let second = ledger.take();
+    assert!(second.iter().all(|key| !first.contains(key)), "no key of another child: {first:?} {second:?}");
+    let children = Reader::open(folder.store()).unwrap().children("r").unwrap();
+    let of = |status| children.iter().filter(|child| child.status == status).count();
+    assert_eq!(
+        (of(Status::Ended), of(Status::Cancelled)),
+        (3, 1),
+        "that of 1 had ended, the old one of 2 is cancelled"
+    );
 }
