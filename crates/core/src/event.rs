@@ -24,13 +24,16 @@ use crate::{
     usage::Usage,
 };
 
+mod json;
+
 /// Something that happened in a run.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Event {
     /// The run.
     pub run: RunId,
-    /// When it happened.
+    /// When it happened. In JSON it is a text, as RFC 3339 in UTC: `2026-11-30T16:53:19.000Z`.
+    #[serde(serialize_with = "json::time")]
     pub at: SystemTime,
     /// The node; `None` where the run as a whole begins, ends or is dropped.
     pub node: Option<NodePath>,
@@ -81,7 +84,8 @@ pub enum EventKind {
     Retry {
         /// What went wrong.
         reason: String,
-        /// The wait until the next attempt.
+        /// The wait until the next attempt. In JSON it is `wait_ms`, in milliseconds.
+        #[serde(rename = "wait_ms", serialize_with = "json::millis")]
         wait: Duration,
     },
     /// No attempt is left: `exec_fallback` is called, which fails with the last error unless the node has its own.
@@ -103,6 +107,11 @@ pub enum EventKind {
     Used {
         /// What they used, since the last event of this kind.
         usage: Usage,
+    },
+    /// So many events are left out here: who reads a [stream](crate::EventStream) was too slow for them.
+    Missed {
+        /// How many.
+        events: u64,
     },
     /// Terminal: the run waits for an answer.
     Paused {

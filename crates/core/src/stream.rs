@@ -17,7 +17,7 @@ use crate::{
     action::Label,
     drive::Outcome,
     error::RunError,
-    event::{Event, Listener},
+    event::{Event, EventKind, Listener},
     flow::AsyncFlow,
     node::State,
     options::RunOptions,
@@ -28,7 +28,8 @@ use crate::{
 ///
 /// Polling the stream drives the run, and a slow reader slows it down: the run gives way after each visit, and after each
 /// item of a batch, and is not polled while events wait. What is kept is what one visit emits without waiting, and what
-/// runs beside the run (blocking attempts, spawned items) emits meanwhile.
+/// runs beside the run (blocking attempts, spawned items) emits meanwhile: at most 1,024 events. What comes while so many
+/// wait is left out, and [`EventKind::Missed`] stands in its place, with the number; the terminal event is never left out.
 ///
 /// # Cancel safety
 ///
@@ -39,20 +40,51 @@ pub struct EventStream<'a> {
     result: Option<Result<Outcome, RunError>>,
 }
 
+/// How many events wait at most: some hundred kilobytes, and more than a screen or a log is behind in passing.
+const QUEUE: usize = 1024;
+
 /// Events that wait for the reader.
 #[derive(Default)]
 struct Queue {
     /// A plain mutex: it is held for a push or a pop.
-    events: Mutex<VecDeque<Event>>,
+    waiting: Mutex<Waiting>,
     /// Wakes the reader when something beside the run's own future emits.
     reader: AtomicWaker,
     /// Whether nobody reads any more.
     closed: AtomicBool,
 }
 
+#[derive(Default)]
+struct Waiting {
+    events: VecDeque<Event>,
+    /// What was left out after the last of them.
+    missed: Option<(Event, u64)>,
+}
+
+impl Waiting {
+    fn push(&mut self, event: &Event) {
+        if self.events.len() >= QUEUE && !event.is_terminal() {
+            self.missed.get_or_insert_with(|| (event.clone(), 0)).1 += 1;
+            return;
+        }
+        let missed = self.take_missed();
+        self.events.extend(missed);
+        self.events.push_back(event.clone());
+    }
+
+    fn pop(&mut self) -> Option<Event> {
+        self.events.pop_front().or_else(|| self.take_missed())
+    }
+
+    /// What stands in the place of what was left out.
+    fn take_missed(&mut self) -> Option<Event> {
+        self.missed.take().map(|(first, events)| Event { kind: EventKind::Missed { events }, ..first })
+    }
+}
+
 impl Queue {
     fn pop(&self) -> Option<Event> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 }
 
@@ -61,7 +93,7 @@ impl Listener for Arc<Queue> {
         if self.closed.load(Ordering::Relaxed) {
             return;
         }
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event.clone());
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(event);
         self.reader.wake();
     }
 }

@@ -119,6 +119,7 @@ impl Keeper {
                 self.observer.begin(self.seq + 1, self.journal.root.clone(), begun.node.clone());
             }
             self.journal.begin(self.seq + 1, self.path_of(&begun.node));
+            self.observer.note(self.path_of(&begun.node));
             let visited = match answered.take() {
                 Some(Asked { answer: Some(Err(why)), .. }) => return self.refuse(why).await,
                 Some(asked) => answer(execution, asked),
@@ -156,6 +157,10 @@ impl Keeper {
     ) -> Result<(), Error> {
         let took = begun.instant.elapsed();
         let seen = self.observer.take(&self.path_of(&begun.node));
+        if self.is_root() {
+            // No child of the visit is under way any more; one that failed or was dropped has left something.
+            self.observer.forget();
+        }
         self.seq += 1;
         let items = self.journal.items();
         let row = VisitRow {

@@ -23,7 +23,8 @@ const FOLLOW: usize = 256;
 /// Listens to one run and its children.
 #[derive(Debug, Default)]
 pub(crate) struct Observer {
-    /// By path, since the children of a batch flow make visits at once.
+    /// The visits under way that will be written down, by path. Those of other children leave nothing here, however many
+    /// there are.
     visits: Mutex<HashMap<NodePath, Seen>>,
     pub(crate) purses: Arc<Purses>,
     followers: Mutex<Option<broadcast::Sender<Live>>>,
@@ -62,6 +63,11 @@ impl Observer {
         Self { working: Mutex::new(working), ..Self::default() }
     }
 
+    /// Begins to note what is seen of a visit that will be written down.
+    pub(crate) fn note(&self, node: NodePath) {
+        lock(&self.visits).insert(node, Seen::default());
+    }
+
     /// Returns what was seen of a visit, and forgets it.
     pub(crate) fn take(&self, node: &NodePath) -> Seen {
         lock(&self.visits).remove(node).unwrap_or_default()
@@ -96,16 +102,13 @@ impl Listener for Observer {
     fn event(&self, event: &Event) {
         match (&event.kind, &event.node) {
             (EventKind::AttemptStarted, Some(node)) => {
-                let mut visits = lock(&self.visits);
-                match visits.get_mut(node) {
-                    Some(seen) => seen.attempts += 1,
-                    None => drop(visits.insert(node.clone(), Seen { attempts: 1, ..Seen::default() })),
+                if let Some(seen) = lock(&self.visits).get_mut(node) {
+                    seen.attempts += 1;
                 }
             }
             (EventKind::Retry { reason, wait }, Some(node)) => {
                 let mut visits = lock(&self.visits);
-                let seen = visits.entry(node.clone()).or_default();
-                if seen.retries.len() < RETRIES {
+                if let Some(seen) = visits.get_mut(node).filter(|seen| seen.retries.len() < RETRIES) {
                     let (item, attempt, error) = (event.item, event.attempt, reason.clone());
                     seen.retries.push(FailedAttempt { item, attempt, error, wait: *wait });
                 }
@@ -126,4 +129,29 @@ impl Listener for Observer {
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use flowstone_core::{AsyncFlow, RunOptions};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_visits_of_children_that_are_not_kept_leave_nothing() {
+        let observer = Arc::new(Observer::default());
+        let mut child = AsyncFlow::builder("child");
+        let only = child.add("only", flowstone_core::step(|n: &u32| *n, |n: &u32| Ok(*n), |_: &mut u32, _, _| ()));
+        child.start(only);
+        let child = child.build().unwrap();
+        let mut flow = AsyncFlow::builder("fan");
+        let fan = flow.add("fan", child.batch(|_: &u32| (0..1000).collect(), |_: &mut u32, _| ()).parallel(10));
+        flow.start(fan);
+        let flow = flow.build().unwrap();
+
+        observer.note("fan".into());
+        flow.run_async_with(&mut 0, &RunOptions::new().listen_shared(Arc::clone(&observer) as _)).await.unwrap();
+
+        assert_eq!(lock(&observer.visits).len(), 1);
+    }
 }

@@ -1,11 +1,11 @@
 //! Events: what a listener is told, and in which order (LESSONS rows 20, 26).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::common::{Recorder, alone, alone_sync, async_items, awaiting, blocking, ended, items, ms, rest, secs};
 use flowstone_core::{
-    Action, Ask, AsyncFlow, CancellationToken, Context, EventKind, Flow, ManualClock, NodeExt, Outcome, Phase, Result,
-    Retry, RunOptions,
+    Action, Ask, AsyncFlow, CancellationToken, Context, Event, EventKind, Flow, ManualClock, NodeExt, Outcome, Phase,
+    Result, Retry, RunOptions,
 };
 use serde_json::{Value, json};
 
@@ -379,4 +379,24 @@ impl flowstone_core::Node<u32> for Speaks {
     fn post(&self, _: &mut u32, (): (), (): ()) -> Result<()> {
         Ok(())
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_in_json_are_texts_and_durations_name_their_unit() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&seen);
+    let options = RunOptions::new().listen(move |event: &Event| {
+        into.lock().unwrap().push(serde_json::to_value(event).unwrap());
+    });
+    let retry = Retry::attempts(2).fixed(ms(1_500));
+    let fails_once = awaiting(|cx| async move { if cx.attempt() == 0 { Err("busy".into()) } else { Ok(1) } });
+    alone(fails_once.retry(retry)).run_async_with(&mut vec![], &options).await.unwrap();
+
+    let seen = seen.lock().unwrap();
+    let retry = seen.iter().find(|event| event["event"] == "retry").unwrap();
+    assert_eq!(retry["wait_ms"], 1_500);
+    assert!(seen.iter().all(|event| {
+        let at = event["at"].as_str().unwrap();
+        at.len() == 24 && at.starts_with("20") && at.ends_with('Z')
+    }));
 }

@@ -5,7 +5,9 @@
 use std::{future::pending, sync::Arc};
 
 use crate::common::{Alive, Count, Meeting, Recorder, alone, async_items, awaiting, blocking, line, secs};
-use flowstone_core::{AsyncFlow, CancellationToken, Event, EventKind, NodeExt, Outcome, Retry, RunError, RunOptions};
+use flowstone_core::{
+    AsyncFlow, CancellationToken, Context, Event, EventKind, NodeExt, Outcome, Retry, RunError, RunOptions,
+};
 use futures_util::{StreamExt, poll};
 use tokio::{sync::Notify, time::sleep};
 
@@ -230,4 +232,28 @@ async fn a_stream_can_be_read_in_another_task() {
     });
 
     assert_eq!(last.await.unwrap().unwrap(), "ended");
+}
+
+#[tokio::test]
+async fn a_slow_reader_misses_what_comes_at_once_and_is_told_how_much() {
+    let flow = alone(awaiting(async |cx: Context| {
+        (0..5_000).for_each(|n| cx.emit(n));
+        Ok(1)
+    }));
+    let mut state = vec![];
+
+    let events: Vec<Event> = flow.stream(&mut state, RunOptions::new()).collect().await;
+
+    let emitted: Vec<u64> = events
+        .iter()
+        .filter_map(|event| if let EventKind::Emitted { value } = &event.kind { value.as_u64() } else { None })
+        .collect();
+    let missed = events
+        .iter()
+        .filter_map(|event| if let EventKind::Missed { events } = event.kind { Some(events) } else { None });
+    assert!(events.len() < 1_100 && emitted.iter().copied().eq(0..emitted.len() as u64), "{}", events.len());
+    // The end of the visit is one of them, too.
+    assert!((5_000..5_002).contains(&(emitted.len() as u64 + missed.sum::<u64>())));
+    assert!(events.last().unwrap().is_terminal());
+    assert_eq!(events.iter().filter(|event| event.is_terminal()).count(), 1);
 }

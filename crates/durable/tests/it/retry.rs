@@ -208,3 +208,24 @@ async fn a_run_that_neither_failed_nor_was_cancelled_is_not_retried() {
     assert_eq!(error.to_string(), "run `r` cannot be retried: its status is `ended`");
     assert_eq!(ledger.len(), 1);
 }
+
+#[tokio::test]
+async fn errors_of_many_megabytes_are_kept_in_part_and_say_so() {
+    let folder = Folder::new();
+    let fails = work(
+        |_| async { Err(flowstone_core::NodeError::new("x".repeat(12_000_000))) },
+        |_: &mut Count, _| flowstone_core::Action::from(""),
+    );
+    let mut flow = flowstone_core::AsyncFlow::builder("large");
+    let fails = flow.add("fails", flowstone_core::NodeExt::retry(fails, Retry::attempts(20)));
+    flow.start(fails);
+    let runs = Runs::open(folder.store(), flow.build().unwrap()).await.unwrap();
+
+    let run = runs.start("r", Count::to(1)).await.unwrap();
+    soon("the failure", run.finished()).await.unwrap_err();
+
+    let message = run.info().await.unwrap().error.unwrap().message;
+    assert!(message.len() < 5_000 && message.ends_with(" bytes more)"), "{}", message.len());
+    runs.store().close().await;
+    assert!(std::fs::metadata(folder.store()).unwrap().len() < 1_000_000);
+}
