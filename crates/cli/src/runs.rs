@@ -17,8 +17,6 @@ mod change;
 mod show;
 mod state;
 
-pub(crate) use change::who_takes_it_up;
-
 /// Does one of the commands; `program` is what the user calls this program.
 pub(crate) fn runs<W: Write>(command: &RunsCommand, program: &str, screen: &mut Screen<W>) -> Result<()> {
     match command {

@@ -73,7 +73,10 @@ pub(crate) struct ShowView<'a> {
     /// Whether the run has steps before those, and after them.
     pub(crate) earlier_steps: u64,
     pub(crate) later_steps: u64,
+    /// The first of the open questions.
     pub(crate) question: Option<QuestionView<'a>>,
+    /// All of them, those of children, too.
+    pub(crate) questions: Vec<QuestionView<'a>>,
     /// How many items the visit under way has recorded.
     pub(crate) items_done: u64,
     pub(crate) children: ChildrenView<'a>,
@@ -142,6 +145,7 @@ pub(crate) struct QuestionView<'a> {
     question: &'a Value,
     schema: &'a Value,
     asked_at: String,
+    expires_at: Option<String>,
     answered_at: Option<String>,
     refused: Option<&'a str>,
 }
@@ -154,6 +158,7 @@ impl<'a> QuestionView<'a> {
             question: &question.question,
             schema: &question.schema,
             asked_at: exact(question.asked_at),
+            expires_at: time(question.expires_at),
             answered_at: time(question.answered_at),
             refused: question.refused.as_deref(),
         }

@@ -1,6 +1,6 @@
 //! Pauses for people: the [`Ask`] node, and the [`Pause`] that a run returns when it reaches one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -108,6 +108,59 @@ pub trait Ask<S>: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Returns how long the question stands; `None`, the default, for ever. Called once per visit, after
+    /// [`ask`](Self::ask).
+    ///
+    /// A driver that keeps runs goes on without an answer when the time is over, also after a restart. In memory it is for
+    /// the caller, who holds the [`Pause`], to call [`expire`](crate::AsyncFlow::expire).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use flowstone_core::{Ask, Flow, Outcome, Result};
+    ///
+    /// struct Approve;
+    ///
+    /// impl Ask<String> for Approve {
+    ///     type Question = String;
+    ///     type Answer = bool;
+    ///     type Action = ();
+    ///
+    ///     fn ask(&self, _: &String) -> Result<String> { Ok("publish?".to_owned()) }
+    ///     fn expires(&self, _: &String) -> Option<Duration> { Some(Duration::from_hours(48)) }
+    ///     fn expired(&self, text: &mut String) -> Result<()> { text.push_str(": nobody said no"); Ok(()) }
+    ///     fn post(&self, text: &mut String, yes: bool) -> Result<()> { text.push_str(if yes { ": yes" } else { ": no" }); Ok(()) }
+    /// }
+    ///
+    /// let mut flow = Flow::builder("publish");
+    /// let approve = flow.add("approve", Approve);
+    /// flow.start(approve);
+    /// let flow = flow.build()?;
+    ///
+    /// let mut text = "draft".to_owned();
+    /// let Outcome::Paused(pause) = flow.run(&mut text)? else { panic!("it asks") };
+    /// assert_eq!(pause.expires(), Some(Duration::from_hours(48)));
+    /// flow.expire(&mut text, pause)?; // when that time is over
+    /// assert_eq!(text, "draft: nobody said no");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn expires(&self, shared: &S) -> Option<Duration> {
+        let _ = shared;
+        None
+    }
+
+    /// Goes on without an answer, since the question has expired, and returns the action to follow. Called instead of
+    /// [`post`](Self::post).
+    ///
+    /// # Errors
+    ///
+    /// An error ends the run. By default it is [`QuestionExpired`].
+    fn expired(&self, shared: &mut S) -> Result<Self::Action> {
+        let _ = shared;
+        Err(NodeError::terminal(QuestionExpired))
+    }
+
     /// Writes the answer back, and returns the action to follow. Called once per visit.
     ///
     /// # Errors
@@ -115,6 +168,14 @@ pub trait Ask<S>: Send + Sync + 'static {
     /// An error ends the run.
     fn post(&self, shared: &mut S, answer: Self::Answer) -> Result<Self::Action>;
 }
+
+/// A question that expired, at a node that does nothing about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the question expired before there was an answer: give the node an `expired`, or run it again to ask once more"
+)]
+#[non_exhaustive]
+pub struct QuestionExpired;
 
 /// A run that waits for an answer: what is asked, and where.
 ///
@@ -129,6 +190,7 @@ pub(crate) struct Paused {
     pub(crate) node: NodePath,
     pub(crate) question: Value,
     pub(crate) schema: Value,
+    pub(crate) expires: Option<Duration>,
     pub(crate) run: PausedRun,
 }
 
@@ -167,6 +229,27 @@ impl Pause {
     pub fn schema(&self) -> &Value {
         &self.0.schema
     }
+
+    /// Returns how long the question stands, from when it was asked; `None` for ever.
+    #[must_use]
+    pub fn expires(&self) -> Option<Duration> {
+        self.0.expires
+    }
+}
+
+/// What a paused run goes on with.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// An answer, or why it is no JSON.
+    Answer(Result<Value, serde_json::Error>),
+    /// None: the question expired.
+    Expired,
+}
+
+impl Reply {
+    pub(crate) fn answer(answer: impl Serialize) -> Self {
+        Self::Answer(storable(&answer).map_err(Into::into))
+    }
 }
 
 /// What came of an answer: the visit, or why the answer does not fit. One that does not fit leaves the state untouched.
@@ -186,8 +269,8 @@ impl<S: State, N: Ask<S>> SyncBody<S> for Asking<N> {
         let question = self.0.ask(shared).map_err(|error| cx.failed(error))?;
         let question = storable(&question).map_err(|error| cx.failed(NodeError::terminal(error)))?;
         let schema = storable(&self.0.schema_for(shared)).map_err(|error| cx.failed(NodeError::terminal(error)))?;
-        let (position, node) = (cx.position(), cx.node());
-        let pause = Pause(Box::new(Paused { position, node, question, schema, run: cx.to_paused() }));
+        let (position, node, expires) = (cx.position(), cx.node(), self.0.expires(shared));
+        let pause = Pause(Box::new(Paused { position, node, question, schema, expires, run: cx.to_paused() }));
         Err(Box::new(Detour::Paused(pause)))
     }
 
@@ -195,16 +278,21 @@ impl<S: State, N: Ask<S>> SyncBody<S> for Asking<N> {
         Some(N::Answer::deserialize(answer).map(drop))
     }
 
-    fn answer(&self, shared: &mut S, answer: Value, cx: &mut Context) -> Option<Answered> {
-        let answer = match serde_json::from_value(answer) {
-            Ok(answer) => answer,
-            Err(unfit) => return Some(Err(unfit)),
+    fn answer(&self, shared: &mut S, reply: Reply, cx: &mut Context) -> Option<Answered> {
+        let answer = match reply {
+            Reply::Answer(answer) => Some(answer.and_then(serde_json::from_value).and_then(|answer| {
+                let accepted = self.0.accepts(shared, &answer);
+                accepted.map(|()| answer).map_err(|unfit| serde::de::Error::custom(report(unfit.source_ref())))
+            })),
+            Reply::Expired => None,
         };
-        if let Err(unfit) = self.0.accepts(shared, &answer) {
-            return Some(Err(serde::de::Error::custom(report(unfit.source_ref()))));
-        }
         cx.phase = Phase::Post;
-        Some(Ok(match self.0.post(shared, answer) {
+        let action = match answer {
+            Some(Err(unfit)) => return Some(Err(unfit)),
+            Some(Ok(answer)) => self.0.post(shared, answer),
+            None => self.0.expired(shared),
+        };
+        Some(Ok(match action {
             Ok(action) => edge(action, cx),
             Err(error) => Err(cx.failed(error)),
         }))

@@ -26,7 +26,7 @@ use crate::{
     visit::{AsyncBody, BoxFuture, SyncBody, Work, attempts, attempts_async, edge, retry},
 };
 
-pub(crate) use in_order::{Each, in_order};
+pub(crate) use in_order::{Each, filled, in_order};
 use keeping::Kept;
 pub(crate) use keeping::{Keeping, ids};
 

@@ -223,7 +223,10 @@ pub enum Fault {
     FlowInsideItself { node: String, flow: String },
     #[error("node `{node}`: {message}")]
     Node { node: String, message: String },
-    #[error("node `{node}` runs a flow per item in which `{ask}` asks: a batch flow cannot pause")]
+    #[error(
+        "node `{node}` runs a flow per item in which `{ask}` asks: only a batch flow that is kept can wait for answers: \
+         add it with `.journaled()`, and run it with a store"
+    )]
     AskInBatchFlow { node: String, ask: String },
 }
 
@@ -275,7 +278,7 @@ impl Check {
         if children.contains_flow(flow) {
             self.faults.push(Fault::FlowInsideItself { node: node(), flow: flow.to_owned() });
         }
-        if let Some(ask) = children.asks() {
+        if let Some(ask) = children.asks().filter(|_| !about.journaled) {
             self.faults.push(Fault::AskInBatchFlow { node: node(), ask: ask.to_string() });
         }
         self.waits(name, children, sync);

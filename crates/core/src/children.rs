@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::{
     action::Action,
     batch::{Each, ids, in_order},
@@ -13,12 +15,15 @@ use crate::{
     drive::Outcome,
     error::{Detour, Phase, Result, RunError, Visited},
     event::EventKind,
-    execution::Running,
-    item_key::{Identity, ItemId},
-    journal::Journal,
+    item_key::Identity,
     node::{OnError, State},
+    path::NodePath,
     visit::{AsyncBody, BoxFuture, SyncBody},
 };
+
+use kept::Kept;
+
+mod kept;
 
 /// How a child of a batch flow ended: its state and its last action, or why it stopped.
 ///
@@ -70,6 +75,10 @@ impl<S: State, T: State> SyncBody<S> for Children<S, T> {
     fn share(&self) -> Box<dyn SyncBody<S>> {
         Box::new(self.clone())
     }
+
+    fn fits_inside(&self, path: &NodePath, answer: &Value) -> Option<Result<(), serde_json::Error>> {
+        Some(self.definition.fits_at(path, answer))
+    }
 }
 
 impl<S: State, T: State> AsyncBody<S> for Children<S, T> {
@@ -77,14 +86,15 @@ impl<S: State, T: State> AsyncBody<S> for Children<S, T> {
         Box::pin(async move {
             let states = (self.fork)(shared);
             cx.phase = Phase::Exec;
-            let kept = match (&self.keeping, cx.journal()) {
+            let ended = match (&self.keeping, cx.journal()) {
+                // Boxed, so that children in memory carry no room for it.
                 (Some((codec, identity)), Some(journal)) => {
-                    Some(Kept { codec: *codec, journal: &**journal, ids: ids(identity, &states, &**journal, cx)? })
+                    let ids = ids(identity, &states, &**journal, cx)?;
+                    let kept = Kept { children: self, codec: *codec, journal: &**journal, ids, cx };
+                    Box::pin(async move { kept.run(states).await }).await?
                 }
-                _ => None,
+                _ => in_order(&Runs { children: self, cx }, states.into_iter().enumerate(), self.limit).await?,
             };
-            let each = Runs { children: self, kept, cx };
-            let ended = in_order(&each, states.into_iter().enumerate(), self.limit).await?;
             self.join(shared, ended, cx)
         })
     }
@@ -92,19 +102,15 @@ impl<S: State, T: State> AsyncBody<S> for Children<S, T> {
     fn share(&self) -> Box<dyn AsyncBody<S>> {
         Box::new(self.clone())
     }
+
+    fn fits_inside(&self, path: &NodePath, answer: &Value) -> Option<Result<(), serde_json::Error>> {
+        Some(self.definition.fits_at(path, answer))
+    }
 }
 
 struct Runs<'a, S, T> {
     children: &'a Children<S, T>,
-    kept: Option<Kept<'a, T>>,
     cx: &'a Context,
-}
-
-/// Children whose visits a journal keeps.
-struct Kept<'a, T> {
-    codec: Codec<T>,
-    journal: &'a dyn Journal,
-    ids: Vec<ItemId>,
 }
 
 impl<S: State, T: State> Each for Runs<'_, S, T> {
@@ -117,16 +123,6 @@ impl<S: State, T: State> Each for Runs<'_, S, T> {
 
     async fn run(&self, (index, mut state): (usize, T)) -> Result<Child<T>, Box<Detour>> {
         let definition = &self.children.definition;
-        if let Some(Kept { codec, journal, ids }) = &self.kept {
-            let child = self.cx.for_child(&self.cx.for_kept(ids[index]), &definition.graph);
-            // Boxed, so that a child in memory carries no room for it.
-            return Box::pin(async move {
-                let mut running = Running::new(definition, *codec, state, child);
-                let result = journal.child(ids[index], &mut running).await.map(Outcome::Ended);
-                self.children.ended(self.cx, index, running.into_state(), result)
-            })
-            .await;
-        }
         let mut child = self.cx.for_child(&self.cx.for_item(index), &definition.graph);
         let result = definition.follow_async(definition.start(), &mut state, &mut child).await;
         self.children.ended(self.cx, index, state, result)
@@ -153,7 +149,11 @@ impl<S: State, T: State> Children<S, T> {
         }
         let result = match result {
             Ok(Outcome::Ended(action)) => Ok(action),
-            Ok(Outcome::Paused(_)) => unreachable!("invariant: `build` refuses a pause in a batch flow"),
+            Ok(Outcome::Paused(pause)) => {
+                // Nothing keeps this run, or its journal would have put the child away.
+                let (run, node) = (cx.run_id(), pause.node().clone());
+                return Err(Box::new(Detour::Child(RunError::NeedsStore { run, node })));
+            }
             // Only a child's own failure can be collected; a run that is to stop stops.
             Err(error @ (RunError::Node { .. } | RunError::Unrouted { .. })) if self.on_error == OnError::Collect => {
                 Err(error)

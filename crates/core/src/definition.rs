@@ -9,13 +9,14 @@ use tracing::Instrument;
 
 use crate::{
     action::Action,
-    ask::Pause,
+    ask::{Pause, Reply},
     context::Context,
     error::{RunError, Visited},
     event::EventKind,
     graph::Graph,
     guard::{Catch, Panicked, catch},
     node::State,
+    path::NodePath,
     visit::{AsyncBody, SyncBody},
 };
 
@@ -62,6 +63,9 @@ pub enum Visit {
         /// How long.
         wait: Duration,
     },
+    /// Children of the node are [put away](crate::Forked::Parked), and no other can go on. When one can, the same node is
+    /// visited again, in a visit with the same number. Only of a run with a journal.
+    Parked,
 }
 
 /// Why a run does not go on. Boxed, so that what a visit returns fits two registers.
@@ -71,6 +75,8 @@ pub(crate) enum Halt {
     Paused(Pause),
     /// Only where there is a journal: a driver in memory never gets it.
     Asleep(Duration),
+    /// The same.
+    Parked,
     Failed(RunError),
 }
 
@@ -80,7 +86,7 @@ impl Halt {
     pub(crate) fn into_error(halt: Box<Self>) -> RunError {
         match *halt {
             Self::Failed(error) => error,
-            Self::Ended(_) | Self::Paused(_) | Self::Asleep(_) => {
+            Self::Ended(_) | Self::Paused(_) | Self::Asleep(_) | Self::Parked => {
                 unreachable!("invariant: a visit that cannot begin is an error")
             }
         }
@@ -95,6 +101,7 @@ impl Visit {
             Err(Halt::Ended(exit)) => Ok(Self::End { action, exit }),
             Err(Halt::Paused(pause)) => Ok(Self::Pause(pause)),
             Err(Halt::Asleep(wait)) => Ok(Self::Sleep { wait }),
+            Err(Halt::Parked) => Ok(Self::Parked),
             Err(Halt::Failed(error)) => Err(error),
         }
     }
@@ -260,18 +267,26 @@ impl<S: State> Definition<S> {
         }
     }
 
+    /// Says whether an answer fits the question of a node, which may be one of a child.
+    pub(crate) fn fits_at(&self, path: &NodePath, answer: &Value) -> Result<(), serde_json::Error> {
+        if let Some(at) = self.graph.position(path.as_str()) {
+            return self.fits(at, answer);
+        }
+        let inside = path.into_child().find_map(|(outer, _, inner)| {
+            let body = &self.slots[self.graph.position(outer.as_str())?.index()].body;
+            let sync = || body.sync.as_ref()?.fits_inside(&inner, answer);
+            body.awaited.as_ref().and_then(|body| body.fits_inside(&inner, answer)).or_else(sync)
+        });
+        let flow = self.graph.name();
+        inside.unwrap_or_else(|| Err(serde::de::Error::custom(format!("flow `{flow}` has no such node any more"))))
+    }
+
     /// Goes on with a visit that ended in a pause.
-    pub(crate) fn answer(
-        &self,
-        pause: Pause,
-        answer: Result<Value, serde_json::Error>,
-        shared: &mut S,
-        cx: &mut Context,
-    ) -> Watched {
+    pub(crate) fn answer(&self, pause: Pause, reply: Reply, shared: &mut S, cx: &mut Context) -> Watched {
         let fail = |error| (None, Err(Box::new(Halt::Failed(error))));
         let at = pause.position();
         let asks = self.graph.name() == pause.0.run.flow
-            && self.graph.nodes.get(at.index()).is_some_and(|node| node.path == *pause.node());
+            && self.graph.nodes.get(at.index()).is_some_and(|node| cx.below(&node.path) == *pause.node());
         let Some(body) = self.slots.get(at.index()).and_then(|slot| slot.body.sync.as_ref()).filter(|_| asks) else {
             let run = cx.run_id();
             return fail(RunError::NoSuchPause { run, flow: self.graph.name().to_owned(), pause });
@@ -281,11 +296,11 @@ impl<S: State> Definition<S> {
         if let Err(detour) = cx.check() {
             return (None, Err(cx.halt(*detour)));
         }
+        if matches!(reply, Reply::Expired) {
+            cx.event(|| EventKind::Expired);
+        }
         let run = cx.run_id();
-        let answered = Panicked::catch(|| match answer {
-            Ok(answer) => body.answer(shared, answer, cx),
-            Err(unfit) => Some(Err(unfit)),
-        });
+        let answered = Panicked::catch(|| body.answer(shared, reply, cx));
         match answered {
             Err(panicked) => self.end(at, Err(panicked.into()), cx),
             Ok(Some(Ok(visited))) => self.end(at, visited, cx),

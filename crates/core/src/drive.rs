@@ -13,13 +13,11 @@ use futures_util::{
     future::{Either, pending, select},
 };
 use serde::Serialize;
-use serde_json::Value;
 use tracing::{Instrument, field::Empty};
 
 use crate::{
     action::{Action, Label},
-    ask::Pause,
-    codec::storable,
+    ask::{Pause, Reply},
     context::{Context, Deadline},
     definition::{Definition, Halt, Position},
     error::RunError,
@@ -54,12 +52,12 @@ impl Outcome {
 /// What a run begins with.
 enum Begin {
     Start,
-    Answer(Pause, Result<Value, serde_json::Error>),
+    Reply(Pause, Reply),
 }
 
 impl Begin {
     fn answer(pause: Pause, answer: impl Serialize) -> Self {
-        Self::Answer(pause, storable(&answer).map_err(Into::into))
+        Self::Reply(pause, Reply::answer(answer))
     }
 
     /// The context of the run: a new one, or that of the paused run under new options.
@@ -67,7 +65,7 @@ impl Begin {
         let mut cx = Context::of_run(graph);
         let paused = match self {
             Self::Start => None,
-            Self::Answer(pause, _) => Some(&pause.0.run),
+            Self::Reply(pause, _) => Some(&pause.0.run),
         };
         if let Some(paused) = paused {
             cx.take_over(paused);
@@ -120,6 +118,24 @@ impl<S: State, X: Label> Flow<S, X> {
         options: &RunOptions,
     ) -> Result<Outcome, RunError> {
         self.begin(Begin::answer(pause, answer), shared, options)
+    }
+
+    /// Goes on with a paused run without an answer, since its question has [expired](crate::Ask::expired).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`run`](Self::run).
+    pub fn expire(&self, shared: &mut S, pause: Pause) -> Result<Outcome, RunError> {
+        self.expire_with(shared, pause, &RunOptions::default())
+    }
+
+    /// Goes on with a paused run without an answer, with options; see [`resume_with`](Self::resume_with).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`expire`](Self::expire), and those of the options.
+    pub fn expire_with(&self, shared: &mut S, pause: Pause, options: &RunOptions) -> Result<Outcome, RunError> {
+        self.begin(Begin::Reply(pause, Reply::Expired), shared, options)
     }
 
     fn begin(&self, begin: Begin, shared: &mut S, options: &RunOptions) -> Result<Outcome, RunError> {
@@ -226,6 +242,32 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
         self.begin(begin, shared, options).await
     }
 
+    /// Goes on with a paused run without an answer, since its question has [expired](crate::Ask::expired).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`run_async`](Self::run_async).
+    ///
+    /// # Cancel safety
+    ///
+    /// That of [`run_async`](Self::run_async).
+    pub async fn expire(&self, shared: &mut S, pause: Pause) -> Result<Outcome, RunError> {
+        self.begin(Begin::Reply(pause, Reply::Expired), shared, &RunOptions::default()).await
+    }
+
+    /// Goes on with a paused run without an answer, with options; see [`resume_with`](Self::resume_with).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`expire`](Self::expire), and those of the options.
+    ///
+    /// # Cancel safety
+    ///
+    /// That of [`run_async`](Self::run_async).
+    pub async fn expire_with(&self, shared: &mut S, pause: Pause, options: &RunOptions) -> Result<Outcome, RunError> {
+        self.begin(Begin::Reply(pause, Reply::Expired), shared, options).await
+    }
+
     async fn begin(&self, begin: Begin, shared: &mut S, options: &RunOptions) -> Result<Outcome, RunError> {
         let definition = &*self.definition;
         let mut cx = begin.context(&definition.graph, options, false);
@@ -316,6 +358,7 @@ impl RunError {
             Self::Panicked { .. } => "panic",
             Self::Answer { .. } => "answer",
             Self::Journal { .. } => "journal",
+            Self::NeedsStore { .. } => "needs_store",
             Self::NoSuchPause { .. } => "no_such_pause",
         };
         span.record("error.type", kind);
@@ -333,7 +376,9 @@ impl Outcome {
         match halt {
             Halt::Ended(exit) => Ok(Self::Ended(exit)),
             Halt::Paused(pause) => Ok(Self::Paused(pause)),
-            Halt::Asleep(_) => unreachable!("invariant: only a journal puts a run away, and a run in memory has none"),
+            Halt::Asleep(_) | Halt::Parked => {
+                unreachable!("invariant: only a journal puts a run away, and a run in memory has none")
+            }
             Halt::Failed(error) => Err(error),
         }
     }
@@ -378,7 +423,7 @@ impl<S: State> Definition<S> {
     fn first_visit(&self, begin: Begin, shared: &mut S, cx: &mut Context) -> Result<Position, Box<Halt>> {
         match begin {
             Begin::Start => Ok(self.start()),
-            Begin::Answer(pause, answer) => self.answer(pause, answer, shared, cx).1,
+            Begin::Reply(pause, reply) => self.answer(pause, reply, shared, cx).1,
         }
     }
 }

@@ -275,6 +275,17 @@ pub enum RunError {
         /// What the panic said.
         message: String,
     },
+    /// A child of a batch flow asks, in a run that nothing keeps: only a driver that keeps runs puts children away.
+    #[error(
+        "run `{run}`: node `{node}` asks inside a batch flow, which takes a run that is kept: run the flow with a store"
+    )]
+    #[non_exhaustive]
+    NeedsStore {
+        /// The run.
+        run: RunId,
+        /// The node that asks.
+        node: NodePath,
+    },
     /// A pause that another flow returned: this flow has no such node, or that node asks nothing.
     #[error("run `{run}`: flow `{flow}` has no pause at node `{}`", .pause.node())]
     #[non_exhaustive]
@@ -304,7 +315,8 @@ impl RunError {
             | Self::Cancelled { node, .. }
             | Self::DeadlineExceeded { node, .. }
             | Self::Panicked { node, .. }
-            | Self::Journal { node, .. } => node,
+            | Self::Journal { node, .. }
+            | Self::NeedsStore { node, .. } => node,
             Self::Answer { pause, .. } | Self::NoSuchPause { pause, .. } => pause.node(),
         }
     }
@@ -386,6 +398,8 @@ pub(crate) enum Detour {
     Paused(Pause),
     /// The driver puts the run away while the node sleeps.
     Asleep(Duration),
+    /// Children of the node are put away, and no other can go on.
+    Parked,
     /// The journal failed.
     Journal { item: Option<usize>, source: BoxError },
 }

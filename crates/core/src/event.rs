@@ -78,6 +78,8 @@ pub enum EventKind {
         /// What went wrong.
         error: String,
     },
+    /// The question of the node expired: its visit goes on without an answer.
+    Expired,
     /// An attempt of `exec` began.
     AttemptStarted,
     /// An attempt failed, and another will follow.

@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc};
 use serde_json::Value;
 
 use crate::{
-    ask::{Pause, Paused},
+    ask::{Pause, Paused, Reply},
     codec::{Codec, Unstorable},
     context::Context,
     definition::{Definition, Halt, Position, Visit},
@@ -46,7 +46,7 @@ pub trait Execution: Send + Sync {
     /// Visits the next node, and moves on if it leads to another. When the future is ready, nothing that the visit
     /// started still runs.
     ///
-    /// A visit that did not end (an error, [`Visit::Sleep`]) leaves the run before it: made again, it has the same
+    /// A visit that did not end (an error, [`Visit::Sleep`], [`Visit::Parked`]) leaves the run before it: made again, it has the same
     /// number.
     ///
     /// # Errors
@@ -69,6 +69,13 @@ pub trait Execution: Send + Sync {
     /// [`RunError::Answer`] if the answer does not fit, which leaves the state as it was; and those of
     /// [`visit`](Self::visit).
     fn answer(&mut self, pause: Pause, answer: Value) -> Result<Visit, RunError>;
+
+    /// Goes on with a visit that ended in a pause, without an answer: its question has [expired](crate::Ask::expired).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`visit`](Self::visit).
+    fn expire(&mut self, pause: Pause) -> Result<Visit, RunError>;
 
     /// Returns the state as JSON.
     ///
@@ -183,6 +190,11 @@ impl<S: State> Running<S> {
         visited
     }
 
+    fn reply(&mut self, pause: Pause, reply: Reply) -> Result<Visit, RunError> {
+        let answered = Visit::of(self.definition.answer(pause, reply, &mut self.state, &mut self.cx));
+        self.advance(answered)
+    }
+
     async fn visit_next(&mut self) -> Result<Visit, RunError> {
         // A visit that did not end is counted again, as the same.
         if self.cx.visits() > self.number {
@@ -203,7 +215,7 @@ impl<S: State> Running<S> {
             own.wait_for_started().await;
             visited
         };
-        if let Ok(Visit::Sleep { .. }) = &visited {
+        if let Ok(Visit::Sleep { .. } | Visit::Parked) = &visited {
             self.cx.uncount();
         }
         self.advance(visited)
@@ -247,14 +259,19 @@ impl<S: State> Execution for Running<S> {
 
     fn pause(&mut self, question: Value, schema: Value) -> Pause {
         let (position, node) = (self.at, self.cx.path_of(self.at));
+        // The visit that asked was begun by another process, and counts for the run.
+        self.cx.count_visits(u64::from(self.cx.visits() == self.number));
         let mut run = self.cx.to_paused();
         (run.visits, run.node) = (self.number + 1, position);
-        Pause(Box::new(Paused { position, node, question, schema, run }))
+        Pause(Box::new(Paused { position, node, question, schema, expires: None, run }))
     }
 
     fn answer(&mut self, pause: Pause, answer: Value) -> Result<Visit, RunError> {
-        let answered = Visit::of(self.definition.answer(pause, Ok(answer), &mut self.state, &mut self.cx));
-        self.advance(answered)
+        self.reply(pause, Reply::Answer(Ok(answer)))
+    }
+
+    fn expire(&mut self, pause: Pause) -> Result<Visit, RunError> {
+        self.reply(pause, Reply::Expired)
     }
 
     fn save(&self) -> Result<Vec<u8>, Unstorable> {

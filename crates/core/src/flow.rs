@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     action::{Action, Label},
     add::{AsyncKind, Kind, SyncKind},
-    ask::Pause,
+    ask::{Pause, Reply},
     build::Builder,
     children::Child,
     codec::Codec,
@@ -165,7 +165,21 @@ macro_rules! flow {
                 shared: &mut S,
                 cx: &mut Context,
             ) -> Result<Visit, RunError> {
-                Visit::of(self.definition.answer(pause, serde_json::to_value(answer), shared, cx))
+                Visit::of(self.definition.answer(pause, Reply::answer(answer), shared, cx))
+            }
+
+            /// Says whether an answer fits the question of a node, given by its path, as [`fits`](Self::fits) does; the node
+            /// may be one of a child: `review[3]/approve`.
+            ///
+            /// # Errors
+            ///
+            /// Those of [`fits`](Self::fits), and if there is no such node.
+            pub fn fits_at(
+                &self,
+                node: &NodePath,
+                answer: &serde_json::Value,
+            ) -> std::result::Result<(), serde_json::Error> {
+                self.definition.fits_at(node, answer)
             }
 
             /// Says whether an answer fits the question of a node, without giving it: for whoever takes an answer in before

@@ -188,7 +188,8 @@ impl Graph {
 
     pub(crate) fn push(&mut self, name: &str, path: NodePath, about: About) -> Place {
         self.detaches |= about.detaches;
-        if about.kind == NodeKind::Ask && self.asks.is_none() {
+        let asks = about.kind == NodeKind::Ask || about.children.as_ref().is_some_and(|flow| flow.asks().is_some());
+        if asks && self.asks.is_none() {
             self.asks = Some(Position::new(self.nodes.len()));
         }
         let node = GraphNode { name: name.to_owned(), path, level: 0, about, edges: Edges::default() };

@@ -3,8 +3,8 @@
 //! ```text
 //! journaled batch:             begin_batch(n) ─▶ recall(i), of each item, before any runs
 //! item that was not recalled:  exec ─▶ record(i, output)
-//! child of a journaled batch:  child(i, execution): the driver makes the visits, and keeps each
-//! child of an `exec`:          the same; of a node that is no batch, child 0
+//! child of a journaled batch:  forked(i, execution): the driver makes the visits, and keeps each; woken() ─▶ once more
+//! child of an `exec`:          child(i, execution): the same, to its end; of a node that is no batch, child 0
 //! wait before an attempt:      waited() ─▶ rest(), or: wait(…) ─▶ rest()
 //! ```
 //!
@@ -54,6 +54,32 @@ pub trait Journal: Send + Sync {
     /// An `exec` that is tried again calls for its child once more, also after that failed, ended, or was dropped under way.
     fn child<'a>(&'a self, item: ItemId, child: &'a mut dyn Execution) -> BoxFuture<'a, Result<Action, RunError>>;
 
+    /// Makes the visits of a child's run that a journaled batch flow forked, as [`child`](Self::child) does, until it ends or
+    /// waits: for an answer, or for a time for which it is put away.
+    ///
+    /// A child that was put away is called for again when it can go on. A journal that puts no children away drives them to
+    /// their ends.
+    fn forked<'a>(&'a self, item: ItemId, child: &'a mut dyn Execution) -> BoxFuture<'a, Result<Forked, RunError>> {
+        Box::pin(async move { self.child(item, child).await.map(Forked::Ended) })
+    }
+
+    /// Returns how a child that was [forked](Self::forked) before stands, as far as that is known without a look at its
+    /// state.
+    fn standing(&self, item: ItemId) -> Standing {
+        let _ = item;
+        Standing::Open
+    }
+
+    /// Waits until a child that is put away can go on, while others run, and returns the place of its item. It may be one that was called
+    /// for since.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, nothing is lost: the next call returns it.
+    fn woken(&self) -> BoxFuture<'_, usize> {
+        Box::pin(std::future::pending())
+    }
+
     /// Returns the wait that was kept last for this visit, or for one of its items, also if it is over.
     fn waited(&self, item: Option<ItemId>) -> Option<Waited>;
 
@@ -92,6 +118,32 @@ pub trait Journal: Send + Sync {
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }
+}
+
+/// How far a driver got with a child, see [`Journal::forked`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forked {
+    /// The child is at its end, with this action.
+    Ended(Action),
+    /// It is put away, until an answer comes or a time.
+    Parked,
+}
+
+/// How a child stands when the visit of its parent begins, or is made again, see [`Journal::standing`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is new, or can go on.
+    Open,
+    /// It waits for an answer, or for a time.
+    Parked {
+        /// How many visits it has completed.
+        visits: u64,
+    },
+    /// It is at its end.
+    Ended {
+        /// How many visits it has made.
+        visits: u64,
+    },
 }
 
 /// A wait that was begun before.

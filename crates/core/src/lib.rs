@@ -67,7 +67,7 @@ mod visit;
 
 pub use action::{Action, Choice, HasDefault, Label};
 pub use add::{Added, AsyncKind, IntoNode, NodeIn, SyncKind};
-pub use ask::{Ask, Pause};
+pub use ask::{Ask, Pause, QuestionExpired};
 pub use build::{BuildError, Builder, Fault};
 pub use children::Child;
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -82,7 +82,7 @@ pub use flow::{AsyncFlow, Flow};
 pub use graph::Unrouted;
 pub use guard::{Panicked, report};
 pub use item_key::{ItemId, ItemKey};
-pub use journal::{Journal, Waited};
+pub use journal::{Forked, Journal, Standing, Waited};
 pub use nest::{BatchFlow, IsSelf, On, Within};
 pub use node::{AsyncBatchNode, AsyncNode, BatchNode, HasItems, ItemOutcome, Node, OnError, State};
 pub use options::RunOptions;

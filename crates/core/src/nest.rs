@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     action::Label,
     add::{Added, AsyncKind, IntoNode, SyncKind},
-    ask::Answered,
+    ask::{Answered, Reply},
     children::{Child, Children, Fork, Join},
     codec::Codec,
     context::Context,
@@ -18,6 +18,7 @@ use crate::{
     graph::{About, NodeKind},
     item_key::Identity,
     node::{OnError, State},
+    path::NodePath,
     policy::Policy,
     step::IntoAction,
     visit::{AsyncBody, BoxFuture, SyncBody, edge},
@@ -184,8 +185,12 @@ where
         self.body.fits(answer)
     }
 
-    fn answer(&self, shared: &mut S, answer: Value, cx: &mut Context) -> Option<Answered> {
-        self.body.answer((self.pick)(shared), answer, cx)
+    fn fits_inside(&self, path: &NodePath, answer: &Value) -> Option<Result<(), serde_json::Error>> {
+        self.body.fits_inside(path, answer)
+    }
+
+    fn answer(&self, shared: &mut S, reply: Reply, cx: &mut Context) -> Option<Answered> {
+        self.body.answer((self.pick)(shared), reply, cx)
     }
 }
 
@@ -200,6 +205,10 @@ where
 
     fn share(&self) -> Box<dyn AsyncBody<S>> {
         Self::new(&self.pick, self.body.share())
+    }
+
+    fn fits_inside(&self, path: &NodePath, answer: &Value) -> Option<Result<(), serde_json::Error>> {
+        self.body.fits_inside(path, answer)
     }
 }
 

@@ -18,6 +18,25 @@ impl NodePath {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns the ways in which this is the path of a node in a child of a batch flow: the batch flow's path, the item, and
+    /// the path from the child on. A name may hold brackets, so there may be several.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_core::NodePath;
+    ///
+    /// let path = NodePath::from("review[3]/check[0]/approve");
+    /// let (review, item, inner) = path.into_child().next().unwrap();
+    /// assert_eq!((review.as_str(), item, inner.as_str()), ("review", 3, "check[0]/approve"));
+    /// ```
+    pub fn into_child(&self) -> impl Iterator<Item = (Self, usize, Self)> {
+        self.0.match_indices("]/").filter_map(|(end, _)| {
+            let (outer, item) = self.0[..end].rsplit_once('[')?;
+            Some((outer.into(), item.parse().ok()?, self.0[end + 2..].into()))
+        })
+    }
 }
 
 /// The name of a run: given by the user, or made up once per process and counted.

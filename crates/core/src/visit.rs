@@ -25,12 +25,13 @@ use tracing::Instrument;
 
 use crate::{
     action::Label,
-    ask::Answered,
+    ask::{Answered, Reply},
     context::Context,
     error::{Detour, NodeError, Phase, Result, TimedOut, Visited},
     event::EventKind,
     guard::text,
     node::{AsyncNode, Node, State},
+    path::NodePath,
     policy::Policy,
     run_in::unless_run_stops,
 };
@@ -55,6 +56,12 @@ pub(crate) trait SyncBody<S>: Send + Sync {
     /// The same body again, for a flow that takes this one in.
     fn share(&self) -> Box<dyn SyncBody<S>>;
 
+    /// Says whether an answer fits a node of the children that this node runs; `None` if it runs none.
+    fn fits_inside(&self, path: &NodePath, answer: &Value) -> Option<Result<(), serde_json::Error>> {
+        let _ = (path, answer);
+        None
+    }
+
     /// Says whether an answer fits; `None` if this node asks nothing.
     fn fits(&self, answer: &Value) -> Option<Result<(), serde_json::Error>> {
         let _ = answer;
@@ -62,8 +69,8 @@ pub(crate) trait SyncBody<S>: Send + Sync {
     }
 
     /// Goes on with a visit that ended in a pause; `None` if this node asks nothing.
-    fn answer(&self, shared: &mut S, answer: Value, cx: &mut Context) -> Option<Answered> {
-        let _ = (shared, answer, cx);
+    fn answer(&self, shared: &mut S, reply: Reply, cx: &mut Context) -> Option<Answered> {
+        let _ = (shared, reply, cx);
         None
     }
 }
@@ -74,6 +81,12 @@ pub(crate) trait AsyncBody<S>: Send + Sync {
 
     /// The same body again, for a flow that takes this one in.
     fn share(&self) -> Box<dyn AsyncBody<S>>;
+
+    /// Says whether an answer fits a node of the children that this node runs; `None` if it runs none.
+    fn fits_inside(&self, path: &NodePath, answer: &Value) -> Option<Result<(), serde_json::Error>> {
+        let _ = (path, answer);
+        None
+    }
 }
 
 /// A [`Node`] or an [`AsyncNode`] with its policy.

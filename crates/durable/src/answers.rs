@@ -1,15 +1,17 @@
 //! Answers: whether one fits the question that a run asks, and keeping it once.
 
 use flowstone_core::{NodePath, RunId};
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
     checked::Slip,
     error::{Error, Written},
+    parked::{self, GoesOn},
+    questions,
     reader::Reader,
-    rows,
+    rows::{self, millis, time},
     status::{Question, Status},
     watch::status,
 };
@@ -19,32 +21,59 @@ pub(crate) fn to_json(run: &RunId, node: &NodePath, answer: impl Serialize, most
     Slip { run, node, what: Written::Answer, most }.value(&answer)
 }
 
-/// Finds the question that an answer is for, and checks the answer against its schema. `names` are those of the node, the
-/// one that was used first.
+/// A question that an answer was checked against.
+pub(crate) struct Found {
+    /// The run that asks: a child, perhaps.
+    pub(crate) run: i64,
+    pub(crate) step: u64,
+    /// The node, by its path from the run that the user started.
+    pub(crate) node: NodePath,
+}
+
+/// Knows a node of the run that the user started by all its names: the one that was asked for, and the one that is stored.
+pub(crate) type IsNode<'a> = &'a dyn Fn(&NodePath, &NodePath) -> bool;
+
+/// Finds the question that an answer is for, and checks the answer against its schema. `now` is the time in milliseconds.
 pub(crate) fn check(
     reader: &Reader,
-    run: &RunId,
-    names: &[NodePath],
-    step: Option<u64>,
+    (run, node, step): (&RunId, &NodePath, Option<u64>),
+    is_node: IsNode<'_>,
     answer: &Value,
-) -> Result<(i64, u64), Error> {
-    let is_of = |question: &Question| names.contains(&question.node) && step.is_none_or(|step| step == question.step);
-    let node = names.first().cloned().unwrap_or_else(|| "".into());
-    let number = reader.own_number(run)?;
-    let asks = reader.question_at(run, number, reader.last_step(number)? + 1)?;
-    let paused = status(&reader.db, number)? == Status::Paused;
-    let open = asks.filter(|question| question.answer.is_none() && paused);
-    match open {
-        Some(open) if is_of(&open) => match fits_schema(&open, answer) {
-            Ok(()) => Ok((number, open.step)),
-            Err(what) => Err(Error::Unfit { run: run.clone(), node, what }),
-        },
+    now: i64,
+) -> Result<Found, Error> {
+    let number = reader.number(run)?;
+    // The id of a child may come with the path from there, or with that from the run that the user started.
+    let own = parked::prefix(&reader.db, number)?;
+    let local = node.as_str().strip_prefix(own.as_str()).map_or_else(|| node.clone(), NodePath::from);
+    let (asking, local) = parked::resolve(&reader.db, number, &local, is_node)?;
+    let is_root = asking == number && own.is_empty();
+    let is_of = |question: &Question| {
+        let named = if is_root { is_node(&local, &question.node) } else { question.node == local };
+        named && step.is_none_or(|step| step == question.step)
+    };
+    let next = questions::at(&reader.db, asking, reader.last_step(asking)? + 1)?.filter(is_of);
+    let asked = match next {
+        Some(next) => Some(next),
         // Only for the error all of its questions are read.
-        _ if reader.questions(run.clone())?.iter().any(|asked| is_of(asked) && asked.answer.is_some()) => {
-            Err(Error::AlreadyAnswered { run: run.clone(), node })
-        }
-        open => Err(Error::NotAsking { run: run.clone(), node, asks: open.map(|open| open.node) }),
+        None => questions::of_run(&reader.db, asking)?.into_iter().rfind(is_of),
+    };
+    let Some(asked) = asked else {
+        let open = reader.open_questions(run.clone())?.into_iter().next();
+        return Err(Error::NotAsking { run: run.clone(), node: node.clone(), asks: open.map(|open| open.node) });
+    };
+    if asked.answer.is_some() {
+        return Err(Error::AlreadyAnswered { run: run.clone(), node: node.clone() });
     }
+    let due = asked.expires_at.filter(|at| asked.is_open() && millis(*at) <= now);
+    if let Some(at) = asked.expired_at.or(due) {
+        return Err(Error::Expired { run: run.clone(), node: node.clone(), at });
+    }
+    if !asked.is_open() {
+        return Err(Error::NotAsking { run: run.clone(), node: node.clone(), asks: None });
+    }
+    fits_schema(&asked, answer).map_err(|what| Error::Unfit { run: run.clone(), node: node.clone(), what })?;
+    let node = format!("{}{}", parked::prefix(&reader.db, asking)?, asked.node).into();
+    Ok(Found { run: asking, step: asked.step, node })
 }
 
 /// Says what is wrong with the schema of an answer, if it is none.
@@ -72,13 +101,24 @@ fn fits_schema(question: &Question, answer: &Value) -> Result<(), String> {
 }
 
 /// Keeps an answer that was checked, if the run still waits for it, and lets the run go on.
-pub(crate) fn keep(db: &Connection, run: i64, seq: u64, node: &NodePath, answer: &Value) -> Result<(), Error> {
-    match status(db, run)? {
-        Status::Paused if rows::keep_answer(db, run, seq, &answer.to_string())? => Ok(()),
-        status if status.is_final() => {
-            Err(Error::WrongStatus { run: rows::id_of(db, run)?, status, wanted: "answered" })
+pub(crate) fn keep(db: &Connection, found: &Found, answer: &Value) -> Result<GoesOn, Error> {
+    let Found { run, step, node } = found;
+    let mut select = db.prepare_cached("SELECT answer IS NULL, expired_at FROM pauses WHERE run = ?1 AND seq = ?2")?;
+    let asked = select.query_row((run, rows::int(*step)), |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)));
+    let asked: Option<(bool, Option<i64>)> = asked.optional()?;
+    match (status(db, *run)?, asked) {
+        (Status::Paused, Some((true, None))) => {
+            let goes_on = parked::go_on(db, *run, "answered")?;
+            rows::keep_answer(db, *run, *step, &answer.to_string())?;
+            Ok(goes_on)
         }
-        // It was answered, or asks again, since it was looked at.
-        _ => Err(Error::AlreadyAnswered { run: rows::id_of(db, run)?, node: node.clone() }),
+        // Since it was looked at, it expired, was answered, or asks again.
+        (_, Some((true, Some(at)))) => {
+            Err(Error::Expired { run: rows::id_of(db, *run)?, node: node.clone(), at: time(at) })
+        }
+        (status, Some((true, None))) if status.is_final() => {
+            Err(Error::WrongStatus { run: rows::id_of(db, *run)?, status, wanted: "answered" })
+        }
+        _ => Err(Error::AlreadyAnswered { run: rows::id_of(db, *run)?, node: node.clone() }),
     }
 }

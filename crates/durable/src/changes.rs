@@ -34,6 +34,7 @@ pub(crate) fn retry(db: &Connection, run: i64) -> Result<(), Error> {
     db.prepare_cached("DELETE FROM inbox WHERE run = ?1 AND what = 'cancel'")?.execute([run])?;
     if found == Status::Failed {
         rows::forget_waits(db, run)?;
+        rows::forget_expired(db, run)?;
     }
     rows::set_retried(db, run)?;
     rows::set_status(db, run, Status::Running, &Change::default())

@@ -12,14 +12,14 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use flowstone_core::{Action, Execution, ItemId, ItemKey, RunError};
+use flowstone_core::{Action, Execution, Forked, ItemId, ItemKey, RunError};
 
 use crate::{
     changes,
     error::Error,
     journal::{Called, RunJournal},
     keeper::{Halted, Keeper, Watched},
-    load::{KnownChild, Loaded, damaged, load, state_at},
+    load::{Asked, KnownChild, Loaded, damaged, load, state_at},
     observer::lock,
     rows::{self, NewRun, Parent},
     shared::unstorable,
@@ -30,41 +30,75 @@ use crate::{
 /// States of children have no version of their own: `migrate` is for the state of a run.
 const CHILD_VERSION: u32 = 0;
 
-/// Drives a child to its end, from where it was.
+/// Drives a child of an `exec` to its end, from where it was.
 pub(crate) async fn drive(journal: &RunJournal, item: ItemId, child: &mut dyn Execution) -> Result<Action, RunError> {
-    let (node, index) = (journal.node(), item.index);
-    let failed = |error: Error| RunError::journal(journal.root.clone(), node.clone(), Some(index), error);
-    let mut call = Call::begin(journal, item, child).map_err(&failed)?;
+    match halt(journal, item, child, false).await? {
+        Halted::Ended(exit) => Ok(exit),
+        Halted::Stopped(error) => Err(error),
+        Halted::Parked | Halted::Again => Err(failed(journal, item)(damaged("a child of an `exec` was put away"))),
+    }
+}
+
+/// Drives a child of a batch flow from where it was, until it ends or is put away.
+pub(crate) async fn fork(journal: &RunJournal, item: ItemId, child: &mut dyn Execution) -> Result<Forked, RunError> {
+    loop {
+        match halt(journal, item, child, true).await? {
+            Halted::Ended(exit) => return Ok(Forked::Ended(exit)),
+            Halted::Parked => return Ok(Forked::Parked),
+            Halted::Again => {}
+            Halted::Stopped(error) => return Err(error),
+        }
+    }
+}
+
+/// What the store's error is to the visit of the parent.
+fn failed(journal: &RunJournal, item: ItemId) -> impl Fn(Error) -> RunError {
+    let (root, node) = (journal.root.clone(), journal.node());
+    move |error| RunError::journal(root.clone(), node.clone(), Some(item.index), error)
+}
+
+/// Drives a child from where it was until it comes to a halt; one that `parks` may be put away.
+async fn halt(journal: &RunJournal, item: ItemId, child: &mut dyn Execution, parks: bool) -> Result<Halted, RunError> {
+    let (node, index, failed) = (journal.node(), item.index, failed(journal, item));
+    let mut call = Call::begin(journal, item, child, parks).map_err(&failed)?;
     let watched = Watched {
         root: journal.root.clone(),
         flow: Arc::clone(&journal.flow),
         observer: Arc::clone(&journal.observer),
         prefix: format!("{node}[{index}]/"),
-        parks: false,
+        parks,
         version: CHILD_VERSION,
     };
+    let mut answered = None;
     let mut keeper = match call.known(child).await.map_err(&failed)? {
         Some(run) => {
-            let loaded = recall(journal, run).await.map_err(&failed)?;
+            if parks {
+                journal.forked_as(run, index);
+            }
+            let mut loaded = recall(journal, run).await.map_err(&failed)?;
+            if matches!(loaded.status, Status::Paused | Status::Sleeping) {
+                call.halted = true;
+                return Ok(Halted::Parked);
+            }
             if let Some(ended) = restore(&loaded, child).map_err(&failed)? {
                 journal.count_child(index, true);
                 call.halted = true;
-                return Ok(ended);
+                return Ok(Halted::Ended(ended));
             }
+            answered = loaded.asked.take().filter(Asked::is_over);
             Keeper::resuming(&journal.shared, loaded, CHILD_VERSION, watched)
         }
         None => begin(journal, item, child, watched).await.map_err(&failed)?,
     };
-    let halted = keeper.drive(child, None).await.map_err(&failed)?;
-    call.halted = true;
-    match halted {
-        Halted::Ended(exit) => {
-            journal.count_child(index, false);
-            Ok(exit)
-        }
-        Halted::Stopped(error) => Err(error),
-        Halted::Parked => Err(failed(damaged("a child was put away"))),
+    if parks {
+        journal.forked_as(keeper.number(), index);
     }
+    let halted = keeper.drive(child, answered).await.map_err(&failed)?;
+    call.halted = true;
+    if let Halted::Ended(_) = &halted {
+        journal.count_child(index, false);
+    }
+    Ok(halted)
 }
 
 /// A call for the child of an item; it ends when dropped.
@@ -73,12 +107,14 @@ struct Call<'a> {
     item: ItemId,
     /// Whether this process has called for it before, in this visit.
     again: bool,
+    /// Whether it may be put away; it is then called for again, with whatever state.
+    parks: bool,
     /// Whether the child came to a halt, which is written down.
     halted: bool,
 }
 
 impl<'a> Call<'a> {
-    fn begin(journal: &'a RunJournal, item: ItemId, child: &dyn Execution) -> Result<Self, Error> {
+    fn begin(journal: &'a RunJournal, item: ItemId, child: &dyn Execution, parks: bool) -> Result<Self, Error> {
         let mut called = lock(&journal.called);
         let again = match called.get_mut(&item.index) {
             Some(known) if known.under_way || known.flow != child.flow() || known.item != item => {
@@ -94,7 +130,7 @@ impl<'a> Call<'a> {
                 false
             }
         };
-        Ok(Self { journal, item, again, halted: false })
+        Ok(Self { journal, item, again, parks, halted: false })
     }
 
     /// Returns the child's number, if it was begun before.
@@ -112,7 +148,10 @@ impl<'a> Call<'a> {
         let (parent, seq) = (journal.run, journal.seq());
         let find = move |db: &_| if known.is_some() { Ok(known) } else { rows::child(db, parent, seq, item) };
         let Some(run) = journal.shared.writer.call("child", find).await? else { return Ok(None) };
-        if first_state(journal, run).await? == key_of(child)? { Ok(Some(run)) } else { Err(second(journal, item)) }
+        if self.parks || first_state(journal, run).await? == key_of(child)? {
+            return Ok(Some(run));
+        }
+        Err(second(journal, item))
     }
 
     /// Takes the child that an earlier process began for this item.
@@ -120,10 +159,7 @@ impl<'a> Call<'a> {
         let (journal, item) = (self.journal, self.item);
         let mut older: Vec<KnownChild> = {
             let mut children = lock(&journal.children);
-            let same = |known: &KnownChild| {
-                known.item.key == item.key && (item.key.is_some() || known.item.index == item.index)
-            };
-            if let Some(at) = children.iter().position(same) {
+            if let Some(at) = children.iter().position(|known| known.is_of(item)) {
                 return Ok(Some(children.swap_remove(at).run));
             }
             children.iter().filter(|known| known.item.key.is_none() && item.key.is_some()).copied().collect()

@@ -3,7 +3,7 @@
 //! [`OpenError`] is for opening, [`StoreError`] for the file while it is used, [`Error`] for what is asked of a run. What
 //! the engine acts on is in the type: after a [`StoreError`] the last commit stands, and its runs can be resumed.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use flowstone_core::{BoxError, NodePath, RestoreError, RunId, Unstorable};
 
@@ -465,6 +465,17 @@ pub enum Error {
         run: RunId,
         /// The node.
         node: NodePath,
+    },
+    /// The question has expired: the run goes on without an answer.
+    #[error("the question of run `{run}` at node `{node}` has expired: the run goes on without an answer")]
+    #[non_exhaustive]
+    Expired {
+        /// The run.
+        run: RunId,
+        /// The node.
+        node: NodePath,
+        /// When it expired.
+        at: SystemTime,
     },
     /// The answer does not fit its schema or its type; the question still waits.
     #[error("the answer to run `{run}` at node `{node}` does not fit: {what}")]

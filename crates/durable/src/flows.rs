@@ -218,10 +218,11 @@ where
     }
 
     fn fits(&self, node: &NodePath, answer: &Value) -> Result<(), String> {
-        let Some(at) = self.flow.position(self.renamed(node).as_str()) else {
-            return Err(format!("flow `{}` has no such node any more", self.flow.name()));
+        let now = match node.into_child().find(|(outer, ..)| self.renamed(outer) != outer) {
+            Some((outer, item, inner)) => format!("{}[{item}]/{inner}", self.renamed(&outer)).into(),
+            None => self.renamed(node).clone(),
         };
-        self.flow.fits(at, answer).map_err(|error| error.to_string())
+        self.flow.fits_at(&now, answer).map_err(|error| error.to_string())
     }
 }
 

@@ -10,7 +10,8 @@ use std::{
 };
 
 use flowstone_core::{
-    Action, BoxError, BoxFuture, Execution, ItemId, Journal, NodePath, RunError, RunId, Undecodable, Waited,
+    Action, BoxError, BoxFuture, Execution, Forked, ItemId, Journal, NodePath, RunError, RunId, Standing, Undecodable,
+    Waited,
 };
 use rusqlite::Connection;
 
@@ -23,7 +24,7 @@ use crate::{
     observer::{Observer, lock},
     rows::{self, Did, NewItem},
     shared::Shared,
-    status,
+    status::{self, Status},
     usage::{OpenPurse, Purse},
     waits::Wait,
 };
@@ -48,6 +49,8 @@ pub(crate) struct RunJournal {
     items: Mutex<Items>,
     /// The children that an earlier process began, and nobody has called for yet.
     pub(crate) children: Mutex<Vec<KnownChild>>,
+    /// The items of the children, by number, that this visit has called for.
+    forks: Mutex<HashMap<i64, usize>>,
     /// The children that this process has run in this visit, by item.
     pub(crate) called: Mutex<HashMap<usize, Called>>,
     /// Whether one of them was dropped under way.
@@ -94,6 +97,7 @@ impl RunJournal {
             observer: Arc::clone(&watched.observer),
             items: Mutex::new(Items::resuming(under_way)),
             children: Mutex::new(children),
+            forks: Mutex::default(),
             called: Mutex::default(),
             left: AtomicBool::new(false),
             recorded: AtomicU64::new(0),
@@ -110,6 +114,7 @@ impl RunJournal {
         if self.purse.begin(seq) != 0 {
             *lock(&self.items) = Items::default();
             lock(&self.children).clear();
+            lock(&self.forks).clear();
             lock(&self.called).clear();
             self.left.store(false, Ordering::Relaxed);
             self.kept.store(false, Ordering::Relaxed);
@@ -145,6 +150,20 @@ impl RunJournal {
     /// Whether there are children of this visit that nobody goes on with once it is committed.
     pub(crate) fn has_left(&self) -> bool {
         self.left.load(Ordering::Relaxed) || !lock(&self.children).is_empty()
+    }
+
+    /// The children of this visit that an earlier process began, and this one has not called for.
+    pub(crate) fn left_children(&self) -> Vec<i64> {
+        let (children, forks) = (lock(&self.children), lock(&self.forks));
+        let mut left: Vec<i64> =
+            children.iter().map(|child| child.run).filter(|run| !forks.contains_key(run)).collect();
+        left.sort_unstable();
+        left
+    }
+
+    /// Notes which item a child belongs to that may be put away.
+    pub(crate) fn forked_as(&self, run: i64, item: usize) {
+        lock(&self.forks).insert(run, item);
     }
 
     /// Counts a child that is done, once: recalled, or just run.
@@ -213,6 +232,27 @@ impl Journal for RunJournal {
 
     fn child<'a>(&'a self, item: ItemId, child: &'a mut dyn Execution) -> BoxFuture<'a, Result<Action, RunError>> {
         Box::pin(children::drive(self, item, child))
+    }
+
+    fn forked<'a>(&'a self, item: ItemId, child: &'a mut dyn Execution) -> BoxFuture<'a, Result<Forked, RunError>> {
+        Box::pin(children::fork(self, item, child))
+    }
+
+    fn standing(&self, item: ItemId) -> Standing {
+        let known = lock(&self.children).iter().find(|known| known.is_of(item)).copied();
+        let Some(KnownChild { run, status, visits, .. }) = known else { return Standing::Open };
+        match status {
+            Status::Paused | Status::Sleeping => {
+                self.forked_as(run, item.index);
+                Standing::Parked { visits }
+            }
+            Status::Ended => Standing::Ended { visits },
+            _ => Standing::Open,
+        }
+    }
+
+    fn woken(&self) -> BoxFuture<'_, usize> {
+        Box::pin(self.observer.woken(|run| lock(&self.forks).get(&run).copied()))
     }
 
     fn waited(&self, item: Option<ItemId>) -> Option<Waited> {

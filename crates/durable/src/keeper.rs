@@ -28,6 +28,7 @@ use crate::{
     load::{Asked, Loaded, UnderWay},
     observer::Observer,
     options::Durability,
+    parked,
     rows::{self, Change, NewPause, VisitRow, now},
     shared::{Shared, unstorable},
     states::{States, Stored},
@@ -63,6 +64,8 @@ pub(crate) enum Halted {
     Ended(Action),
     /// It was put away until an answer comes, or a time.
     Parked,
+    /// Its children waited, but one can go on since: it is to be read and driven again.
+    Again,
     /// It was cancelled, or failed; that is written down.
     Stopped(RunError),
 }
@@ -130,6 +133,7 @@ impl Keeper {
                 Ok(Visit::End { action, exit }) => (action, None, Some(exit)),
                 Ok(Visit::Pause(pause)) => return self.pause(execution, &pause).await,
                 Ok(Visit::Sleep { wait }) => return self.sleep(execution, wait).await,
+                Ok(Visit::Parked) => return self.park(execution).await,
                 Err(error) => return self.stop(error).await,
             };
             let named = [Some(&action), exit.as_ref()];
@@ -212,6 +216,11 @@ impl Keeper {
         if self.is_root() { node.clone() } else { format!("{}{node}", self.prefix).into() }
     }
 
+    /// The number of the run in the store.
+    pub(crate) fn number(&self) -> i64 {
+        self.run
+    }
+
     fn is_root(&self) -> bool {
         self.prefix.is_empty()
     }
@@ -247,7 +256,11 @@ impl Keeper {
             Err(error) => return self.stop(self.not_kept(pause.node(), error)).await,
         };
         self.caught_up().await?;
+        let expires = asked.expires_at.is_some();
         self.write("pause", move |db| rows::pause(db, &asked)).await?;
+        if expires {
+            self.shared.wakes.notify_one();
+        }
         Ok(Halted::Parked)
     }
 
@@ -263,9 +276,10 @@ impl Keeper {
         Ok(NewPause {
             run: self.run,
             seq: self.seq + 1,
-            node: node.clone(),
+            node: execution.node().clone(),
             question: text(Written::Question, pause.question())?,
             schema: text(Written::Schema, pause.schema())?,
+            expires_at: pause.expires().map(|wait| self.shared.now().saturating_add(rows::int(wait.as_millis()))),
         })
     }
 
@@ -286,6 +300,22 @@ impl Keeper {
         .await?;
         self.shared.wakes.notify_one();
         Ok(Halted::Parked)
+    }
+
+    /// Puts the run away while its children wait.
+    async fn park(&mut self, execution: &dyn Execution) -> Result<Halted, Error> {
+        if let Err(error) = check_state(execution) {
+            return self.stop(self.not_kept(execution.node(), error)).await;
+        }
+        self.caught_up().await?;
+        let (run, seq, left, purse) = (self.run, self.seq + 1, self.journal.left_children(), self.purse.take());
+        let park = move |db: &Connection| {
+            let parked = parked::park(db, run, seq, &left)?;
+            purse.write(db)?;
+            Ok(parked)
+        };
+        let parked = self.shared.writer.call("park", park).await?;
+        Ok(if parked { Halted::Parked } else { Halted::Again })
     }
 
     /// Writes down why the run goes no further; passes on what is the store's fault, which is none of the run's.
@@ -367,6 +397,9 @@ fn check_state(execution: &dyn Execution) -> Result<(), Error> {
 /// Goes on with a visit that asked.
 fn answer(execution: &mut dyn Execution, asked: Asked) -> Result<Visit, RunError> {
     let pause = execution.pause(asked.question, asked.schema);
+    if asked.expired {
+        return execution.expire(pause);
+    }
     execution.answer(pause, asked.answer.and_then(Result::ok).unwrap_or(Value::Null))
 }
 

@@ -48,6 +48,15 @@ pub(crate) struct Asked {
     pub(crate) schema: Value,
     /// The answer, or why it cannot be read: an older version kept one unseen.
     pub(crate) answer: Option<Result<Value, String>>,
+    /// Whether it has expired.
+    pub(crate) expired: bool,
+}
+
+impl Asked {
+    /// Whether the run goes on with it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.expired || self.answer.is_some()
+    }
 }
 
 /// What a visit under way had done when its process ended.
@@ -85,6 +94,16 @@ pub(crate) enum Kept {
 pub(crate) struct KnownChild {
     pub(crate) run: i64,
     pub(crate) item: ItemId,
+    pub(crate) status: Status,
+    /// How many visits it has completed.
+    pub(crate) visits: u64,
+}
+
+impl KnownChild {
+    /// Whether it is the child of this item, whatever the order of the items.
+    pub(crate) fn is_of(&self, item: ItemId) -> bool {
+        self.item.key == item.key && (item.key.is_some() || self.item.index == item.index)
+    }
 }
 
 /// Reads a run with what it needs to go on; `None` if there is none of this number.
@@ -193,13 +212,19 @@ pub(crate) fn state_at(db: &Connection, run: i64, seq: u64, full_every: u32) -> 
 }
 
 fn asked(db: &Connection, id: &RunId, run: i64, seq: u64) -> Result<Option<Asked>, Error> {
-    let mut select = db.prepare_cached("SELECT question, schema, answer FROM pauses WHERE run = ?1 AND seq = ?2")?;
+    let mut select =
+        db.prepare_cached("SELECT question, schema, answer, expired_at FROM pauses WHERE run = ?1 AND seq = ?2")?;
     let row = select
         .query_row((run, int(seq)), |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, Option<String>>(2)?))
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, String>(1)?,
+                row.get::<_, Option<String>>(2)?,
+                row.get::<_, Option<i64>>(3)?,
+            ))
         })
         .optional()?;
-    let Some((question, schema, answer)) = row else { return Ok(None) };
+    let Some((question, schema, answer, expired)) = row else { return Ok(None) };
     let readable = |answer: String| match serde_json::from_str(&answer) {
         Ok(answer) => Ok(Ok(answer)),
         // Nobody damaged it: it was written before such JSON was refused.
@@ -207,7 +232,12 @@ fn asked(db: &Connection, id: &RunId, run: i64, seq: u64) -> Result<Option<Asked
         Err(error) => Err(damaged(format!("an answer to run `{id}`: {error}"))),
     };
     let answer = answer.map(readable).transpose()?;
-    Ok(Some(Asked { question: json_or_text(id, question)?, schema: json_or_text(id, schema)?, answer }))
+    Ok(Some(Asked {
+        question: json_or_text(id, question)?,
+        schema: json_or_text(id, schema)?,
+        answer,
+        expired: expired.is_some(),
+    }))
 }
 
 fn under_way(db: &Connection, run: i64, seq: u64) -> Result<UnderWay, Error> {
@@ -226,13 +256,18 @@ fn under_way(db: &Connection, run: i64, seq: u64) -> Result<UnderWay, Error> {
         found.items.insert(row.get(0)?, KeptItem { key, version, kept });
     }
     let mut children = db.prepare_cached(
-        "SELECT item, run, item_key FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND parent IS NOT NULL",
+        "SELECT item, run, item_key, status,
+             (SELECT seq FROM visits WHERE visits.run = runs.run ORDER BY seq DESC LIMIT 1) AS seq
+         FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND parent IS NOT NULL",
     )?;
     let mut rows = children.query((run, int(seq)))?;
     while let Some(row) = rows.next()? {
         let index = usize::try_from(count(row, "item")?).unwrap_or(usize::MAX);
         let key = row.get::<_, Option<[u8; 16]>>(2)?.map(ItemKey::from_bytes);
-        found.children.push(KnownChild { run: row.get(1)?, item: ItemId { index, key } });
+        let code = row.get(3)?;
+        let status = Status::of_code(code).ok_or_else(|| damaged(format!("a run with status {code}")))?;
+        let item = ItemId { index, key };
+        found.children.push(KnownChild { run: row.get(1)?, item, status, visits: count(row, "seq")? });
     }
     let mut visit =
         db.prepare_cached("SELECT items, ends_at, left_ms, retried FROM under_way WHERE run = ?1 AND seq = ?2")?;

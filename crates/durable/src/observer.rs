@@ -1,7 +1,7 @@
 //! What is seen of a run while it is driven: attempts and their errors for its history, events for who follows it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -9,7 +9,7 @@ use std::{
 };
 
 use flowstone_core::{Event, EventKind, Listener, NodePath, RunId};
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 use crate::{shared::Working, status::FailedAttempt, usage::Purses};
 
@@ -32,6 +32,10 @@ pub(crate) struct Observer {
     step: AtomicU64,
     /// What the drive has under way.
     pub(crate) working: Mutex<Working>,
+    /// The children, by number, that were put away and can go on.
+    awake: Mutex<BTreeSet<i64>>,
+    /// Told of each of them.
+    woken: Notify,
 }
 
 /// What a follower gets while a run is driven.
@@ -82,6 +86,26 @@ impl Observer {
     pub(crate) fn begin(&self, step: u64, run: RunId, node: NodePath) {
         self.step.store(step, Ordering::Relaxed);
         lock(&self.working).visit(run, node);
+    }
+
+    /// Tells whoever waits for children that one can go on.
+    pub(crate) fn wake(&self, child: i64) {
+        lock(&self.awake).insert(child);
+        self.woken.notify_waiters();
+    }
+
+    /// Waits until one of some children can go on, and returns what `mine` knows of it.
+    pub(crate) async fn woken<T>(&self, mine: impl Fn(i64) -> Option<T>) -> T {
+        loop {
+            // In this order no wake falls between the look and the wait.
+            let told = self.woken.notified();
+            let found = lock(&self.awake).iter().find_map(|child| Some((*child, mine(*child)?)));
+            if let Some((child, known)) = found {
+                lock(&self.awake).remove(&child);
+                return known;
+            }
+            told.await;
+        }
     }
 
     /// Tells followers of a step of the run itself.

@@ -11,12 +11,12 @@ use crate::{
     deleting,
     error::{Error, OpenError},
     files::{Files, Held},
-    load::{damaged, gone, json_or_text, state_at},
+    load::{damaged, gone, state_at},
     lock,
     rows::{count, int, time},
     run::decode,
     schema::{self, Access, Opened},
-    status::{Cursor, Items, Question, RunInfo, Status, Step},
+    status::{Cursor, Items, RunInfo, Status, Step},
     usage,
 };
 
@@ -230,38 +230,6 @@ impl Reader {
         serde_json::to_value(json_patch::diff(&old, &new)).map_err(failed)
     }
 
-    /// Returns the questions of a run with their answers, oldest first. The last has no answer while the run is paused.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::UnknownRun`] if there is none of this id.
-    pub fn questions(&self, id: impl Into<RunId>) -> Result<Vec<Question>, Error> {
-        let id = id.into();
-        self.at_once(|reader| {
-            let run = reader.number(&id)?;
-            let mut select = reader.db.prepare_cached(
-                "SELECT seq, node, question, schema, asked_at, answer, answered_at, refused
-                 FROM pauses WHERE run = ?1 ORDER BY seq",
-            )?;
-            let mut rows = select.query([run])?;
-            let mut questions = Vec::new();
-            while let Some(row) = rows.next()? {
-                questions.push(question(&id, row)?);
-            }
-            Ok(questions)
-        })
-    }
-
-    /// Returns the question that an answer would complete as this step, if there is one.
-    pub(crate) fn question_at(&self, id: &RunId, run: i64, step: u64) -> Result<Option<Question>, Error> {
-        let mut select = self.db.prepare_cached(
-            "SELECT seq, node, question, schema, asked_at, answer, answered_at, refused
-             FROM pauses WHERE run = ?1 AND seq = ?2",
-        )?;
-        let mut rows = select.query((run, int(step)))?;
-        rows.next()?.map(|row| question(id, row)).transpose()
-    }
-
     /// Returns how many items the visit under way has recorded so far, see [`journaled`](flowstone_core::NodeExt::journaled).
     ///
     /// # Errors
@@ -430,21 +398,6 @@ fn step(row: &Row<'_>) -> Result<Step, Error> {
         usage: Usage::default(),
         state_size: count(row, "size")?,
         stored_size: row.get::<_, Option<i64>>("stored")?.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
-    })
-}
-
-fn question(run: &RunId, row: &Row<'_>) -> Result<Question, Error> {
-    let text = |column: &str| row.get::<_, String>(column);
-    let json = |column: &str| json_or_text(run, text(column)?);
-    Ok(Question {
-        step: count(row, "seq")?,
-        node: text("node")?.into(),
-        question: json("question")?,
-        schema: json("schema")?,
-        asked_at: time(row.get("asked_at")?),
-        answer: row.get::<_, Option<String>>("answer")?.map(|answer| json_or_text(run, answer)).transpose()?,
-        answered_at: row.get::<_, Option<i64>>("answered_at")?.map(time),
-        refused: row.get("refused")?,
     })
 }
 

@@ -100,11 +100,12 @@ impl Requests {
     ) -> Result<(), Error> {
         let (run, node) = (run.into(), node.into());
         let answer = answers::to_json(&run, &node, answer, StoreOptions::default().max_state)?;
-        let nodes = std::slice::from_ref(&node);
-        let (number, step) = self.reader.at_once(|reader| answers::check(reader, &run, nodes, step, &answer))?;
+        let is_node = |node: &NodePath, known: &NodePath| node == known;
+        let check = |reader: &Reader| answers::check(reader, (&run, &node, step), &is_node, &answer, rows::now());
+        let found = self.reader.at_once(check)?;
         self.write(|db| {
-            answers::keep(db, number, step, &node, &answer)?;
-            ask_driver(db, number, "resume")
+            answers::keep(db, &found, &answer)?;
+            ask_driver(db, found.run, "resume")
         })
     }
 

@@ -320,31 +320,29 @@ pub(crate) struct NewPause {
     pub(crate) node: NodePath,
     pub(crate) question: String,
     pub(crate) schema: String,
+    pub(crate) expires_at: Option<i64>,
 }
 
 /// Parks a run with its question.
 pub(crate) fn pause(db: &Connection, pause: &NewPause) -> Result<(), Error> {
     let mut insert = db.prepare_cached(
-        "INSERT INTO pauses (run, seq, node, question, schema, asked_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT (run, seq) DO UPDATE SET node = ?3, question = ?4, schema = ?5, answer = NULL, answered_at = NULL",
+        "INSERT INTO pauses (run, seq, node, question, schema, asked_at, expires_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (run, seq) DO UPDATE SET node = ?3, question = ?4, schema = ?5, asked_at = ?6, expires_at = ?7,
+             expired_at = NULL, answer = NULL, answered_at = NULL, refused = NULL",
     )?;
-    let NewPause { run, seq, node, question, schema } = pause;
-    insert.execute(params![run, int(*seq), node.as_str(), question, schema, now()])?;
-    set_status(db, *run, Status::Paused, &Change::default())
+    let NewPause { run, seq, node, question, schema, expires_at } = pause;
+    insert.execute(params![run, int(*seq), node.as_str(), question, schema, now(), expires_at])?;
+    set_status(db, *run, Status::Paused, &Change { wake_at: *expires_at, ..Change::default() })
 }
 
-/// Keeps an answer, if the question has none, and lets the run go on.
-///
-/// Returns whether it was kept.
+/// Keeps an answer, if the question is open; returns whether it was kept.
 pub(crate) fn keep_answer(db: &Connection, run: i64, seq: u64, answer: &str) -> Result<bool, Error> {
     let mut update = db.prepare_cached(
-        "UPDATE pauses SET answer = ?3, answered_at = ?4, refused = NULL WHERE run = ?1 AND seq = ?2 AND answer IS NULL",
+        "UPDATE pauses SET answer = ?3, answered_at = ?4, refused = NULL WHERE run = ?1 AND seq = ?2 AND answer IS NULL
+             AND expired_at IS NULL",
     )?;
-    if update.execute(params![run, int(seq), answer, now()])? == 0 {
-        return Ok(false);
-    }
-    set_status(db, run, Status::Running, &Change::default())?;
-    Ok(true)
+    Ok(update.execute(params![run, int(seq), answer, now()])? > 0)
 }
 
 /// Gives an answer back that does not fit after all: the question waits again.
@@ -353,7 +351,19 @@ pub(crate) fn refuse_answer(db: &Connection, run: i64, seq: u64, why: &str) -> R
         "UPDATE pauses SET answer = NULL, answered_at = NULL, refused = ?3 WHERE run = ?1 AND seq = ?2",
     )?;
     update.execute(params![run, int(seq), why])?;
-    set_status(db, run, Status::Paused, &Change::default())
+    let mut expires = db.prepare_cached("SELECT expires_at FROM pauses WHERE run = ?1 AND seq = ?2")?;
+    let wake_at = expires.query_row((run, int(seq)), |row| row.get(0)).optional()?.flatten();
+    set_status(db, run, Status::Paused, &Change { wake_at, ..Change::default() })
+}
+
+/// Forgets that a question expired, at a node that failed for it: it is asked once more.
+pub(crate) fn forget_expired(db: &Connection, run: i64) -> Result<(), Error> {
+    let mut delete = db.prepare_cached(
+        "DELETE FROM pauses WHERE run = ?1 AND seq = (SELECT max(seq) + 1 FROM visits WHERE run = ?1)
+             AND expired_at IS NOT NULL",
+    )?;
+    delete.execute([run])?;
+    Ok(())
 }
 
 /// What an item, or the node itself, has done, to be kept.

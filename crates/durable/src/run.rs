@@ -211,17 +211,20 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         step: Option<u64>,
         answer: impl Serialize,
     ) -> Result<(), Error> {
-        let (id, node, run) = (self.id.clone(), node.into(), self.run);
+        let (id, node) = (self.id.clone(), node.into());
         let answer = answers::to_json(&id, &node, answer, self.shared().options.max_state)?;
-        let (asked, given) = (id.clone(), answer.clone());
-        let names = self.runs.flow.names(&node);
-        let check = move |reader: &Reader| answers::check(reader, &asked, &names, step, &given);
-        let (_, seq) = self.shared().read(check).await?;
+        let (asked, at, given) = (id.clone(), node.clone(), answer.clone());
+        let (flow, now) = (Arc::clone(&self.runs.flow), self.shared().now());
+        let check = move |reader: &Reader| {
+            let is_node = |node: &NodePath, known: &NodePath| flow.names(node).contains(known);
+            answers::check(reader, (&asked, &at, step), &is_node, &given, now)
+        };
+        let found = self.shared().read(check).await?;
         let unfit = |what| Error::Unfit { run: id.clone(), node: node.clone(), what };
-        self.runs.flow.fits(&node, &answer).map_err(unfit)?;
-        let keep = move |db: &rusqlite::Connection| answers::keep(db, run, seq, &node, &answer);
-        self.shared().writer.call("answer", keep).await?;
-        self.shared().resume(run);
+        self.runs.flow.fits(&found.node, &answer).map_err(unfit)?;
+        let keep = move |db: &rusqlite::Connection| answers::keep(db, &found, &answer);
+        let goes_on = self.shared().writer.call("answer", keep).await?;
+        self.shared().go_on(goes_on);
         Ok(())
     }
 

@@ -175,10 +175,13 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     ///
     /// If there is none of this id, or it belongs to another flow.
     pub async fn get(&self, id: impl Into<RunId>) -> Result<Run<S>, Error> {
-        let (id, wanted) = (id.into(), self.flow.name().to_owned());
-        let find = id.clone();
+        self.find(id.into(), Reader::own_number).await
+    }
+
+    async fn find(&self, id: RunId, number: fn(&Reader, &RunId) -> Result<i64, Error>) -> Result<Run<S>, Error> {
+        let (find, wanted) = (id.clone(), self.flow.name().to_owned());
         let run = self.shared().read(move |reader| {
-            let run = reader.own_number(&find)?;
+            let run = number(reader, &find)?;
             let found = reader.flow_of(run)?;
             if found == wanted { Ok(run) } else { Err(Error::OtherFlow { run: find, found, wanted }) }
         });
@@ -215,16 +218,19 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
 
     /// Answers the question of a run at a node, once, and lets the run go on.
     ///
+    /// That of a child is named by its path, as `review[3]/approve`, or by the id of the child.
+    ///
     /// # Errors
     ///
-    /// If there is no such question, it is answered already, or the answer fits neither its schema nor its type.
+    /// If there is no such question, it is answered or has expired already, or the answer does not fit its schema or its
+    /// type.
     pub async fn answer(
         &self,
         run: impl Into<RunId>,
         node: impl Into<NodePath>,
         answer: impl Serialize,
     ) -> Result<(), Error> {
-        self.get(run).await?.answer(node, answer).await
+        self.find(run.into(), Reader::number).await?.answer(node, answer).await
     }
 
     /// Returns the state of a run after its last step.

@@ -118,6 +118,12 @@ fn check(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
     Err(OpenError::NotAStore { path: path.to_owned(), what: "it is a SQLite database of another program".to_owned() })
 }
 
+/// Whether a store has reached a schema: a reader may be at one that nobody has upgraded yet, or upgrades just now.
+pub(crate) fn reaches(db: &Connection, schema: i64) -> rusqlite::Result<bool> {
+    let mut found = db.prepare_cached("PRAGMA user_version")?;
+    found.query_row([], |row| Ok(row.get::<_, i64>(0)? >= schema))
+}
+
 /// Makes the newest schema of what is there, in one transaction.
 fn prepare(connection: &mut Connection, schema: i64) -> rusqlite::Result<()> {
     if schema == 0 {

@@ -31,6 +31,7 @@ use crate::{
     lock::Lock,
     observer::{Observer, lock},
     options::StoreOptions,
+    parked::GoesOn,
     reader::Reader,
     readers::{Opening, Readers},
     rows::{self, millis},
@@ -231,6 +232,16 @@ impl Shared {
         self.spawn(run, Some(Begin { execution, keeper, answered: None, flow: None }));
     }
 
+    /// Goes on with a run that can: if it is a child, the run that the user started is driven, or told if it is already.
+    pub(crate) fn go_on(self: &Arc<Self>, goes_on: GoesOn) {
+        if goes_on.run != goes_on.root
+            && let Some(observer) = self.observer(goes_on.root)
+        {
+            observer.wake(goes_on.run);
+        }
+        self.resume(goes_on.root);
+    }
+
     /// Drives a stored run that is to go on; if it is driven already, it goes on when that comes to a halt.
     pub(crate) fn resume(self: &Arc<Self>, run: i64) {
         match lock(&self.active).entry(run) {
@@ -397,6 +408,8 @@ impl Shared {
         }
         match keeper.drive(&mut *execution, answered).instrument(span.clone()).await? {
             Halted::Ended(_) | Halted::Parked => {}
+            // A child was answered while the others came to a halt.
+            Halted::Again => self.resume(run),
             Halted::Stopped(error) => {
                 error.record_in(&span);
                 self.stopped(run, &error);
@@ -435,7 +448,7 @@ impl Shared {
         let used = if flow.has_budget() { usage::total(&reader.db, run)? } else { Usage::default() };
         let execution = flow.restore(&loaded, used, cancel, &observer)?;
         flow.migrate_items(&mut loaded)?;
-        let answered = loaded.asked.take().filter(|asked| asked.answer.is_some());
+        let answered = loaded.asked.take().filter(Asked::is_over);
         let changed = (loaded.flow != flow.row()).then(|| flow.row());
         let (version, watched) = (flow.version(), Watched::root(loaded.id.clone(), flow, observer));
         let keeper = Keeper::resuming(self, loaded, version, watched);

@@ -121,7 +121,7 @@ pub struct RunInfo {
     pub created_at: SystemTime,
     /// When its status last changed.
     pub changed_at: SystemTime,
-    /// When it wakes, if it sleeps.
+    /// When it wakes, if it sleeps; when its question expires, if it is paused.
     pub wake_at: Option<SystemTime>,
     /// For a child of a journaled batch flow: the run that it belongs to.
     pub parent: Option<RunId>,
@@ -255,9 +255,11 @@ pub struct Items {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Question {
-    /// The step that the answer completes.
+    /// The run that asks: the run itself, or one of its children.
+    pub run: RunId,
+    /// The step that the answer completes, of the run that asks.
     pub step: u64,
-    /// The node that asks.
+    /// The node that asks; in a child, by its path from the run that the user started, as `review[3]/approve`.
     pub node: NodePath,
     /// What it asks.
     pub question: Value,
@@ -265,12 +267,26 @@ pub struct Question {
     pub schema: Value,
     /// When it was asked.
     pub asked_at: SystemTime,
+    /// When it expires, see [`Ask::expires`](flowstone_core::Ask::expires).
+    pub expires_at: Option<SystemTime>,
+    /// When it did.
+    pub expired_at: Option<SystemTime>,
     /// The answer, once there is one.
     pub answer: Option<Value>,
     /// When it was answered.
     pub answered_at: Option<SystemTime>,
     /// Why the last answer from another process was refused.
     pub refused: Option<String>,
+    /// Whether it waits for an answer.
+    pub(crate) is_open: bool,
+}
+
+impl Question {
+    /// Returns whether it waits for an answer.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
 }
 
 #[cfg(test)]

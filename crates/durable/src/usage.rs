@@ -25,6 +25,7 @@ use crate::{
     error::Error,
     observer::lock,
     rows::{count, int},
+    schema,
 };
 
 /// The first schema with the table.
@@ -185,7 +186,7 @@ fn add(db: &Connection, spent: &Spent) -> Result<(), Error> {
 
 /// Returns what a run has used, its children and theirs included, also in visits that failed or are under way.
 pub(crate) fn total(db: &Connection, run: i64) -> Result<Usage, Error> {
-    if !is_kept(db)? {
+    if !schema::reaches(db, SINCE)? {
         return Ok(Usage::default());
     }
     // Not `UNION ALL`: parents that lead in a circle, as a damaged store may have, must come to an end.
@@ -204,18 +205,12 @@ pub(crate) fn total(db: &Connection, run: i64) -> Result<Usage, Error> {
 
 /// Returns what the visits of a run used that are these steps, without those that used nothing.
 pub(crate) fn of_steps(db: &Connection, run: i64, from: u64, to: u64) -> Result<HashMap<u64, Usage>, Error> {
-    if !is_kept(db)? {
+    if !schema::reaches(db, SINCE)? {
         return Ok(HashMap::new());
     }
     let mut select = db.prepare_cached("SELECT * FROM usage WHERE run = ?1 AND seq BETWEEN ?2 AND ?3")?;
     let used = select.query_map((run, int(from), int(to)), |row| Ok((count(row, "seq")?, usage(row)?)))?;
     Ok(used.collect::<rusqlite::Result<_>>()?)
-}
-
-/// Whether the store has the table: a reader may be at one that nobody has upgraded yet, or upgrades just now.
-fn is_kept(db: &Connection) -> Result<bool, Error> {
-    let mut schema = db.prepare_cached("PRAGMA user_version")?;
-    Ok(schema.query_row([], |row| row.get::<_, i64>(0))? >= SINCE)
 }
 
 fn usage(row: &Row<'_>) -> rusqlite::Result<Usage> {

@@ -10,6 +10,7 @@ use crate::{
     error::Error,
     load::damaged,
     observer::lock,
+    parked::{self, GoesOn},
     reader::Reader,
     rows::{self, Change, id_of},
     runs::Resumed,
@@ -147,7 +148,10 @@ async fn do_requests(shared: &Arc<Shared>, requests: Vec<Request>) -> Result<(),
                 Ok(()) | Err(Error::WrongStatus { .. }) => {}
                 Err(error) => return Err(error),
             },
-            Some(_) => shared.resume(run),
+            Some(_) => {
+                let root = shared.writer.alone(move |db| parked::root_of(db, run)).await?;
+                shared.go_on(GoesOn { run, root });
+            }
             // It was deleted; whoever did that may have ended in the middle of it.
             None => {
                 shared.tell(run, None);
@@ -228,25 +232,20 @@ async fn wake(shared: &Arc<Shared>) -> Result<Duration, Error> {
         let until = due.next.map_or(LOOK, |wait| Duration::from_millis(u64::try_from(wait).unwrap_or_default()));
         return Ok(until.min(LOOK));
     }
-    let woken = shared.writer.call("wake", move |db| set_awake(db, due.runs)).await?;
-    woken.into_iter().for_each(|run| shared.resume(run));
+    let woken = shared.writer.call("wake", move |db| set_awake(db, due.runs, now)).await?;
+    woken.into_iter().for_each(|goes_on| shared.go_on(goes_on));
     Ok(Duration::ZERO)
 }
 
-/// Marks those runs as running that sleep, and returns them; others were cancelled or deleted a moment ago.
-fn set_awake(db: &Connection, runs: Vec<i64>) -> Result<Vec<i64>, Error> {
-    let mut select = db.prepare_cached("SELECT 1 FROM runs WHERE run = ?1 AND status = ?2")?;
-    let mut sleeping = Vec::with_capacity(runs.len());
+/// Marks those runs as running that sleep, or whose questions expire; others were cancelled or deleted a moment ago.
+fn set_awake(db: &Connection, runs: Vec<i64>, now: i64) -> Result<Vec<GoesOn>, Error> {
+    let mut awake = Vec::with_capacity(runs.len());
     for run in runs {
-        if select.exists((run, Status::Sleeping.code()))? && !deleting::is_gone(db, run)? {
-            sleeping.push(run);
+        if !deleting::is_gone(db, run)? {
+            awake.extend(parked::wake(db, run, now)?);
         }
     }
-    for run in &sleeping {
-        rows::set_status(db, *run, Status::Running, &Change::default())?;
-        rows::end_sleep(db, *run)?;
-    }
-    Ok(sleeping)
+    Ok(awake)
 }
 
 struct Due {

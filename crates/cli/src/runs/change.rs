@@ -124,7 +124,7 @@ fn done<W: Write>(
 }
 
 /// Who acts on what was written into the store.
-pub(crate) fn who_takes_it_up(driver: Option<u32>) -> String {
+fn who_takes_it_up(driver: Option<u32>) -> String {
     match driver {
         Some(pid) => format!("process {pid} takes it up"),
         None => "the program that drives the store takes it up when it starts".to_owned(),

@@ -17,6 +17,9 @@ use crate::{
 /// How many errors of retried attempts people are shown; `--json` has all that are kept.
 const RETRIES: usize = 20;
 
+/// How many open questions people are shown; `--json` has all.
+const QUESTIONS: usize = 20;
+
 /// What the store says of a run.
 struct Shown {
     run: RunInfo,
@@ -24,7 +27,7 @@ struct Shown {
     usage: Usage,
     driver: Option<u32>,
     steps: Vec<Step>,
-    question: Option<Question>,
+    questions: Vec<Question>,
     items_done: u64,
     children: Vec<RunInfo>,
     restarts_whole: Vec<String>,
@@ -50,17 +53,14 @@ impl Shown {
         let limit = u64::from(arguments.limit);
         let from = arguments.from.unwrap_or_else(|| (run.step + 1).saturating_sub(limit));
         let steps = reader.steps(id, from, arguments.limit as usize)?;
-        let question = match run.status {
-            Status::Paused => reader.questions(id)?.pop(),
-            _ => None,
-        };
+        let questions = if run.status.is_final() { Vec::new() } else { reader.open_questions(id)? };
         let graph =
             reader.flows()?.into_iter().find(|flow| flow.name == run.flow && flow.fingerprint == run.fingerprint);
         Ok(Self {
             usage: reader.usage(id)?,
             driver: reader.driver()?,
             steps,
-            question,
+            questions,
             items_done: reader.items_done(id)?,
             children: reader.children(id)?,
             restarts_whole: graph.map(|flow| restarts_whole(&flow.graph)).unwrap_or_default(),
@@ -76,7 +76,8 @@ impl Shown {
             steps: self.steps.iter().map(StepView::of).collect(),
             earlier_steps: self.earlier(),
             later_steps: self.later(),
-            question: self.question.as_ref().map(QuestionView::of),
+            question: self.questions.first().map(QuestionView::of),
+            questions: self.questions.iter().map(QuestionView::of).collect(),
             items_done: self.items_done,
             children: ChildrenView {
                 total: self.children.len() as u64,
@@ -205,26 +206,48 @@ impl Shown {
     }
 
     fn question<W: Write>(&self, program: &str, store: &Path, screen: &mut Screen<W>) -> Result<()> {
-        let Some(question) = &self.question else { return Ok(()) };
-        let (step, node) = (question.step, &question.node);
+        let Some(question) = self.questions.first() else { return Ok(()) };
         screen.gap()?;
+        if self.questions.len() > 1 {
+            self.more_questions(screen)?;
+        }
+        let (step, node) = (question.step, &question.node);
         screen.line(&format!("question  at node `{node}`, step {step}, asked {}", at(question.asked_at)))?;
         screen.line(&format!("asks      {}", compact(&question.question)))?;
         screen.line(&format!("schema    {}", compact(&question.schema)))?;
+        if let Some(expires_at) = question.expires_at {
+            screen.line(&format!("expires   {}", at(expires_at)))?;
+        }
         if let Some(refused) = &question.refused {
             screen.line(&format!("refused   the last answer: {refused}"))?;
         }
-        match question.answered_at {
-            Some(answered_at) => {
-                screen.line(&format!("answered  {}: {}", at(answered_at), super::who_takes_it_up(self.driver)))
-            }
-            None => screen.line(&format!(
-                "answer    {program} runs answer {} --node {} --step {step} ANSWER --store {}",
-                for_shell(self.run.id.as_str()),
-                for_shell(node.as_str()),
-                for_shell(&store.to_string_lossy())
-            )),
+        screen.line(&format!(
+            "answer    {program} runs answer {} --node {} --step {step} ANSWER --store {}",
+            for_shell(self.run.id.as_str()),
+            for_shell(node.as_str()),
+            for_shell(&store.to_string_lossy())
+        ))
+    }
+
+    /// The questions of children, side by side.
+    fn more_questions<W: Write>(&self, screen: &mut Screen<W>) -> Result<()> {
+        screen.line(&format!("{}, in any order:", counted(self.questions.len() as u64, "open question")))?;
+        let mut table = screen::table(&["NODE", "STEP", "ASKED", "EXPIRES", "ASKS"]);
+        for question in self.questions.iter().take(QUESTIONS) {
+            table.add_row(vec![
+                cell(question.node.to_string()),
+                cell(question.step.to_string()),
+                cell(at(question.asked_at)),
+                cell_or_dash(question.expires_at.map(at).as_deref()),
+                cell(compact(&question.question)),
+            ]);
         }
+        screen.table(table)?;
+        match self.questions.len().saturating_sub(QUESTIONS) {
+            0 => {}
+            left => screen.line(&format!("{} more: --json", counted(left as u64, "question")))?,
+        }
+        screen.gap()
     }
 
     fn rest<W: Write>(&self, children: bool, screen: &mut Screen<W>) -> Result<()> {

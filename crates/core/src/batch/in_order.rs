@@ -98,6 +98,6 @@ impl<F: Future> Future for Numbered<F> {
     }
 }
 
-pub(super) fn filled<T>(outputs: Vec<Option<T>>) -> Vec<T> {
+pub(crate) fn filled<T>(outputs: Vec<Option<T>>) -> Vec<T> {
     outputs.into_iter().map(|output| output.expect("invariant: every input gave an output")).collect()
 }

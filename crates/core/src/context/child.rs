@@ -21,6 +21,20 @@ impl Context {
         self.number == 0
     }
 
+    /// Counts visits of children that are not placed where they were yet.
+    pub(crate) fn count_visits(&self, visits: u64) {
+        if let Some(scope) = self.scope().filter(|scope| scope.max_visits.is_some()) {
+            scope.visits.fetch_add(visits, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes back the count of so many visits of children.
+    pub(crate) fn uncount_visits(&self, visits: u64) {
+        if let Some(scope) = self.scope().filter(|scope| scope.max_visits.is_some()) {
+            scope.visits.fetch_sub(visits, Ordering::Relaxed);
+        }
+    }
+
     /// Takes back the count of all visits of this child's run, which is to be placed where it was once more.
     pub(crate) fn uncount_all(&self) {
         if let Some(scope) = self.scope().filter(|scope| scope.max_visits.is_some()) {

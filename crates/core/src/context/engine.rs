@@ -380,6 +380,7 @@ impl Context {
             Detour::Journal { item, source } => RunError::Journal { run, node, item, source },
             Detour::Paused(pause) => return Box::new(Halt::Paused(pause)),
             Detour::Asleep(wait) => return Box::new(Halt::Asleep(wait)),
+            Detour::Parked => return Box::new(Halt::Parked),
             Detour::NoEdge(_) | Detour::Panicked(_) => unreachable!("invariant: routed by the graph, or located"),
         }))
     }

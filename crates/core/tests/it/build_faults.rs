@@ -370,7 +370,7 @@ impl Ask<Vec<u32>> for Question {
 }
 
 #[test]
-fn a_batch_flow_cannot_pause() {
+fn a_batch_flow_that_is_not_journaled_cannot_pause() {
     let faults = faults(|flow| {
         let mut inner = Flow::builder("inner");
         let ask = inner.add("ask", Question);

@@ -264,7 +264,7 @@ async fn a_driver_can_visit_node_by_node() {
         match sync.visit(at, &mut n, &mut cx).unwrap() {
             Visit::Next { next, .. } => at = next,
             Visit::End { exit, .. } => break exit,
-            Visit::Pause(_) | Visit::Sleep { .. } => panic!("nothing asks or sleeps"),
+            Visit::Pause(_) | Visit::Sleep { .. } | Visit::Parked => panic!("nothing asks or sleeps"),
         }
     };
     let (mut m, mut cx) = (0, awaited.context(&RunOptions::new()));

@@ -15,6 +15,7 @@ mod dropped;
 mod errors;
 mod events;
 mod execution;
+mod expire;
 mod flow;
 mod guards;
 mod journal;

@@ -1,0 +1,125 @@
+//! The questions of a run and of its children: which there are, and which one an answer is for.
+
+use flowstone_core::{NodePath, RunId};
+use rusqlite::{Connection, Row, params};
+use serde_json::Value;
+
+use crate::{
+    error::Error,
+    load::json_or_text,
+    parked,
+    reader::Reader,
+    rows::{count, int, time},
+    schema,
+    status::{Question, Status},
+};
+
+/// The first schema in which questions expire.
+const EXPIRE: i64 = 3;
+
+impl Reader {
+    /// Returns the questions of a run with their answers, oldest first, and then those of its children, in order. Of a run
+    /// that is paused, some have no answer; see [`Question::is_open`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownRun`] if there is none of this id.
+    pub fn questions(&self, id: impl Into<RunId>) -> Result<Vec<Question>, Error> {
+        let id = id.into();
+        self.at_once(|reader| {
+            let run = reader.number(&id)?;
+            of_tree(&reader.db, run)
+        })
+    }
+
+    /// Returns the open questions of a run and of its children, see [`questions`](Self::questions).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownRun`] if there is none of this id.
+    pub fn open_questions(&self, id: impl Into<RunId>) -> Result<Vec<Question>, Error> {
+        Ok(self.questions(id)?.into_iter().filter(Question::is_open).collect())
+    }
+}
+
+/// The columns of a question, and whether it is open.
+fn columns(db: &Connection) -> Result<String, Error> {
+    let expire =
+        if schema::reaches(db, EXPIRE)? { "expires_at, expired_at" } else { "NULL AS expires_at, NULL AS expired_at" };
+    Ok(format!(
+        "runs.id, pauses.seq, pauses.node, question, schema, asked_at, answer, answered_at, pauses.refused, {expire},
+         status = {} AND pauses.seq = (SELECT max(seq) + 1 FROM visits WHERE visits.run = runs.run) AS is_open",
+        Status::Paused.code()
+    ))
+}
+
+fn of_tree(db: &Connection, run: i64) -> Result<Vec<Question>, Error> {
+    // A child is younger than its parent: a damaged store must not lead in a circle.
+    let mut select = db.prepare_cached(&format!(
+        "WITH RECURSIVE tree (run, prefix) AS (
+             VALUES (?1, ?2)
+             UNION ALL
+             SELECT child.run, prefix || visits.next || '[' || child.item || ']/' FROM tree
+             JOIN runs AS child ON child.parent = tree.run AND child.parent IS NOT NULL AND child.run > tree.run
+             JOIN visits ON visits.run = tree.run AND visits.seq = child.parent_seq - 1
+         )
+         SELECT prefix, {} FROM tree CROSS JOIN pauses USING (run) JOIN runs USING (run) ORDER BY run, pauses.seq",
+        columns(db)?
+    ))?;
+    let mut rows = select.query(params![run, parked::prefix(db, run)?])?;
+    let mut questions = Vec::new();
+    while let Some(row) = rows.next()? {
+        questions.push(question(row, &row.get::<_, String>("prefix")?)?);
+    }
+    Ok(questions)
+}
+
+/// The questions of one run, oldest first, by the paths of its own nodes.
+pub(crate) fn of_run(db: &Connection, run: i64) -> Result<Vec<Question>, Error> {
+    between(db, run, 0, u64::MAX)
+}
+
+/// The question of one run that an answer would complete as this step, if there is one.
+pub(crate) fn at(db: &Connection, run: i64, step: u64) -> Result<Option<Question>, Error> {
+    Ok(between(db, run, step, step)?.pop())
+}
+
+fn between(db: &Connection, run: i64, from: u64, to: u64) -> Result<Vec<Question>, Error> {
+    let mut select = db.prepare_cached(&format!(
+        "SELECT {} FROM pauses JOIN runs USING (run) WHERE pauses.run = ?1 AND pauses.seq BETWEEN ?2 AND ?3
+         ORDER BY pauses.seq",
+        columns(db)?
+    ))?;
+    let mut rows = select.query(params![run, int(from), int(to)])?;
+    let mut questions = Vec::new();
+    while let Some(row) = rows.next()? {
+        questions.push(question(row, "")?);
+    }
+    Ok(questions)
+}
+
+fn question(row: &Row<'_>, prefix: &str) -> Result<Question, Error> {
+    let run = RunId::from(row.get::<_, String>("id")?);
+    let text = |column: &str| row.get::<_, String>(column);
+    let json = |column: &str| json_or_text(&run, text(column)?);
+    let at = |column: &str| Ok::<_, Error>(row.get::<_, Option<i64>>(column)?.map(time));
+    let answer: Option<String> = row.get("answer")?;
+    let (question, schema) = (json("question")?, json("schema")?);
+    let answer: Option<Value> = answer.map(|answer| json_or_text(&run, answer)).transpose()?;
+    let (answered_at, expires_at, expired_at) = (at("answered_at")?, at("expires_at")?, at("expired_at")?);
+    let is_open = row.get::<_, bool>("is_open")? && answer.is_none() && expired_at.is_none();
+    Ok(Question {
+        step: count(row, "seq")?,
+        node: NodePath::from(format!("{prefix}{}", text("node")?)),
+        question,
+        schema,
+        asked_at: time(row.get("asked_at")?),
+        expires_at,
+        expired_at,
+        answer,
+        answered_at,
+        refused: row.get("refused")?,
+        is_open,
+        run,
+    })
+}

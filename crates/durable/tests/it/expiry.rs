@@ -1,0 +1,225 @@
+//! Questions that expire: an answer or the time, whichever is first, also after a restart.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering::SeqCst},
+    },
+    time::{Duration, SystemTime},
+};
+
+use flowstone_core::{Action, Ask, AsyncFlow, Result};
+use flowstone_durable::{Error, FlowOptions, Question, Requests, Run, Runs, Status, Store, StoreOptions};
+use serde::{Deserialize, Serialize};
+
+use crate::common::{Folder, soon, until};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Said {
+    /// For how many minutes the question stands; for ever if 0.
+    minutes: u64,
+    silent: bool,
+    asked: u32,
+    said: Vec<String>,
+}
+
+struct AskName;
+
+impl Ask<Said> for AskName {
+    type Question = String;
+    type Answer = String;
+    type Action = Action;
+
+    fn ask(&self, _: &Said) -> Result<String> {
+        Ok("who?".to_owned())
+    }
+
+    fn expires(&self, said: &Said) -> Option<Duration> {
+        (said.minutes > 0).then(|| Duration::from_mins(said.minutes))
+    }
+
+    fn expired(&self, said: &mut Said) -> Result<Action> {
+        if said.silent {
+            return Err(flowstone_core::NodeError::terminal("nobody"));
+        }
+        said.said.push("nobody".into());
+        Ok("late".into())
+    }
+
+    fn post(&self, said: &mut Said, answer: String) -> Result<Action> {
+        said.said.push(answer);
+        Ok("done".into())
+    }
+}
+
+fn asking(name: &str) -> AsyncFlow<Said> {
+    let mut flow = AsyncFlow::builder("names");
+    let ask = flow.add(name, AskName);
+    let late = flow.add("late", |said: &mut Said| said.said.push("too late".into()));
+    flow.start(ask);
+    flow.route(ask - "late" >> late);
+    flow.route(ask - "done" >> flowstone_core::END);
+    flow.build().unwrap()
+}
+
+/// The store's clock, by how many minutes it is ahead of the system's.
+#[derive(Clone, Default)]
+struct Clock(Arc<AtomicI64>);
+
+impl Clock {
+    fn set(&self, minutes: i64) {
+        self.0.store(minutes, SeqCst);
+    }
+
+    async fn store(&self, folder: &Folder) -> Store {
+        let clock = self.clone();
+        let now = move || {
+            let minutes = clock.0.load(SeqCst);
+            let by = Duration::from_mins(minutes.unsigned_abs());
+            if minutes < 0 { SystemTime::now() - by } else { SystemTime::now() + by }
+        };
+        StoreOptions::new().clock(now).open(folder.store()).await.unwrap()
+    }
+}
+
+async fn asked(folder: &Folder, clock: &Clock) -> (Runs<Said>, Run<Said>) {
+    let runs = clock.store(folder).await.runs(asking("ask")).await.unwrap();
+    let run = runs.start("r", Said { minutes: 10, ..Said::default() }).await.unwrap();
+    assert_eq!(soon("the question", run.settled()).await.unwrap(), Status::Paused);
+    (runs, run)
+}
+
+async fn question(run: &Run<Said>) -> Question {
+    run.questions().await.unwrap().remove(0)
+}
+
+#[tokio::test]
+async fn a_question_expires_when_its_time_is_over_and_an_answer_is_too_late() {
+    let (folder, clock) = (Folder::new(), Clock::default());
+    let (_runs, run) = asked(&folder, &clock).await;
+    let known = question(&run).await;
+    assert_eq!(
+        known.expires_at,
+        Some(known.asked_at + Duration::from_mins(10)).map(|at| at.min(known.expires_at.unwrap()))
+    );
+    assert_eq!(run.info().await.unwrap().wake_at, known.expires_at);
+    assert!(known.is_open());
+
+    clock.set(11);
+    let ended = soon("the end", run.finished()).await.unwrap();
+
+    assert_eq!(ended.state.said, ["nobody", "too late"]);
+    let steps = run.steps(1, 1).await.unwrap();
+    assert_eq!(steps[0].action.as_ref().unwrap().as_str(), "late");
+    let question = question(&run).await;
+    assert!(!question.is_open() && question.expired_at.is_some() && question.answer.is_none());
+    let late = run.answer("ask", "Ada").await.unwrap_err();
+    assert!(matches!(late, Error::Expired { .. }), "{late:?}");
+    let beside = Requests::open(folder.store()).unwrap().answer("r", "ask", None, "Ada").unwrap_err();
+    assert!(matches!(beside, Error::Expired { .. }), "{beside:?}");
+}
+
+#[tokio::test]
+async fn an_answer_before_the_time_is_over_wins() {
+    let (folder, clock) = (Folder::new(), Clock::default());
+    let (_runs, run) = asked(&folder, &clock).await;
+
+    run.answer("ask", "Ada").await.unwrap();
+    clock.set(11);
+
+    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["Ada"]);
+    assert_eq!(question(&run).await.expired_at, None);
+}
+
+#[tokio::test]
+async fn an_answer_after_the_time_is_refused_also_while_nobody_drives_the_store() {
+    let (folder, clock) = (Folder::new(), Clock::default());
+    // The process beside goes by the system's clock.
+    clock.set(-20);
+    let (runs, _) = asked(&folder, &clock).await;
+    runs.store().close().await;
+
+    let late = Requests::open(folder.store()).unwrap().answer("r", "ask", None, "Ada").unwrap_err();
+    assert!(matches!(late, Error::Expired { .. }), "{late:?}");
+
+    clock.set(0);
+    let runs = clock.store(&folder).await.runs(asking("ask")).await.unwrap();
+    let run = runs.get("r").await.unwrap();
+    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["nobody", "too late"]);
+}
+
+#[tokio::test]
+async fn a_question_expires_after_a_restart_and_under_another_name() {
+    let (folder, clock) = (Folder::new(), Clock::default());
+    let (runs, _) = asked(&folder, &clock).await;
+    runs.store().close().await;
+
+    let store = clock.store(&folder).await;
+    let runs = store.runs_with(asking("who"), FlowOptions::new().rename("ask", "who")).await.unwrap();
+    let run = runs.get("r").await.unwrap();
+    assert_eq!(run.settled().await.unwrap(), Status::Paused);
+    clock.set(11);
+
+    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["nobody", "too late"]);
+}
+
+#[tokio::test]
+async fn a_question_without_a_time_stands_for_ever() {
+    let (folder, clock) = (Folder::new(), Clock::default());
+    let runs = clock.store(&folder).await.runs(asking("ask")).await.unwrap();
+    let run = runs.start("r", Said::default()).await.unwrap();
+    soon("the question", run.settled()).await.unwrap();
+
+    clock.set(60 * 24 * 365 * 50);
+    assert_eq!((question(&run).await.expires_at, run.info().await.unwrap().wake_at), (None, None));
+    run.answer("ask", "Ada").await.unwrap();
+
+    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["Ada"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_refused_leaves_the_question_with_its_time() {
+    let (folder, clock) = (Folder::new(), Clock::default());
+    let (_runs, run) = asked(&folder, &clock).await;
+
+    Requests::open(folder.store()).unwrap().answer("r", "ask", None, 7).unwrap();
+    until("it is refused", async || question(&run).await.refused.is_some()).await;
+    soon("it asks again", run.settled()).await.unwrap();
+    assert!(run.info().await.unwrap().wake_at.is_some());
+    clock.set(11);
+
+    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["nobody", "too late"]);
+}
+
+#[tokio::test]
+async fn a_node_that_fails_for_it_asks_once_more_when_it_is_tried_again() {
+    let (folder, clock) = (Folder::new(), Clock::default());
+    let runs = clock.store(&folder).await.runs(asking("ask")).await.unwrap();
+    let run = runs.start("r", Said { minutes: 10, silent: true, ..Said::default() }).await.unwrap();
+    soon("the question", run.settled()).await.unwrap();
+    clock.set(11);
+    let error = soon("the failure", run.finished()).await.unwrap_err();
+    assert!(error.to_string().contains("nobody"), "{error}");
+
+    run.retry_failed().await.unwrap();
+    assert_eq!(soon("it asks again", run.settled()).await.unwrap(), Status::Paused);
+    let again = question(&run).await;
+    assert!(again.is_open());
+    run.answer("ask", "Ada").await.unwrap();
+
+    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["Ada"]);
+}
+
+#[tokio::test]
+async fn a_cancelled_run_does_not_expire() {
+    let (folder, clock) = (Folder::new(), Clock::default());
+    let (_runs, run) = asked(&folder, &clock).await;
+
+    run.cancel().await.unwrap();
+    clock.set(11);
+    let late = run.answer("ask", "Ada").await.unwrap_err();
+
+    assert!(matches!(late, Error::Expired { .. } | Error::NotAsking { .. } | Error::WrongStatus { .. }), "{late:?}");
+    assert_eq!(run.info().await.unwrap().status, Status::Cancelled);
+    assert_eq!(run.info().await.unwrap().wake_at, None);
+}
