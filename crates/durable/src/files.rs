@@ -74,7 +74,8 @@ impl Files {
 
     /// Fails if these are not the files of the store that is open as `other`.
     pub(crate) fn check_same(&self, other: &Self) -> Result<(), StoreError> {
-        self.0.iter().zip(&*other.0).try_for_each(|(ours, theirs)| same(&theirs.0, Some(ours.1), theirs.1))
+        let mut both = self.0.iter().filter_map(|ours| Some((ours, other.0.iter().find(|theirs| theirs.0 == ours.0)?)));
+        both.try_for_each(|(ours, theirs)| same(&theirs.0, Some(ours.1), theirs.1))
     }
 }
 
@@ -97,14 +98,16 @@ impl Held {
         Ok(Self(id))
     }
 
-    /// Notes which file a store that was made has.
-    pub(crate) fn opened(&mut self, main: &Path) {
-        if self.0.is_none() {
-            self.0 = Id::of(main);
-            if let Some(id) = self.0 {
-                *lock(&OPEN).entry(id).or_default() += 1;
-            }
+    /// Notes which file a store that was made has. Fails if one that was there was replaced while it was opened.
+    pub(crate) fn opened(&mut self, main: &Path) -> Result<(), StoreError> {
+        if let Some(id) = self.0 {
+            return same(main, Id::of(main), id);
         }
+        self.0 = Id::of(main);
+        if let Some(id) = self.0 {
+            *lock(&OPEN).entry(id).or_default() += 1;
+        }
+        Ok(())
     }
 }
 

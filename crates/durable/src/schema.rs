@@ -56,6 +56,14 @@ pub(crate) struct Opened {
 
 /// Opens a store, and makes it one or upgrades it where its access allows.
 pub(crate) fn open(path: &Path, vfs: Option<&str>, access: Access) -> Result<Opened, OpenError> {
+    match open_once(path, vfs, access) {
+        // It was replaced just then; some file systems also give a file another inode when it is first written.
+        Err(OpenError::Store { source, .. }) if source.fault() == StoreFault::Moved => open_once(path, vfs, access),
+        opened => opened,
+    }
+}
+
+fn open_once(path: &Path, vfs: Option<&str>, access: Access) -> Result<Opened, OpenError> {
     let failed = |error: rusqlite::Error| unusable(path, error);
     let (mut held, alone) = pair::look(path, vfs, access)?;
     let mut db = connect(path, vfs, access)?;
@@ -82,8 +90,9 @@ pub(crate) fn open(path: &Path, vfs: Option<&str>, access: Access) -> Result<Ope
     db.pragma_update(None, "secure_delete", "FAST").map_err(failed)?;
     keep_log(&db, false).map_err(failed)?;
     let main = real(path);
-    held.opened(&main);
-    Ok(Opened { db, files: Files::of(&main, access == Access::Drive), held })
+    let files = Files::of(&main, access == Access::Drive);
+    held.opened(&main).map_err(|source| OpenError::Store { path: path.to_owned(), source })?;
+    Ok(Opened { db, files, held })
 }
 
 fn connect(path: &Path, vfs: Option<&str>, access: Access) -> Result<Connection, OpenError> {
