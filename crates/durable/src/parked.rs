@@ -75,7 +75,7 @@ pub(crate) fn go_on(db: &Connection, run: i64, wanted: &'static str) -> Result<G
 pub(crate) fn park(db: &Connection, run: i64, seq: u64, left: &[i64]) -> Result<bool, Error> {
     left.iter().try_for_each(|child| cancel_open(db, *child))?;
     let mut select = db.prepare_cached(
-        "SELECT status, min(wake_at) FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND parent IS NOT NULL GROUP BY status",
+        "SELECT status, wake_at FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND parent IS NOT NULL",
     )?;
     let rows = select.query_map((run, int(seq)), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)))?;
     let (mut asks, mut wake_at) = (false, None);
@@ -84,7 +84,7 @@ pub(crate) fn park(db: &Connection, run: i64, seq: u64, left: &[i64]) -> Result<
         match Status::of_code(code) {
             Some(Status::Running) => return Ok(false),
             Some(Status::Paused) => asks = true,
-            Some(Status::Sleeping) => wake_at = at,
+            Some(Status::Sleeping) => wake_at = [wake_at, at].into_iter().flatten().min(),
             _ => {}
         }
     }

@@ -10,12 +10,8 @@ use crate::{
     parked,
     reader::Reader,
     rows::{count, int, time},
-    schema,
-    status::{Question, Status},
+    status::Question,
 };
-
-/// The first schema in which questions expire.
-const EXPIRE: i64 = 3;
 
 impl Reader {
     /// Returns the questions of a run with their answers, oldest first, and then those of its children, in order. Of a run
@@ -42,20 +38,9 @@ impl Reader {
     }
 }
 
-/// The columns of a question, and whether it is open.
-fn columns(db: &Connection) -> Result<String, Error> {
-    let expire =
-        if schema::reaches(db, EXPIRE)? { "expires_at, expired_at" } else { "NULL AS expires_at, NULL AS expired_at" };
-    Ok(format!(
-        "runs.id, pauses.seq, pauses.node, question, schema, asked_at, answer, answered_at, pauses.refused, {expire},
-         status = {} AND pauses.seq = (SELECT max(seq) + 1 FROM visits WHERE visits.run = runs.run) AS is_open",
-        Status::Paused.code()
-    ))
-}
-
 fn of_tree(db: &Connection, run: i64) -> Result<Vec<Question>, Error> {
     // A child is younger than its parent: a damaged store must not lead in a circle.
-    let mut select = db.prepare_cached(&format!(
+    let mut select = db.prepare_cached(
         "WITH RECURSIVE tree (run, prefix) AS (
              VALUES (?1, ?2)
              UNION ALL
@@ -63,15 +48,17 @@ fn of_tree(db: &Connection, run: i64) -> Result<Vec<Question>, Error> {
              JOIN runs AS child ON child.parent = tree.run AND child.parent IS NOT NULL AND child.run > tree.run
              JOIN visits ON visits.run = tree.run AND visits.seq = child.parent_seq - 1
          )
-         SELECT prefix, {} FROM tree CROSS JOIN pauses USING (run) JOIN runs USING (run) ORDER BY run, pauses.seq",
-        columns(db)?
-    ))?;
+         SELECT tree.prefix, pauses.*, runs.id, runs.status = 1 AND pauses.seq =
+             (SELECT seq + 1 FROM visits WHERE visits.run = pauses.run ORDER BY seq DESC LIMIT 1) AS is_open
+         FROM tree CROSS JOIN pauses ON pauses.run = tree.run JOIN runs ON runs.run = pauses.run",
+    )?;
     let mut rows = select.query(params![run, parked::prefix(db, run)?])?;
     let mut questions = Vec::new();
     while let Some(row) = rows.next()? {
-        questions.push(question(row, &row.get::<_, String>("prefix")?)?);
+        questions.push((row.get::<_, i64>("run")?, question(row, &row.get::<_, String>("prefix")?)?));
     }
-    Ok(questions)
+    questions.sort_by_key(|(run, question)| (*run, question.step));
+    Ok(questions.into_iter().map(|(_, question)| question).collect())
 }
 
 /// The questions of one run, oldest first, by the paths of its own nodes.
@@ -85,11 +72,12 @@ pub(crate) fn at(db: &Connection, run: i64, step: u64) -> Result<Option<Question
 }
 
 fn between(db: &Connection, run: i64, from: u64, to: u64) -> Result<Vec<Question>, Error> {
-    let mut select = db.prepare_cached(&format!(
-        "SELECT {} FROM pauses JOIN runs USING (run) WHERE pauses.run = ?1 AND pauses.seq BETWEEN ?2 AND ?3
-         ORDER BY pauses.seq",
-        columns(db)?
-    ))?;
+    let mut select = db.prepare_cached(
+        "SELECT pauses.*, runs.id, runs.status = 1 AND pauses.seq =
+             (SELECT seq + 1 FROM visits WHERE visits.run = pauses.run ORDER BY seq DESC LIMIT 1) AS is_open
+         FROM pauses JOIN runs ON runs.run = pauses.run
+         WHERE pauses.run = ?1 AND pauses.seq BETWEEN ?2 AND ?3 ORDER BY pauses.seq",
+    )?;
     let mut rows = select.query(params![run, int(from), int(to)])?;
     let mut questions = Vec::new();
     while let Some(row) = rows.next()? {
@@ -102,7 +90,11 @@ fn question(row: &Row<'_>, prefix: &str) -> Result<Question, Error> {
     let run = RunId::from(row.get::<_, String>("id")?);
     let text = |column: &str| row.get::<_, String>(column);
     let json = |column: &str| json_or_text(&run, text(column)?);
-    let at = |column: &str| Ok::<_, Error>(row.get::<_, Option<i64>>(column)?.map(time));
+    // A store of an older schema has no columns for questions that expire.
+    let at = |column: &str| match row.as_ref().column_index(column) {
+        Ok(index) => Ok::<_, Error>(row.get::<_, Option<i64>>(index)?.map(time)),
+        Err(_) => Ok(None),
+    };
     let answer: Option<String> = row.get("answer")?;
     let (question, schema) = (json("question")?, json("schema")?);
     let answer: Option<Value> = answer.map(|answer| json_or_text(&run, answer)).transpose()?;

@@ -87,7 +87,7 @@ pub(crate) fn forget_waits(db: &Connection, run: i64) -> Result<(), Error> {
 pub(crate) fn set_retried(db: &Connection, run: i64) -> Result<(), Error> {
     let mut upsert = db.prepare_cached(
         "INSERT INTO under_way (run, seq, retried)
-         SELECT DISTINCT run, seq, 1 FROM items WHERE run = ?1
+         SELECT run, seq, 1 FROM items WHERE run = ?1
          ON CONFLICT (run, seq) DO UPDATE SET retried = 1",
     )?;
     upsert.execute([run])?;

@@ -212,7 +212,7 @@ async fn an_answered_child_goes_on_while_others_still_run() {
     let (wait, ledger) = (gate.clone(), world.ledger.clone());
     let first = work(
         move |cx| {
-            let (wait, first) = (wait.clone(), cx.idempotency_key().contains("[0]"));
+            let (wait, first) = (wait.clone(), cx.node().as_str().contains("[0]"));
             async move {
                 if first {
                     wait.pass().await;
