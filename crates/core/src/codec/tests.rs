@@ -1,3 +1,5 @@
+//! What JSON takes and gives back, and what it does not.
+
 use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};

@@ -7,7 +7,6 @@ use serde::Serializer;
 const DAY: i64 = 86_400_000;
 
 /// Writes a time as RFC 3339 in UTC, to the millisecond.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
 pub(super) fn time<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 2);
     let at = match at.duration_since(UNIX_EPOCH) {
