@@ -23,6 +23,8 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
+use crate::wire::Allowance;
+
 /// The longest that one caller's error keeps all others waiting. A service that names hours is asked again by each of
 /// them after this, and each is told of the hours by an error of its own, which its node's policy acts on.
 const LONGEST_CLOSED: Duration = Duration::from_secs(60);
@@ -32,7 +34,8 @@ const LONGEST_CLOSED: Duration = Duration::from_secs(60);
 /// A call that is beyond them waits its turn, in order; nothing fails. Dropping it gives up its turn.
 ///
 /// A service that answers "too many requests" or "overloaded", and says for how long, is left alone for that long, for a
-/// minute at most, by all clones of the model, with limits or without: the others wait rather than spend their attempts.
+/// minute at most, by all clones of the model, with limits or without: the others wait rather than spend their attempts. So
+/// is one whose answers say that no request, or not enough tokens for the next one, are left (`x-ratelimit-remaining-*`).
 ///
 /// # Example
 ///
@@ -49,6 +52,14 @@ pub struct Limits {
     requests: Option<Rate>,
     tokens: Option<Arc<Tokens>>,
     closed: Mutex<Option<Instant>>,
+    left: Mutex<Option<Left>>,
+}
+
+/// Tokens that a service says it has left, until it has more.
+#[derive(Debug, Clone, Copy)]
+struct Left {
+    tokens: u64,
+    until: Instant,
 }
 
 impl Limits {
@@ -74,11 +85,13 @@ impl Limits {
 
     /// Bounds how many tokens are sent and made in a minute; 1 at least.
     ///
-    /// What a request sends is guessed before it is sent; what the reply then turns out to have taken beyond that is
-    /// made up for by the calls after it. A call of more tokens than a minute has takes all of a minute's.
+    /// What a request sends is guessed before it is sent. The service's own count takes the place of the guess as soon as
+    /// it is there: what is beyond it is made up for by the calls after it, and what is not used is theirs. A call of more
+    /// tokens than a minute has takes all of a minute's.
     #[must_use]
     pub fn tokens_per_minute(mut self, tokens: u32) -> Self {
-        self.tokens = Some(Arc::new(Tokens { rate: Rate::per_minute(tokens), debt: Mutex::default() }));
+        self.tokens =
+            Some(Arc::new(Tokens { rate: Rate::per_minute(tokens), debt: Mutex::default(), credit: Mutex::default() }));
         self
     }
 
@@ -92,10 +105,14 @@ impl Limits {
         if let Some(requests) = &self.requests {
             requests.take(1).await;
         }
+        let left = self.left();
         // To guess at tokens takes time, and nothing else asks for it.
-        let expected = self.tokens.as_ref().map_or(0, |_| expected());
+        let expected = if self.tokens.is_some() || left.is_some() { expected() } else { 0 };
         if let Some(bound) = &self.tokens {
             bound.take(expected).await;
+        }
+        if let Some(left) = left.filter(|left| left.tokens < expected) {
+            sleep_until(left.until).await;
         }
         while let Some(until) = self.closed_until() {
             sleep_until(until).await;
@@ -108,6 +125,23 @@ impl Limits {
         let until = Instant::now() + wait.min(LONGEST_CLOSED);
         let mut closed = lock(&self.closed);
         *closed = (*closed).max(Some(until));
+    }
+
+    /// Notes what the service says that it has left.
+    pub(crate) fn left_is(&self, allowance: &Allowance) {
+        if let Some((0, reset)) = allowance.requests {
+            self.close_for(reset);
+        }
+        if let Some((tokens, reset)) = allowance.tokens {
+            *lock(&self.left) = Some(Left { tokens, until: Instant::now() + reset.min(LONGEST_CLOSED) });
+        }
+    }
+
+    /// What the service has left, as long as that is true.
+    fn left(&self) -> Option<Left> {
+        let mut left = lock(&self.left);
+        *left = left.filter(|left| left.until > Instant::now());
+        *left
     }
 
     fn closed_until(&self) -> Option<Instant> {
@@ -128,11 +162,15 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
-    /// Says what the call took; what is beyond what was expected is charged to the calls after it.
+    /// Says what the call took: what is beyond what was expected is charged to the calls after it, and what is not used is
+    /// theirs.
     pub(crate) fn used(&self, tokens: u64) {
         if let Some(bound) = &self.tokens {
-            let mut debt = lock(&bound.debt);
+            // More than a minute's was never taken for it.
+            let taken = self.expected.min(bound.rate.burst.get().into());
+            let (mut debt, mut credit) = (lock(&bound.debt), lock(&bound.credit));
             *debt = debt.saturating_add(tokens.saturating_sub(self.expected));
+            *credit = credit.saturating_add(taken.saturating_sub(tokens));
         }
     }
 }
@@ -143,12 +181,15 @@ struct Tokens {
     rate: Rate,
     /// Tokens that were used beyond what had been expected, and that nobody has waited for yet.
     debt: Mutex<u64>,
+    /// Tokens that were waited for and not used.
+    credit: Mutex<u64>,
 }
 
 impl Tokens {
     async fn take(&self, tokens: u64) {
         // All at once, or the one that pays the debts of a minute would be overtaken without end.
         let _turn = self.rate.turn.lock().await;
+        let tokens = tokens.saturating_sub(self.settle(tokens));
         loop {
             let Some(part) = self.rate.at_most(*lock(&self.debt)) else { break };
             self.rate.wait_for(part).await;
@@ -158,6 +199,16 @@ impl Tokens {
         if let Some(tokens) = self.rate.at_most(tokens) {
             self.rate.wait_for(tokens).await;
         }
+    }
+
+    /// Pays debts, and then so many tokens, with what was not used; returns how many are paid.
+    fn settle(&self, tokens: u64) -> u64 {
+        let (mut debt, mut credit) = (lock(&self.debt), lock(&self.credit));
+        let of_debt = (*debt).min(*credit);
+        (*debt, *credit) = (*debt - of_debt, *credit - of_debt);
+        let paid = tokens.min(*credit);
+        *credit -= paid;
+        paid
     }
 }
 

@@ -181,8 +181,11 @@ impl Model {
         result.map_err(ModelError::into_node_error)
     }
 
-    /// Lets all clones wait if the service asks to be left alone.
+    /// Lets all clones wait if the service asks to be left alone, or says that it has nothing left.
     fn leave_alone(&self, error: Option<&ModelError>) {
+        if let Some(left) = self.client.allowance() {
+            self.limits.left_is(&left);
+        }
         if let Some(wait) = error.and_then(ModelError::retry_after) {
             self.limits.close_for(wait);
         }

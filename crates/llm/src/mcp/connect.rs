@@ -53,6 +53,8 @@ pub(super) enum Place {
     Url {
         url: String,
         token: Option<String>,
+        /// Headers of the user's own.
+        headers: Vec<(String, String)>,
     },
 }
 
@@ -73,7 +75,7 @@ impl Mcp {
 
     /// Names a server that is reached over HTTP, at a URL like `http://127.0.0.1:8000/mcp`.
     pub fn http(url: impl Into<String>) -> Self {
-        Self::new(Place::Url { url: url.into(), token: None })
+        Self::new(Place::Url { url: url.into(), token: None, headers: Vec::new() })
     }
 
     fn new(place: Place) -> Self {
@@ -122,6 +124,24 @@ impl Mcp {
         self
     }
 
+    /// Adds a header to each request to a server over HTTP. Its value is shown nowhere. A program has none.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_llm::mcp::Mcp;
+    ///
+    /// let wiki = Mcp::http("https://wiki.example.org/mcp").header("x-api-key", "a key of the wiki");
+    /// assert!(!format!("{wiki:?}").contains("a key"));
+    /// ```
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        if let Place::Url { headers, .. } = &mut self.place {
+            headers.push((name.into(), value.into()));
+        }
+        self
+    }
+
     /// Sets how long it may take to connect, and for a list, a resource or a prompt. The default is 30 seconds. How long a
     /// tool may take is up to [`Tools::timeout`](crate::Tools::timeout).
     #[must_use]
@@ -165,9 +185,10 @@ impl Mcp {
     /// Takes out of a text what a server over HTTP was sent to let this program in. The environment of a program stays: it
     /// may hold the folder that its results are about.
     pub(super) fn without_token(&self, text: String) -> String {
-        let Place::Url { url, token } = &self.place else { return text };
+        let Place::Url { url, token, headers } = &self.place else { return text };
         let of_url = http::secrets(url);
-        secret::without(text, of_url.iter().chain(token).map(String::as_str))
+        let values = headers.iter().map(|(_, value)| value);
+        secret::without(text, of_url.iter().chain(token).chain(values).map(String::as_str))
     }
 }
 

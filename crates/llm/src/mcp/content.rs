@@ -131,11 +131,56 @@ impl Prompt {
     }
 }
 
+/// What came of a call.
+#[derive(Debug, Default)]
+pub(super) struct ToolOutput {
+    /// The blocks, as text.
+    blocks: Vec<String>,
+    pub(super) structured: Option<Value>,
+    pub(super) is_error: bool,
+}
+
+impl ToolOutput {
+    pub(super) fn from_theirs(result: CallToolResult) -> Self {
+        Self {
+            blocks: result.content.into_iter().map(text_of_block).collect(),
+            structured: result.structured_content.filter(|value| !value.is_null()),
+            is_error: result.is_error == Some(true),
+        }
+    }
+
+    /// Reads a result block by block, where one of them is none: the others are good. `None` if it is no result at all.
+    pub(super) fn from_json(result: &Value) -> Option<Self> {
+        let block = |block: &Value| match serde_json::from_value::<ContentBlock>(block.clone()) {
+            Ok(block) => text_of_block(block),
+            Err(_) => unknown_block(block),
+        };
+        let blocks = match result.get("content") {
+            Some(Value::Array(blocks)) => blocks.iter().map(block).collect(),
+            Some(Value::Null) | None => Vec::new(),
+            // Some send one block, or a text, where a list belongs.
+            Some(Value::String(text)) => vec![text.clone()],
+            Some(other) => vec![block(other)],
+        };
+        let structured = result.get("structuredContent").filter(|value| !value.is_null()).cloned();
+        let is_error = result.get("isError").and_then(Value::as_bool).unwrap_or(false);
+        (result.get("content").is_some() || structured.is_some()).then_some(Self { blocks, structured, is_error })
+    }
+}
+
+/// Names a block that is none; its text is shown, if it has some.
+fn unknown_block(block: &Value) -> String {
+    let kind = block.get("type").and_then(Value::as_str).unwrap_or("no type");
+    match block.get("text").and_then(Value::as_str).or_else(|| block.as_str()) {
+        Some(text) => text.to_owned(),
+        None => format!("[content of an unknown kind, `{}`, left out]", super::http::cut(kind.to_owned())),
+    }
+}
+
 /// Makes the text of a tool's result: texts one below another, the structured result unless they say the same, and a note
 /// in place of everything that is no text.
-pub(super) fn text_of(result: CallToolResult) -> String {
-    let mut parts: Vec<String> = result.content.into_iter().map(text_of_block).collect();
-    let structured = result.structured_content.filter(|value| !value.is_null());
+pub(super) fn text_of(result: ToolOutput) -> String {
+    let ToolOutput { blocks: mut parts, structured, .. } = result;
     if let Some(value) = structured.filter(|value| !says(&parts.join("\n"), value)) {
         parts.push(value.to_string());
     }

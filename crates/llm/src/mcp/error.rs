@@ -49,6 +49,8 @@ pub enum McpFailure {
     Start { program: String, source: io::Error },
     /// Its address is none.
     Address { address: String },
+    /// A header that cannot be sent.
+    Header { name: String },
     /// It ended, or closed the connection; with the end of what its program printed on its standard error.
     Ended { last_words: String },
     /// Nothing came in time.
@@ -76,6 +78,9 @@ impl fmt::Display for McpFailure {
             Self::Start { program, .. } => write!(f, "cannot start `{program}`"),
             Self::Address { address } => {
                 write!(f, "`{address}` is no address: it is to begin with http:// or https://")
+            }
+            Self::Header { name } => {
+                write!(f, "the header `{name}` has letters that no header may have, in its name or its value")
             }
             Self::Ended { last_words } => write!(f, "it ended, or closed the connection{}", LastWords(last_words)),
             Self::TimedOut { limit, last_words } => {

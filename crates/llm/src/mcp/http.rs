@@ -1,8 +1,18 @@
 //! A server that is reached over HTTP: the client, and what its errors mean.
 
-use std::{error::Error, iter::successors, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    error::Error,
+    iter::successors,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
-use reqwest::{Client, Url, redirect};
+use reqwest::{
+    Client, Url,
+    header::{HeaderName, HeaderValue},
+    redirect,
+};
 use rmcp::transport::{
     StreamableHttpClientTransport,
     common::client_side_sse::SseRetryPolicy,
@@ -20,7 +30,9 @@ const REDIRECTS: usize = 10;
 pub(super) fn transport(
     url: &str,
     token: Option<&str>,
+    headers: &[(String, String)],
     connect: Duration,
+    lost: Arc<AtomicBool>,
 ) -> Result<StreamableHttpClientTransport<Quiet>, McpFailure> {
     let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let parsed = parsed.ok_or_else(|| McpFailure::Address { address: shown(url) })?;
@@ -30,7 +42,19 @@ pub(super) fn transport(
     if let Some(token) = token {
         config = config.auth_header(token);
     }
-    Ok(StreamableHttpClientTransport::with_client(Quiet(client), config))
+    let headers = headers.iter().map(|(name, value)| header(name, value)).collect::<Result<HashMap<_, _>, _>>()?;
+    config = config.custom_headers(headers);
+    Ok(StreamableHttpClientTransport::with_client(Quiet::new(client, lost), config))
+}
+
+fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), McpFailure> {
+    match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+        (Ok(name), Ok(mut value)) => {
+            value.set_sensitive(true);
+            Ok((name, value))
+        }
+        _ => Err(McpFailure::Header { name: name.to_owned() }),
+    }
 }
 
 /// How often a reply that broke off is asked for again, as the protocol lets a client: without a bound the call of a server

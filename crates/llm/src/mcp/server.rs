@@ -58,6 +58,20 @@ impl McpServer {
         Ok(offered.into_iter().map(|offered| McpTool::new(Arc::clone(&self.link), offered)).collect())
     }
 
+    /// Waits until the server says that its tools have changed; [`tools`](Self::tools) then gives the new list, for an agent
+    /// that is built anew. A run whose agent calls a tool of the server is told, too, by an event with the key
+    /// `mcp_tools_changed` and the name of the server.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing that is said later.
+    pub async fn tools_changed(&self) {
+        let mut changes = self.link.changes();
+        let before = changes.borrow_and_update().tools;
+        // The sender lives as long as the link, which this holds.
+        let _ = changes.wait_for(|now| now.tools != before).await;
+    }
+
     /// Returns its resources.
     ///
     /// # Errors
@@ -92,7 +106,10 @@ impl McpServer {
     pub async fn read(&self, uri: &str) -> Result<Vec<ResourceContent>, McpError> {
         let doing = format!("read `{uri}`");
         let parameters = ReadResourceRequestParams::new(uri);
-        let read = self.link.ask_in_time(&doing, |live| async move { live.service.read_resource(parameters).await });
+        let read = self.link.ask_in_time(&doing, |live| {
+            let parameters = parameters.clone();
+            async move { live.service.read_resource(parameters).await }
+        });
         let content = read.await?.contents.into_iter().map(ResourceContent::from_theirs);
         content.collect::<Result<_, _>>().map_err(|said| self.link.error(&doing, McpFailure::Protocol { said }))
     }
@@ -127,7 +144,10 @@ impl McpServer {
             parameters = parameters.with_arguments(arguments);
         }
         let doing = format!("prompt `{name}`");
-        let made = self.link.ask_in_time(&doing, |live| async move { live.service.get_prompt(parameters).await });
+        let made = self.link.ask_in_time(&doing, |live| {
+            let parameters = parameters.clone();
+            async move { live.service.get_prompt(parameters).await }
+        });
         Ok(made.await?.messages.into_iter().map(content::message).collect())
     }
 
@@ -147,6 +167,7 @@ impl McpServer {
     where
         F: Future<Output = Result<(Vec<T>, Option<String>), ServiceError>>,
     {
+        let page = &page;
         let whole = self.link.ask_in_time(doing, |live| async move {
             let (mut items, mut cursor) = (Vec::new(), None);
             loop {

@@ -2,15 +2,30 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use flowstone_core::{BoxFuture, Context, Result};
 use jsonschema::{ValidationError, Validator};
-use rmcp::model::{self, CallToolRequestParams, CallToolResult};
+use rmcp::{
+    Peer, RoleClient, ServiceError,
+    model::{
+        self, CallToolRequest, CallToolRequestParams, CancelledNotificationParam, ClientRequest, CustomResult,
+        RequestId, ServerResult,
+    },
+    service::PeerRequestOptions,
+};
 use serde_json::{Map, Value, json};
 
-use super::{McpError, McpFailure, content, http::cut, link::Link};
+use super::{
+    McpError, McpFailure,
+    content::{self, ToolOutput},
+    http::cut,
+    link::{Link, Live},
+};
 use crate::{
     request::ToolSpec,
     tool::{Tool, with_properties},
@@ -30,6 +45,8 @@ const NAMED_FAULTS: usize = 3;
 pub struct McpTool {
     link: Arc<Link>,
     offered: Arc<Offered>,
+    /// How often the list of tools had changed when a run was last told.
+    changes: Arc<AtomicU64>,
 }
 
 /// A tool as its server describes it.
@@ -45,7 +62,8 @@ pub(super) struct Offered {
 
 impl McpTool {
     pub(super) fn new(link: Arc<Link>, offered: Offered) -> Self {
-        Self { link, offered: Arc::new(offered) }
+        let changes = Arc::new(AtomicU64::new(link.changes().borrow().tools));
+        Self { link, offered: Arc::new(offered), changes }
     }
 
     /// Returns what the server itself calls it.
@@ -69,9 +87,12 @@ impl McpTool {
             _ => return Err(self.error(McpFailure::Schema { said: "it takes an object".to_owned() })),
         }
         let doing = self.doing();
-        let called = self.link.ask(&doing, |live| async move { live.service.call_tool(parameters).await });
+        let called = self.link.ask(&doing, |live| {
+            let parameters = parameters.clone();
+            async move { call(&live, parameters).await }
+        });
         let result = called.await?;
-        if result.is_error == Some(true) {
+        if result.is_error {
             return Err(self.error(McpFailure::Tool { said: content::text_of(result) }));
         }
         let result = self.checked(result).await.map_err(|said| self.error(McpFailure::Schema { said }))?;
@@ -80,7 +101,7 @@ impl McpTool {
 
     /// Compares a result with its schema, if it has one. A server can write both so that this takes years: it happens on the
     /// blocking pool, so that the call can be given up.
-    async fn checked(&self, result: CallToolResult) -> Result<CallToolResult, String> {
+    async fn checked(&self, result: ToolOutput) -> Result<ToolOutput, String> {
         if self.offered.output.is_none() {
             return Ok(result);
         }
@@ -107,8 +128,15 @@ impl Tool for McpTool {
         }
     }
 
-    fn call<'a>(&'a self, arguments: Value, _: &'a Context) -> BoxFuture<'a, Result<String>> {
-        Box::pin(async move { Ok(self.ask(arguments).await?) })
+    fn call<'a>(&'a self, arguments: Value, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
+        Box::pin(async move {
+            let result = self.ask(arguments).await;
+            let now = self.link.changes().borrow().tools;
+            if self.changes.swap(now, Ordering::Relaxed) != now && cx.heard() {
+                cx.emit(json!({ "mcp_tools_changed": self.link.name() }));
+            }
+            Ok(result?)
+        })
     }
 
     fn check(&self) -> Result<()> {
@@ -152,12 +180,12 @@ impl Offered {
     }
 
     /// Compares a result with the schema that the server gives for it.
-    fn fits(&self, result: &CallToolResult) -> Result<(), String> {
+    fn fits(&self, result: &ToolOutput) -> Result<(), String> {
         let validator = match self.validator() {
             None => return Ok(()),
             Some(validator) => validator.as_ref().map_err(String::clone)?,
         };
-        let Some(structured) = &result.structured_content else {
+        let Some(structured) = &result.structured else {
             return Err("it has a schema for its result, and the result has no structure".to_owned());
         };
         let faults: Vec<String> = validator
@@ -172,6 +200,37 @@ impl Offered {
         let schema = self.output.as_ref()?;
         let made = || compile(schema).map_err(|error| cut(error.to_string()));
         Some(self.fits.get_or_init(|| made().map_err(|error| format!("the schema of its result is none: {error}"))))
+    }
+}
+
+/// Makes a call. A result with a block that is none is read all the same: the tool has done what it does.
+async fn call(live: &Live, parameters: CallToolRequestParams) -> Result<ToolOutput, ServiceError> {
+    let request = ClientRequest::CallToolRequest(CallToolRequest::new(parameters));
+    let sent = live.service.send_cancellable_request(request, PeerRequestOptions::no_options()).await?;
+    let mut given_up = GivenUp(Some((sent.peer.clone(), sent.id.clone())));
+    let answer = sent.await_response().await;
+    given_up.0 = None;
+    match answer? {
+        ServerResult::CallToolResult(result) => Ok(ToolOutput::from_theirs(result)),
+        ServerResult::CustomResult(CustomResult(result)) => {
+            ToolOutput::from_json(&result).ok_or(ServiceError::UnexpectedResponse)
+        }
+        ServerResult::EmptyResult(_) => Ok(ToolOutput::default()),
+        _ => Err(ServiceError::UnexpectedResponse),
+    }
+}
+
+/// Takes a call back that is dropped before it is answered.
+struct GivenUp(Option<(Peer<RoleClient>, RequestId)>);
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        if let Some((peer, id)) = self.0.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let taken_back = CancelledNotificationParam::new(Some(id), Some("the caller gave it up".to_owned()));
+            runtime.spawn(async move { peer.notify_cancelled(taken_back).await });
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     Asked, Counted, Fold, Wire,
     dialect::Dialect,
     failure,
-    json::{count, field, list, text, unknown},
+    json::{count, field, kept, list, text, unknown},
     turns::{self, Effort, arguments, merge},
 };
 use crate::{
@@ -271,7 +271,7 @@ fn take_block(index: u64, block: &Value, fold: &mut Fold) -> Result<(), Failure>
         }
         "" => Err(failure::unknown(block)),
         // Thoughts that only the service reads, and what is not known, go back as they came.
-        _ => fold.extra(before, block.clone()),
+        _ => fold.extra(before, kept(block)),
     }
 }
 

@@ -235,8 +235,15 @@ impl Fold {
     /// Goes on with the call that a piece belongs to, or begins one.
     ///
     /// Services number the pieces of calls, name calls by ids, do both, or neither; some give every call the number 0.
-    /// So an id that is new begins a call, and so does a second name once the call at its number is whole.
-    pub(super) fn piece_of_call(&mut self, number: Option<u64>, id: &str, name: &str) -> Result<CallAt, Failure> {
+    /// So an id that is new begins a call, and so does a second name once the call at its number is whole; if it repeats the
+    /// id, too, it has to come with arguments, since some services end a call by its name.
+    pub(super) fn piece_of_call(
+        &mut self,
+        number: Option<u64>,
+        id: &str,
+        name: &str,
+        arguments: bool,
+    ) -> Result<CallAt, Failure> {
         let last = self.slots.iter().rposition(|slot| matches!(slot.what, What::Call(_)));
         let is_call = |slot: &Slot, fits: &dyn Fn(&Call) -> bool| matches!(&slot.what, What::Call(call) if fits(call));
         let at_number =
@@ -249,7 +256,7 @@ impl Fold {
         };
         if let Some(index) = known
             && let What::Call(call) = &mut self.slots[index].what
-            && call.goes_on(id, name)
+            && call.goes_on(id, name, arguments)
         {
             let more =
                 if call.id.is_empty() { id.len() } else { 0 } + if call.name.is_empty() { name.len() } else { 0 };
@@ -485,17 +492,19 @@ impl Fold {
 const CALLS: u64 = 2;
 
 impl Call {
-    /// Whether a piece with this id and this name belongs to the call.
-    fn goes_on(&self, id: &str, name: &str) -> bool {
-        if !id.is_empty() && !self.id.is_empty() {
-            return id == self.id;
+    /// Whether a piece with this id and this name, and with arguments or without, belongs to the call.
+    fn goes_on(&self, id: &str, name: &str, arguments: bool) -> bool {
+        let named = !id.is_empty() && !self.id.is_empty();
+        if named && id != self.id {
+            return false;
         }
         let whole = match &self.arguments {
             Arguments::Json(_) => true,
             Arguments::Text(text) if text.is_empty() => self.name != name,
             Arguments::Text(text) => serde_json::from_str::<Value>(text).is_ok(),
         };
-        name.is_empty() || self.name.is_empty() || !whole
+        let begins = !name.is_empty() && !self.name.is_empty() && whole;
+        !begins || (named && !arguments)
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     Asked, Counted, Fold, Wire,
     dialect::{Dialect, Schemas},
     failure,
-    json::{count, field, list, text, unknown},
+    json::{count, field, kept, list, text, unknown},
     turns::{self, Effort, arguments, media_type, merge},
 };
 use crate::{
@@ -201,7 +201,7 @@ pub(super) fn decode(frame: &Value, fold: &mut Fold) -> Result<(), Failure> {
     }
     const KNOWN: [&str; 6] =
         ["candidates", "usageMetadata", "promptFeedback", "responseId", "modelVersion", "createTime"];
-    if !KNOWN.iter().any(|name| frame.get(name).is_some()) {
+    if !KNOWN.iter().any(|name| field(frame, name).is_some()) {
         return Err(failure::unknown(frame));
     }
     fold.named(text(frame, "responseId"), text(frame, "modelVersion"))?;
@@ -240,7 +240,7 @@ fn take_part(part: &Value, fold: &mut Fold) -> Result<(), Failure> {
         let extra = unknown(part, &["functionCall", SIGNATURE]);
         return if extra.is_empty() { Ok(()) } else { fold.extra_of_call(call, extra) };
     }
-    if part.get("text").is_some() {
+    if field(part, "text").is_some() {
         let thought = field(part, "thought") == Some(&Value::Bool(true));
         let (place, _) = fold.going_on(thought);
         if !signature.is_empty() {
@@ -253,7 +253,7 @@ fn take_part(part: &Value, fold: &mut Fold) -> Result<(), Failure> {
     if field(part, "inlineData").is_some() || part.as_object().is_none_or(serde_json::Map::is_empty) {
         return Ok(());
     }
-    fold.extra(fold.next(), part.clone())
+    fold.extra(fold.next(), kept(part))
 }
 
 /// What a call took: thoughts are counted beside the rest.

@@ -62,6 +62,11 @@ pub(super) fn unknown(object: &Value, known: &[&str]) -> Map<String, Value> {
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
+/// An object as it came, without fields that say nothing.
+pub(super) fn kept(object: &Value) -> Value {
+    Value::Object(unknown(object, &[]))
+}
+
 /// The bytes that JSON takes, about.
 pub(super) fn size(value: &Value) -> usize {
     match value {

@@ -105,7 +105,7 @@ pub(super) fn decode(frame: &Value, fold: &mut Fold) -> Result<(), Failure> {
     if let Some(failure) = failure::in_frame(frame) {
         return Err(failure);
     }
-    if frame.get("message").is_none() && frame.get("done").is_none() {
+    if field(frame, "message").is_none() && field(frame, "done").is_none() {
         return Err(failure::unknown(frame));
     }
     fold.named("", text(frame, "model"))?;

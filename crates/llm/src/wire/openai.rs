@@ -194,7 +194,7 @@ pub(super) fn decode(frame: &Value, fold: &mut Fold) -> Result<(), Failure> {
         return Err(failure);
     }
     const KNOWN: [&str; 7] = ["choices", "usage", "id", "object", "model", "created", "x_groq"];
-    if !KNOWN.iter().any(|name| frame.get(name).is_some()) {
+    if !KNOWN.iter().any(|name| field(frame, name).is_some()) {
         return Err(super::failure::unknown(frame));
     }
     fold.named(text(frame, "id"), text(frame, "model"))?;
@@ -325,8 +325,10 @@ fn take_call(piece: &Value, fold: &mut Fold) -> Result<(), Failure> {
     // Some put the fields of the function beside the call.
     let name = first_text(function, &["name"]);
     let name = if name.is_empty() { text(piece, "name") } else { name };
-    let call = fold.piece_of_call(count(piece, "index"), text(piece, "id"), name)?;
-    if let Some(given) = field(function, "arguments").or_else(|| field(piece, "arguments")) {
+    let given = field(function, "arguments").or_else(|| field(piece, "arguments"));
+    let says = given.is_some_and(|given| given.as_str() != Some(""));
+    let call = fold.piece_of_call(count(piece, "index"), text(piece, "id"), name, says)?;
+    if let Some(given) = given {
         fold.arguments(call, given)?;
     }
     let mut extra = unknown(piece, &["index", "id", "type", "function", "name", "arguments"]);
@@ -372,6 +374,8 @@ pub(super) fn encode_texts(model: &str, texts: &[String]) -> Value {
 pub(super) fn vectors(body: &Value) -> (Vec<Vec<f32>>, Option<Tokens>) {
     let entries = match body {
         Value::Array(entries) => entries.as_slice(),
+        // Of one text.
+        body if body.get("embedding").is_some() => std::slice::from_ref(body),
         _ => {
             ["data", "embeddings"].iter().map(|name| list(body, name)).find(|list| !list.is_empty()).unwrap_or_default()
         }

@@ -6,7 +6,7 @@ use super::{
     Asked, Fold, Wire,
     dialect::Dialect,
     failure,
-    json::{count, field, list, text, unknown},
+    json::{count, field, kept, list, text, unknown},
     openai::counted,
     turns::{self, Effort, Turn, arguments, image_url, merge, schema_name},
     unsupported,
@@ -220,7 +220,7 @@ fn take_item(index: u64, item: &Value, fold: &mut Fold) -> Result<(), Failure> {
         }
         // What is not known goes back as it came.
         "" => Ok(()),
-        _ => once(index, item.clone(), fold),
+        _ => once(index, kept(item), fold),
     }
 }
 

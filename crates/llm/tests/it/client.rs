@@ -2,11 +2,14 @@
 
 mod environment;
 mod errors;
+mod kept;
 pub(crate) mod logs;
 mod names;
 mod raw;
 mod replies;
 mod streams;
+mod strict;
+mod waits;
 mod wires;
 
 use std::{

@@ -13,6 +13,7 @@ mod cassette;
 mod chat;
 mod classify;
 mod client;
+mod corpus;
 mod embed;
 mod extract;
 mod extract_types;

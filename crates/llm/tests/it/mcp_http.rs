@@ -149,3 +149,100 @@ async fn a_result_that_takes_long_to_compare_with_its_schema_is_given_up_in_time
     assert_eq!(result.fault, Some(ToolFault::Failed));
     assert!(result.text.ends_with("it was not done within 20ms"), "{}", result.text);
 }
+
+#[tokio::test]
+async fn an_odd_block_of_a_result_is_named_and_the_others_are_read() {
+    let server = server("odd", |method, _| match method {
+        "tools/list" => json!({ "result": { "tools": [{ "name": "pay", "inputSchema": { "type": "object" } }] } }),
+        _ => json!({ "result": { "content": [
+            { "type": "text", "text": "paid" },
+            { "type": "hologram", "beams": 3 },
+            { "type": "image", "data": 7 },
+            { "type": "text", "text": "receipt 17" },
+        ] } }),
+    })
+    .await;
+    let server = Mcp::http(server.uri()).connect().await.unwrap();
+    let tools = Tools::new().with_all(server.tools().await.unwrap());
+
+    let result = tools.call(&ToolCall::new("1", "pay", json!({})), &Context::detached()).await.unwrap();
+
+    assert_eq!(result.fault, None, "{result:?}");
+    assert_eq!(
+        result.text,
+        "paid\n[content of an unknown kind, `hologram`, left out]\n[content of an unknown kind, `image`, left out]\nreceipt 17"
+    );
+    // Some services refuse the schema of an object that does not list its properties.
+    assert_eq!(tools.specs()[0].parameters["properties"], json!({}));
+}
+
+#[tokio::test]
+async fn headers_of_ones_own_are_sent_to_a_server_and_not_shown() {
+    const SECRET: &str = "secret-of-the-tenant";
+    let shows =
+        server("tenant", |_, _| json!({ "error": { "code": -32000, "message": format!("no tenant {SECRET}") } })).await;
+    let mcp = Mcp::http(shows.uri()).header("x-tenant", SECRET);
+    assert!(!format!("{mcp:?}").contains(SECRET));
+    let server = mcp.connect().await.unwrap();
+
+    let error = server.tools().await.unwrap_err();
+
+    assert!(error.to_string().contains("no tenant ***") && !format!("{error:?}").contains(SECRET), "{error}");
+    let requests = shows.received_requests().await.unwrap();
+    assert!(requests.iter().all(|request| request.headers["x-tenant"] == SECRET));
+    let odd = Mcp::http(shows.uri()).header("two words", "x").connect().await.unwrap_err();
+    assert!(odd.to_string().contains("the header `two words`"), "{odd}");
+}
+
+/// A server that forgets its session once, and says so by an error without an id.
+#[tokio::test]
+async fn a_lost_session_is_made_anew_and_the_call_is_made_once() {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    for status in [200, 400, 500] {
+        for events in [false, true] {
+            let (greeted, called) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            let forgets = MockServer::start().await;
+            let (greets, calls) = (Arc::clone(&greeted), Arc::clone(&called));
+            let respond = move |request: &Request| {
+                let asked: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+                if asked["id"].is_null() {
+                    return ResponseTemplate::new(if asked.is_null() { 405 } else { 202 });
+                }
+                let result = match asked["method"].as_str().unwrap() {
+                    "initialize" => {
+                        greets.fetch_add(1, SeqCst);
+                        json!({ "protocolVersion": asked["params"]["protocolVersion"], "capabilities": { "tools": {} },
+                            "serverInfo": { "name": "forgets", "version": "1" } })
+                    }
+                    "tools/list" => json!({ "tools": [{ "name": "pay", "inputSchema": {} }] }),
+                    _ if greets.load(SeqCst) == 1 => {
+                        let error = json!({ "jsonrpc": "2.0", "id": null,
+                            "error": { "code": -32000, "message": "Bad Request: no valid session" } });
+                        return if events && status == 200 {
+                            let event = format!("event: message\ndata: {error}\n\n");
+                            ResponseTemplate::new(200).set_body_raw(event, "text/event-stream")
+                        } else {
+                            ResponseTemplate::new(status).set_body_json(error)
+                        };
+                    }
+                    _ => {
+                        calls.fetch_add(1, SeqCst);
+                        json!({ "content": [{ "type": "text", "text": "paid" }] })
+                    }
+                };
+                let body = json!({ "jsonrpc": "2.0", "id": asked["id"], "result": result });
+                ResponseTemplate::new(200).insert_header("mcp-session-id", "s1").set_body_json(body)
+            };
+            Mock::given(any()).respond_with(respond).mount(&forgets).await;
+            let server = Mcp::http(forgets.uri()).connect().await.unwrap();
+            let tools = Tools::new().with_all(server.tools().await.unwrap()).timeout(Duration::from_secs(10));
+
+            let begun = std::time::Instant::now();
+            let result = tools.call(&ToolCall::new("1", "pay", json!({})), &Context::detached()).await.unwrap();
+
+            assert_eq!((result.text.as_str(), result.fault), ("paid", None), "{status}, events: {events}");
+            assert_eq!((greeted.load(SeqCst), called.load(SeqCst)), (2, 1), "{status}, events: {events}");
+            assert!(begun.elapsed() < Duration::from_secs(5));
+        }
+    }
+}

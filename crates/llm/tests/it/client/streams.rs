@@ -243,11 +243,11 @@ async fn any_byte_is_life_until_the_call_has_lasted_too_long() {
                 }
             })
         };
-        let (alive, endless) = (serve(10).await, serve(usize::MAX).await);
+        let (alive, endless) = (serve(50).await, serve(usize::MAX).await);
         let limit = Duration::from_millis(300);
         let bounded = endless.connect().timeout(LONG).call_timeout(limit).build().unwrap();
 
-        let reply = listened(&alive.model(Duration::from_millis(200)), ask(), 1).await.0.unwrap();
+        let reply = listened(&alive.model(Duration::from_secs(1)), ask(), 1).await.0.unwrap();
         let error = listened(&bounded, ask(), 1).await.0.unwrap_err();
 
         assert_eq!(reply.text(), "Hello");
