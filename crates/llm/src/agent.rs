@@ -52,7 +52,7 @@ pub use tool::AgentTool;
 use act::Act;
 use approve::{Approve, Approved};
 use bounds::Bounds;
-use labels::{Free, Gated, Next, Thought};
+use labels::Next;
 use summarise::Summarise;
 use think::Think;
 
@@ -246,31 +246,12 @@ impl AgentBuilder {
     ///
     /// Every fault at once: of tools, of bounds, of names that are to be approved.
     pub fn build(self) -> Result<AsyncFlow<AgentState, AgentExit>, BuildError> {
-        match self.agent.approval {
-            Approved::None => self.build_as::<Free>(),
-            Approved::Named(_) | Approved::All => self.build_as::<Gated>(),
-        }
-    }
-
-    /// Makes a tool of the agent, for another: its one argument is the task, its result the answer.
-    ///
-    /// A call may take as long as [`Tools::timeout_of`] says; the default is 60 seconds. An agent that asks a person is a
-    /// fault of the flow that the tool is for.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`build`](Self::build).
-    pub fn build_tool(self, name: impl Into<String>, description: impl Into<String>) -> Result<AgentTool, BuildError> {
-        Ok(AgentTool::new(name.into(), description.into(), self.build()?))
-    }
-
-    fn build_as<L: Thought>(self) -> Result<AsyncFlow<AgentState, AgentExit>, BuildError> {
         let gated = !matches!(self.agent.approval, Approved::None);
         let agent = Arc::new(self.agent);
         let mut flow = AsyncFlow::builder(agent.name.clone());
         let sums_up = agent.history.summarises_above().is_some();
         let summarise = sums_up.then(|| flow.add("summarise", Summarise(Arc::clone(&agent)).retry(self.retry.clone())));
-        let think = flow.add("think", Think::<L>::new(&agent).retry(self.retry));
+        let think = flow.add("think", Think(Arc::clone(&agent)).retry(self.retry));
         let approve = gated.then(|| flow.add("approve", Approve(Arc::clone(&agent))));
         let act = flow.add("act", Act(agent).parallel(self.parallel).journaled_by(act::id));
         match summarise {
@@ -283,14 +264,26 @@ impl AgentBuilder {
                 flow.route(act >> summarise >> think);
             }
         }
-        flow.route(think - L::of(Next::Act) >> act);
+        flow.route(think - Next::Act.label() >> act);
         if let Some(approve) = approve {
-            flow.route(think - L::of(Next::Approve) >> approve >> act);
+            flow.route(think - Next::Approve.label() >> approve >> act);
         }
-        flow.route(think - L::of(Next::Answered) >> END);
-        flow.route(think - L::of(Next::Stopped) >> END);
+        flow.route(think - Next::Answered.label() >> END);
+        flow.route(think - Next::Stopped.label() >> END);
         let exit = |action: &Action| if *action == "answered" { AgentExit::Answered } else { AgentExit::Stopped };
         Ok(flow.build()?.map_exit(exit))
+    }
+
+    /// Makes a tool of the agent, for another: its one argument is the task, its result the answer.
+    ///
+    /// A call may take as long as [`Tools::timeout_of`] says; the default is 60 seconds. An agent that asks a person is a
+    /// fault of the flow that the tool is for.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`build`](Self::build).
+    pub fn build_tool(self, name: impl Into<String>, description: impl Into<String>) -> Result<AgentTool, BuildError> {
+        Ok(AgentTool::new(name.into(), description.into(), self.build()?))
     }
 }
 

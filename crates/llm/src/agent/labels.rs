@@ -44,58 +44,15 @@ pub(super) enum Next {
     Approve,
 }
 
-/// The labels of `think`: those that an agent can return, so that its picture has no edge that nothing takes.
-pub(super) trait Thought: Label {
-    fn of(next: Next) -> Self;
-}
-
-/// The labels of an agent whose tools need no approval.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Free(Next);
-
-/// The labels of an agent of whose tools some do.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Gated(Next);
-
 impl Next {
-    const NAMES: [&'static str; 4] = ["answered", "stopped", "act", "approve"];
-}
-
-impl Thought for Free {
-    fn of(next: Next) -> Self {
-        Self(if next == Next::Approve { Next::Act } else { next })
-    }
-}
-
-impl Thought for Gated {
-    fn of(next: Next) -> Self {
-        Self(next)
-    }
-}
-
-impl Label for Free {
-    const NAMES: &'static [&'static str] = {
-        let [answered, stopped, act, _] = Next::NAMES;
-        &[answered, stopped, act]
-    };
-
-    fn index(&self) -> Option<usize> {
-        Some(self.0 as usize)
-    }
-
-    fn action(self) -> Action {
-        Next::NAMES[self.0 as usize].into()
-    }
-}
-
-impl Label for Gated {
-    const NAMES: &'static [&'static str] = &Next::NAMES;
-
-    fn index(&self) -> Option<usize> {
-        Some(self.0 as usize)
-    }
-
-    fn action(self) -> Action {
-        Next::NAMES[self.0 as usize].into()
+    /// The label of the edge. It is a text, so that an agent has edges for what it can do, and no others: one without
+    /// approvals has none to a person.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Stopped => "stopped",
+            Self::Act => "act",
+            Self::Approve => "approve",
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! `think`: one call of the model, and what follows from its reply.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::sync::Arc;
 
-use flowstone_core::{AsyncNode, Context, NodeError, Result, Usage};
+use flowstone_core::{Action, AsyncNode, Context, NodeError, Result, Usage};
 
 use super::{
     Agent, AgentState,
     bounds::{Bound, VisitTime},
-    labels::{Next, Thought},
+    labels::Next,
 };
 use crate::{
     error::{Failure, ModelError},
@@ -17,16 +17,7 @@ use crate::{
 };
 
 /// Asks the model, unless a bound is met.
-pub(super) struct Think<L> {
-    agent: Arc<Agent>,
-    labels: PhantomData<fn() -> L>,
-}
-
-impl<L> Think<L> {
-    pub(super) fn new(agent: &Arc<Agent>) -> Self {
-        Self { agent: Arc::clone(agent), labels: PhantomData }
-    }
-}
+pub(super) struct Think(pub(super) Arc<Agent>);
 
 /// What `exec` is to do. A request is boxed, since it is large.
 pub(super) enum Ready {
@@ -40,20 +31,20 @@ pub(super) enum Thoughts {
     Said(Box<(Message, Usage)>),
 }
 
-impl<L: Thought> AsyncNode<AgentState> for Think<L> {
+impl AsyncNode<AgentState> for Think {
     type Prep = Ready;
     type Exec = Thoughts;
-    type Action = L;
+    type Action = Action;
 
     fn check(&self) -> Result<()> {
-        let agent = &*self.agent;
+        let agent = &*self.0;
         agent.bounds.check(&agent.model)?;
         check_choice(agent)?;
         agent.history.fault().map_or(Ok(()), |fault| Err(NodeError::terminal(fault)))
     }
 
     async fn prep(&self, state: &AgentState) -> Result<Ready> {
-        let agent = &*self.agent;
+        let agent = &*self.0;
         if let Some(bound) = agent.bounds.met(state) {
             return Ok(Ready::Stop(bound));
         }
@@ -80,7 +71,7 @@ impl<L: Thought> AsyncNode<AgentState> for Think<L> {
     }
 
     async fn exec(&self, ready: &Ready, cx: &Context) -> Result<Thoughts> {
-        let agent = &*self.agent;
+        let agent = &*self.0;
         match ready {
             Ready::Stop(bound) => Ok(Thoughts::Stop(*bound)),
             Ready::Ask(request, time) => match time.within(agent.chat(request, cx)).await {
@@ -96,7 +87,7 @@ impl<L: Thought> AsyncNode<AgentState> for Think<L> {
         }
     }
 
-    async fn post(&self, state: &mut AgentState, ready: Ready, thoughts: Thoughts) -> Result<L> {
+    async fn post(&self, state: &mut AgentState, ready: Ready, thoughts: Thoughts) -> Result<Action> {
         if let Ready::Ask(_, time) = &ready {
             state.add_time(time.took());
         }
@@ -110,10 +101,10 @@ impl<L: Thought> AsyncNode<AgentState> for Think<L> {
             }
             Thoughts::Said(said) => {
                 let (message, usage) = *said;
-                self.agent.take(state, message, usage)
+                self.0.take(state, message, usage)
             }
         };
-        Ok(L::of(next))
+        Ok(next.label().into())
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! **Invariant:** a call is done once at most. One that was under way when the server ended may have been done, so that it
 //! fails; it is the model that decides whether to make it again. One that the server refused because it had forgotten the
-//! session was not done: it is made again, once, over a new connection.
+//! session was not done: it is made again, once, over a new connection. See
+//! `docs/decisions/0029-an-mcp-call-is-repeated-if-it-was-not-made.md`.
 
 use std::{
     future::Future,
