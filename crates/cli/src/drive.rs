@@ -10,7 +10,7 @@ use std::{
 };
 
 use flowstone_core::RunId;
-use flowstone_durable::{Error, Filter, Reader, RunInfo, Status, Store, StoreFault};
+use flowstone_durable::{Error, Filter, Reader, Resumed, RunInfo, Status, Store, StoreFault, Unregistered};
 
 use crate::{
     arguments::{ResumeArguments, RunArguments},
@@ -35,6 +35,8 @@ struct Driven {
     runs: BTreeMap<RunId, RunInfo>,
     /// Those that could not go on, and why.
     refused: BTreeMap<RunId, String>,
+    /// Flows that this program has not.
+    unregistered: Vec<Unregistered>,
 }
 
 pub(crate) fn run<W: Write>(arguments: &RunArguments, flows: &Flows, screen: &mut Screen<W>) -> Result<()> {
@@ -56,12 +58,13 @@ pub(crate) fn resume<W: Write>(arguments: &ResumeArguments, flows: &Flows, scree
     let wait = arguments.wait;
     let driven = driving(arguments, async |store, reader| {
         // Nothing is driven before its flow is known, so none can end before it is counted.
-        let names = flows.names();
+        let names = flows.stored_names();
         let mut open = open(reader, &names, wait)?;
         let runs = flows.register(store).await?;
-        // Those that are refused here are refused again below, where their ids are known.
+        let mut driven = Driven::default();
+        // Those that run and are refused here are refused again below, where their ids are known.
         match store.resume_all().await {
-            Ok(_) => {}
+            Ok(resumed) => driven.look_at_parked(reader, &names, resumed)?,
             // One damaged run does not keep the others: each is begun by itself.
             Err(Error::Store(error)) if error.fault() == StoreFault::Corrupt => {
                 for (flow, id) in &open {
@@ -70,7 +73,7 @@ pub(crate) fn resume<W: Write>(arguments: &ResumeArguments, flows: &Flows, scree
             }
             Err(error) => return Err(error.into()),
         }
-        let mut driven = Driven::default();
+        open.retain(|(_, id)| !driven.refused.contains_key(id));
         while !open.is_empty() {
             for (flow, id) in open {
                 driven.wait_for(&*runs[flow], id, wait).await?;
@@ -111,6 +114,29 @@ fn driving(arguments: &ResumeArguments, work: impl AsyncFnOnce(&Store, &Reader) 
 }
 
 impl Driven {
+    /// Takes over what is known of runs that wait, so that it is told before somebody answers.
+    fn look_at_parked(&mut self, reader: &Reader, names: &[(usize, String)], resumed: Resumed) -> Result<()> {
+        self.unregistered = resumed.unregistered;
+        if resumed.refused.is_empty() {
+            return Ok(());
+        }
+        for (_, flow) in names {
+            let filter = Filter::new().flow(flow.clone()).status(Status::Paused).status(Status::Sleeping);
+            pages(reader, filter, |run| {
+                if let Some(why) = &run.refused {
+                    self.refuse(run.id.clone(), why.clone());
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, id: RunId, why: String) {
+        let name = format!("run `{id}`");
+        let why = if why.contains(&name) { why } else { format!("{name}: {why}") };
+        self.refused.insert(id, why);
+    }
+
     async fn wait_for(&mut self, flow: &dyn AnyRuns, id: RunId, wait: bool) -> Result<()> {
         let waited = if wait { flow.finished(id.clone()).await } else { flow.settled(id.clone()).await };
         match waited {
@@ -125,9 +151,7 @@ impl Driven {
             }
             Err(error) => {
                 self.runs.remove(&id);
-                let (why, name) = (chain(&error), format!("run `{id}`"));
-                let why = if why.contains(&name) { why } else { format!("{name}: {why}") };
-                self.refused.insert(id, why);
+                self.refuse(id, chain(&error));
             }
         }
         Ok(())
@@ -138,11 +162,18 @@ impl Driven {
         let runs: Vec<RunInfo> = self.runs.into_values().collect();
         let refused: Vec<String> = self.refused.into_values().collect();
         if arguments.common.json {
-            screen.json(&DrivenView { runs: RunView::all(&runs), refused: &refused })?;
+            let unregistered = &self.unregistered;
+            screen.json(&DrivenView { runs: RunView::all(&runs), refused: &refused, unregistered })?;
         } else if runs.is_empty() && refused.is_empty() {
             screen.line("no runs to go on with")?;
         } else if !runs.is_empty() {
             screen.table(table(&runs))?;
+        }
+        if !arguments.common.json {
+            for Unregistered { flow, runs, .. } in &self.unregistered {
+                let runs = counted(*runs, "run");
+                screen.line(&format!("left as it was: {runs} of flow `{flow}`, which this program does not have"))?;
+            }
         }
         let (all, lost) = ((runs.len() + refused.len()) as u64, runs.iter().filter_map(lost));
         let lost: Vec<String> = lost.chain(refused).collect();
@@ -172,23 +203,33 @@ fn lost(run: &RunInfo) -> Option<String> {
 
 /// The runs that are to be waited for, each with the number of its flow: those that run, sleepers whose time has come, and,
 /// for who waits through them, all that are parked.
-fn open(reader: &Reader, flows: &[String], wait: bool) -> Result<Vec<(usize, RunId)>> {
+fn open(reader: &Reader, flows: &[(usize, String)], wait: bool) -> Result<Vec<(usize, RunId)>> {
     let mut open = Vec::new();
-    for (index, flow) in flows.iter().enumerate() {
-        let mut filter = Filter::new().flow(flow.clone()).status(Status::Running).status(Status::Sleeping).limit(PAGE);
+    for (index, flow) in flows {
+        let mut filter = Filter::new().flow(flow.clone()).status(Status::Running).status(Status::Sleeping);
         if wait {
             filter = filter.status(Status::Paused);
         }
-        loop {
-            let page = reader.list(&filter)?;
-            let now = SystemTime::now();
-            let due = |run: &RunInfo| wait || run.status == Status::Running || run.wake_at.is_some_and(|at| at <= now);
-            open.extend(page.iter().filter(|run| due(run)).map(|run| (index, run.id.clone())));
-            match page.last() {
-                Some(last) if page.len() == PAGE => filter = filter.after(last.cursor),
-                _ => break,
+        let now = SystemTime::now();
+        let due = |run: &RunInfo| wait || run.status == Status::Running || run.wake_at.is_some_and(|at| at <= now);
+        pages(reader, filter, |run| {
+            if due(run) {
+                open.push((*index, run.id.clone()));
             }
-        }
+        })?;
     }
     Ok(open)
+}
+
+/// Looks at the runs that a filter takes, a page at a time.
+fn pages(reader: &Reader, filter: Filter, mut look: impl FnMut(&RunInfo)) -> Result<()> {
+    let mut filter = filter.limit(PAGE);
+    loop {
+        let page = reader.list(&filter)?;
+        page.iter().for_each(&mut look);
+        match page.last() {
+            Some(last) if page.len() == PAGE => filter = filter.after(last.cursor),
+            _ => return Ok(()),
+        }
+    }
 }

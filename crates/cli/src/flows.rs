@@ -81,6 +81,16 @@ impl Flows {
         self.flows.iter().map(|flow| flow.name()).find(|name| !names.insert(*name))
     }
 
+    /// Returns the names under which a store may have runs of these flows, each with the number of its flow.
+    pub(crate) fn stored_names(&self) -> Vec<(usize, String)> {
+        let own: Vec<String> = self.names();
+        let former = self.flows.iter().enumerate().flat_map(|(index, flow)| {
+            let names = flow.former_names().iter().filter(|name| !own.contains(name));
+            names.map(move |name| (index, name.clone()))
+        });
+        own.iter().cloned().enumerate().chain(former).collect()
+    }
+
     /// Makes a store know the flows.
     pub(crate) async fn register(&self, store: &Store) -> Result<Vec<Box<dyn AnyRuns>>> {
         let mut runs = Vec::with_capacity(self.flows.len());
@@ -127,6 +137,8 @@ type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 trait AnyFlow {
     fn name(&self) -> &str;
 
+    fn former_names(&self) -> &[String];
+
     fn picture(&self) -> Picture;
 
     fn register<'a>(&'a self, store: &'a Store) -> Waiting<'a, Result<Box<dyn AnyRuns>, Error>>;
@@ -161,6 +173,10 @@ where
 {
     fn name(&self) -> &str {
         self.flow.name()
+    }
+
+    fn former_names(&self) -> &[String] {
+        self.options.former_names()
     }
 
     fn picture(&self) -> Picture {

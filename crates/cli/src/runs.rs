@@ -84,6 +84,8 @@ pub(crate) fn table(runs: &[RunInfo]) -> Table {
             Some(wake_at) if run.status == Status::Sleeping => format!("sleeping, wakes {}", ago(wake_at)),
             _ => run.status.to_string(),
         };
+        // `runs show` says why.
+        let status = if run.refused.is_some() { format!("{status}, cannot go on") } else { status };
         table.add_row([
             cell(run.id.as_str()),
             cell(&run.flow),

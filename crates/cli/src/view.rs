@@ -5,7 +5,7 @@
 use std::time::SystemTime;
 
 use flowstone_core::Usage;
-use flowstone_durable::{FailedAttempt, Failure, Items, Question, RunInfo, Status, Step};
+use flowstone_durable::{FailedAttempt, Failure, Items, Question, RunInfo, Status, Step, Unregistered};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -18,6 +18,9 @@ pub(crate) struct RunView<'a> {
     flow: &'a str,
     fingerprint: &'a str,
     status: Status,
+    /// Why the program that drives the store cannot go on with it, if it cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'a str>,
     step: u64,
     node: Option<&'a str>,
     action: Option<&'a str>,
@@ -36,6 +39,7 @@ impl<'a> RunView<'a> {
             flow: &run.flow,
             fingerprint: &run.fingerprint,
             status: run.status,
+            refused: run.refused.as_deref(),
             step: run.step,
             node: run.node.as_ref().map(|node| node.as_str()),
             action: run.action.as_ref().map(|action| action.as_str()),
@@ -194,6 +198,9 @@ pub(crate) struct DrivenView<'a> {
     pub(crate) runs: Vec<RunView<'a>>,
     /// What could not go on, and why.
     pub(crate) refused: &'a [String],
+    /// Flows that this program does not have, with how many of their runs are not at an end; left out where there are none.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub(crate) unregistered: &'a [Unregistered],
 }
 
 fn time(at: Option<SystemTime>) -> Option<String> {

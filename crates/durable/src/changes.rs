@@ -8,10 +8,12 @@ use crate::{
     checked::Slip,
     deleting,
     error::{Error, Written},
+    flows::AnyFlow,
     load::state_at,
     options::StoreOptions,
     reader::Reader,
     rows::{self, Change, MAX_ID, NewRun, Started, count, id_of},
+    run::decode,
     states::States,
     status::Status,
     watch::status,
@@ -23,21 +25,37 @@ pub(crate) fn check_id(id: &RunId) -> Result<(), Error> {
     if length == 0 || length > MAX_ID { Err(Error::BadId { length, most: MAX_ID }) } else { Ok(()) }
 }
 
+/// Checks that a run failed or was cancelled, and returns which.
+pub(crate) fn check_retry(db: &Connection, run: i64) -> Result<Status, Error> {
+    match status(db, run)? {
+        found @ (Status::Failed | Status::Cancelled) => Ok(found),
+        found => Err(Error::WrongStatus { run: id_of(db, run)?, status: found, wanted: "retried" }),
+    }
+}
+
 /// Lets a run that failed or was cancelled go on, from the node where it stopped, with the items that are recorded.
 ///
 /// To cancel it, as was asked for before, is done.
 pub(crate) fn retry(db: &Connection, run: i64) -> Result<(), Error> {
-    let found = status(db, run)?;
-    if !matches!(found, Status::Failed | Status::Cancelled) {
-        return Err(Error::WrongStatus { run: id_of(db, run)?, status: found, wanted: "retried" });
-    }
+    prepare_retry(db, run)?;
+    rows::set_status(db, run, Status::Running, &Change::default())
+}
+
+/// Lets a run go on as [`retry`] does, where its flow is not at hand.
+pub(crate) fn retry_beside(db: &Connection, run: i64) -> Result<(), Error> {
+    let was = rows::was(db, run)?.map(|was| (run, was));
+    retry(db, run)?;
+    rows::set_was(db, was.as_slice())
+}
+
+fn prepare_retry(db: &Connection, run: i64) -> Result<(), Error> {
+    let found = check_retry(db, run)?;
     db.prepare_cached("DELETE FROM inbox WHERE run = ?1 AND what = 'cancel'")?.execute([run])?;
     if found == Status::Failed {
         rows::forget_waits(db, run)?;
         rows::forget_expired(db, run)?;
     }
-    rows::set_retried(db, run)?;
-    rows::set_status(db, run, Status::Running, &Change::default())
+    rows::set_retried(db, run)
 }
 
 /// What a store's options say of the states of runs.
@@ -53,39 +71,72 @@ impl Limits {
     }
 }
 
-/// Makes of a state, edited, the beginning of another run.
+/// Makes of a state, edited, the beginning of another run. Where its flow is at hand, the state is of the newest version
+/// before it is edited, and fits its type afterwards.
 pub(crate) fn fork(
     reader: &Reader,
     (run, step): (&RunId, u64),
     id: RunId,
     edit: impl FnOnce(&mut Value),
+    flow: Option<&dyn AnyFlow>,
     limits: Limits,
 ) -> Result<NewRun, Error> {
     let Limits { full_every, max_state: most } = limits;
     check_id(&id)?;
     let origin = reader.own_number(run)?;
-    let mut state = reader.state(run.clone(), Some(step))?;
+    let last = reader.last_step(origin)?;
+    if step > last {
+        return Err(Error::UnknownStep { run: run.clone(), step, last });
+    }
     let next = reader.steps_of(origin, step, 1)?.into_iter().next().and_then(|step| step.next);
     let next: NodePath = next.ok_or_else(|| Error::AtEnd { run: run.clone(), step })?;
-    let (stored, before) = (state_at(&reader.db, origin, step, full_every)?, state.clone());
-    edit(&mut state);
-    // What was not edited stays as it was written, to the last digit.
-    let json = if state == before {
-        stored.chain.state().to_vec()
-    } else {
-        let edit = Slip { run: &id, node: &next, what: Written::Edit, most: usize::MAX };
-        edit.value(&state)?.to_string().into_bytes()
-    };
-    let mut states = States::starting(full_every, stored.version);
+    let stored = state_at(&reader.db, origin, step, full_every)?;
+    let migrated = flow.map(|flow| flow.migrated(run, stored.version, stored.chain.state())).transpose()?.flatten();
+    let before = migrated.as_deref().unwrap_or(stored.chain.state());
+    let json = edited((run, before), (&id, &next), edit)?;
+    if let Some(flow) = flow {
+        flow.begins(&id, &next, &json)?;
+    }
+    let version = flow.map_or(stored.version, AnyFlow::version);
+    let mut states = States::starting(full_every, version);
     let size = json.len();
     let too_large = || Error::StateTooLarge { run: id.clone(), size, most };
     if size > most {
         return Err(too_large());
     }
     let state = states.next(0, json).map_err(|_| too_large())?;
-    let (flow, flow_name) = reader.flow_version_of(origin)?;
+    let (number, flow_name) = match flow {
+        Some(flow) => (flow.row(), flow.name().to_owned()),
+        None => reader.flow_version_of(origin)?,
+    };
     let key = Some(KeyBase::new(&id));
-    Ok(NewRun { id, flow, flow_name, key, start: next, state, parent: None, origin: Some((origin, step)) })
+    Ok(NewRun {
+        id,
+        flow: number,
+        flow_name,
+        flow_before: Vec::new(),
+        key,
+        start: next,
+        state,
+        parent: None,
+        origin: Some((origin, step)),
+    })
+}
+
+/// Edits the state of a run to be that of another; one that is left as it was stays as it was written, to the last digit.
+fn edited(
+    (run, state): (&RunId, &[u8]),
+    (id, node): (&RunId, &NodePath),
+    edit: impl FnOnce(&mut Value),
+) -> Result<Vec<u8>, Error> {
+    let before: Value = decode(run, state)?;
+    let mut after = before.clone();
+    edit(&mut after);
+    if after == before {
+        return Ok(state.to_vec());
+    }
+    let edit = Slip { run: id, node, what: Written::Edit, most: usize::MAX };
+    Ok(edit.value(&after)?.to_string().into_bytes())
 }
 
 /// Begins a run whose id must be new.

@@ -75,7 +75,7 @@ async fn halt(journal: &RunJournal, item: ItemId, child: &mut dyn Execution, par
             if parks {
                 journal.forked_as(run, index);
             }
-            let mut loaded = recall(journal, run).await.map_err(&failed)?;
+            let mut loaded = recall(journal, run, child).await.map_err(&failed)?;
             if matches!(loaded.status, Status::Paused | Status::Sleeping) {
                 call.halted = true;
                 return Ok(Halted::Parked);
@@ -215,6 +215,7 @@ async fn begin(journal: &RunJournal, item: ItemId, child: &dyn Execution, watche
         id: child.id(),
         flow: journal.flow.row(),
         flow_name: journal.flow.name().to_owned(),
+        flow_before: Vec::new(),
         key: None,
         start: child.node().clone(),
         state: journal.shared.store_surely(child, &mut states, 0)?,
@@ -226,7 +227,7 @@ async fn begin(journal: &RunJournal, item: ItemId, child: &dyn Execution, watche
 }
 
 /// Reads a child that was begun before; one that failed goes on.
-async fn recall(journal: &RunJournal, run: i64) -> Result<Loaded, Error> {
+async fn recall(journal: &RunJournal, run: i64, child: &mut dyn Execution) -> Result<Loaded, Error> {
     let full_every = journal.shared.options.full_every;
     let read = || journal.shared.read(move |reader| load(&reader.db, run, full_every));
     let gone = || damaged(format!("the child #{run} is gone"));
@@ -234,6 +235,8 @@ async fn recall(journal: &RunJournal, run: i64) -> Result<Loaded, Error> {
     if !matches!(loaded.status, Status::Failed | Status::Cancelled) {
         return Ok(loaded);
     }
+    // One that its flow cannot take stays as it is.
+    restore(&loaded, child)?;
     journal.shared.writer.call("child", move |db| changes::retry(db, run)).await?;
     // Its waits are forgotten now, too.
     read().await?.ok_or_else(gone)

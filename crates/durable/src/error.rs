@@ -606,6 +606,28 @@ impl std::fmt::Display for Kept {
     }
 }
 
+impl Error {
+    /// Returns, with its causes and in one line, why the program that met this cannot go on with the run; `None` if that is
+    /// not what it says: what is wrong is the store, or what was asked.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        match self {
+            Self::Restore { .. }
+            | Self::Migrate { .. }
+            | Self::Decode { .. }
+            | Self::KeptItem { .. }
+            | Self::MigrateItem { .. }
+            | Self::ItemCount { .. }
+            | Self::ItemKeys { .. }
+            | Self::UnknownFlow { .. } => {}
+            Self::Store(error) if error.fault() == StoreFault::Corrupt => {}
+            _ => return None,
+        }
+        let error: &dyn std::error::Error = self;
+        let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+        Some(causes.fold(self.to_string(), |text, cause| format!("{text}: {cause}")))
+    }
+}
+
 /// The part of a message that names the node that asks.
 struct Asks<'a>(Option<&'a NodePath>);
 

@@ -1,10 +1,13 @@
 //! The flows of a store: what a stored run needs to become one that is driven.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
 
 use flowstone_core::{
-    AsyncFlow, BoxError, CancellationToken, Execution, KeyBase, Label, NodePath, Panicked, RunId, RunOptions, State,
-    Usage, storable,
+    AsyncFlow, BoxError, CancellationToken, Execution, KeyBase, Label, NodePath, Panicked, RunId, RunOptions, Running,
+    State, Usage, storable,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -15,6 +18,8 @@ use crate::{
     observer::{Observer, lock},
     options::FlowOptions,
     rows::FlowRow,
+    run::decode,
+    shared::drop_quietly,
 };
 
 /// What brings a state of an older version to the newest: the older version's number, and the state as JSON.
@@ -23,9 +28,41 @@ pub(crate) type Migrate = Arc<dyn Fn(u32, Value) -> Result<Value, BoxError> + Se
 /// What brings the output of an item, kept by an older version, to the newest: that version's number, the node, and JSON.
 pub(crate) type MigrateItems = Arc<dyn Fn(u32, &NodePath, Value) -> Result<Value, BoxError> + Send + Sync>;
 
+/// The flows that are registered with a store, by name.
+#[derive(Default)]
+pub(crate) struct Flows(Mutex<BTreeMap<String, Arc<dyn AnyFlow>>>);
+
+impl Flows {
+    pub(crate) fn insert(&self, flow: Arc<dyn AnyFlow>) {
+        lock(&self.0).insert(flow.name().to_owned(), flow);
+    }
+
+    /// Returns the flow of the runs that the store has under a name: the flow that has it, or else one that had it.
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<dyn AnyFlow>> {
+        let flows = lock(&self.0);
+        let had_it = || flows.values().find(|flow| flow.before().iter().any(|before| before == name));
+        flows.get(name).or_else(had_it).cloned()
+    }
+
+    /// Returns the names under which the store may have runs of one flow, or of all.
+    pub(crate) fn names(&self, only: Option<&str>) -> Vec<String> {
+        let flows: Vec<_> = lock(&self.0).values().cloned().collect();
+        let mut names = BTreeSet::new();
+        for flow in flows.iter().filter(|flow| only.is_none_or(|name| flow.name() == name)) {
+            let is_its = |name: &&String| self.get(name).is_some_and(|found| found.name() == flow.name());
+            names.extend(flow.before().iter().filter(is_its).cloned());
+            names.insert(flow.name().to_owned());
+        }
+        names.into_iter().collect()
+    }
+}
+
 /// A flow of a store, without its types.
 pub(crate) trait AnyFlow: Send + Sync {
     fn name(&self) -> &str;
+
+    /// The names that it had before.
+    fn before(&self) -> &[String];
 
     /// The number of this version of the flow in the store.
     fn row(&self) -> i64;
@@ -48,11 +85,17 @@ pub(crate) trait AnyFlow: Send + Sync {
     /// Brings what items of the visit under way gave to the newest version.
     fn migrate_items(&self, loaded: &mut Loaded) -> Result<(), Error>;
 
-    /// All names of a node: the given one, and those that it had or has.
-    fn names(&self, node: &NodePath) -> Vec<NodePath>;
+    /// Returns whether two names are of one node.
+    fn is_same(&self, one: &NodePath, other: &NodePath) -> bool;
 
-    /// Says what is wrong with an answer to a node, by its type.
-    fn fits(&self, node: &NodePath, answer: &Value) -> Result<(), String>;
+    /// Checks an answer to a node by its type.
+    fn fits(&self, run: &RunId, node: &NodePath, answer: &Value) -> Result<(), Error>;
+
+    /// Returns a state of an older version in the newest; `None` if it is in that.
+    fn migrated(&self, run: &RunId, version: u32, state: &[u8]) -> Result<Option<Vec<u8>>, Error>;
+
+    /// Checks that a run could begin at a node, with a state of the newest version.
+    fn begins(&self, run: &RunId, node: &NodePath, state: &[u8]) -> Result<(), Error>;
 }
 
 /// A flow of a store.
@@ -66,6 +109,9 @@ pub(crate) trait FlowOver<S>: AnyFlow {
         cancel: CancellationToken,
         observer: &Arc<Observer>,
     ) -> Box<dyn Execution>;
+
+    /// Reads a state of this version or an older one.
+    fn decode(&self, run: &RunId, version: u32, state: &[u8]) -> Result<S, Error>;
 }
 
 /// A flow with what a store is told of it.
@@ -98,9 +144,20 @@ where
         }
     }
 
-    /// What a node is called now.
-    fn renamed<'a>(&'a self, node: &'a NodePath) -> &'a NodePath {
-        self.options.renamed.iter().find(|(from, _)| from == node).map_or(node, |(_, to)| to)
+    /// Returns the name that a node has now.
+    fn renamed(&self, node: &NodePath) -> NodePath {
+        self.options.renamed.now(node, |node| self.flow.position(node.as_str()).is_some())
+    }
+
+    /// Places a run at a node, in the state of the newest version.
+    fn place(
+        &self,
+        run: &RunId,
+        (node, step, state): (&NodePath, u64, &[u8]),
+        options: &RunOptions,
+    ) -> Result<Running<S>, Error> {
+        let failed = |source| Error::Restore { run: run.clone(), step, source: Arc::new(source) };
+        self.flow.restored(&self.renamed(node), step, state, options).map_err(failed)
     }
 
     fn read_back(
@@ -112,28 +169,25 @@ where
     ) -> Result<Box<dyn Execution>, Error> {
         let no_next = || damaged(format!("run `{}` runs, but has no next node", loaded.id));
         let due = loaded.next.as_ref().ok_or_else(no_next)?;
-        let migrated = self.migrated(loaded)?;
+        let migrated = self.migrate(&loaded.id, loaded.version, loaded.chain.state())?;
         let state = migrated.as_deref().unwrap_or(loaded.chain.state());
         // The key of the visit under way has the name that is stored, whatever its node is called now.
         let options = self.run_options(&loaded.id, loaded.key.clone(), cancel, observer);
         let options = options.used(used).due(loaded.seq, due.clone());
-        let restored = self.flow.restored(self.renamed(due), loaded.seq, state, &options);
-        let failed = |source| Error::Restore { run: loaded.id.clone(), step: loaded.seq, source: Arc::new(source) };
-        Ok(Box::new(restored.map_err(failed)?))
+        Ok(Box::new(self.place(&loaded.id, (due, loaded.seq, state), &options)?))
     }
 
-    /// The state in the newest version, if it has to be brought there.
-    fn migrated(&self, loaded: &Loaded) -> Result<Option<Vec<u8>>, Error> {
-        let (found, wanted) = (loaded.version, self.options.version);
+    fn migrate(&self, run: &RunId, found: u32, state: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let wanted = self.options.version;
         if found == wanted {
             return Ok(None);
         }
-        let failed = |source: BoxError| Error::Migrate { run: loaded.id.clone(), found, wanted, source: source.into() };
+        let failed = |source: BoxError| Error::Migrate { run: run.clone(), found, wanted, source: source.into() };
         let Some(migrate) = self.options.migrate.as_ref().filter(|_| found < wanted) else {
             let why = if found < wanted { "its flow has no `migrate`" } else { "it is newer than the flow" };
             return Err(failed(why.into()));
         };
-        let state = serde_json::from_slice(loaded.chain.state()).map_err(|error| failed(error.into()))?;
+        let state = serde_json::from_slice(state).map_err(|error| failed(error.into()))?;
         let migrated = Panicked::catch(|| migrate(found, state)).unwrap_or_else(|panicked| Err(panicked.into()));
         let state = migrated.map_err(failed)?;
         serde_json::to_vec(&state).map(Some).map_err(|error| failed(error.into()))
@@ -142,7 +196,7 @@ where
     /// Brings what items gave to the newest version, or leaves out what cannot be, of a run that is tried again.
     fn migrated_items(&self, loaded: &mut Loaded, migrate: &MigrateItems) -> Result<(), Error> {
         let wanted = self.options.version;
-        let Some(node) = loaded.next.as_ref().map(|node| self.renamed(node).clone()) else { return Ok(()) };
+        let Some(node) = loaded.next.as_ref().map(|node| self.renamed(node)) else { return Ok(()) };
         let (state, retried) = (loaded.version, loaded.under_way.retried);
         let mut unfit = Vec::new();
         for (number, item) in &mut loaded.under_way.items {
@@ -182,6 +236,10 @@ where
         self.flow.name()
     }
 
+    fn before(&self) -> &[String] {
+        &self.options.before
+    }
+
     fn row(&self) -> i64 {
         self.row
     }
@@ -211,18 +269,26 @@ where
         }
     }
 
-    fn names(&self, node: &NodePath) -> Vec<NodePath> {
-        let now = self.renamed(node);
-        let before = self.options.renamed.iter().filter(|(_, to)| to == now).map(|(from, _)| from);
-        std::iter::once(node).chain(before).chain([now]).cloned().collect()
+    fn is_same(&self, one: &NodePath, other: &NodePath) -> bool {
+        self.options.renamed.is_same(one, other)
     }
 
-    fn fits(&self, node: &NodePath, answer: &Value) -> Result<(), String> {
-        let now = match node.into_child().find(|(outer, ..)| self.renamed(outer) != outer) {
+    fn fits(&self, run: &RunId, node: &NodePath, answer: &Value) -> Result<(), Error> {
+        let now = match node.into_child().find(|(outer, ..)| self.renamed(outer) != *outer) {
             Some((outer, item, inner)) => format!("{}[{item}]/{inner}", self.renamed(&outer)).into(),
-            None => self.renamed(node).clone(),
+            None => self.renamed(node),
         };
-        self.flow.fits_at(&now, answer).map_err(|error| error.to_string())
+        let unfit = |what| Error::Unfit { run: run.clone(), node: node.clone(), what };
+        self.flow.fits_at(&now, answer).map_err(|error| unfit(error.to_string()))
+    }
+
+    fn migrated(&self, run: &RunId, version: u32, state: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.migrate(run, version, state)
+    }
+
+    fn begins(&self, run: &RunId, node: &NodePath, state: &[u8]) -> Result<(), Error> {
+        drop_quietly(decode::<S>(run, state)?);
+        self.place(run, (node, 0, state), &RunOptions::new()).map(drop_quietly)
     }
 }
 
@@ -241,10 +307,15 @@ where
     ) -> Box<dyn Execution> {
         Box::new(self.flow.execution(state, &self.run_options(id, key, cancel, observer)))
     }
+
+    fn decode(&self, run: &RunId, version: u32, state: &[u8]) -> Result<S, Error> {
+        let migrated = self.migrate(run, version, state)?;
+        decode(run, migrated.as_deref().unwrap_or(state))
+    }
 }
 
 /// Describes a flow for the store.
-pub(crate) fn describe<S: State, X: Label>(flow: &AsyncFlow<S, X>) -> Result<FlowRow, Error> {
+pub(crate) fn describe<S: State, X: Label>(flow: &AsyncFlow<S, X>, options: &FlowOptions) -> Result<FlowRow, Error> {
     let too_deep = |source| Error::FlowTooDeep { flow: flow.name().to_owned(), source: Arc::new(source) };
     let mut graph = storable(&flow.to_json()).map_err(too_deep)?;
     // In one order, whatever else is in the build: a package may ask serde_json to keep that of the program.
@@ -252,6 +323,8 @@ pub(crate) fn describe<S: State, X: Label>(flow: &AsyncFlow<S, X>) -> Result<Flo
     let graph = graph.to_string();
     Ok(FlowRow {
         name: flow.name().to_owned(),
+        before: options.before.clone(),
+        renamed: options.renamed.to_json(),
         fingerprint: fingerprint(graph.as_bytes()),
         graph,
         mermaid: flow.to_mermaid(),

@@ -55,6 +55,8 @@ pub(crate) struct Keeper {
     prefix: String,
     /// Commits that are on their way, oldest first.
     behind: VecDeque<Reply<()>>,
+    /// The version of its flow, if that is not the one that the store knows.
+    flow: Option<i64>,
 }
 
 /// How the driving of a run came to a halt, beside an error.
@@ -78,13 +80,17 @@ impl Keeper {
 
     /// Makes what keeps a stored run. It takes over its states, and what its visit under way had done.
     pub(crate) fn resuming(shared: &Arc<Shared>, loaded: Loaded, version: u32, watched: Watched) -> Self {
+        // The run moves to the flow as it is now with the next thing that is written of it.
+        let flow = Some(watched.flow.row()).filter(|flow| *flow != loaded.flow);
         // A state that was migrated is no change of the one before, but a whole one.
         let states = if loaded.version == version {
             States::resuming(loaded.chain, loaded.changed, version)
         } else {
             States::starting(shared.options.full_every, version)
         };
-        Self::new(shared, (loaded.run, loaded.seq), states, watched, loaded.under_way)
+        let mut keeper = Self::new(shared, (loaded.run, loaded.seq), states, watched, loaded.under_way);
+        keeper.flow = flow;
+        keeper
     }
 
     fn new(
@@ -98,7 +104,7 @@ impl Keeper {
         let journal = RunJournal::new(shared, run, &watched, &purse, under_way);
         let Watched { observer, prefix, .. } = watched;
         let (shared, behind) = (Arc::clone(shared), VecDeque::new());
-        Self { shared, run, seq, states, journal, observer, purse, prefix, behind }
+        Self { shared, run, seq, states, journal, observer, purse, prefix, behind, flow: None }
     }
 
     /// Drives the run until it comes to a halt. `answered` is the question of the visit under way, with its answer.
@@ -180,13 +186,14 @@ impl Keeper {
             items,
         };
         let (kept, left, used) = (self.journal.has_kept(), self.journal.has_left(), self.purse.take());
-        let (run, seq) = (self.run, self.seq);
+        let (run, seq, flow) = (self.run, self.seq, self.flow.take());
         let behind = !self.behind.is_empty();
         let write = move |db: &Connection| {
             if behind {
                 rows::check_step_before(db, &row)?;
             }
             rows::insert_visit(db, &row, &state)?;
+            rows::set_flow(db, run, flow)?;
             used.write(db)?;
             if kept {
                 rows::forget_items(db, run, seq)?;
@@ -351,9 +358,10 @@ impl Keeper {
         name: &'static str,
         work: impl FnOnce(&Connection) -> Result<(), Error> + Send + 'static,
     ) -> Result<(), Error> {
-        let used = self.purse.take();
+        let (run, flow, used) = (self.run, self.flow, self.purse.take());
         let work = move |db: &Connection| {
             work(db)?;
+            rows::set_flow(db, run, flow)?;
             used.write(db)
         };
         self.shared.writer.call(name, work).await

@@ -12,7 +12,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `store`, `options` | a file of runs that this process drives |
-//! | `runs`, `run`, `flows` | the runs of one flow, and one of them; a flow without its types |
+//! | `runs`, `run`, `flows`, `renamed` | the runs of one flow, and one of them; a flow without its types; names over time |
 //! | `shared` | what is driven at the moment, and who waits for it |
 //! | `keeper` | the loop: visit, commit |
 //! | `journal`, `children` | what a visit under way has done: items, waits, children |
@@ -26,7 +26,7 @@
 //! | `watch` | sleeping runs wake; what other processes ask for is done |
 //! | `readers` | threads that read beside the writer |
 //! | `reader`, `list`, `status` | runs, steps, states, questions, for everyone who may read the file |
-//! | `requests`, `answers`, `changes`, `prune`, `deleting` | answers, cancelling, retrying, forks, deleting |
+//! | `control`, `requests`, `answers`, `changes`, `prune`, `deleting` | answers, cancelling, retrying, forks, deleting |
 //! | `error` | what can go wrong |
 //!
 //! # Invariants
@@ -34,12 +34,14 @@
 //! - One visit, one transaction: what is committed ran once; what was under way at a crash runs again, from its `prep`.
 //! - What a caller was told is on disk.
 //! - One process drives a store; others read it, and leave requests.
+//! - What refuses a run has not changed it.
 //! - Nothing in the file is code, and nothing in it is believed: what does not decode is an error.
 
 mod answers;
 mod changes;
 mod checked;
 mod children;
+mod control;
 mod deleting;
 mod error;
 mod files;
@@ -58,6 +60,7 @@ mod prune;
 mod questions;
 mod reader;
 mod readers;
+mod renamed;
 mod requests;
 mod rows;
 mod run;
@@ -81,7 +84,7 @@ pub use prune::{Prune, Pruned};
 pub use reader::{Reader, StoredFlow};
 pub use requests::Requests;
 pub use run::{Finished, Run};
-pub use runs::{Resumed, Runs};
+pub use runs::{Resumed, Runs, Unregistered};
 pub use status::{Cursor, FailedAttempt, Failure, Items, Left, Question, RunInfo, Status, Step, UnknownStatus};
 pub use store::Store;
 #[doc(hidden)]

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use rusqlite::{OptionalExtension, params_from_iter, types::Value as Sql};
+use rusqlite::OptionalExtension;
 
 use crate::{
     error::Error,
@@ -16,7 +16,8 @@ use crate::{
 /// Without further conditions: the newest hundred of all flows, in any status, children of batch flows left out.
 #[derive(Clone, Debug)]
 pub struct Filter {
-    flow: Option<String>,
+    /// Any, if there is none.
+    flows: Vec<String>,
     statuses: Vec<Status>,
     since: Option<SystemTime>,
     until: Option<SystemTime>,
@@ -26,7 +27,7 @@ pub struct Filter {
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { flow: None, statuses: Vec::new(), since: None, until: None, after: None, limit: 100 }
+        Self { flows: Vec::new(), statuses: Vec::new(), since: None, until: None, after: None, limit: 100 }
     }
 }
 
@@ -40,7 +41,13 @@ impl Filter {
     /// Takes runs of this flow only.
     #[must_use]
     pub fn flow(mut self, name: impl Into<String>) -> Self {
-        self.flow = Some(name.into());
+        self.flows = vec![name.into()];
+        self
+    }
+
+    /// Takes runs that are in the store under one of these names of a flow.
+    pub(crate) fn flows(mut self, names: Vec<String>) -> Self {
+        self.flows = names;
         self
     }
 
@@ -106,7 +113,7 @@ impl Reader {
             "SELECT run FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL AND run >= ?3 AND run < ?4
              ORDER BY run DESC LIMIT ?5",
         )?;
-        for flow in self.flow_numbers(filter.flow.as_deref())? {
+        for flow in self.flow_numbers(&filter.flows)? {
             for status in filter.statuses() {
                 let rows =
                     select.query_map((flow, status.code(), oldest, newest, int(filter.limit)), |row| row.get(0))?;
@@ -118,20 +125,27 @@ impl Reader {
         numbers.into_iter().take(filter.limit).filter_map(|run| self.info(run).transpose()).collect()
     }
 
-    /// The numbers of a flow's versions, or of all that have runs.
-    pub(crate) fn flow_numbers(&self, name: Option<&str>) -> Result<Vec<i64>, Error> {
-        // Of all flows only those that have runs, from one to the next along the index: versions come with each deployment.
-        let all = "WITH RECURSIVE used (flow) AS (
-                 SELECT min(flow) FROM runs WHERE parent IS NULL
-                 UNION ALL
-                 SELECT (SELECT min(flow) FROM runs WHERE parent IS NULL AND flow > used.flow)
-                     FROM used WHERE used.flow IS NOT NULL
-             )
-             SELECT flow FROM used WHERE flow IS NOT NULL";
-        let sql = if name.is_some() { "SELECT flow FROM flows WHERE name = ?1" } else { all };
-        let mut select = self.db.prepare_cached(sql)?;
-        let rows = select.query_map(params_from_iter(name.map(|name| Sql::from(name.to_owned()))), |row| row.get(0))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    /// Returns the numbers of the versions of the flows with these names; of all that have runs, if none is given.
+    pub(crate) fn flow_numbers(&self, names: &[String]) -> Result<Vec<i64>, Error> {
+        let mut numbers: Vec<i64> = Vec::new();
+        if names.is_empty() {
+            // From one to the next along the index: versions come with each deployment.
+            let mut select = self.db.prepare_cached(
+                "WITH RECURSIVE used (flow) AS (
+                     SELECT min(flow) FROM runs WHERE parent IS NULL
+                     UNION ALL
+                     SELECT (SELECT min(flow) FROM runs WHERE parent IS NULL AND flow > used.flow)
+                         FROM used WHERE used.flow IS NOT NULL
+                 )
+                 SELECT flow FROM used WHERE flow IS NOT NULL",
+            )?;
+            numbers.extend(select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?);
+        }
+        let mut select = self.db.prepare_cached("SELECT flow FROM flows WHERE name = ?1")?;
+        for name in names {
+            numbers.extend(select.query_map([name], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?);
+        }
+        Ok(numbers)
     }
 
     /// The number of the first run that was started at a time or later, by halving: numbers and times grow together.

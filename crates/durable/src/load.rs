@@ -26,6 +26,8 @@ pub(crate) struct Loaded {
     pub(crate) flow: i64,
     pub(crate) flow_name: String,
     pub(crate) status: Status,
+    /// `true` if the store says more of it than a run that goes on has: why it could not, or what it was before.
+    pub(crate) refused: bool,
     /// Its last step.
     pub(crate) seq: u64,
     /// The node to visit; none once it has ended.
@@ -109,7 +111,7 @@ impl KnownChild {
 /// Reads a run with what it needs to go on; `None` if there is none of this number.
 pub(crate) fn load(db: &Connection, run: i64, full_every: u32) -> Result<Option<Loaded>, Error> {
     let mut head = db.prepare_cached(
-        "SELECT id, flow, name, status, runs.action, key FROM runs JOIN flows USING (flow) WHERE run = ?1",
+        "SELECT id, flow, name, status, runs.action, key, refused IS NOT NULL OR was IS NOT NULL FROM runs JOIN flows USING (flow) WHERE run = ?1",
     )?;
     let head = head
         .query_row([run], |row| {
@@ -120,10 +122,11 @@ pub(crate) fn load(db: &Connection, run: i64, full_every: u32) -> Result<Option<
                 row.get::<_, i64>(3)?,
                 row.get::<_, Option<String>>(4)?,
                 row.get::<_, Option<String>>(5)?,
+                row.get::<_, bool>(6)?,
             ))
         })
         .optional()?;
-    let Some((id, flow, flow_name, status, action, key)) = head else { return Ok(None) };
+    let Some((id, flow, flow_name, status, action, key, refused)) = head else { return Ok(None) };
     let mut last = db.prepare_cached("SELECT seq, next FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
     let (seq, next) = last
         .query_row([run], |row| Ok((count(row, "seq")?, row.get::<_, Option<String>>(1)?)))
@@ -140,6 +143,7 @@ pub(crate) fn load(db: &Connection, run: i64, full_every: u32) -> Result<Option<
         flow,
         flow_name,
         status,
+        refused,
         seq,
         next: next.map(NodePath::from),
         action,

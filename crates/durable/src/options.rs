@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::{
     error::OpenError,
     flows::{Migrate, MigrateItems},
+    renamed::Renamed,
     snapshot::FULL_EVERY,
     store::Store,
     writer::{OnWrite, WritePoint},
@@ -199,8 +200,10 @@ pub struct FlowOptions {
     pub(crate) version: u32,
     pub(crate) migrate: Option<Migrate>,
     pub(crate) migrate_items: Option<MigrateItems>,
-    /// Nodes that have another path now: from, to.
-    pub(crate) renamed: Vec<(NodePath, NodePath)>,
+    /// The names that the flow had.
+    pub(crate) before: Vec<String>,
+    /// Nodes that have another path now.
+    pub(crate) renamed: Renamed,
     pub(crate) max_visits: Option<u64>,
     pub(crate) budget: Option<Budget>,
     pub(crate) listeners: Vec<Arc<dyn Listener>>,
@@ -210,6 +213,7 @@ impl fmt::Debug for FlowOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FlowOptions")
             .field("version", &self.version)
+            .field("before", &self.before)
             .field("renamed", &self.renamed)
             .field("listeners", &self.listeners.len())
             .finish()
@@ -224,7 +228,8 @@ impl FlowOptions {
     }
 
     /// Numbers the state type, and says how a state of an older version becomes one of this: `migrate` gets the older
-    /// version's number and the state as JSON. It is called when a run of an older version goes on.
+    /// version's number and the state as JSON. It is called when a run of an older version goes on, and when such a state is read as its
+    /// type. It should do nothing else: it may be called often for one state.
     #[must_use]
     pub fn version(
         mut self,
@@ -398,10 +403,69 @@ impl FlowOptions {
         self
     }
 
-    /// Says that a node has another path now, so that runs that are at the old one go on at the new one.
+    /// Says that a node has another path now, so that runs that are at the old one go on at the new one, and questions are
+    /// answered under both. Of a flow inside the flow, all its nodes have.
+    ///
+    /// The [key](flowstone_core::Context::idempotency_key) of a visit that is under way stays as it was.
     #[must_use]
     pub fn rename(mut self, from: impl Into<NodePath>, to: impl Into<NodePath>) -> Self {
-        self.renamed.push((from.into(), to.into()));
+        self.renamed.push(from.into(), to.into());
         self
+    }
+
+    /// Says that the flow had another name, so that runs which began under it are found, and go on: with the first step that
+    /// one makes it belongs to the flow of the new name, and until then the older program can take it back.
+    ///
+    /// If a flow of that name is registered as well, its runs are its own.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_core::{Ask, AsyncFlow, Result};
+    /// use flowstone_durable::{FlowOptions, Status, Store};
+    ///
+    /// struct Approve;
+    ///
+    /// impl Ask<bool> for Approve {
+    ///     type Question = ();
+    ///     type Answer = bool;
+    ///     type Action = ();
+    ///
+    ///     fn ask(&self, _: &bool) -> Result<()> { Ok(()) }
+    ///     fn post(&self, approved: &mut bool, answer: bool) -> Result<()> { *approved = answer; Ok(()) }
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("invoices.db");
+    /// let flow = |name: &str| {
+    ///     let mut flow = AsyncFlow::builder(name);
+    ///     let approve = flow.add("approve", Approve);
+    ///     flow.start(approve);
+    ///     flow.build()
+    /// };
+    /// let store = Store::open(&path).await?;
+    /// store.runs(flow("invoice")?).await?.start("march", false).await?.settled().await?;
+    /// store.close().await;
+    ///
+    /// let store = Store::open(&path).await?; // the next program
+    /// let bills = store.runs_with(flow("bill")?, FlowOptions::new().renamed_from("invoice")).await?;
+    /// bills.answer("march", "approve", true).await?;
+    /// assert!(bills.get("march").await?.finished().await?.state);
+    /// assert_eq!(bills.get("march").await?.info().await?.flow, "bill");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn renamed_from(mut self, name: impl Into<String>) -> Self {
+        self.before.push(name.into());
+        self
+    }
+
+    /// Returns the names that the flow had, see [`renamed_from`](Self::renamed_from).
+    #[must_use]
+    pub fn former_names(&self) -> &[String] {
+        &self.before
     }
 }

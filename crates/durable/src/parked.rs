@@ -50,6 +50,27 @@ pub(crate) fn root_of(db: &Connection, run: i64) -> Result<i64, Error> {
     Ok(around(db, run)?.last().map_or(run, |(root, _)| *root))
 }
 
+/// Returns what a run and those around it are, before it is let go on by a process that does not have its flow.
+pub(crate) fn remember(db: &Connection, run: i64) -> Result<Vec<(i64, String)>, Error> {
+    let line = std::iter::once(run).chain(around(db, run)?.into_iter().map(|(run, _)| run));
+    line.filter_map(|run| rows::was(db, run).map(|was| was.map(|was| (run, was))).transpose()).collect()
+}
+
+/// Returns those of a run and its children that are paused and have an answer, which no program could take yet.
+pub(crate) fn answered(db: &Connection, run: i64) -> Result<Vec<i64>, Error> {
+    let mut look = db.prepare_cached(
+        "SELECT 1 FROM runs JOIN pauses USING (run) WHERE run = ?1 AND status = ?2 AND answer IS NOT NULL
+             AND seq = (SELECT max(seq) + 1 FROM visits WHERE visits.run = runs.run)",
+    )?;
+    let mut found = Vec::new();
+    for run in rows::tree(db, run)? {
+        if look.exists((run, Status::Paused.code()))? {
+            found.push(run);
+        }
+    }
+    Ok(found)
+}
+
 /// Lets a run go on that is parked, and the runs around it.
 ///
 /// # Errors

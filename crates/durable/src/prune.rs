@@ -29,7 +29,8 @@ pub struct Prune {
     older_than: Option<Duration>,
     keep: usize,
     statuses: Vec<Status>,
-    flow: Option<String>,
+    /// Any, if there is none.
+    flows: Vec<String>,
     dry_run: bool,
 }
 
@@ -76,7 +77,13 @@ impl Prune {
     /// Deletes runs of this flow only.
     #[must_use]
     pub fn flow(mut self, name: impl Into<String>) -> Self {
-        self.flow = Some(name.into());
+        self.flows = vec![name.into()];
+        self
+    }
+
+    /// Deletes runs that are in the store under one of these names of a flow.
+    pub(crate) fn flows(mut self, names: Vec<String>) -> Self {
+        self.flows = names;
         self
     }
 
@@ -103,7 +110,7 @@ impl Prune {
             "SELECT run FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL ORDER BY run DESC LIMIT ?3",
         )?;
         let mut newest: Vec<i64> = Vec::new();
-        for flow in reader.flow_numbers(self.flow.as_deref())? {
+        for flow in reader.flow_numbers(&self.flows)? {
             for status in self.statuses() {
                 let rows = select.query_map((flow, status.code(), int(self.keep)), |row| row.get::<_, i64>(0))?;
                 newest.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
@@ -123,7 +130,7 @@ impl Prune {
         )?;
         let Bounds { after, before, oldest } = *bounds;
         let mut found: Vec<i64> = Vec::new();
-        for flow in reader.flow_numbers(self.flow.as_deref())? {
+        for flow in reader.flow_numbers(&self.flows)? {
             for status in self.statuses() {
                 let which = (flow, status.code(), after, before, oldest, int(CHUNK));
                 let rows = select.query_map(which, |row| row.get::<_, i64>(0))?;

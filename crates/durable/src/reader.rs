@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use flowstone_core::{Action, NodePath, RunId, Usage};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params, types::FromSql};
 use serde_json::Value;
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     files::{Files, Held},
     load::{damaged, gone, state_at},
     lock,
+    renamed::Renamed,
     rows::{count, int, time},
     run::decode,
     schema::{self, Access, Opened},
@@ -116,7 +117,7 @@ impl Reader {
             let mut select = reader.db.prepare_cached(
                 "SELECT count(*) AS runs FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL",
             )?;
-            let flows = reader.flow_numbers(None)?;
+            let flows = reader.flow_numbers(&[])?;
             let mut counted = Vec::new();
             for status in Status::ALL {
                 let runs = flows.iter().map(|flow| select.query_row((flow, status.code()), |row| count(row, "runs")));
@@ -194,7 +195,8 @@ impl Reader {
         self.at_once(|reader| usage::total(&reader.db, reader.number(&id.into())?))
     }
 
-    /// Returns the state after a step, and the step: the last one, if none is given.
+    /// Returns the state after a step; the last one, if none is given. It is given as it is stored, in the version that it had
+    /// then.
     ///
     /// # Errors
     ///
@@ -214,7 +216,7 @@ impl Reader {
         decode(&id, restored.chain.state())
     }
 
-    /// Returns what changed in the state between two steps, as a JSON patch (RFC 6902).
+    /// Returns what changed in the state between two steps, as a JSON patch (RFC 6902): of both as they are stored.
     ///
     /// # Errors
     ///
@@ -295,6 +297,16 @@ impl Reader {
         }
     }
 
+    /// Returns how the nodes of a run's flow were called before, as far as a program has said so.
+    pub(crate) fn renamed(&self, id: &RunId) -> Result<Renamed, Error> {
+        let run = self.number(id)?;
+        let mut select = self.db.prepare_cached("SELECT renamed FROM runs JOIN flows USING (flow) WHERE run = ?1")?;
+        match select.query_row([run], |row| row.get::<_, Option<String>>(0)).optional()?.flatten() {
+            Some(json) => Renamed::from_json(&json).map_err(|error| damaged(format!("names of nodes: {error}"))),
+            None => Ok(Renamed::default()),
+        }
+    }
+
     /// The name of a run's flow.
     pub(crate) fn flow_of(&self, run: i64) -> Result<String, Error> {
         self.flow_version_of(run).map(|(_, name)| name)
@@ -365,6 +377,7 @@ fn info(row: &Row<'_>) -> Result<RunInfo, Error> {
         node: row.get::<_, Option<String>>("next")?.map(NodePath::from),
         action: row.get::<_, Option<String>>("action")?.map(Action::from),
         error: error.map_err(|error| damaged(format!("the error of a run: {error}")))?,
+        refused: since_3(row, "refused")?,
         created_at: time(row.get("created_at")?),
         changed_at: time(row.get("changed_at")?),
         wake_at: row.get::<_, Option<i64>>("wake_at")?.map(time),
@@ -376,6 +389,14 @@ fn info(row: &Row<'_>) -> Result<RunInfo, Error> {
         },
         cursor: Cursor(row.get("run")?),
     })
+}
+
+/// Reads a column that came with schema 3: a reader may be at a store that nobody has upgraded yet.
+fn since_3<T: FromSql>(row: &Row<'_>, column: &str) -> Result<Option<T>, Error> {
+    if row.as_ref().column_index(column).is_err() {
+        return Ok(None);
+    }
+    Ok(row.get(column)?)
 }
 
 fn step(row: &Row<'_>) -> Result<Step, Error> {

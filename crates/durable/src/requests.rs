@@ -13,6 +13,7 @@ use crate::{
     deleting,
     error::{Error, OpenError},
     options::StoreOptions,
+    parked,
     prune::{self, Prune, Pruned},
     reader::Reader,
     rows::{self, Change},
@@ -85,8 +86,10 @@ impl Requests {
 
     /// Answers the question of a run at a node, once. `step` names the question, where a node asks more than once.
     ///
-    /// The answer is checked against the schema that is stored with the question; the process that drives the run checks
-    /// it against its type, too, and asks again if it does not fit ([`Question::refused`](crate::Question::refused)).
+    /// The node is known by the names that it had, too. The answer is checked against the schema that is stored with the
+    /// question; the process that drives the run checks it against its type, too, and asks again if it does not fit
+    /// ([`Question::refused`](crate::Question::refused)). If the run's flow cannot take the run any more, the answer is kept
+    /// for a program that can ([`RunInfo::refused`](crate::RunInfo::refused)).
     ///
     /// # Errors
     ///
@@ -100,11 +103,16 @@ impl Requests {
     ) -> Result<(), Error> {
         let (run, node) = (run.into(), node.into());
         let answer = answers::to_json(&run, &node, answer, StoreOptions::default().max_state)?;
-        let is_node = |node: &NodePath, known: &NodePath| node == known;
-        let check = |reader: &Reader| answers::check(reader, (&run, &node, step), &is_node, &answer, rows::now());
+        let check = |reader: &Reader| {
+            let renamed = reader.renamed(&run)?;
+            let is_node = |node: &NodePath, known: &NodePath| renamed.is_same(node, known);
+            answers::check(reader, (&run, &node, step), &is_node, &answer, rows::now())
+        };
         let found = self.reader.at_once(check)?;
         self.write(|db| {
+            let before = parked::remember(db, found.run)?;
             answers::keep(db, &found, &answer)?;
+            rows::set_was(db, &before)?;
             ask_driver(db, found.run, "resume")
         })
     }
@@ -128,7 +136,8 @@ impl Requests {
         })
     }
 
-    /// Lets a run that failed or was cancelled go on, from the node where it stopped.
+    /// Lets a run that failed or was cancelled go on, from the node where it stopped. If the process that drives the store finds
+    /// that its flow cannot take it, it is again what it was, and says why ([`RunInfo::refused`](crate::RunInfo::refused)).
     ///
     /// # Errors
     ///
@@ -137,12 +146,13 @@ impl Requests {
         let run = run.into();
         let number = self.reader.at_once(|reader| reader.own_number(&run))?;
         self.write(|db| {
-            changes::retry(db, number)?;
+            changes::retry_beside(db, number)?;
             ask_driver(db, number, "resume")
         })
     }
 
-    /// Begins another run where a run was after a step, with its state as `edit` changes it.
+    /// Begins another run where a run was after a step, with its state as `edit` changes it: as it is stored, since the types
+    /// of its flow are not at hand here.
     ///
     /// # Errors
     ///
@@ -156,7 +166,7 @@ impl Requests {
     ) -> Result<(), Error> {
         let limits = Limits::of(&StoreOptions::default());
         let (run, new) = (run.into(), new.into());
-        let fork = self.reader.at_once(|reader| changes::fork(reader, (&run, step), new, edit, limits))?;
+        let fork = self.reader.at_once(|reader| changes::fork(reader, (&run, step), new, edit, None, limits))?;
         self.write(|db| {
             let number = begin_new(db, &fork)?;
             ask_driver(db, number, "resume")

@@ -56,6 +56,8 @@ pub(crate) struct NewRun {
     pub(crate) id: RunId,
     pub(crate) flow: i64,
     pub(crate) flow_name: String,
+    /// The names under which runs of the same flow may be, beside its own.
+    pub(crate) flow_before: Vec<String>,
     /// What the keys of its visits begin with; none of a child, whose keys begin with its id.
     pub(crate) key: Option<KeyBase>,
     pub(crate) start: NodePath,
@@ -98,7 +100,7 @@ pub(crate) fn start(db: &Connection, new: &NewRun) -> Result<Started, Error> {
         known => known,
     };
     match known {
-        Some((_, found, _)) if found != new.flow_name => {
+        Some((_, found, _)) if found != new.flow_name && !new.flow_before.contains(&found) => {
             return Err(Error::OtherFlow { run: new.id.clone(), found, wanted: new.flow_name.clone() });
         }
         Some((run, _, None)) if new.parent.is_none() => return Ok(Started { run, new: false }),
@@ -249,7 +251,8 @@ pub(crate) struct Change {
 /// Changes the status of a run. With a run that fails or is cancelled, its children are cancelled that are not at an end.
 pub(crate) fn set_status(db: &Connection, run: i64, status: Status, change: &Change) -> Result<(), Error> {
     let mut update = db.prepare_cached(
-        "UPDATE runs SET status = ?2, changed_at = ?3, wake_at = ?4, action = ?5, error = ?6, wake_tick = ?7
+        "UPDATE runs SET status = ?2, changed_at = ?3, wake_at = ?4, action = ?5, error = ?6, wake_tick = ?7,
+             refused = NULL, was = NULL
          WHERE run = ?1",
     )?;
     let error = change.error.as_ref().and_then(|error| serde_json::to_string(error).ok());
@@ -278,9 +281,67 @@ pub(crate) fn mark_panicked(db: &Connection, run: i64, message: String) -> Resul
     Ok(error)
 }
 
-/// Notes that a run goes on under another version of its flow.
-pub(crate) fn set_flow(db: &Connection, run: i64, flow: i64) -> Result<(), Error> {
-    db.prepare_cached("UPDATE runs SET flow = ?2 WHERE run = ?1")?.execute((run, flow))?;
+/// Returns, as JSON, what is kept of a run that another process lets go on, whose flow is not at hand.
+pub(crate) fn was(db: &Connection, run: i64) -> Result<Option<String>, Error> {
+    let mut select = db.prepare_cached(
+        "SELECT json_object('status', status, 'changed_at', changed_at, 'wake_at', wake_at, 'wake_tick', wake_tick,
+             'error', error) FROM runs WHERE run = ?1",
+    )?;
+    Ok(select.query_row([run], |row| row.get(0)).optional()?)
+}
+
+/// Keeps what runs were before they were let go on.
+pub(crate) fn set_was(db: &Connection, before: &[(i64, String)]) -> Result<(), Error> {
+    let mut update = db.prepare_cached("UPDATE runs SET was = ?2 WHERE run = ?1")?;
+    before.iter().try_for_each(|(run, was)| update.execute((run, was)).map(drop))?;
+    Ok(())
+}
+
+/// Notes why a run cannot go on. With its children, it is what it was before another process let it go on.
+pub(crate) fn refuse(db: &Connection, run: i64, why: &str) -> Result<(), Error> {
+    for run in tree(db, run)? {
+        let mut back = db.prepare_cached(
+            "UPDATE runs SET status = was ->> 'status', changed_at = was ->> 'changed_at', wake_at = was ->> 'wake_at',
+                 wake_tick = was ->> 'wake_tick', error = was ->> 'error', was = NULL
+             WHERE run = ?1 AND was IS NOT NULL",
+        )?;
+        back.execute([run])?;
+    }
+    let mut update = db.prepare_cached("UPDATE runs SET refused = ?2 WHERE run = ?1 AND refused IS NOT ?2")?;
+    update.execute((run, why))?;
+    Ok(())
+}
+
+/// Notes that nothing keeps a run, or one of its children, from going on.
+pub(crate) fn accept(db: &Connection, run: i64) -> Result<(), Error> {
+    for run in tree(db, run)? {
+        let mut update = db.prepare_cached(
+            "UPDATE runs SET refused = NULL, was = NULL WHERE run = ?1 AND (refused IS NOT NULL OR was IS NOT NULL)",
+        )?;
+        update.execute([run])?;
+    }
+    Ok(())
+}
+
+/// Returns a run with all its children and theirs.
+pub(crate) fn tree(db: &Connection, run: i64) -> Result<Vec<i64>, Error> {
+    // Not `UNION ALL`: parents that lead in a circle, as a damaged store may have, must come to an end.
+    let mut select = db.prepare_cached(
+        "WITH RECURSIVE tree (run) AS (
+             VALUES (?1)
+             UNION
+             SELECT runs.run FROM tree JOIN runs ON runs.parent = tree.run AND runs.parent IS NOT NULL
+         )
+         SELECT run FROM tree",
+    )?;
+    Ok(select.query_map([run], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Notes that a run has gone on under another version of its flow, if it has.
+pub(crate) fn set_flow(db: &Connection, run: i64, flow: Option<i64>) -> Result<(), Error> {
+    if let Some(flow) = flow {
+        db.prepare_cached("UPDATE runs SET flow = ?2 WHERE run = ?1")?.execute((run, flow))?;
+    }
     Ok(())
 }
 
@@ -337,8 +398,17 @@ pub(crate) fn forget_expired(db: &Connection, run: i64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes down a version of a flow, and returns its number.
+/// Writes down a version of a flow, and returns its number; and for all versions of it how its nodes are called now.
 pub(crate) fn flow(db: &Connection, flow: &FlowRow) -> Result<i64, Error> {
+    let row = version(db, flow)?;
+    let mut update = db.prepare_cached("UPDATE flows SET renamed = ?2 WHERE name = ?1 AND renamed IS NOT ?2")?;
+    for name in [&flow.name].into_iter().chain(&flow.before) {
+        update.execute((name, &flow.renamed))?;
+    }
+    Ok(row)
+}
+
+fn version(db: &Connection, flow: &FlowRow) -> Result<i64, Error> {
     let known = |db: &Connection| {
         db.query_row(
             "SELECT flow FROM flows WHERE name = ?1 AND fingerprint = ?2",
@@ -358,6 +428,10 @@ pub(crate) fn flow(db: &Connection, flow: &FlowRow) -> Result<i64, Error> {
 /// A version of a flow.
 pub(crate) struct FlowRow {
     pub(crate) name: String,
+    /// The names that it had before.
+    pub(crate) before: Vec<String>,
+    /// How its nodes were called before, as JSON.
+    pub(crate) renamed: Option<String>,
     pub(crate) fingerprint: String,
     pub(crate) graph: String,
     pub(crate) mermaid: String,

@@ -7,14 +7,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    answers, changes,
+    answers, control,
     error::Error,
     load::state_at,
-    reader::Reader,
     runs::Runs,
     shared::Shared,
     status::{Question, RunInfo, Status, Step},
-    watch,
 };
 
 /// How a run came to its end.
@@ -86,7 +84,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
             (Status::Ended, _) => {
                 let (run, step, full_every) = (self.run, info.step, self.shared().options.full_every);
                 let state = self.shared().read(move |reader| state_at(&reader.db, run, step, full_every)).await?;
-                let state = decode(&self.id, state.chain.state())?;
+                let state = self.runs.flow.decode(&self.id, state.version, state.chain.state())?;
                 Ok(Finished { action: info.action.unwrap_or_default(), state })
             }
             _ => Err(Error::Cancelled { run: self.id.clone() }),
@@ -122,18 +120,19 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         }
     }
 
-    /// Returns its state after its last step.
+    /// Returns its state after its last step; one of an older version is migrated.
     ///
     /// # Errors
     ///
-    /// If it was deleted, or the state does not fit its type any more.
+    /// If it was deleted, or the state neither fits its type nor can be brought to it.
     pub async fn state(&self) -> Result<S, Error> {
         let (run, id, full_every) = (self.run, self.id.clone(), self.shared().options.full_every);
         let state = self.shared().read(move |reader| {
             let info = reader.info(run)?.ok_or(Error::UnknownRun { run: id })?;
             state_at(&reader.db, run, info.step, full_every)
         });
-        decode(&self.id, state.await?.chain.state())
+        let state = state.await?;
+        self.runs.flow.decode(&self.id, state.version, state.chain.state())
     }
 
     /// Returns its steps from a number on, at most so many, oldest first. Step 0 is the start.
@@ -156,7 +155,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         self.shared().read(move |reader| reader.usage(id)).await
     }
 
-    /// Returns its state after a step, as JSON.
+    /// Returns its state after a step, as JSON: as it is stored, also if its flow has another version now.
     ///
     /// # Errors
     ///
@@ -166,7 +165,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         self.shared().read(move |reader| reader.state(id, Some(step))).await
     }
 
-    /// Returns what changed in its state between two steps, as a JSON patch (RFC 6902).
+    /// Returns what changed in its state between two steps, as a JSON patch (RFC 6902): of both as they are stored.
     ///
     /// # Errors
     ///
@@ -211,21 +210,9 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         step: Option<u64>,
         answer: impl Serialize,
     ) -> Result<(), Error> {
-        let (id, node) = (self.id.clone(), node.into());
-        let answer = answers::to_json(&id, &node, answer, self.shared().options.max_state)?;
-        let (asked, at, given) = (id.clone(), node.clone(), answer.clone());
-        let (flow, now) = (Arc::clone(&self.runs.flow), self.shared().now());
-        let check = move |reader: &Reader| {
-            let is_node = |node: &NodePath, known: &NodePath| flow.names(node).contains(known);
-            answers::check(reader, (&asked, &at, step), &is_node, &given, now)
-        };
-        let found = self.shared().read(check).await?;
-        let unfit = |what| Error::Unfit { run: id.clone(), node: node.clone(), what };
-        self.runs.flow.fits(&found.node, &answer).map_err(unfit)?;
-        let keep = move |db: &rusqlite::Connection| answers::keep(db, &found, &answer);
-        let goes_on = self.shared().writer.call("answer", keep).await?;
-        self.shared().go_on(goes_on);
-        Ok(())
+        let node = node.into();
+        let answer = answers::to_json(&self.id, &node, answer, self.shared().options.max_state)?;
+        control::answer(self.shared(), (self.run, &self.id), (node, step), answer).await
     }
 
     /// Cancels it: where it waits, if it is driven.
@@ -234,19 +221,16 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     ///
     /// If it is at an end.
     pub async fn cancel(&self) -> Result<(), Error> {
-        watch::cancel(self.shared(), self.run).await
+        control::cancel(self.shared(), self.run).await
     }
 
     /// Lets it go on after it failed or was cancelled, from the node where it stopped, with the items that are recorded.
     ///
     /// # Errors
     ///
-    /// If it neither failed nor was cancelled.
+    /// If it neither failed nor was cancelled, or its flow cannot take it: then it stays as it is.
     pub async fn retry_failed(&self) -> Result<(), Error> {
-        let run = self.run;
-        self.shared().writer.call("retry", move |db| changes::retry(db, run)).await?;
-        self.shared().resume(run);
-        Ok(())
+        control::retry(self.shared(), self.run).await
     }
 
     /// Lets it go on after a [`StoreError`](crate::StoreError) stopped it; one that is driven or parked stays as it is.

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     changes::{self, Limits},
+    control,
     error::{Error, OpenError},
     flows::{AnyFlow, FlowOver, Registered, describe},
     list::Filter,
@@ -72,8 +73,20 @@ impl<S> fmt::Debug for Runs<S> {
 pub struct Resumed {
     /// The runs that go on.
     pub runs: Vec<RunId>,
-    /// Why others do not: their flow or their state has changed too much. They stay as they are.
+    /// Why others cannot, also those that are parked: their flow or their state has changed too much. They stay as they are.
     pub refused: Vec<Error>,
+    /// The flows that are not registered and have runs that are not at an end. They stay as they are, too.
+    pub unregistered: Vec<Unregistered>,
+}
+
+/// A flow that a store has runs of, and that is not registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Unregistered {
+    /// Its name.
+    pub flow: String,
+    /// How many of its runs are not at an end.
+    pub runs: u64,
 }
 
 impl<S: State + Serialize + DeserializeOwned> Runs<S> {
@@ -101,10 +114,11 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         options: FlowOptions,
     ) -> Result<Self, Error> {
         let shared = &store.handle.shared;
-        let row = describe(&flow)?;
+        let row = describe(&flow, &options)?;
         let row = shared.writer.call("flow", move |db| rows::flow(db, &row)).await?;
         let flow = Arc::new(Registered { flow, row, options });
-        lock(&shared.flows).insert(flow.name().to_owned(), Arc::clone(&flow) as Arc<dyn AnyFlow>);
+        shared.flows.insert(Arc::clone(&flow) as Arc<dyn AnyFlow>);
+        watch::try_again(shared, flow.name()).await?;
         shared.wakes.notify_one();
         lock(&shared.inbox).look_again();
         Ok(Self { handle: Arc::clone(&store.handle), flow })
@@ -144,6 +158,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
             id: id.clone(),
             flow: self.flow.row(),
             flow_name: self.flow.name().to_owned(),
+            flow_before: self.names(),
             key: Some(key),
             start: execution.node().clone(),
             state: shared.store_surely(&*execution, &mut states, 0)?,
@@ -165,6 +180,12 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         Ok(self.run(id, started.run))
     }
 
+    /// The names under which the store may have its runs.
+    fn names(&self) -> Vec<String> {
+        let names = self.shared().flows.names(Some(self.flow.name()));
+        if names.is_empty() { vec![self.flow.name().to_owned()] } else { names }
+    }
+
     fn run(&self, id: RunId, run: i64) -> Run<S> {
         Run { runs: self.clone(), id, run }
     }
@@ -179,11 +200,11 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     }
 
     async fn find(&self, id: RunId, number: fn(&Reader, &RunId) -> Result<i64, Error>) -> Result<Run<S>, Error> {
-        let (find, wanted) = (id.clone(), self.flow.name().to_owned());
+        let (find, wanted, names) = (id.clone(), self.flow.name().to_owned(), self.names());
         let run = self.shared().read(move |reader| {
             let run = number(reader, &find)?;
             let found = reader.flow_of(run)?;
-            if found == wanted { Ok(run) } else { Err(Error::OtherFlow { run: find, found, wanted }) }
+            if names.contains(&found) { Ok(run) } else { Err(Error::OtherFlow { run: find, found, wanted }) }
         });
         Ok(self.run(id, run.await?))
     }
@@ -194,11 +215,12 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     ///
     /// If the store cannot be read.
     pub async fn list(&self, filter: &Filter) -> Result<Vec<RunInfo>, Error> {
-        let filter = filter.clone().flow(self.flow.name());
+        let filter = filter.clone().flows(self.names());
         self.shared().read(move |reader| reader.list(&filter)).await
     }
 
-    /// Goes on with the runs of this flow that are neither parked nor at an end: what to do first after opening.
+    /// Goes on with the runs of this flow that are neither parked nor at an end: what to do first after opening. Those that
+    /// are parked are looked at, so that what they need is known before somebody answers.
     ///
     /// # Errors
     ///
@@ -213,7 +235,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     ///
     /// If the store cannot be written.
     pub async fn prune(&self, prune: &Prune) -> Result<Pruned, Error> {
-        crate::prune::prune(self.shared(), &prune.clone().flow(self.flow.name())).await
+        crate::prune::prune(self.shared(), &prune.clone().flows(self.names())).await
     }
 
     /// Answers the question of a run at a node, once, and lets the run go on.
@@ -233,11 +255,11 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         self.find(run.into(), Reader::number).await?.answer(node, answer).await
     }
 
-    /// Returns the state of a run after its last step.
+    /// Returns the state of a run after its last step; one of an older version is migrated.
     ///
     /// # Errors
     ///
-    /// If there is no such run, or the state does not fit its type any more.
+    /// If there is no such run, or the state neither fits its type nor can be brought to it.
     pub async fn state(&self, run: impl Into<RunId>) -> Result<S, Error> {
         self.get(run).await?.state().await
     }
@@ -264,11 +286,13 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         Ok(run)
     }
 
-    /// Begins another run where a run was after a step, with its state as `edit` changes it.
+    /// Begins another run where a run was after a step, with its state as `edit` changes it; one of an older version is
+    /// migrated before.
     ///
     /// # Errors
     ///
-    /// If there is no such run or step, the run is at its end there, or the new id is taken.
+    /// If there is no such run or step, the run is at its end there, the new id is taken, or the state that `edit` leaves does
+    /// not fit its type.
     pub async fn fork(
         &self,
         run: impl Into<RunId>,
@@ -277,8 +301,10 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         edit: impl FnOnce(&mut Value) + Send + 'static,
     ) -> Result<Run<S>, Error> {
         let (run, new) = (self.get(run).await?, new.into());
-        let (id, limits) = (new.clone(), Limits::of(&self.shared().options));
-        let fork = move |reader: &Reader| changes::fork(reader, (&run.id, step), id, edit, limits);
+        let (id, flow, limits) = (new.clone(), Arc::clone(&self.flow), Limits::of(&self.shared().options));
+        let fork = move |reader: &Reader| {
+            changes::fork(reader, (&run.id, step), id, edit, Some(&*flow as &dyn AnyFlow), limits)
+        };
         let fork = self.shared().read(fork).await?;
         let begin = move |db: &rusqlite::Connection| changes::begin_new(db, &fork);
         let number = self.shared().writer.call("fork", begin).await?;
@@ -292,9 +318,6 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     ///
     /// If there is no such run, or it is under way.
     pub async fn delete(&self, run: impl Into<RunId>) -> Result<(), Error> {
-        let number = self.get(run).await?.run;
-        self.shared().writer.call("delete", move |db| changes::delete(db, number)).await?;
-        self.shared().tell(number, None);
-        self.shared().delete_left().await
+        control::delete(self.shared(), self.get(run).await?.run).await
     }
 }

@@ -25,7 +25,7 @@ use tracing::Instrument;
 use crate::{
     deleting,
     error::{Error, OpenError, StoreError, StoreFault, Written},
-    flows::AnyFlow,
+    flows::{AnyFlow, Flows},
     keeper::{Halted, Keeper, Watched},
     load::{Asked, load},
     lock::Lock,
@@ -50,14 +50,20 @@ use news::News;
 pub(crate) use news::Waiter;
 pub(crate) use work::Working;
 
+/// Drops the state of a run, whatever its own `Drop` does: nothing of what is written down depends on it.
+pub(crate) fn drop_quietly<T>(state: T) {
+    if let Err(panicked) = Panicked::catch(|| drop(state)) {
+        tracing::error!(target: "flowstone", "the state of a run {panicked} when it was dropped");
+    }
+}
+
 /// A store that this process drives.
 pub(crate) struct Shared {
     pub(crate) path: PathBuf,
     pub(crate) options: StoreOptions,
     pub(crate) writer: Writer,
     pub(crate) readers: Readers,
-    /// By name.
-    pub(crate) flows: Mutex<HashMap<String, Arc<dyn AnyFlow>>>,
+    pub(crate) flows: Flows,
     /// The runs that are driven, by number.
     active: Mutex<HashMap<i64, Active>>,
     /// Who waits for news of a run, by its number.
@@ -125,8 +131,8 @@ struct Begin {
     execution: Box<dyn Execution>,
     keeper: Keeper,
     answered: Option<Asked>,
-    /// The version of its flow, if that is not the one that the store knows.
-    flow: Option<i64>,
+    /// `true` if the store has to be told first that nothing keeps it from going on.
+    settles: bool,
 }
 
 impl Shared {
@@ -139,7 +145,7 @@ impl Shared {
             options,
             writer,
             readers: Readers::new(opening),
-            flows: Mutex::default(),
+            flows: Flows::default(),
             active: Mutex::default(),
             waiting: Mutex::default(),
             inbox: Mutex::default(),
@@ -213,8 +219,10 @@ impl Shared {
         states.next(step, json).map_err(|_| too_large(MAX_STATE))
     }
 
-    pub(crate) fn flow(&self, name: &str) -> Option<Arc<dyn AnyFlow>> {
-        lock(&self.flows).get(name).cloned()
+    /// Returns the flow with which a run goes on.
+    pub(crate) fn flow_of(&self, reader: &Reader, run: i64) -> Result<Arc<dyn AnyFlow>, Error> {
+        let flow = reader.flow_of(run)?;
+        self.flows.get(&flow).ok_or(Error::UnknownFlow { flow })
     }
 
     /// Drives a run that has just been written down. It is called on the writer's thread before anything else is written,
@@ -229,7 +237,7 @@ impl Shared {
             }
         }
         let keeper = Keeper::starting(self, run, states, Watched::root(execution.id(), flow, observer));
-        self.spawn(run, Some(Begin { execution, keeper, answered: None, flow: None }));
+        self.spawn(run, Some(Begin { execution, keeper, answered: None, settles: false }));
     }
 
     /// Goes on with a run that can: if it is a child, the run that the user started is driven, or told if it is already.
@@ -295,6 +303,11 @@ impl Shared {
                     tracing::warn!(target: "flowstone", run, %error, "the driving of a run stopped");
                 }
                 self.keep_left(run, &observer).await;
+                if let Err(error) = &driven
+                    && let Err(error) = self.note_refusal(run, error).await
+                {
+                    tracing::warn!(target: "flowstone", run, %error, "why a run cannot go on could not be written down");
+                }
                 let again = self.halted(run, driven.is_ok());
                 // Who waits sees by itself that the store was closed.
                 self.tell(run, driven.err().filter(|_| !self.closing.is_cancelled()));
@@ -401,10 +414,10 @@ impl Shared {
                 self.read(move |reader| shared.load(reader, run)).await?
             }
         };
-        let Some(Begin { mut execution, mut keeper, answered, flow }) = begin else { return Ok(()) };
+        let Some(Begin { mut execution, mut keeper, answered, settles }) = begin else { return Ok(()) };
         let span = execution.span();
-        if let Some(flow) = flow {
-            self.writer.call("flow", move |db| rows::set_flow(db, run, flow)).await?;
+        if settles {
+            self.writer.call("begin", move |db| rows::accept(db, run)).await?;
         }
         match keeper.drive(&mut *execution, answered).instrument(span.clone()).await? {
             Halted::Ended(_) | Halted::Parked => {}
@@ -415,10 +428,7 @@ impl Shared {
                 self.stopped(run, &error);
             }
         }
-        // What the state's own `Drop` does changes nothing of what is written down.
-        if let Err(panicked) = Panicked::catch(|| drop(execution)) {
-            tracing::error!(target: "flowstone", run, "the state of a run {panicked} when it was dropped");
-        }
+        drop_quietly(execution);
         Ok(())
     }
 
@@ -436,7 +446,7 @@ impl Shared {
         if loaded.status != Status::Running {
             return Ok(None);
         }
-        let Some(flow) = self.flow(&loaded.flow_name) else {
+        let Some(flow) = self.flows.get(&loaded.flow_name) else {
             return Err(Error::UnknownFlow { flow: loaded.flow_name });
         };
         let (cancel, observer) = {
@@ -449,10 +459,28 @@ impl Shared {
         let execution = flow.restore(&loaded, used, cancel, &observer)?;
         flow.migrate_items(&mut loaded)?;
         let answered = loaded.asked.take().filter(Asked::is_over);
-        let changed = (loaded.flow != flow.row()).then(|| flow.row());
-        let (version, watched) = (flow.version(), Watched::root(loaded.id.clone(), flow, observer));
-        let keeper = Keeper::resuming(self, loaded, version, watched);
-        Ok(Some(Begin { execution, keeper, answered, flow: changed }))
+        let settles = loaded.refused;
+        let watched = Watched::root(loaded.id.clone(), Arc::clone(&flow), observer);
+        let keeper = Keeper::resuming(self, loaded, flow.version(), watched);
+        Ok(Some(Begin { execution, keeper, answered, settles }))
+    }
+
+    /// Checks that a run that is not at its end could go on with its flow as that is now. Nothing is changed.
+    pub(crate) fn check(&self, reader: &Reader, run: i64) -> Result<(), Error> {
+        let unknown = || Error::UnknownRun { run: format!("#{run}").into() };
+        let mut loaded = load(&reader.db, run, self.options.full_every)?.ok_or_else(unknown)?;
+        let Some(flow) = self.flows.get(&loaded.flow_name) else {
+            return Err(Error::UnknownFlow { flow: loaded.flow_name });
+        };
+        let execution = flow.restore(&loaded, Usage::default(), CancellationToken::new(), &Arc::default())?;
+        drop_quietly(execution);
+        flow.migrate_items(&mut loaded)
+    }
+
+    /// Writes down why a run cannot go on, if the error says that it cannot, and not that something else went wrong.
+    pub(crate) async fn note_refusal(&self, run: i64, error: &Error) -> Result<(), Error> {
+        let Some(why) = error.refusal() else { return Ok(()) };
+        self.writer.call("refused", move |db| rows::refuse(db, run, &why)).await
     }
 
     /// Makes who watches a run that is to be driven.

@@ -117,6 +117,9 @@ pub struct RunInfo {
     pub action: Option<Action>,
     /// Why it failed.
     pub error: Option<Failure>,
+    /// Why the program that drives the store cannot go on with it, as a rule because its flow has changed too much. Nothing
+    /// else of it has changed, and a program that can goes on with it.
+    pub refused: Option<String>,
     /// When it was started.
     pub created_at: SystemTime,
     /// When its status last changed.

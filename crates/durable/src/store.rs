@@ -2,17 +2,18 @@
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
-use flowstone_core::{AsyncFlow, CancellationToken, Label, State};
+use flowstone_core::{AsyncFlow, CancellationToken, Label, NodePath, RunId, State};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
+    answers, control,
     error::{Error, OpenError},
     options::{FlowOptions, StoreOptions},
     prune::{Prune, Pruned},
     reader::Reader,
     runs::{Resumed, Runs},
     shared::Shared,
-    status::Left,
+    status::{Left, RunInfo},
     watch, writer,
 };
 
@@ -126,13 +127,74 @@ impl Store {
         Runs::register(self, flow.into(), options).await
     }
 
-    /// Goes on with the runs of all registered flows that are neither parked nor at an end.
+    /// Goes on with the runs of all registered flows that are neither parked nor at an end. Those that are parked are looked
+    /// at, so that what they need is known before somebody answers; those of other flows are counted.
     ///
     /// # Errors
     ///
     /// If the store cannot be read.
     pub async fn resume_all(&self) -> Result<Resumed, Error> {
         watch::resume_all(&self.handle.shared, None).await
+    }
+
+    /// Returns what the store knows of a run, whatever its flow.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run.
+    pub async fn info(&self, run: impl Into<RunId>) -> Result<RunInfo, Error> {
+        let id = run.into();
+        self.handle.shared.read(move |reader| reader.run(id)).await
+    }
+
+    /// Answers the question of a run at a node, once, and lets the run go on.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such question, it is answered already, the answer fits neither its schema nor its type, or the flow
+    /// of the run is not registered or cannot take it.
+    pub async fn answer(
+        &self,
+        run: impl Into<RunId>,
+        node: impl Into<NodePath>,
+        answer: impl Serialize,
+    ) -> Result<(), Error> {
+        let (id, node) = (run.into(), node.into());
+        let answer = answers::to_json(&id, &node, answer, self.handle.shared.options.max_state)?;
+        let number = self.number(&id).await?;
+        control::answer(&self.handle.shared, (number, &id), (node, None), answer).await
+    }
+
+    /// Cancels a run, whatever its flow, also of one that is not registered.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or it is at an end.
+    pub async fn cancel(&self, run: impl Into<RunId>) -> Result<(), Error> {
+        control::cancel(&self.handle.shared, self.number(&run.into()).await?).await
+    }
+
+    /// Lets a run go on that failed or was cancelled, from the node where it stopped.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, it neither failed nor was cancelled, or its flow is not registered or cannot take it.
+    pub async fn retry_failed(&self, run: impl Into<RunId>) -> Result<(), Error> {
+        control::retry(&self.handle.shared, self.number(&run.into()).await?).await
+    }
+
+    /// Deletes a run that is not under way, with its history, whatever its flow, also of one that is not registered.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or it is under way.
+    pub async fn delete(&self, run: impl Into<RunId>) -> Result<(), Error> {
+        control::delete(&self.handle.shared, self.number(&run.into()).await?).await
+    }
+
+    async fn number(&self, run: &RunId) -> Result<i64, Error> {
+        let run = run.clone();
+        self.handle.shared.read(move |reader| reader.own_number(&run)).await
     }
 
     /// Deletes runs that are at an end, and makes the file smaller.

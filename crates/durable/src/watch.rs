@@ -1,19 +1,23 @@
 //! What a driver does unasked: it goes on with runs that wake, and does what other processes ask for.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use flowstone_core::RunId;
 use rusqlite::{Connection, Row};
 
 use crate::{
-    deleting,
-    error::Error,
+    control, deleting,
+    error::{Error, StoreFault},
     load::damaged,
     observer::lock,
     parked::{self, GoesOn},
     reader::Reader,
-    rows::{self, Change, id_of},
-    runs::Resumed,
+    rows::{self, id_of},
+    runs::{Resumed, Unregistered},
     shared::Shared,
     status::Status,
     waits::LOOK,
@@ -24,6 +28,9 @@ const INBOX: Duration = Duration::from_millis(50);
 
 /// How long to wait before another look at a store that could not be read or written.
 const AGAIN: Duration = Duration::from_millis(200);
+
+/// How long to wait before another look where more runs are due than are woken at once.
+const SOON: Duration = Duration::from_millis(20);
 
 /// How many runs are read at once when all are resumed, or woken.
 const PAGE: usize = 1000;
@@ -107,7 +114,7 @@ impl Inbox {
     }
 }
 
-/// Does what the inbox holds; requests to flows that are not registered stay.
+/// Does what the inbox holds. That a run goes on waits for its flow; the rest needs none.
 pub(crate) async fn read_inbox(shared: &Arc<Shared>) -> Result<(), Error> {
     let again = std::mem::take(&mut lock(&shared.inbox).again);
     let mut page = again.clone();
@@ -137,28 +144,30 @@ async fn do_requests(shared: &Arc<Shared>, requests: Vec<Request>) -> Result<(),
     for asked in requests {
         let Request { request, run, what, flow } = &asked;
         let (request, run) = (*request, *run);
-        match flow {
-            Some(flow) if shared.flow(flow).is_none() => continue,
+        let result = match flow {
             // One that is driven is looked at again when it has come to a halt: nobody else waits for that.
             Some(_) if what == "cancel" && shared.cancel(run).is_some() => {
                 lock(&shared.inbox).again.push(asked);
                 continue;
             }
-            Some(_) if what == "cancel" => match cancel(shared, run).await {
-                Ok(()) | Err(Error::WrongStatus { .. }) => {}
-                Err(error) => return Err(error),
-            },
+            Some(_) if what == "cancel" => control::cancel(shared, run).await,
+            Some(flow) if shared.flows.get(flow).is_none() => continue,
             Some(_) => {
                 let root = shared.writer.alone(move |db| parked::root_of(db, run)).await?;
                 shared.go_on(GoesOn { run, root });
+                Ok(())
             }
             // It was deleted; whoever did that may have ended in the middle of it.
             None => {
                 shared.tell(run, None);
-                shared.delete_left().await?;
+                shared.delete_left().await
             }
+        };
+        match result {
+            Err(Error::Store(error)) if error.fault() != StoreFault::Corrupt => return Err(error.into()),
+            // What cannot be done, since it was done or the run is at an end, is not asked for again.
+            Ok(()) | Err(_) => done.push(request),
         }
-        done.push(request);
     }
     if done.is_empty() {
         return Ok(());
@@ -182,35 +191,6 @@ fn requests(db: &Connection, after: i64) -> Result<Vec<Request>, Error> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Cancels a run: one that is driven is stopped where it waits, one that is parked needs only be marked.
-pub(crate) async fn cancel(shared: &Arc<Shared>, run: i64) -> Result<(), Error> {
-    loop {
-        let mut news = shared.wait_for(run);
-        if let Some(_reserved) = shared.reserve(run) {
-            // Nobody begins to drive it before it is marked.
-            return shared.writer.call("cancel", move |db| cancel_stored(db, run)).await;
-        }
-        // Its own drive writes down that it was cancelled, unless it comes to a halt before it sees that; if it goes on
-        // after that, it is another drive.
-        while let Some(cancel) = shared.cancel(run) {
-            if !cancel.is_written() {
-                news.changed().await?;
-            }
-            if cancel.is_written() {
-                return Ok(());
-            }
-        }
-    }
-}
-
-fn cancel_stored(db: &Connection, run: i64) -> Result<(), Error> {
-    match status(db, run)? {
-        Status::Cancelled => Ok(()),
-        status if status.is_final() => Err(Error::WrongStatus { run: id_of(db, run)?, status, wanted: "cancelled" }),
-        _ => rows::set_status(db, run, Status::Cancelled, &Change::default()),
-    }
-}
-
 /// Returns the status of a run that was there a moment ago.
 pub(crate) fn status(db: &Connection, run: i64) -> Result<Status, Error> {
     let mut select = db.prepare_cached("SELECT status FROM runs WHERE run = ?1")?;
@@ -221,20 +201,45 @@ pub(crate) fn status(db: &Connection, run: i64) -> Result<Status, Error> {
 }
 
 /// Goes on with the runs whose time has come, and returns how long until there may be more.
+///
+/// Each is read back before it is awake. Those that their flow cannot take sleep on, and are not found again until a flow is
+/// registered.
 async fn wake(shared: &Arc<Shared>) -> Result<Duration, Error> {
-    let flows = names(shared, None);
+    let flows = shared.flows.names(None);
     if flows.is_empty() {
         return Ok(LOOK);
     }
     let (now, ticks) = (shared.now(), shared.writer.ticks());
     let due = shared.read(move |reader| next_wakes(&reader.db, &flows, now, ticks)).await?;
-    if due.runs.is_empty() {
-        let until = due.next.map_or(LOOK, |wait| Duration::from_millis(u64::try_from(wait).unwrap_or_default()));
-        return Ok(until.min(LOOK));
-    }
-    let woken = shared.writer.call("wake", move |db| set_awake(db, due.runs, now)).await?;
+    let store = Arc::clone(shared);
+    let (fit, notes) = shared.read(move |reader| fitting(&store, reader, due.runs)).await?;
+    note(shared, notes).await?;
+    let woken = shared.writer.call("wake", move |db| set_awake(db, fit, now)).await?;
     woken.into_iter().for_each(|goes_on| shared.go_on(goes_on));
-    Ok(Duration::ZERO)
+    if due.is_full {
+        return Ok(SOON); // there may be more behind them
+    }
+    let until = due.next.map_or(LOOK, |wait| Duration::from_millis(u64::try_from(wait).unwrap_or_default()));
+    Ok(until.min(LOOK))
+}
+
+/// Returns those of the runs whose flows can take them, and why the others, and the runs around them, cannot go on.
+fn fitting(shared: &Shared, reader: &Reader, due: Vec<i64>) -> Result<(Vec<i64>, Vec<Note>), Error> {
+    let (mut fit, mut notes) = (Vec::with_capacity(due.len()), Vec::new());
+    for run in due {
+        let root = parked::root_of(&reader.db, run)?;
+        // What is driven was read back already.
+        let checked = if shared.is_active(root) { Ok(()) } else { shared.check(reader, root) };
+        match checked {
+            Ok(()) => fit.push(run),
+            Err(error) => {
+                let Some(why) = error.refusal() else { return Err(error) };
+                notes.extend([root, run].map(|run| (run, Some(why.clone()))));
+                shared.tell(root, Some(error));
+            }
+        }
+    }
+    Ok((fit, notes))
 }
 
 /// Marks those runs as running that sleep, or whose questions expire; others were cancelled or deleted a moment ago.
@@ -248,8 +253,13 @@ fn set_awake(db: &Connection, runs: Vec<i64>, now: i64) -> Result<Vec<GoesOn>, E
     Ok(awake)
 }
 
+/// A run, and why it cannot go on; nothing if it can.
+type Note = (i64, Option<String>);
+
 struct Due {
     runs: Vec<i64>,
+    /// Whether more may be due.
+    is_full: bool,
     /// In how many milliseconds the next one wakes.
     next: Option<i64>,
 }
@@ -260,11 +270,11 @@ fn next_wakes(db: &Connection, flows: &[String], now: i64, ticks: i64) -> Result
     // Of one flow at a time, along the index: sleepers of others are not looked at.
     let mut by_clock = db.prepare_cached(
         "SELECT run, wake_at FROM runs INDEXED BY runs_by_wake
-         WHERE flow = ?1 AND wake_at IS NOT NULL ORDER BY wake_at LIMIT ?2",
+         WHERE flow = ?1 AND wake_at IS NOT NULL AND refused IS NULL ORDER BY wake_at LIMIT ?2",
     )?;
     let mut by_ticks = db.prepare_cached(
         "SELECT run, wake_tick FROM runs INDEXED BY runs_by_tick
-         WHERE flow = ?1 AND wake_tick IS NOT NULL ORDER BY wake_tick LIMIT ?2",
+         WHERE flow = ?1 AND wake_tick IS NOT NULL AND refused IS NULL ORDER BY wake_tick LIMIT ?2",
     )?;
     // How long each of them waits yet, and the run.
     let mut first: Vec<(i64, i64)> = Vec::new();
@@ -283,58 +293,183 @@ fn next_wakes(db: &Connection, flows: &[String], now: i64, ticks: i64) -> Result
     let due = first.partition_point(|(wait, _)| *wait <= 0);
     let mut seen = BTreeSet::new();
     let runs = first[..due].iter().map(|(_, run)| *run).filter(|run| seen.insert(*run)).collect();
-    Ok(Due { next: first.get(due).map(|(wait, _)| *wait), runs })
+    Ok(Due { next: first.get(due).map(|(wait, _)| *wait), runs, is_full: due == PAGE })
 }
 
-fn names(shared: &Shared, only: Option<&str>) -> Vec<String> {
-    let mut names: Vec<String> = match only {
-        Some(name) => vec![name.to_owned()],
-        None => lock(&shared.flows).keys().cloned().collect(),
-    };
-    names.sort_unstable();
-    names
-}
-
-/// Goes on with every run of one flow, or of all that are registered, that is neither parked nor at an end.
+/// Goes on with every run of one flow, or of all that are registered, that is neither parked nor at an end; and looks at those
+/// that are parked.
 pub(crate) async fn resume_all(shared: &Arc<Shared>, flow: Option<&str>) -> Result<Resumed, Error> {
     // What was asked for while nobody drove the store comes first: a run that was cancelled must not go on.
     read_inbox(shared).await?;
-    let flows = names(shared, flow);
-    let store = Arc::clone(shared);
+    let (store, names) = (Arc::clone(shared), shared.flows.names(flow));
+    let is_all = flow.is_none();
     // Each run is read as it is once it is this store's to drive, not as it was when the first one was read.
-    shared.readers.read(move |reader| resume_pages(&store, reader, &flows)).await
-}
-
-fn resume_pages(shared: &Arc<Shared>, reader: &Reader, flows: &[String]) -> Result<Resumed, Error> {
-    let mut resumed = Resumed::default();
-    for name in flows {
-        for flow in reader.flow_numbers(Some(name))? {
-            resume_version(shared, reader, flow, &mut resumed)?;
+    let read = move |reader: &Reader| {
+        let mut look = Look::default();
+        // Those that run do not wait for a look at those that are parked.
+        for status in [Status::Running, Status::Paused, Status::Sleeping] {
+            look.at_runs(&store, reader, &names, status)?;
         }
-    }
-    Ok(resumed)
+        if is_all {
+            look.resumed.unregistered = unregistered(&store, reader)?;
+        }
+        Ok(look)
+    };
+    let look = shared.readers.read(read).await?;
+    write_down(shared, look).await
 }
 
-/// Goes on with the runs of one version of a flow, a page at a time.
-fn resume_version(shared: &Arc<Shared>, reader: &Reader, flow: i64, resumed: &mut Resumed) -> Result<(), Error> {
-    let mut select = reader.db.prepare_cached(
-        "SELECT run, id FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL AND run > ?3 ORDER BY run LIMIT ?4",
-    )?;
-    let mut after = 0;
-    loop {
-        let page = select.query_map((flow, Status::Running.code(), after, rows::int(PAGE)), |row| {
-            Ok((row.get::<_, i64>(0)?, RunId::from(row.get::<_, String>(1)?)))
-        })?;
-        let page = page.collect::<rusqlite::Result<Vec<_>>>()?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = last.0;
-        for (run, id) in page {
-            match shared.resume_here(reader, run) {
-                Ok(true) => resumed.runs.push(id),
-                Ok(false) => {}
-                // One run that is damaged must not keep the others.
-                Err(error) => resumed.refused.push(error),
+/// Tries once more what a flow could not take before it was registered as it is now.
+pub(crate) async fn try_again(shared: &Arc<Shared>, flow: &str) -> Result<(), Error> {
+    let (store, names) = (Arc::clone(shared), shared.flows.names(Some(flow)));
+    let read = move |reader: &Reader| {
+        let mut look = Look { only_refused: true, ..Look::default() };
+        look.at_runs(&store, reader, &names, Status::Paused)?;
+        look.at_runs(&store, reader, &names, Status::Sleeping)?;
+        Ok(look)
+    };
+    let look = shared.readers.read(read).await?;
+    write_down(shared, look).await.map(drop)
+}
+
+/// A look at the runs of a store that are not at an end.
+#[derive(Default)]
+struct Look {
+    only_refused: bool,
+    resumed: Resumed,
+    /// What is to be written down: why a run cannot go on, or that it can now.
+    notes: Vec<Note>,
+    /// Runs that wait for an answer which they have.
+    answered: Vec<i64>,
+}
+
+/// A run as it is found.
+struct Found {
+    run: i64,
+    id: RunId,
+    refused: bool,
+}
+
+impl Look {
+    /// Looks at the runs of some flows in one status, a page at a time.
+    fn at_runs(
+        &mut self,
+        shared: &Arc<Shared>,
+        reader: &Reader,
+        flows: &[String],
+        status: Status,
+    ) -> Result<(), Error> {
+        for flow in reader.flow_numbers(flows)? {
+            let mut after = 0;
+            loop {
+                let page = page(reader, (flow, status), after, self.only_refused)?;
+                let Some(last) = page.last() else { break };
+                after = last.run;
+                for found in page {
+                    self.at_run(shared, reader, found, status);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn at_run(&mut self, shared: &Arc<Shared>, reader: &Reader, found: Found, status: Status) {
+        let Found { run, id, refused } = found;
+        let goes_on = match status {
+            Status::Running => shared.resume_here(reader, run),
+            _ => reader.at_once(|reader| {
+                shared.check(reader, run)?;
+                let answered = if refused { parked::answered(&reader.db, run)? } else { Vec::new() };
+                let goes_on = !answered.is_empty();
+                self.answered.extend(answered);
+                Ok(goes_on)
+            }),
+        };
+        if refused && status != Status::Running && goes_on.is_ok() {
+            // A sleeper whose time has come is found again by whoever wakes it.
+            self.notes.push((run, None));
+        }
+        match goes_on {
+            Ok(true) => self.resumed.runs.push(id),
+            Ok(false) => {}
+            // One run that is damaged must not keep the others.
+            Err(error) => {
+                self.notes.extend(error.refusal().map(|why| (run, Some(why))));
+                self.resumed.refused.push(error);
             }
         }
     }
+}
+
+/// Reads a page of the runs of one version of a flow in one status.
+fn page(reader: &Reader, (flow, status): (i64, Status), after: i64, only_refused: bool) -> Result<Vec<Found>, Error> {
+    let sql = if only_refused {
+        "SELECT run, id, refused IS NOT NULL FROM runs INDEXED BY runs_by_refused
+         WHERE flow = ?1 AND status = ?2 AND run > ?3 AND refused IS NOT NULL AND parent IS NULL ORDER BY run LIMIT ?4"
+    } else {
+        "SELECT run, id, refused IS NOT NULL FROM runs
+         WHERE flow = ?1 AND status = ?2 AND parent IS NULL AND run > ?3 ORDER BY run LIMIT ?4"
+    };
+    let mut select = reader.db.prepare_cached(sql)?;
+    let page = select.query_map((flow, status.code(), after, rows::int(PAGE)), |row| {
+        let id = RunId::from(row.get::<_, String>(1)?);
+        Ok(Found { run: row.get(0)?, id, refused: row.get(2)? })
+    })?;
+    Ok(page.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Counts the runs that are not at an end and whose flows are not registered.
+fn unregistered(shared: &Shared, reader: &Reader) -> Result<Vec<Unregistered>, Error> {
+    let mut named = reader.db.prepare_cached("SELECT name FROM flows WHERE flow = ?1")?;
+    let mut count =
+        reader.db.prepare_cached("SELECT count(*) FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL")?;
+    let mut found: BTreeMap<String, u64> = BTreeMap::new();
+    for flow in reader.flow_numbers(&[])? {
+        let name: String = named.query_row([flow], |row| row.get(0))?;
+        if shared.flows.get(&name).is_some() {
+            continue;
+        }
+        for status in [Status::Running, Status::Paused, Status::Sleeping] {
+            let runs: i64 = count.query_row((flow, status.code()), |row| row.get(0))?;
+            if runs > 0 {
+                *found.entry(name.clone()).or_default() += runs.unsigned_abs();
+            }
+        }
+    }
+    Ok(found.into_iter().map(|(flow, runs)| Unregistered { flow, runs }).collect())
+}
+
+/// Writes down what was found, and lets those go on that have an answer.
+async fn write_down(shared: &Arc<Shared>, look: Look) -> Result<Resumed, Error> {
+    let Look { resumed, notes, answered, .. } = look;
+    let fit: Vec<i64> = notes.iter().filter(|(_, why)| why.is_none()).map(|(run, _)| *run).collect();
+    note(shared, notes).await?;
+    // Who waits for them is not told any more why they could not go on.
+    fit.into_iter().for_each(|run| shared.tell(run, None));
+    for run in answered {
+        // One that was cancelled or deleted since does not go on.
+        match shared.writer.call("resume", move |db| parked::go_on(db, run, "resumed")).await {
+            Ok(goes_on) => shared.go_on(goes_on),
+            Err(Error::WrongStatus { .. } | Error::UnknownRun { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    shared.wakes.notify_one();
+    Ok(resumed)
+}
+
+/// Writes down why runs cannot go on, or that they can.
+async fn note(shared: &Shared, mut notes: Vec<Note>) -> Result<(), Error> {
+    while !notes.is_empty() {
+        let rest = notes.split_off(notes.len().min(PAGE));
+        let some = std::mem::replace(&mut notes, rest);
+        let write = move |db: &Connection| {
+            some.iter().try_for_each(|(run, why)| match why {
+                Some(why) => rows::refuse(db, *run, why),
+                None => rows::accept(db, *run),
+            })
+        };
+        shared.writer.call("refused", write).await?;
+    }
+    Ok(())
 }

@@ -120,6 +120,7 @@ impl Shown {
             ("run", Some(run.id.to_string())),
             ("flow", Some(format!("{} (version {})", run.flow, run.fingerprint))),
             ("status", Some(run.status.to_string())),
+            ("refused", run.refused.clone()),
             ("step", Some(step)),
             ("started", Some(at(run.created_at))),
             ("changed", Some(at(run.changed_at))),

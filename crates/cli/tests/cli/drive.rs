@@ -109,6 +109,34 @@ fn what_cannot_go_on_does_not_keep_the_others() {
     assert_eq!((desk.status("gone"), desk.status("sound")), (Status::Running, Status::Paused));
 }
 
+/// What cannot go on is told when the program starts, not when somebody has answered.
+#[test]
+fn resume_tells_of_parked_runs_whose_node_is_gone_and_of_flows_that_it_does_not_have() {
+    let desk = Desk::with_runs();
+    let store = rusqlite::Connection::open(desk.store()).unwrap();
+    store
+        .execute_batch(
+            "UPDATE visits SET next = 'lost' WHERE next = 'approve'; UPDATE flows SET name = 'old' WHERE name = 'reminder'",
+        )
+        .unwrap();
+
+    let said = desk.desk("resume");
+    let document: serde_json::Value = serde_json::from_str(&desk.desk("resume --json").out).unwrap();
+    let (listed, shown) = (desk.flowstone("runs list").ok(), desk.flowstone("runs show march").ok());
+
+    assert!(said.out.contains("left as it was: 1 run of flow `old`, which this program does not have"), "{said:?}");
+    assert!(said.failed().contains("run `march` cannot go on from step 2"));
+    assert_eq!(document["unregistered"], json!([{ "flow": "old", "runs": 1 }]));
+    assert!(document["refused"][0].as_str().unwrap().contains("no node `lost`"), "{document}");
+    assert!(listed.contains("paused, cannot go on"), "{listed}");
+    assert!(shown.contains("refused   run `march` cannot go on from step 2"), "{shown}");
+    assert_eq!(desk.status("march"), Status::Paused);
+    assert!(desk.json("runs show march")["run"]["refused"].is_string());
+    // A run of a flow that the program does not have is cancelled and deleted all the same.
+    desk.flowstone("runs cancel call").ok();
+    desk.flowstone("runs delete call").ok();
+}
+
 #[test]
 fn a_sleeper_goes_on_when_its_time_has_come() {
     let desk = Desk::empty();

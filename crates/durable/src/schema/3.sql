@@ -1,6 +1,7 @@
 -- key: what the idempotency keys of its visits begin with; none of a run that an older version started, whose keys begin with its id.
 -- item_key: of a child, what tells its item from the others of its batch, whatever their order.
--- refused: why the program that drives the store cannot go on with it, until one can.
+-- refused: why the program that drives the store cannot go on with it, until one can. was: as JSON, what it was before another
+-- process asked for it to go on, until it does; it is that again if it is refused.
 -- resumes: how often the visit under way was begun again after its process had died; resumed_seq: the step that the visit
 -- will be; resumed_kept: how many items it had kept when it was begun last, since a visit that gets further is no danger.
 -- wake_tick: a sleep that ends at wake_at is also over when the owner's ticks have come so far, whatever the clock says. A
@@ -8,15 +9,20 @@
 ALTER TABLE runs ADD COLUMN key TEXT;
 ALTER TABLE runs ADD COLUMN item_key BLOB;
 ALTER TABLE runs ADD COLUMN refused TEXT;
+ALTER TABLE runs ADD COLUMN was TEXT;
 ALTER TABLE runs ADD COLUMN resumes INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN resumed_seq INTEGER;
 ALTER TABLE runs ADD COLUMN resumed_kept INTEGER;
 ALTER TABLE runs ADD COLUMN wake_tick INTEGER;
 
--- By flow, so that sleepers of flows that are not registered are not walked over.
+-- By flow, so that sleepers of flows that are not registered are not walked over; and neither those that cannot go on.
 DROP INDEX runs_by_wake;
-CREATE INDEX runs_by_wake ON runs (flow, wake_at) WHERE wake_at IS NOT NULL;
-CREATE INDEX runs_by_tick ON runs (flow, wake_tick) WHERE wake_tick IS NOT NULL;
+CREATE INDEX runs_by_wake ON runs (flow, wake_at) WHERE wake_at IS NOT NULL AND refused IS NULL;
+CREATE INDEX runs_by_tick ON runs (flow, wake_tick) WHERE wake_tick IS NOT NULL AND refused IS NULL;
+CREATE INDEX runs_by_refused ON runs (flow, status, run) WHERE refused IS NOT NULL;
+
+-- renamed: as JSON, pairs of names that a node had and has, as the program said that registered this version last.
+ALTER TABLE flows ADD COLUMN renamed TEXT;
 
 -- expired_at: when the question expired before an answer came.
 ALTER TABLE pauses ADD COLUMN expires_at INTEGER;

@@ -153,7 +153,8 @@ fn plans(folder: &Folder) {
     let queries = [
         "SELECT run FROM runs WHERE flow = 1 AND status = 3 AND parent IS NULL AND run >= 0 AND run < 9 ORDER BY run DESC",
         "SELECT run, id FROM runs WHERE flow = 1 AND status = 0 AND parent IS NULL AND run > 0 ORDER BY run",
-        "SELECT run, wake_at FROM runs INDEXED BY runs_by_wake WHERE flow = 1 AND wake_at IS NOT NULL ORDER BY wake_at",
+        "SELECT run, wake_at FROM runs INDEXED BY runs_by_wake WHERE flow = 1 AND wake_at IS NOT NULL AND refused IS NULL ORDER BY wake_at",
+        "SELECT run FROM runs INDEXED BY runs_by_refused WHERE flow = 1 AND status = 1 AND refused IS NOT NULL ORDER BY run",
         "SELECT item, run FROM runs WHERE parent = 1 AND parent_seq = 1 AND parent IS NOT NULL",
         "SELECT run FROM runs WHERE id = 'a'",
         "SELECT max(seq) AS seq FROM visits WHERE run = 1",

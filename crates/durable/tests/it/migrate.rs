@@ -194,7 +194,7 @@ async fn a_fork_of_a_step_of_an_older_version_is_migrated() {
     runs.resume_all().await.unwrap();
     runs.get("r").await.unwrap().finished().await.unwrap();
 
-    let fork = runs.fork("r", 1, "s", |state| state["name"] = "Grace".into()).await.unwrap();
+    let fork = runs.fork("r", 1, "s", |state| state["names"][0] = "Grace".into()).await.unwrap();
 
     assert_eq!(fork.finished().await.unwrap().state, New { names: vec!["Grace".into()], n: 111 });
 }
@@ -246,4 +246,68 @@ async fn a_question_of_a_node_that_was_renamed_is_answered() {
         assert_eq!(soon("the end", run.finished()).await.unwrap().state, 7);
         store.close().await;
     }
+}
+
+#[tokio::test]
+async fn a_question_is_answered_under_all_names_that_its_node_had_and_has() {
+    let folder = Folder::new();
+    for (n, name) in ["old", "middle", "new"].into_iter().enumerate() {
+        for beside in [false, true] {
+            let id = format!("{name} {beside}");
+            let runs = Runs::open(folder.store(), asking("old")).await.unwrap();
+            runs.start(&*id, 0).await.unwrap().settled().await.unwrap();
+            runs.store().close().await;
+
+            let store = Store::open(folder.store()).await.unwrap();
+            let options = FlowOptions::new().rename("old", "middle").rename("middle", "new");
+            let runs = store.runs_with(asking("new"), options).await.unwrap();
+            let run = runs.get(&*id).await.unwrap();
+            if beside {
+                let mut requests = Requests::open(folder.store()).unwrap();
+                assert!(requests.answer(&*id, "other", None, json!(n)).is_err());
+                requests.answer(&*id, name, None, json!(n)).unwrap();
+            } else {
+                assert!(run.answer("other", n).await.is_err());
+                run.answer(name, n).await.unwrap();
+            }
+
+            assert_eq!(soon("the end", run.finished()).await.unwrap().state, n as u64);
+            store.close().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_read_as_its_type_is_migrated_and_what_is_read_as_json_is_not() {
+    let (folder, ledger, gate) = (Folder::new(), Ledger::default(), Gate::closed());
+    let finishing = |ledger: &Ledger| {
+        let ledger = ledger.clone();
+        let mut flow = AsyncFlow::builder("greet");
+        let count = flow.add("count", move |old: &mut Old| {
+            ledger.add("count");
+            old.n += 1;
+        });
+        flow.start(count);
+        flow.build().unwrap()
+    };
+    let runs = Runs::open(folder.store(), finishing(&ledger)).await.unwrap();
+    runs.start("r", Old { name: "Ada".into(), n: 0 }).await.unwrap().finished().await.unwrap();
+    runs.store().close().await;
+
+    let store = Store::open(folder.store()).await.unwrap();
+    let runs = store.runs_with(new(&gate), options(&ledger)).await.unwrap();
+    let run = runs.get("r").await.unwrap();
+
+    let wanted = || New { names: vec!["Ada".into()], n: 1 };
+    assert_eq!(run.finished().await.unwrap().state, wanted());
+    assert_eq!((run.state().await.unwrap(), runs.state("r").await.unwrap()), (wanted(), wanted()));
+    assert_eq!(runs.start("r", New::default()).await.unwrap().finished().await.unwrap().state, wanted());
+    assert_eq!(run.state_at(1).await.unwrap(), json!({ "name": "Ada", "n": 1 }));
+    let diff = run.diff(0, 1).await.unwrap();
+    assert_eq!(diff, json!([{ "op": "replace", "path": "/n", "value": 1 }]));
+    // A migrate that fails is a typed error here, too.
+    let failing = FlowOptions::new().version(2, |_, _| Err("no way".into()));
+    let runs = store.runs_with(new(&gate), failing).await.unwrap();
+    let error = runs.get("r").await.unwrap().finished().await.unwrap_err();
+    assert!(matches!(error, flowstone_durable::Error::Migrate { found: 0, wanted: 2, .. }), "{error:?}");
 }
