@@ -7,9 +7,11 @@
 //! **Invariant:** a pair that is refused is left as it is.
 
 use std::{
-    fs::{File, Metadata},
+    fs::File,
+    hash::{BuildHasher, RandomState},
     io::{ErrorKind, Read, Seek, SeekFrom},
     path::Path,
+    time::SystemTime,
 };
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
@@ -28,7 +30,7 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const HEADER: usize = 100;
 
 /// The most pages that a main file has before the first tables of the store are moved from the log into it.
-const YOUNG: u64 = 4;
+const YOUNG: u32 = 4;
 
 /// A main file as it is without its log.
 #[derive(Debug, Default)]
@@ -79,7 +81,7 @@ impl Alone {
         let both = connection.query_row("SELECT log, log_before FROM owner WHERE one = 1", [], |row| {
             Ok([row.get::<_, i64>(0)?, row.get::<_, i64>(1)?])
         });
-        match (self.marker, both) {
+        match (self.marker.filter(|marker| is_marker(*marker)), both) {
             // A log changes the marker once, if it does: the main file has that one, or the one before.
             (Some(alone), Ok(both)) if !both.contains(&alone) => Err(no_store(path, LOG_OF_OTHER)),
             _ => Ok(()),
@@ -107,14 +109,15 @@ fn no_file(path: &Path, what: &str) -> OpenError {
 /// Reads the header of a main file that has a log beside it.
 fn of_header(path: &Path, main: &Path) -> Result<Alone, OpenError> {
     let mut header = [0; HEADER];
-    let read = File::open(main).and_then(|mut file| file.read_exact(&mut header).and_then(|()| file.metadata()));
-    let known: Metadata = match read {
-        Ok(known) => known,
+    let read = File::open(main).and_then(|mut file| file.read_exact(&mut header));
+    match read {
+        Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(no_store(path, LOG_OF_OTHER)),
         Err(source) => return Err(OpenError::File { path: path.to_owned(), source: source.into() }),
-    };
+    }
     let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    let pages = known.len() / u64::from(u16::from_be_bytes([header[16], header[17]])).max(512);
+    // Of the header, not of the file: it grows before its header says so, and the power may go in between.
+    let pages = number(28);
     let (uses_log, application, tables) = (header[18..20] == [2, 2], i64::from(number(68)), number(40));
     let is_young = application == 0 && pages <= YOUNG;
     if &header[..16] != MAGIC || !uses_log || !(application == APPLICATION || is_young) {
@@ -172,7 +175,26 @@ impl Log {
 }
 
 /// Marks a log that has begun anew, in the transaction around it.
-pub(crate) const MARK: &str = "UPDATE owner SET log_before = log, log = random() WHERE one = 1";
+pub(crate) fn mark(db: &Connection) -> rusqlite::Result<()> {
+    let mut update = db.prepare_cached("UPDATE owner SET log_before = log, log = ?1 WHERE one = 1")?;
+    update.execute([new_marker()]).map(drop)
+}
+
+/// Makes a marker that no other log has.
+pub(crate) fn new_marker() -> i64 {
+    marker(RandomState::new().hash_one(SystemTime::now()) as u32)
+}
+
+/// Makes a marker of a random number, and of a check of it: where the power went while the log was moved into the main file,
+/// that has halves of pages, and what it seems to hold says nothing.
+fn marker(random: u32) -> i64 {
+    let check = random.wrapping_mul(0x9e37_79b9).rotate_left(16) ^ 0x7f4a_7c15;
+    (u64::from(random) << 32 | u64::from(check)).cast_signed()
+}
+
+fn is_marker(found: i64) -> bool {
+    marker((found.cast_unsigned() >> 32) as u32) == found
+}
 
 /// Returns a path as a part of a URI.
 fn escaped(path: &Path) -> Option<String> {

@@ -363,7 +363,7 @@ impl Thread {
         let looks = self.looked.elapsed() >= LOOK;
         let marks = looks && self.log.is_new();
         if marks {
-            self.run_cached(pair::MARK)?;
+            pair::mark(&self.store.db)?;
         }
         for job in &mut *group {
             self.point(job.name(), WriteMoment::Before);
@@ -402,11 +402,11 @@ impl Thread {
 fn take_over(connection: &Connection) -> Result<i64, StoreError> {
     // A log that goes on has its marker already.
     let is_new = cut_log(connection).unwrap_or(false);
-    let row = (i64::from(std::process::id()), now(), is_new);
+    let row = (i64::from(std::process::id()), now(), is_new, pair::new_marker());
     // By `execute`, which tells whether the commit succeeded, and not by `RETURNING`.
     connection.execute(
         "UPDATE owner SET epoch = epoch + 1, pid = ?1, since = ?2,
-             log_before = iif(?3, log, log_before), log = iif(?3, random(), log) WHERE one = 1",
+             log_before = iif(?3, log, log_before), log = iif(?3, ?4, log) WHERE one = 1",
         row,
     )?;
     let gone = || StoreError::because(StoreFault::Corrupt, "the table `owner` has no row");

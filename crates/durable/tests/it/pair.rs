@@ -2,14 +2,22 @@
 
 use std::{fs, path::PathBuf};
 
-use flowstone_durable::{OpenError, Reader, Requests, Runs, Store};
+use flowstone_durable::{Filter, OpenError, Reader, Requests, Runs, Store};
 use rusqlite::Connection;
 
 use crate::common::{Count, Folder, Ledger, counting, rows};
 
 /// A folder with the files of a store as a killed process leaves them: the newest commits are in the log.
 async fn killed(runs: u32) -> Folder {
+    killed_after(0, runs).await
+}
+
+/// The same, after the store was driven so often before.
+async fn killed_after(lives: u32, runs: u32) -> Folder {
     let (folder, ledger) = (Folder::new(), Ledger::default());
+    for _ in 0..lives {
+        Runs::open(folder.store(), counting(&ledger)).await.unwrap().store().close().await;
+    }
     let store = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
     for n in 0..runs {
         store.start(format!("r{n}"), Count::to(3)).await.unwrap().finished().await.unwrap();
@@ -107,6 +115,63 @@ async fn a_log_beside_another_store_is_refused_and_kept() {
     fs::copy(other.store(), folder.store()).unwrap();
 
     refused(&folder, "is that of another file").await;
+}
+
+/// Where the page ends that has the marker.
+fn end_of_owner(folder: &Folder) -> usize {
+    let db = Connection::open(folder.store()).unwrap();
+    let page: u32 =
+        db.query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'owner'", [], |row| row.get(0)).unwrap();
+    page as usize * 4096
+}
+
+/// What a machine leaves whose power went while SQLite copied the log into the main file: the log has everything, and the file
+/// parts of it, torn at sectors.
+#[tokio::test]
+async fn a_main_file_of_which_half_a_page_was_written_is_opened_with_its_log() {
+    let (page, sector, end) = (4096, 512, end_of_owner(&killed_after(2, 3).await));
+    let torn: [&dyn Fn(&mut [u8]); 3] = [
+        &|main| main[end - sector..end].fill(0),
+        &|main| main[end - sector..end].fill(0x33),
+        // The sector that has the row is new, and the one that says where it begins is that of a row of another length.
+        &|main| [6, 9].into_iter().for_each(|at| main[end - page + at] += 1),
+    ];
+    for tear in torn {
+        let folder = killed_after(2, 3).await;
+        let mut main = fs::read(folder.store()).unwrap();
+        tear(&mut main);
+        fs::write(folder.store(), main).unwrap();
+
+        assert_eq!(Reader::open(folder.store()).unwrap().list(&Filter::new()).unwrap().len(), 3);
+        Store::open(folder.store()).await.unwrap().close().await;
+        assert_eq!(rows(&folder.store()), [("runs", 3), ("visits", 12)]);
+    }
+}
+
+/// The main file grows before its header says so.
+#[tokio::test]
+async fn a_young_main_file_that_has_grown_is_opened_with_its_log() {
+    let (made, folder) = (killed(3).await, Folder::new());
+    let db = Connection::open(made.store()).unwrap();
+    let mut select =
+        db.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite%'").unwrap();
+    let tables: Vec<String> = select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let young = Connection::open(folder.file("young")).unwrap();
+    young.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; BEGIN").unwrap();
+    tables.iter().for_each(|table| young.execute_batch(table).unwrap());
+    let schema: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    young.execute("INSERT INTO owner (one, epoch, pid, since) VALUES (1, 0, 0, 0)", []).unwrap();
+    young
+        .execute_batch(&format!("PRAGMA application_id = 0x464c4f57; PRAGMA user_version = {schema}; COMMIT"))
+        .unwrap();
+    let mut main = fs::read(folder.file("young")).unwrap();
+    main.resize(main.len() + 20 * 4096, 0);
+    fs::write(folder.store(), main).unwrap();
+    fs::copy(folder.file("young-wal"), folder.file("runs.db-wal")).unwrap();
+
+    Store::open(folder.store()).await.unwrap().close().await;
+
+    assert_eq!(rows(&folder.store()), []);
 }
 
 /// A store that is driven, with a backup in each of the ways that the guide names, and its log as it is later.
