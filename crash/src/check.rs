@@ -285,6 +285,7 @@ impl<'a> Checker<'a> {
         let running: Vec<_> =
             running.iter().map(|run| &run.id).filter(|id| !id.as_str().starts_with(probe::NAME)).collect();
         ensure!(running.is_empty(), "runs still go on: {running:?}");
+        ensure!(found.deleting.is_empty(), "deleted runs have rows yet: {:?}", found.deleting);
         ensure!(found.items == 0 || self.has_cancelled(found), "items of visits that are committed are still there");
         self.history(&reader, found)
     }

@@ -9,9 +9,6 @@ const HOUR: u64 = 3600;
 /// A machine that has no battery for its clock begins in 1970, about.
 const YEARS: u64 = 56 * 365 * 24 * HOUR;
 
-/// Whether a wait ends although the clock was set back.
-const WAITS_END: bool = false;
-
 /// By how much a clock is wrong, from one moment of a life on.
 #[derive(Debug, Clone, Copy)]
 struct Set {
@@ -34,7 +31,7 @@ impl Clock {
     pub(crate) fn of(seed: u64, life: usize) -> Self {
         let mut random = Random::of(seed, "clock");
         let mut sets = Vec::new();
-        if WAITS_END && random.one_in(3) {
+        if random.one_in(3) {
             let mut random = Random::of(seed.wrapping_add(life as u64), "clock of a life");
             let mut at = 0;
             for _ in 0..=random.below(4) {

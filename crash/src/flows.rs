@@ -197,7 +197,9 @@ fn add(
         Stage::Loop { turns, .. } => flow.add(name, Awaiting(work(Trouble::default(), *turns, 0))),
         Stage::Nested(stages) => flow.add(name, build(&inner, stages, world, &names.inside(&first))?),
         Stage::Batch { items, limit, kept, trouble, wait } => {
-            let batch = Batch(work(*trouble, 0, *items)).retry(retry(*wait));
+            // Items that are not kept are known by their places, and so are their keys: their list must stay the same.
+            let version = world.lists.filter(|_| *kept && !names.unkept);
+            let batch = Batch { work: work(*trouble, 0, *items), version }.retry(retry(*wait));
             match (*limit, *kept) {
                 (1, true) => flow.add(name, batch.journaled()),
                 (1, false) => flow.add(name, batch),
@@ -207,7 +209,7 @@ fn add(
         }
         Stage::Flows { children, limit, kept, stages } => {
             let (fork, join) = (fork(&first, *children), join(&first));
-            let batch = build(&inner, stages, world, &names.of_children())?.batch(fork, join).parallel(*limit);
+            let batch = build(&inner, stages, world, &names.of_children(*kept))?.batch(fork, join).parallel(*limit);
             if *kept { flow.add(name, batch.journaled()) } else { flow.add(name, batch) }
         }
         Stage::Ask => flow.add(name, Question { world: Arc::clone(world), name: first }),

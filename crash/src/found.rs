@@ -43,6 +43,8 @@ pub(crate) struct Found {
     pub(crate) items: usize,
     /// The numbers of the runs.
     pub(crate) numbers: BTreeSet<i64>,
+    /// The numbers of runs that are deleted, and have rows in other tables yet.
+    pub(crate) deleting: BTreeSet<i64>,
 }
 
 /// How far something is that the ledger holds.
@@ -110,6 +112,7 @@ impl Found {
         // What is left of runs that were deleted: their numbers, and their children, which are no runs either.
         let mut select = db.prepare("SELECT run FROM deleting")?;
         let mut deleted: BTreeSet<i64> = select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        found.deleting.clone_from(&deleted);
         let mut select = db.prepare("SELECT run, id, status, parent FROM runs ORDER BY run")?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {

@@ -209,7 +209,11 @@ impl Node<Job> for Blocking {
 
 /// Work on items.
 #[derive(Debug, Clone)]
-pub(crate) struct Batch(pub(crate) Work);
+pub(crate) struct Batch {
+    pub(crate) work: Work,
+    /// The version of its list, unless it is the first.
+    pub(crate) version: Option<u64>,
+}
 
 impl AsyncBatchNode<Job> for Batch {
     type Item = Input;
@@ -218,17 +222,17 @@ impl AsyncBatchNode<Job> for Batch {
     type Action = Action;
 
     async fn prep(&self, job: &Job) -> Result<Vec<Input>> {
-        let Input { who, number, .. } = job.input(&self.0.name);
+        let Input { who, number, .. } = job.input(&self.work.name);
         let item = |item| Input { who: who.clone(), number: mix(number ^ item as u64), item: Some(item) };
         Ok(self.list().into_iter().map(item).collect())
     }
 
     async fn exec(&self, item: &Input, cx: &Context) -> Result<u64> {
-        self.0.work(item, cx).await
+        self.work.work(item, cx).await
     }
 
     async fn post(&self, job: &mut Job, items: Vec<Input>, made: Vec<u64>) -> Result<Action> {
-        let mut always = vec![0; always(self.0.items)];
+        let mut always = vec![0; always(self.work.items)];
         for (item, made) in items.iter().zip(made) {
             if made != mix(item.number) {
                 crate::child::give_up(&format!("{item:?} was given what another has made"));
@@ -237,7 +241,7 @@ impl AsyncBatchNode<Job> for Batch {
                 *place = made;
             }
         }
-        Ok(self.0.end(job, always.into_iter().fold(0, |sum, made| mix(sum ^ made))))
+        Ok(self.work.end(job, always.into_iter().fold(0, |sum, made| mix(sum ^ made))))
     }
 }
 
@@ -245,10 +249,10 @@ impl Batch {
     /// The items of this version of the program, by their places in the first: in another order, and without some of the
     /// last ones.
     fn list(&self) -> Vec<usize> {
-        let Work { world, items, .. } = &self.0;
+        let Work { name, items, .. } = &self.work;
         let mut list: Vec<usize> = (0..*items).collect();
-        if let Some(version) = world.lists {
-            let mut random = Random::of(version, &self.0.name);
+        if let Some(version) = self.version {
+            let mut random = Random::of(version, name);
             list.retain(|item| *item < always(*items) || random.one_in(2));
             random.shuffle(&mut list);
         }

@@ -12,9 +12,9 @@ use crate::{
 };
 
 /// The jobs of the writer thread. One that a process meets and that is not here is reported.
-pub(crate) const JOBS: [&str; 19] = [
+pub(crate) const JOBS: [&str; 20] = [
     "start", "visit", "item", "child", "wait", "pause", "answer", "refuse", "sleep", "wake", "stop", "retry", "cancel",
-    "inbox", "fork", "delete", "piece", "prune", "flow",
+    "inbox", "fork", "delete", "piece", "prune", "flow", "usage",
 ];
 
 pub(crate) const MOMENTS: [(WriteMoment, &str); 3] =
@@ -165,7 +165,7 @@ fn lives(seed: u64) -> Vec<Life> {
         let job = JOBS[index / MOMENTS.len()];
         let nth = match job {
             "visit" | "item" | "start" if random.one_in(2) => random.below(400),
-            "delete" | "prune" | "fork" | "refuse" | "flow" => random.below(2),
+            "delete" | "piece" | "prune" | "fork" | "refuse" | "flow" => random.below(2),
             _ if random.one_in(2) => random.below(30),
             _ => 0,
         };

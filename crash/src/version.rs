@@ -12,9 +12,6 @@ use crate::random::{Random, mix};
 /// What marks the name of a node that was renamed: `work2-g1` was `work2` until the first renaming.
 const MARK: &str = "-g";
 
-/// Whether a batch knows its items wherever they stand.
-const ITEMS_ARE_KNOWN: bool = false;
-
 /// A version of the program.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Version {
@@ -40,7 +37,7 @@ impl Version {
             let flow = usize::try_from(random.below(flows as u64 - 1)).unwrap_or_default();
             lacks = random.one_in(3).then_some(flow);
             full_pool = random.one_in(4);
-            if random.one_in(2) && ITEMS_ARE_KNOWN {
+            if random.one_in(2) {
                 lists = Some(random.next());
             }
         }
@@ -73,11 +70,13 @@ pub(crate) struct Names {
     path: Vec<String>,
     /// Whether it is the flow of children: their nodes keep their names, since `rename` is for those of runs.
     fixed: bool,
+    /// Whether it is in a batch flow that is not journaled, so that nothing in it is kept.
+    pub(crate) unkept: bool,
 }
 
 impl Names {
     pub(crate) fn new(version: Version) -> Self {
-        Self { version, path: Vec::new(), fixed: false }
+        Self { version, path: Vec::new(), fixed: false, unkept: false }
     }
 
     /// The names in a flow that a node of this one is.
@@ -88,8 +87,8 @@ impl Names {
     }
 
     /// The names in a flow of children.
-    pub(crate) fn of_children(&self) -> Self {
-        Self { fixed: true, ..self.clone() }
+    pub(crate) fn of_children(&self, kept: bool) -> Self {
+        Self { fixed: true, unkept: self.unkept || !kept, ..self.clone() }
     }
 
     /// The name that a node has in this version.

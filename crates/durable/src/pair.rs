@@ -29,9 +29,6 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// The length of a database's header in bytes.
 const HEADER: usize = 100;
 
-/// The most pages that a main file has before the first tables of the store are moved from the log into it.
-const YOUNG: u32 = 4;
-
 /// A main file as it is without its log.
 #[derive(Debug, Default)]
 pub(crate) struct Alone {
@@ -116,11 +113,12 @@ fn of_header(path: &Path, main: &Path) -> Result<Alone, OpenError> {
         Err(source) => return Err(OpenError::File { path: path.to_owned(), source: source.into() }),
     }
     let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    // Of the header, not of the file: it grows before its header says so, and the power may go in between.
-    let pages = number(28);
     let (uses_log, application, tables) = (header[18..20] == [2, 2], i64::from(number(68)), number(40));
-    let is_young = application == 0 && pages <= YOUNG;
-    if &header[..16] != MAGIC || !uses_log || !(application == APPLICATION || is_young) {
+    // No table was ever moved into it, whatever its length: it grows before its header says so. That it uses a log may be in
+    // the log only, if the power went while it was made.
+    let is_young = application == 0 && tables == 0;
+    let is_store = application == APPLICATION && uses_log;
+    if &header[..16] != MAGIC || !(is_store || is_young) {
         return Err(no_store(path, LOG_OF_OTHER));
     }
     Ok(Alone { has_log: true, marker: None, tables: Some(tables) })

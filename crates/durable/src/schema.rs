@@ -12,9 +12,12 @@
 //! Step 0 of a run is its start. Times are milliseconds since 1970. A row of `runs` is written when the status of a run
 //! changes, not at each visit, so that a visit is one insert. Why so: `docs/decisions/0007-one-row-a-visit.md`.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use rusqlite::{Connection, MAIN_DB, OpenFlags, TransactionBehavior, config::DbConfig};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior, config::DbConfig};
 
 use crate::{
     error::{OpenError, StoreError, StoreFault},
@@ -33,7 +36,7 @@ const UPGRADES: [&str; SCHEMA as usize] =
     [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// How long to wait for a lock that another program holds on the file: no program that behaves holds it for so long.
-pub(crate) const BUSY: std::time::Duration = std::time::Duration::from_secs(20);
+pub(crate) const BUSY: Duration = Duration::from_secs(20);
 
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,12 +139,28 @@ pub(crate) fn reaches(db: &Connection, schema: i64) -> rusqlite::Result<bool> {
 /// Makes the newest schema of what is there, in one transaction.
 fn prepare(connection: &mut Connection, schema: i64) -> rusqlite::Result<()> {
     if schema == 0 {
+        leave_log(connection)?;
         // Before the first table: only then can freed pages be given back one by one.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     if schema == SCHEMA { Ok(()) } else { upgrade(connection, schema, &UPGRADES) }
+}
+
+/// Gives up the log of a store that is not made yet. Where the power went while an earlier process made it, the file may say
+/// that it has none, and SQLite uses what is there all the same; the file would say so ever after.
+fn leave_log(connection: &Connection) -> rusqlite::Result<()> {
+    let begun = Instant::now();
+    loop {
+        // SQLite does not wait here for those who look at the file, which is over soon.
+        match connection.pragma_update(None, "journal_mode", "DELETE") {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && begun.elapsed() < BUSY => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            done => return done,
+        }
+    }
 }
 
 /// Makes of a schema the last one that the steps lead to, or leaves it as it is.
