@@ -37,23 +37,41 @@ impl Ask<u32> for Question {
 
 /// Fills the pool, and empties it once everything has come that needs none of it.
 pub(crate) async fn with_full_pool(store: &Store) -> Result<(), Fault> {
-    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let gate = Arc::new(Gate::default());
+    // However this comes to its end, also by being dropped: the threads must not keep the process.
+    let opens = Opens(Arc::clone(&gate));
     let (begun, mut wait) = tokio::sync::mpsc::channel(THREADS);
     for _ in 0..THREADS {
         let (gate, begun) = (Arc::clone(&gate), begun.clone());
         tokio::task::spawn_blocking(move || {
             let _whoever_waits = begun.blocking_send(());
-            let open = gate.0.lock().unwrap_or_else(PoisonError::into_inner);
-            drop(gate.1.wait_while(open, |open| !*open));
+            let open = gate.open.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(gate.told.wait_while(open, |open| !*open));
         });
     }
     for _ in 0..THREADS {
         wait.recv().await;
     }
     let done = probe(store).await;
-    *gate.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-    gate.1.notify_all();
+    drop(opens);
     done
+}
+
+/// What the threads wait for.
+#[derive(Debug, Default)]
+struct Gate {
+    open: Mutex<bool>,
+    told: Condvar,
+}
+
+/// Opens a gate when it is dropped.
+struct Opens(Arc<Gate>);
+
+impl Drop for Opens {
+    fn drop(&mut self) {
+        *self.0.open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.told.notify_all();
+    }
 }
 
 async fn probe(store: &Store) -> Result<(), Fault> {
