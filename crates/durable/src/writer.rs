@@ -137,7 +137,7 @@ pub(crate) async fn open(path: &Path, options: StoreOptions, halt: CancellationT
         .spawn(move || {
             // Invariant: dropped after the thread's own values.
             let _end = end.drop_guard();
-            match Thread::open(&at, options, halts, jobs) {
+            match Thread::open(&at, &options, halts, jobs) {
                 Ok(thread) => {
                     let (files, lock) = (thread.store.files.clone(), Arc::downgrade(&thread.lock));
                     if tell.send(Ok((real(&at), files, lock, Arc::clone(&thread.ticks)))).is_ok() {
@@ -277,7 +277,7 @@ impl Thread {
     /// Opens a store, and takes it over from whoever drove it before.
     fn open(
         path: &Path,
-        options: StoreOptions,
+        options: &StoreOptions,
         halt: CancellationToken,
         jobs: mpsc::Receiver<Message>,
     ) -> Result<Self, OpenError> {
@@ -300,7 +300,7 @@ impl Thread {
         // The first commit may have made the log.
         store.files = Files::of(&real(path), true);
         let (log, looked) = (Log::marked(&real(path)), Instant::now());
-        let hooks = Hooks { on_write: options.on_write, halt };
+        let hooks = Hooks { on_write: options.on_write.clone(), halt };
         Ok(Self { store, epoch, ticks, log, looked, jobs, hooks, lock })
     }
 

@@ -129,8 +129,9 @@ fn end_of_owner(folder: &Folder) -> usize {
 /// parts of it, torn at sectors.
 #[tokio::test]
 async fn a_main_file_of_which_half_a_page_was_written_is_opened_with_its_log() {
+    type Tear<'a> = &'a dyn Fn(&mut [u8]);
     let (page, sector, end) = (4096, 512, end_of_owner(&killed_after(2, 3).await));
-    let torn: [&dyn Fn(&mut [u8]); 3] = [
+    let torn: [Tear<'_>; 3] = [
         &|main| main[end - sector..end].fill(0),
         &|main| main[end - sector..end].fill(0x33),
         // The sector that has the row is new, and the one that says where it begins is that of a row of another length.
