@@ -21,6 +21,7 @@ use crate::{
     error::{Detour, NodeError, Phase, Result, Visited},
     event::EventKind,
     guard::{Catch, Panicked, catch, text},
+    item_key::ItemId,
     node::{AsyncBatchNode, BatchNode, ItemOutcome, OnError, State},
     policy::Policy,
     visit::{AsyncBody, BoxFuture, SyncBody, Work, attempts, attempts_async, edge, retry},
@@ -53,7 +54,7 @@ impl<S: State, N: BatchNode<S>> SyncBody<S> for Batch<N, N::Item, N::Output> {
     fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
         let node = &*self.node;
         let items = node.prep(shared).map_err(|error| cx.failed(error))?;
-        cx.phase = Phase::Exec;
+        cx.begin_items(items.len())?;
         let mut outcomes = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
             let mut cx = cx.for_item(index);
@@ -79,7 +80,7 @@ impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for Batch<N, N::Item, N::Outpu
         Box::pin(async move {
             let node = &*self.node;
             let items = node.prep(shared).await.map_err(|error| cx.failed(error))?;
-            cx.phase = Phase::Exec;
+            cx.begin_items(items.len())?;
             let kept = Kept::begin(self.keeping.as_ref(), &items, cx)?;
             let each = Items::<S, N>::new(self, kept, self.policy.end(cx), cx);
             let outcomes = in_order(&each, items.iter().enumerate(), self.limit).await?;
@@ -102,7 +103,7 @@ impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for SpawnedBatch<N, N::Item, N
         Box::pin(async move {
             let node = &*self.0.node;
             let items = Arc::new(node.prep(shared).await.map_err(|error| cx.failed(error))?);
-            cx.phase = Phase::Exec;
+            cx.begin_items(items.len())?;
             let kept = Kept::begin(self.0.keeping.as_ref(), &items, cx)?;
             let mut tasks = JoinSet::new();
             // Items that compute ask whether to stop; they are told when this visit fails or is dropped.
@@ -241,6 +242,11 @@ impl<'a, S: State, N: AsyncBatchNode<S>> Each for Items<'a, S, N> {
 impl<S: State, N: AsyncBatchNode<S>> Items<'_, S, N> {
     /// What an item takes beyond a first attempt that succeeds: all of it, or what follows the first error.
     async fn go_on(&self, item: &N::Item, first: Option<NodeError>, cx: &mut Context) -> Ended<N::Outcome> {
+        if let Some((kept, id)) = self.kept_as(cx)
+            && let Some(output) = kept.take(id)
+        {
+            return done(output, true, cx);
+        }
         let work = ItemWork { node: self.node, item, state: PhantomData };
         let result = match first {
             None => Catch::new(self.whole(&work, cx)).await,
@@ -250,17 +256,18 @@ impl<S: State, N: AsyncBatchNode<S>> Items<'_, S, N> {
         outcome(result, cx)
     }
 
-    /// What a journal has kept of the item, or what its attempts give, which a journal then keeps: only when it has, the
-    /// item is done.
+    /// What the attempts of an item give, which a journal then keeps, if there is one: only when it has, the item is done.
     async fn whole(&self, work: &ItemWork<'_, S, N>, cx: &mut Context) -> Result<N::Output, Box<Detour>> {
-        let Some((kept, id)) = self.kept.as_ref().zip(cx.item_id()) else {
-            return attempts_async(work, self.policy, self.end, cx).await;
-        };
-        if let Some(output) = kept.take(id) {
-            return Ok(output);
-        }
         let output = attempts_async(work, self.policy, self.end, cx).await?;
-        kept.record(id, output, cx).await
+        match self.kept_as(cx) {
+            None => Ok(output),
+            Some((kept, id)) => kept.record(id, output, cx).await,
+        }
+    }
+
+    /// What keeps the item, and what it is known by there.
+    fn kept_as(&self, cx: &Context) -> Option<(&Kept<N::Output>, ItemId)> {
+        self.kept.as_deref().zip(cx.item_id())
     }
 }
 
@@ -283,17 +290,20 @@ impl<S: State, N: AsyncBatchNode<S>> Work for ItemWork<'_, S, N> {
     }
 }
 
+/// What `post` gets for the output of an item: one that was made now, or one that a journal has recalled.
+fn done<O, C: ItemOutcome<O>>(output: O, recalled: bool, cx: &Context) -> Result<C, Box<Detour>> {
+    cx.event(|| EventKind::ItemEnded { error: None, recalled });
+    C::from_result(Ok(output)).map_err(|error| cx.failed(error))
+}
+
 /// What `post` gets for an item; an error if it ends the batch.
 fn outcome<O, C: ItemOutcome<O>>(result: Result<O, Box<Detour>>, cx: &Context) -> Result<C, Box<Detour>> {
     let detour = match result {
-        Ok(output) => {
-            cx.event(|| EventKind::ItemEnded { error: None });
-            return C::from_result(Ok(output)).map_err(|error| cx.failed(error));
-        }
+        Ok(output) => return done(output, false, cx),
         Err(detour) => cx.located(*detour),
     };
     if let Detour::Failed { error, .. } = &*detour {
-        cx.event(|| EventKind::ItemEnded { error: Some(text(&error)) });
+        cx.event(|| EventKind::ItemEnded { error: Some(text(&error)), recalled: false });
     }
     match *detour {
         Detour::Failed { error, .. } if C::ON_ERROR == OnError::Collect => {

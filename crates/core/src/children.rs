@@ -63,11 +63,11 @@ impl<S: State, T: State> SyncBody<S> for Children<S, T> {
     fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
         let mut ended = Vec::new();
         let states = (self.fork)(shared);
-        cx.phase = Phase::Exec;
+        cx.begin_items(states.len())?;
         for (index, mut state) in states.into_iter().enumerate() {
             let mut child = cx.for_child(&cx.for_item(index), &self.definition.graph);
             let result = self.definition.follow(self.definition.start(), &mut state, &mut child);
-            ended.push(self.ended(cx, index, state, result)?);
+            ended.push(self.ended(cx, index, (state, false), result)?);
         }
         self.join(shared, ended, cx)
     }
@@ -85,7 +85,7 @@ impl<S: State, T: State> AsyncBody<S> for Children<S, T> {
     fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited> {
         Box::pin(async move {
             let states = (self.fork)(shared);
-            cx.phase = Phase::Exec;
+            cx.begin_items(states.len())?;
             let ended = match (&self.keeping, cx.journal()) {
                 // Boxed, so that children in memory carry no room for it.
                 (Some((codec, identity)), Some(journal)) => {
@@ -125,7 +125,7 @@ impl<S: State, T: State> Each for Runs<'_, S, T> {
         let definition = &self.children.definition;
         let mut child = self.cx.for_child(&self.cx.for_item(index), &definition.graph);
         let result = definition.follow_async(definition.start(), &mut state, &mut child).await;
-        self.children.ended(self.cx, index, state, result)
+        self.children.ended(self.cx, index, (state, false), result)
     }
 }
 
@@ -135,17 +135,17 @@ impl<S: State, T: State> Children<S, T> {
         (self.join)(shared, ended, cx).unwrap_or_else(|error| Err(cx.failed(error)))
     }
 
-    /// What `join` gets for a child; an error if it ends the batch.
+    /// What `join` gets for a child, with its state, and whether all of it was recalled; an error if it ends the batch.
     fn ended(
         &self,
         cx: &Context,
         index: usize,
-        state: T,
+        (state, recalled): (T, bool),
         result: Result<Outcome, RunError>,
     ) -> Result<Child<T>, Box<Detour>> {
         if cx.listening() {
             let error = result.as_ref().err().map(RunError::report);
-            cx.for_item(index).event(|| EventKind::ItemEnded { error });
+            cx.for_item(index).event(|| EventKind::ItemEnded { error, recalled });
         }
         let result = match result {
             Ok(Outcome::Ended(action)) => Ok(action),

@@ -11,7 +11,7 @@ use crate::{
     action::Action,
     ask::{Pause, Reply},
     context::Context,
-    error::{RunError, Visited},
+    error::{Phase, RunError, Visited},
     event::EventKind,
     graph::Graph,
     guard::{Catch, Panicked, catch},
@@ -204,7 +204,7 @@ impl<S: State> Definition<S> {
 
     #[cold]
     pub(crate) fn watched(&self, at: Position, shared: &mut S, cx: &mut Context) -> Watched {
-        let _span = match Self::begin(cx) {
+        let _span = match self.begin(at, cx) {
             Ok(span) => span.entered(),
             Err(halt) => return (None, Err(halt)),
         };
@@ -249,7 +249,7 @@ impl<S: State> Definition<S> {
 
     pub(crate) async fn watched_async(&self, at: Position, shared: &mut S, cx: &mut Context) -> Watched {
         let Some(body) = &self.slots[at.index()].body.awaited else { return self.watched(at, shared, cx) };
-        let span = match Self::begin(cx) {
+        let span = match self.begin(at, cx) {
             Ok(span) => span,
             Err(halt) => return (None, Err(halt)),
         };
@@ -310,8 +310,12 @@ impl<S: State> Definition<S> {
     }
 
     /// Begins a watched visit, unless whoever watches it has panicked: nothing is done yet.
-    fn begin(cx: &Context) -> Result<tracing::Span, Box<Halt>> {
-        cx.event(|| EventKind::VisitStarted);
+    ///
+    /// That of a batch is told of when its items are known, see [`Context::begin_items`].
+    fn begin(&self, at: Position, cx: &Context) -> Result<tracing::Span, Box<Halt>> {
+        if !self.is_batch(at) {
+            cx.event(|| EventKind::VisitStarted { items: None });
+        }
         cx.check_fault().map_err(|detour| cx.halt(*detour))?;
         if !cx.traced() {
             return Ok(tracing::Span::none());
@@ -320,12 +324,20 @@ impl<S: State> Definition<S> {
         Ok(tracing::info_span!(target: "flowstone", "visit", node = %cx.node(), visit = cx.visit().cast_signed()))
     }
 
+    fn is_batch(&self, at: Position) -> bool {
+        self.graph.nodes[at.index()].about.kind.is_batch()
+    }
+
     /// Ends a watched visit; one that pauses ends when it is answered.
     pub(crate) fn end(&self, at: Position, visited: Visited, cx: &Context) -> Watched {
         let action = self.graph.action(at, &visited);
         let routed = self.route(&self.slots[at.index()], at, visited, cx);
         match (&routed, &action) {
             (Err(halt), _) if let Halt::Failed(error) = &**halt => {
+                if cx.phase == Phase::Prep && self.is_batch(at) {
+                    // Its items are not known, and so it was not told of yet.
+                    cx.event(|| EventKind::VisitStarted { items: None });
+                }
                 cx.event(|| EventKind::VisitFailed { error: error.report() });
             }
             (_, Some(action)) => cx.event(|| EventKind::VisitEnded { action: action.clone() }),

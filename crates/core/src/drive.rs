@@ -56,6 +56,10 @@ enum Begin {
 }
 
 impl Begin {
+    fn goes_on(&self) -> bool {
+        matches!(self, Self::Reply(..))
+    }
+
     fn answer(pause: Pause, answer: impl Serialize) -> Self {
         Self::Reply(pause, Reply::answer(answer))
     }
@@ -144,7 +148,7 @@ impl<S: State, X: Label> Flow<S, X> {
         if !cx.watched() {
             return definition.drive(begin, shared, &mut cx);
         }
-        let terminal = Terminal::begin(&cx, definition.graph.name());
+        let terminal = Terminal::begin(&cx, definition.graph.name(), begin.goes_on());
         let span = run_span(&cx, definition.graph.name());
         let result = span.in_scope(|| definition.drive(begin, shared, &mut cx));
         record_end(&span, &result);
@@ -271,7 +275,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     async fn begin(&self, begin: Begin, shared: &mut S, options: &RunOptions) -> Result<Outcome, RunError> {
         let definition = &*self.definition;
         let mut cx = begin.context(&definition.graph, options, false);
-        let terminal = Terminal::begin(&cx, definition.graph.name());
+        let terminal = Terminal::begin(&cx, definition.graph.name(), begin.goes_on());
         let span = run_span(&cx, definition.graph.name());
         let own = cx.clone();
         let run = definition.drive_async(begin, shared, &mut cx).instrument(span.clone());

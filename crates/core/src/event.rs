@@ -61,13 +61,19 @@ impl Event {
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum EventKind {
-    /// The run began, or went on after a pause.
+    /// The run began, or goes on.
     RunStarted {
         /// The flow.
         flow: String,
+        /// `true` if it goes on: after a pause, and if a store has it also after a sleep, in another process, or when it
+        /// is tried again.
+        resumed: bool,
     },
-    /// The visit of a node began.
-    VisitStarted,
+    /// The visit of a node began; of a batch, its `prep` has given the items. One that is made again is told of again.
+    VisitStarted {
+        /// How many items a batch has; `None` for other nodes, and if `prep` failed.
+        items: Option<usize>,
+    },
     /// The visit of a node ended; that of a pause ends when it is answered.
     VisitEnded {
         /// What it returned.
@@ -99,6 +105,9 @@ pub enum EventKind {
     ItemEnded {
         /// What went wrong, if the item failed.
         error: Option<String>,
+        /// `true` if it had ended before, in an earlier process or before its run was put away, and only its output was
+        /// recalled. Who counts items over all lives of a run leaves these out; who shows how far a visit is counts them.
+        recalled: bool,
     },
     /// A value of the user's own, see [`Context::emit`].
     Emitted {
@@ -225,9 +234,9 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     /// Announces the run; `cx` is the run's own context.
-    pub(crate) fn begin(cx: &Context, flow: &str) -> Self {
+    pub(crate) fn begin(cx: &Context, flow: &str, resumed: bool) -> Self {
         if cx.listening() {
-            cx.send_of(None, EventKind::RunStarted { flow: flow.to_owned() });
+            cx.send_of(None, EventKind::RunStarted { flow: flow.to_owned(), resumed });
         }
         Self { cx: cx.listening().then(|| cx.clone()) }
     }

@@ -137,18 +137,24 @@ pub struct Running<S> {
     at: Position,
     /// The number of the visit that is next, or that did not end.
     number: u64,
+    /// Whether a visit was made, or gone on with, here and not by an earlier process.
+    has_visited: bool,
 }
 
 impl<S> Running<S> {
     pub(crate) fn new(definition: &Arc<Definition<S>>, codec: Codec<S>, state: S, cx: Context) -> Self {
         let (definition, at) = (Arc::clone(definition), definition.graph.start());
-        Self { definition, codec, state, number: cx.visits(), cx, at }
+        Self { definition, codec, state, number: cx.visits(), cx, at, has_visited: false }
     }
 
     /// Returns the state.
     #[must_use]
     pub fn state(&self) -> &S {
         &self.state
+    }
+
+    pub(crate) fn has_visited(&self) -> bool {
+        self.has_visited
     }
 
     /// Takes back the count of the visits of a child that did not end.
@@ -191,11 +197,13 @@ impl<S: State> Running<S> {
     }
 
     fn reply(&mut self, pause: Pause, reply: Reply) -> Result<Visit, RunError> {
+        self.has_visited = true;
         let answered = Visit::of(self.definition.answer(pause, reply, &mut self.state, &mut self.cx));
         self.advance(answered)
     }
 
     async fn visit_next(&mut self) -> Result<Visit, RunError> {
+        self.has_visited = true;
         // A visit that did not end is counted again, as the same.
         if self.cx.visits() > self.number {
             self.cx.uncount();

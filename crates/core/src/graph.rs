@@ -86,6 +86,12 @@ pub(crate) enum NodeKind {
     BatchFlow,
 }
 
+impl NodeKind {
+    pub(crate) fn is_batch(self) -> bool {
+        matches!(self, Self::BatchNode | Self::AsyncBatchNode | Self::BatchFlow)
+    }
+}
+
 /// A flow in the flattened graph: the whole, or one inside it.
 #[derive(Clone, Debug)]
 pub(crate) struct Level {

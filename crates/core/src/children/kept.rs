@@ -59,6 +59,8 @@ struct Made<T> {
     index: usize,
     state: T,
     visits: u64,
+    /// Whether no visit of it was made for this call.
+    recalled: bool,
     forked: Result<Forked, RunError>,
 }
 
@@ -86,7 +88,7 @@ impl<S: State, T: State> Kept<'_, S, T> {
             }
             match select(running.next(), self.journal.woken()).await {
                 Either::Left((None, _)) => {}
-                Either::Left((Some(Made { index, state, visits, forked }), _)) => {
+                Either::Left((Some(Made { index, state, visits, recalled, forked }), _)) => {
                     at.counted.insert(index, visits);
                     let result = match forked {
                         Ok(Forked::Parked) => {
@@ -96,7 +98,7 @@ impl<S: State, T: State> Kept<'_, S, T> {
                         Ok(Forked::Ended(action)) => Ok(Outcome::Ended(action)),
                         Err(error) => Err(error),
                     };
-                    at.ended[index] = Some(self.children.ended(self.cx, index, state, result)?);
+                    at.ended[index] = Some(self.children.ended(self.cx, index, (state, recalled), result)?);
                 }
                 Either::Right((index, _)) => at.wake(index),
             }
@@ -117,7 +119,8 @@ impl<S: State, T: State> Kept<'_, S, T> {
         let child = self.cx.for_child(&self.cx.for_kept(self.ids[index]), &definition.graph);
         let mut running = Running::new(definition, self.codec, state, child);
         let forked = self.journal.forked(self.ids[index], &mut running).await;
-        Made { index, visits: running.visits(), state: running.into_state(), forked }
+        let (visits, recalled) = (running.visits(), !running.has_visited());
+        Made { index, visits, recalled, state: running.into_state(), forked }
     }
 }
 

@@ -301,6 +301,16 @@ impl Context {
         Ok(())
     }
 
+    /// Turns from `prep` to the items of a batch, and tells whoever listens how many there are; fails if that panicked.
+    pub(crate) fn begin_items(&mut self, items: usize) -> Result<(), Box<Detour>> {
+        self.phase = Phase::Exec;
+        if !self.listening {
+            return Ok(());
+        }
+        self.send(EventKind::VisitStarted { items: Some(items) });
+        self.check_fault()
+    }
+
     /// Returns the context of one item of this visit.
     pub(crate) fn for_item(&self, item: usize) -> Self {
         self.clone().with_item(item)

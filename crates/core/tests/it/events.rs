@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::common::{Recorder, alone, alone_sync, async_items, awaiting, blocking, ended, items, ms, rest, secs};
+use crate::common::{
+    Recorder, alone, alone_sync, async_items, awaiting, blocking, ended, items, ms, named, rest, secs,
+};
 use flowstone_core::{
-    Action, Ask, AsyncFlow, CancellationToken, Context, Event, EventKind, Flow, ManualClock, NodeExt, Outcome, Phase,
-    Result, Retry, RunOptions,
+    Action, Ask, AsyncFlow, BatchNode, CancellationToken, Context, Event, EventKind, Flow, ManualClock, NodeExt,
+    Outcome, Phase, Result, Retry, RunOptions,
 };
 use serde_json::{Value, json};
 
@@ -168,7 +170,7 @@ fn a_batch_tells_of_each_item() {
         ]
     );
     let errors = recorder.events().into_iter().filter_map(|event| match event.kind {
-        EventKind::ItemEnded { error } => Some(error),
+        EventKind::ItemEnded { error, recalled: false } => Some(error),
         _ => None,
     });
     assert_eq!(errors.collect::<Vec<_>>(), [None, None, Some("never".to_owned())]);
@@ -294,10 +296,94 @@ fn children_tell_their_path_and_count_their_visits() {
 
     ended(flow.run_with(&mut 0, &options));
 
-    let visits = recorder.events().into_iter().filter(|event| matches!(event.kind, EventKind::VisitStarted));
+    let visits = recorder.events().into_iter().filter(|event| matches!(event.kind, EventKind::VisitStarted { .. }));
     let seen: Vec<_> = visits.map(|event| format!("{} {}", event.node.unwrap(), event.visit)).collect();
     assert_eq!(seen, ["node 0", "node[0]/a 0", "node[0]/b 1", "node[1]/a 0", "node[1]/b 1"]);
     assert_eq!(recorder.lines().iter().filter(|line| line.ends_with("item_ended")).count(), 2);
+}
+
+/// What was heard of visits: how many items they have, and that they failed.
+fn heard_of_visits(recorder: &Recorder) -> Vec<Option<usize>> {
+    let kinds = recorder.events().into_iter().map(|event| event.kind);
+    kinds.filter_map(|kind| if let EventKind::VisitStarted { items } = kind { Some(items) } else { None }).collect()
+}
+
+#[tokio::test]
+async fn the_visit_of_a_batch_says_how_many_items_it_has() {
+    let batch = || async_items(7, |_, _| async { Ok(()) });
+    let flows: [AsyncFlow<Vec<()>>; 4] = [
+        alone(items(7, |_, _| Ok(()))),
+        alone(batch()),
+        alone(batch().parallel(2)),
+        alone(batch().parallel(2).spawned()),
+    ];
+    for flow in flows {
+        let (options, recorder) = listening();
+
+        ended(flow.run_async_with(&mut vec![], &options).await);
+
+        assert_eq!(heard_of_visits(&recorder), [Some(7)]);
+        assert_eq!(recorder.lines()[..2], ["run_started", "node visit_started"]);
+    }
+}
+
+#[tokio::test]
+async fn the_visit_of_a_batch_flow_says_how_many_children_it_has() {
+    let mut child = Flow::builder("child");
+    let only = child.add("only", blocking(|_| Ok(1)));
+    child.start(only);
+    let child = child.build().unwrap();
+    let states = |_: &Vec<u32>| vec![vec![], vec![]];
+    let (options, recorder) = listening();
+
+    ended(alone_sync(child.batch(states, |_: &mut Vec<u32>, _| ())).run_with(&mut vec![], &options));
+
+    assert_eq!(heard_of_visits(&recorder), [Some(2), None, None], "the children's nodes have no items");
+
+    let child = named("child", awaiting(|_| async { Ok(1) }));
+    let (options, recorder) = listening();
+    let flow = alone(child.batch(states, |_: &mut Vec<u32>, _| ()).parallel(2));
+
+    ended(flow.run_async_with(&mut vec![], &options).await);
+
+    assert_eq!(heard_of_visits(&recorder), [Some(2), None, None]);
+}
+
+/// A batch whose `prep` fails, or panics.
+struct NoItems {
+    panics: bool,
+}
+
+impl BatchNode<Vec<()>> for NoItems {
+    type Item = ();
+    type Output = ();
+    type Outcome = ();
+    type Action = ();
+
+    fn prep(&self, _: &Vec<()>) -> Result<Vec<()>> {
+        assert!(!self.panics, "no items");
+        Err("no items".into())
+    }
+
+    fn exec(&self, (): &(), _: &Context) -> Result<()> {
+        Ok(())
+    }
+
+    fn post(&self, _: &mut Vec<()>, _: Vec<()>, _: Vec<()>) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_batch_that_fails_before_its_items_are_known_begins_and_fails() {
+    for panics in [false, true] {
+        let (options, recorder) = listening();
+
+        alone_sync(NoItems { panics }).run_with(&mut vec![], &options).unwrap_err();
+
+        assert_eq!(recorder.lines(), ["run_started", "node visit_started", "node visit_failed", "node failed"]);
+        assert_eq!(heard_of_visits(&recorder), [None]);
+    }
 }
 
 #[test]
@@ -323,11 +409,11 @@ fn events_are_flat_json() {
         json
     };
     let expected = [
-        with(of_run("run_started"), "flow", json!("alone")),
-        of_node("visit_started", Value::Null),
+        with(with(of_run("run_started"), "flow", json!("alone")), "resumed", json!(false)),
+        with(of_node("visit_started", Value::Null), "items", json!(1)),
         of_node("attempt_started", json!(0)),
         with(of_node("emitted", json!(0)), "value", json!("token")),
-        with(of_node("item_ended", json!(0)), "error", Value::Null),
+        with(with(of_node("item_ended", json!(0)), "error", Value::Null), "recalled", json!(false)),
         with(of_node("visit_ended", Value::Null), "action", json!("default")),
         with(of_run("ended"), "action", json!("default")),
     ];

@@ -67,7 +67,7 @@ async fn an_item_counts_when_it_is_recorded() {
     let kept = Kept::default();
     let log = kept.log.clone();
     let listen = move |event: &Event| {
-        if let (EventKind::ItemEnded { error: None }, Some(item)) = (&event.kind, event.item) {
+        if let (EventKind::ItemEnded { error: None, recalled: false }, Some(item)) = (&event.kind, event.item) {
             log.push(format!("ended {item}"));
         }
     };
@@ -79,7 +79,7 @@ async fn an_item_counts_when_it_is_recorded() {
 }
 
 #[tokio::test]
-async fn an_item_that_is_recalled_ends_like_any_other() {
+async fn an_item_that_is_recalled_ends_like_any_other_and_says_so() {
     let recorder = Recorder::default();
     let flow: AsyncFlow<Vec<u32>> = alone(async_items(2, |_, _| async { Ok(7_u32) }).journaled());
     let kept = Kept::default().with_item(0, "5");
@@ -98,6 +98,11 @@ async fn an_item_that_is_recalled_ends_like_any_other() {
             "node visit_ended"
         ]
     );
+    let recalled = recorder.events().into_iter().filter_map(|event| match event.kind {
+        EventKind::ItemEnded { error: None, recalled } => Some((event.item.unwrap(), recalled)),
+        _ => None,
+    });
+    assert_eq!(recalled.collect::<Vec<_>>(), [(0, true), (1, false)]);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use flowstone_core::{Action, AsyncFlow, END, Event, EventKind};
 use flowstone_durable::{FlowOptions, Store};
 
-use crate::common::{Count, Folder, Gate, Ledger, counting, gated, soon, until, work};
+use crate::common::{Count, Folder, Gate, Ledger, Numbers, counting, doubling, gated, numbers, soon, until, work};
 
 /// Notes what nodes emit, and which visits end.
 fn noting(ledger: &Ledger) -> FlowOptions {
@@ -95,6 +95,72 @@ async fn what_is_history_is_not_heard_again() {
     soon("the end", runs.start("r", Count::default()).await.unwrap().finished()).await.unwrap();
 
     assert_eq!(heard.take(), ["r wait ended"]);
+}
+
+/// Notes each item that ends, and was not recalled.
+fn counting_items(ledger: &Ledger, recalled: &Ledger) -> FlowOptions {
+    let (ledger, again) = (ledger.clone(), recalled.clone());
+    FlowOptions::new().listen(move |event: &Event| {
+        if let EventKind::ItemEnded { error: None, recalled } = event.kind {
+            if recalled { &again } else { &ledger }.add(event.item.unwrap().to_string());
+        }
+    })
+}
+
+/// All items from 0 on, once.
+fn each_once(count: usize, ledger: &Ledger) {
+    let mut items: Vec<usize> = ledger.take().iter().map(|item| item.parse().unwrap()).collect();
+    items.sort_unstable();
+    assert_eq!(items, (0..count).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn items_are_counted_once_over_all_lives_of_their_run() {
+    let (folder, ran, ended, recalled) = (Folder::new(), Ledger::default(), Ledger::default(), Ledger::default());
+    let runs = |store: Store, stops_at| {
+        let (flow, options) = (doubling(&ran, stops_at), counting_items(&ended, &recalled));
+        async move { (store.runs_with(flow, options).await.unwrap(), store) }
+    };
+    let (before, store) = runs(Store::open(folder.store()).await.unwrap(), 10).await;
+    before.start("r", numbers(20)).await.unwrap();
+    until("ten items", async || ended.len() == 10).await;
+    store.close().await;
+
+    let (after, _store) = runs(Store::open(folder.store()).await.unwrap(), 20).await;
+    after.resume_all().await.unwrap();
+    soon("the end", after.get("r").await.unwrap().finished()).await.unwrap();
+
+    each_once(20, &ended);
+    each_once(10, &recalled);
+}
+
+#[tokio::test]
+async fn children_are_counted_once_over_all_lives_of_their_run() {
+    let (folder, passed, ended, recalled) = (Folder::new(), Ledger::default(), Ledger::default(), Ledger::default());
+    let flow = |gate: &Gate| {
+        let fork = |numbers: &Numbers| numbers.numbers.iter().map(|n| Count::to(*n as u32)).collect::<Vec<_>>();
+        let mut flow = AsyncFlow::builder("each");
+        let each = gated(&passed, gate).batch(fork, |_: &mut Numbers, _: Vec<Count>| ());
+        let each = flow.add("each", each.parallel(4).journaled());
+        flow.start(each);
+        flow.build().unwrap()
+    };
+    let gate = Gate::closed();
+    gate.open_for(2);
+    let store = Store::open(folder.store()).await.unwrap();
+    let runs = store.runs_with(flow(&gate), counting_items(&ended, &recalled)).await.unwrap();
+    runs.start("p", numbers(4)).await.unwrap();
+    until("two children", async || ended.len() == 2).await;
+    store.close().await;
+
+    gate.open();
+    let store = Store::open(folder.store()).await.unwrap();
+    let runs = store.runs_with(flow(&gate), counting_items(&ended, &recalled)).await.unwrap();
+    runs.resume_all().await.unwrap();
+    soon("the end", runs.get("p").await.unwrap().finished()).await.unwrap();
+
+    each_once(4, &ended);
+    assert_eq!(recalled.len(), 2);
 }
 
 #[tokio::test]
