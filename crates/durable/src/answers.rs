@@ -11,8 +11,9 @@ use crate::{
     parked::{self, GoesOn},
     questions,
     reader::Reader,
-    rows::{self, millis, time},
+    rows::{self, time},
     status::{Question, Status},
+    waits::Moment,
     watch::status,
 };
 
@@ -33,13 +34,13 @@ pub(crate) struct Found {
 /// Knows a node of the run that the user started by all its names: the one that was asked for, and the one that is stored.
 pub(crate) type IsNode<'a> = &'a dyn Fn(&NodePath, &NodePath) -> bool;
 
-/// Finds the question that an answer is for, and checks the answer against its schema. `now` is the time in milliseconds.
+/// Finds the question that an answer is for, and checks the answer against its schema.
 pub(crate) fn check(
     reader: &Reader,
     (run, node, step): (&RunId, &NodePath, Option<u64>),
     is_node: IsNode<'_>,
     answer: &Value,
-    now: i64,
+    now: Moment,
 ) -> Result<Found, Error> {
     let number = reader.number(run)?;
     // The id of a child may come with the path from there, or with that from the run that the user started.
@@ -64,8 +65,8 @@ pub(crate) fn check(
     if asked.answer.is_some() {
         return Err(Error::AlreadyAnswered { run: run.clone(), node: node.clone() });
     }
-    let due = asked.expires_at.filter(|at| asked.is_open() && millis(*at) <= now);
-    if let Some(at) = asked.expired_at.or(due) {
+    let is_due = asked.is_open() && parked::is_due(&reader.db, asking, now)?;
+    if let Some(at) = asked.expired_at.or(asked.expires_at.filter(|_| is_due)) {
         return Err(Error::Expired { run: run.clone(), node: node.clone(), at });
     }
     if !asked.is_open() {

@@ -28,7 +28,7 @@ pub(crate) async fn answer(
     answer: Value,
 ) -> Result<(), Error> {
     let (store, asked, at, given) = (Arc::clone(shared), id.clone(), node.clone(), answer.clone());
-    let now = shared.now();
+    let now = shared.moment();
     let check = move |reader: &Reader| {
         let flow = store.flow_of(reader, run)?;
         let is_node = |node: &NodePath, known: &NodePath| flow.is_same(node, known);

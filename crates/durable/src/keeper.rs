@@ -263,8 +263,12 @@ impl Keeper {
             Err(error) => return self.stop(self.not_kept(pause.node(), error)).await,
         };
         self.caught_up().await?;
-        let expires = asked.expires_at.is_some();
-        self.write("pause", move |db| rows::pause(db, &asked)).await?;
+        let (expires, ticks) = (asked.expires.is_some(), self.shared.writer.ticks());
+        let pause = move |db: &Connection| {
+            rows::pause(db, &asked)?;
+            if expires { rows::set_ticks(db, ticks) } else { Ok(()) }
+        };
+        self.write("pause", pause).await?;
         if expires {
             self.shared.wakes.notify_one();
         }
@@ -286,7 +290,7 @@ impl Keeper {
             node: execution.node().clone(),
             question: text(Written::Question, pause.question())?,
             schema: text(Written::Schema, pause.schema())?,
-            expires_at: pause.expires().map(|wait| self.shared.now().saturating_add(rows::int(wait.as_millis()))),
+            expires: pause.expires().map(|wait| self.shared.moment().after(wait)),
         })
     }
 

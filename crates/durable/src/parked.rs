@@ -17,6 +17,7 @@ use crate::{
     load::damaged,
     rows::{self, Change, int},
     status::Status,
+    waits::Moment,
     watch::status,
 };
 
@@ -122,13 +123,23 @@ fn cancel_open(db: &Connection, run: i64) -> Result<(), Error> {
     }
 }
 
-/// Lets a run go on whose time has come: it has slept, or its question has expired. `None` if it waits no more.
-pub(crate) fn wake(db: &Connection, run: i64, now: i64) -> Result<Option<GoesOn>, Error> {
+/// Returns whether the time has come at which a run wakes, or its question expires: by either of two clocks.
+pub(crate) fn is_due(db: &Connection, run: i64, now: Moment) -> Result<bool, Error> {
+    let mut select = db.prepare_cached("SELECT 1 FROM runs WHERE run = ?1 AND (wake_at <= ?2 OR wake_tick <= ?3)")?;
+    Ok(select.exists((run, now.clock, now.ticks))?)
+}
+
+/// Lets a run go on whose time has come: it has slept, or its question has expired. `None` if it waits no more, or for
+/// something else than it did a moment ago.
+pub(crate) fn wake(db: &Connection, run: i64, now: Moment) -> Result<Option<GoesOn>, Error> {
+    if !is_due(db, run, now)? {
+        return Ok(None);
+    }
     let mut select = db.prepare_cached("SELECT status FROM runs WHERE run = ?1")?;
     let code: Option<i64> = select.query_row([run], |row| row.get(0)).optional()?;
     match code.and_then(Status::of_code) {
         Some(Status::Sleeping) => rows::end_sleep(db, run)?,
-        Some(Status::Paused) if expire(db, run, now)? => {}
+        Some(Status::Paused) if expire(db, run, now.clock)? => {}
         _ => return Ok(None),
     }
     match go_on(db, run, "woken") {

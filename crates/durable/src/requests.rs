@@ -19,6 +19,7 @@ use crate::{
     rows::{self, Change},
     schema::{self, Access, Opened},
     status::Status,
+    waits::Moment,
     watch::status,
 };
 
@@ -106,7 +107,8 @@ impl Requests {
         let check = |reader: &Reader| {
             let renamed = reader.renamed(&run)?;
             let is_node = |node: &NodePath, known: &NodePath| renamed.is_same(node, known);
-            answers::check(reader, (&run, &node, step), &is_node, &answer, rows::now())
+            let now = Moment { clock: rows::now(), ticks: rows::ticks(&reader.db)? };
+            answers::check(reader, (&run, &node, step), &is_node, &answer, now)
         };
         let found = self.reader.at_once(check)?;
         self.write(|db| {

@@ -242,7 +242,7 @@ fn cancel_under_way(db: &Connection, run: i64) -> Result<(), Error> {
 #[derive(Default)]
 pub(crate) struct Change {
     pub(crate) wake_at: Option<i64>,
-    /// At which of the store's ticks it wakes at the latest.
+    /// At which of the store's ticks it wakes at the latest, or its question expires.
     pub(crate) wake_tick: Option<i64>,
     pub(crate) action: Option<String>,
     pub(crate) error: Option<Failure>,
@@ -258,6 +258,11 @@ pub(crate) fn set_status(db: &Connection, run: i64, status: Status, change: &Cha
     let error = change.error.as_ref().and_then(|error| serde_json::to_string(error).ok());
     update.execute(params![run, status.code(), now(), change.wake_at, change.action, error, change.wake_tick])?;
     if matches!(status, Status::Failed | Status::Cancelled) { cancel_under_way(db, run) } else { Ok(()) }
+}
+
+/// Returns for how long the store has been driven, as far as that was noted.
+pub(crate) fn ticks(db: &Connection) -> Result<i64, Error> {
+    Ok(db.prepare_cached("SELECT ticks FROM owner WHERE one = 1")?.query_row([], |row| row.get(0))?)
 }
 
 /// Notes for how long the store has been driven.
@@ -352,20 +357,28 @@ pub(crate) struct NewPause {
     pub(crate) node: NodePath,
     pub(crate) question: String,
     pub(crate) schema: String,
-    pub(crate) expires_at: Option<i64>,
+    /// When it expires, if it does.
+    pub(crate) expires: Option<Expiry>,
+}
+
+/// When a question expires: at a time of day, or when the store has counted so many ticks.
+pub(crate) struct Expiry {
+    pub(crate) at: i64,
+    pub(crate) tick: i64,
 }
 
 /// Parks a run with its question.
 pub(crate) fn pause(db: &Connection, pause: &NewPause) -> Result<(), Error> {
     let mut insert = db.prepare_cached(
-        "INSERT INTO pauses (run, seq, node, question, schema, asked_at, expires_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        "INSERT INTO pauses (run, seq, node, question, schema, asked_at, expires_at, expires_tick)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (run, seq) DO UPDATE SET node = ?3, question = ?4, schema = ?5, asked_at = ?6, expires_at = ?7,
-             expired_at = NULL, answer = NULL, answered_at = NULL, refused = NULL",
+             expires_tick = ?8, expired_at = NULL, answer = NULL, answered_at = NULL, refused = NULL",
     )?;
-    let NewPause { run, seq, node, question, schema, expires_at } = pause;
-    insert.execute(params![run, int(*seq), node.as_str(), question, schema, now(), expires_at])?;
-    set_status(db, *run, Status::Paused, &Change { wake_at: *expires_at, ..Change::default() })
+    let NewPause { run, seq, node, question, schema, expires } = pause;
+    let (wake_at, wake_tick) = expires.as_ref().map(|Expiry { at, tick }| (*at, *tick)).unzip();
+    insert.execute(params![run, int(*seq), node.as_str(), question, schema, now(), wake_at, wake_tick])?;
+    set_status(db, *run, Status::Paused, &Change { wake_at, wake_tick, ..Change::default() })
 }
 
 /// Keeps an answer, if the question is open; returns whether it was kept.
@@ -383,9 +396,10 @@ pub(crate) fn refuse_answer(db: &Connection, run: i64, seq: u64, why: &str) -> R
         "UPDATE pauses SET answer = NULL, answered_at = NULL, refused = ?3 WHERE run = ?1 AND seq = ?2",
     )?;
     update.execute(params![run, int(seq), why])?;
-    let mut expires = db.prepare_cached("SELECT expires_at FROM pauses WHERE run = ?1 AND seq = ?2")?;
-    let wake_at = expires.query_row((run, int(seq)), |row| row.get(0)).optional()?.flatten();
-    set_status(db, run, Status::Paused, &Change { wake_at, ..Change::default() })
+    let mut expires = db.prepare_cached("SELECT expires_at, expires_tick FROM pauses WHERE run = ?1 AND seq = ?2")?;
+    let expires = expires.query_row((run, int(seq)), |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let (wake_at, wake_tick) = expires.unwrap_or_default();
+    set_status(db, run, Status::Paused, &Change { wake_at, wake_tick, ..Change::default() })
 }
 
 /// Forgets that a question expired, at a node that failed for it: it is asked once more.

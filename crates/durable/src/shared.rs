@@ -39,6 +39,7 @@ use crate::{
     states::{States, Stored},
     status::{Left, Status},
     usage,
+    waits::Moment,
     watch::Inbox,
     writer::{Driven, Writer},
 };
@@ -162,6 +163,11 @@ impl Shared {
     /// Returns the time by the store's clock, in milliseconds since 1970.
     pub(crate) fn now(&self) -> i64 {
         millis(self.now_exact())
+    }
+
+    /// Returns the moment by the store's clock and by its ticks.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { clock: self.now(), ticks: self.writer.ticks() }
     }
 
     pub(crate) fn now_exact(&self) -> SystemTime {

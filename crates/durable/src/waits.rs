@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{rows::int, shared::Shared};
+use crate::{
+    rows::{Expiry, int},
+    shared::Shared,
+};
 
 /// How often the store's clock is looked at while something waits.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
@@ -61,6 +64,23 @@ impl Wait {
 /// Whole milliseconds, of which there is at least one in a length that is not zero.
 pub(crate) fn millis(length: Duration) -> i64 {
     int(length.as_nanos().div_ceil(1_000_000))
+}
+
+/// A moment by both clocks of a store, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// Since 1970, by the store's clock, or the system's in a process beside the driver.
+    pub(crate) clock: i64,
+    /// For which the store has been driven.
+    pub(crate) ticks: i64,
+}
+
+impl Moment {
+    /// Returns when a question expires that stands for so long from this moment on.
+    pub(crate) fn after(self, stands: Duration) -> Expiry {
+        let length = millis(stands);
+        Expiry { at: self.clock.saturating_add(length), tick: self.ticks.saturating_add(length) }
+    }
 }
 
 /// Counts the milliseconds for which a store has been driven, by whatever process, from what was written down last.

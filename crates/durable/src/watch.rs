@@ -20,7 +20,7 @@ use crate::{
     runs::{Resumed, Unregistered},
     shared::Shared,
     status::Status,
-    waits::LOOK,
+    waits::{LOOK, Moment},
 };
 
 /// How often the inbox is looked at: what is asked for takes effect within 100 ms.
@@ -209,8 +209,8 @@ async fn wake(shared: &Arc<Shared>) -> Result<Duration, Error> {
     if flows.is_empty() {
         return Ok(LOOK);
     }
-    let (now, ticks) = (shared.now(), shared.writer.ticks());
-    let due = shared.read(move |reader| next_wakes(&reader.db, &flows, now, ticks)).await?;
+    let now = shared.moment();
+    let due = shared.read(move |reader| next_wakes(&reader.db, &flows, now)).await?;
     let store = Arc::clone(shared);
     let (fit, notes) = shared.read(move |reader| fitting(&store, reader, due.runs)).await?;
     note(shared, notes).await?;
@@ -243,7 +243,7 @@ fn fitting(shared: &Shared, reader: &Reader, due: Vec<i64>) -> Result<(Vec<i64>,
 }
 
 /// Marks those runs as running that sleep, or whose questions expire; others were cancelled or deleted a moment ago.
-fn set_awake(db: &Connection, runs: Vec<i64>, now: i64) -> Result<Vec<GoesOn>, Error> {
+fn set_awake(db: &Connection, runs: Vec<i64>, now: Moment) -> Result<Vec<GoesOn>, Error> {
     let mut awake = Vec::with_capacity(runs.len());
     for run in runs {
         if !deleting::is_gone(db, run)? {
@@ -265,7 +265,7 @@ struct Due {
 }
 
 /// Finds the runs whose time has come, by the clock or by the store's ticks.
-fn next_wakes(db: &Connection, flows: &[String], now: i64, ticks: i64) -> Result<Due, Error> {
+fn next_wakes(db: &Connection, flows: &[String], now: Moment) -> Result<Due, Error> {
     let mut versions = db.prepare_cached("SELECT flow FROM flows WHERE name = ?1")?;
     // Of one flow at a time, along the index: sleepers of others are not looked at.
     let mut by_clock = db.prepare_cached(
@@ -281,7 +281,7 @@ fn next_wakes(db: &Connection, flows: &[String], now: i64, ticks: i64) -> Result
     for name in flows {
         let versions = versions.query_map([name], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
         for version in versions {
-            for (select, now) in [(&mut by_clock, now), (&mut by_ticks, ticks)] {
+            for (select, now) in [(&mut by_clock, now.clock), (&mut by_ticks, now.ticks)] {
                 let wait = |row: &Row<'_>| Ok((row.get::<_, i64>(1)?.saturating_sub(now), row.get(0)?));
                 let rows = select.query_map((version, rows::int(PAGE)), wait)?;
                 first.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);

@@ -319,8 +319,20 @@ impl Thread {
             }
             self.commit(&mut group);
         }
+        drop(self.note_ticks());
         // The file should stand alone when nobody drives it; if this fails, whoever opens it next does it.
         drop(cut_log(&self.store.db));
+    }
+
+    /// Writes down for how long the store was driven, if something in it waits by that.
+    fn note_ticks(&self) -> Result<(), StoreError> {
+        self.store.files.check()?;
+        self.store.db.execute(
+            "UPDATE owner SET ticks = max(ticks, ?1) WHERE one = 1 AND epoch = ?2
+                 AND EXISTS (SELECT 1 FROM runs WHERE wake_tick IS NOT NULL)",
+            (self.ticks.now(), self.epoch),
+        )?;
+        Ok(())
     }
 
     /// Waits for messages; `false` at the end.

@@ -5,7 +5,7 @@
 -- resumes: how often the visit under way was begun again after its process had died; resumed_seq: the step that the visit
 -- will be; resumed_kept: how many items it had kept when it was begun last, since a visit that gets further is no danger.
 -- wake_tick: a sleep that ends at wake_at is also over when the owner's ticks have come so far, whatever the clock says. A
--- paused run has a wake_at, too, if its question expires then.
+-- paused run has both, too, if its question expires then.
 ALTER TABLE runs ADD COLUMN key TEXT;
 ALTER TABLE runs ADD COLUMN item_key BLOB;
 ALTER TABLE runs ADD COLUMN refused TEXT;
@@ -24,8 +24,9 @@ CREATE INDEX runs_by_refused ON runs (flow, status, run) WHERE refused IS NOT NU
 -- renamed: as JSON, pairs of names that a node had and has, as the program said that registered this version last.
 ALTER TABLE flows ADD COLUMN renamed TEXT;
 
--- expired_at: when the question expired before an answer came.
+-- expires_at, expires_tick: when the question expires, by the clock or the owner's ticks. expired_at: when it did.
 ALTER TABLE pauses ADD COLUMN expires_at INTEGER;
+ALTER TABLE pauses ADD COLUMN expires_tick INTEGER;
 ALTER TABLE pauses ADD COLUMN expired_at INTEGER;
 
 -- item_key: what tells the item from the others of its batch; without one its number does. wait_ms: the length of the wait

@@ -16,8 +16,8 @@ use crate::common::{Folder, soon, until};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Said {
-    /// For how many minutes the question stands; for ever if 0.
-    minutes: u64,
+    /// For how long the question stands; for ever if zero.
+    stands: Duration,
     silent: bool,
     asked: u32,
     said: Vec<String>,
@@ -35,7 +35,7 @@ impl Ask<Said> for AskName {
     }
 
     fn expires(&self, said: &Said) -> Option<Duration> {
-        (said.minutes > 0).then(|| Duration::from_mins(said.minutes))
+        Some(said.stands).filter(|stands| !stands.is_zero())
     }
 
     fn expired(&self, said: &mut Said) -> Result<Action> {
@@ -83,8 +83,12 @@ impl Clock {
 }
 
 async fn asked(folder: &Folder, clock: &Clock) -> (Runs<Said>, Run<Said>) {
+    asked_for(folder, clock, Duration::from_mins(10)).await
+}
+
+async fn asked_for(folder: &Folder, clock: &Clock, stands: Duration) -> (Runs<Said>, Run<Said>) {
     let runs = clock.store(folder).await.runs(asking("ask")).await.unwrap();
-    let run = runs.start("r", Said { minutes: 10, ..Said::default() }).await.unwrap();
+    let run = runs.start("r", Said { stands, ..Said::default() }).await.unwrap();
     assert_eq!(soon("the question", run.settled()).await.unwrap(), Status::Paused);
     (runs, run)
 }
@@ -195,7 +199,7 @@ async fn an_answer_that_is_refused_leaves_the_question_with_its_time() {
 async fn a_node_that_fails_for_it_asks_once_more_when_it_is_tried_again() {
     let (folder, clock) = (Folder::new(), Clock::default());
     let runs = clock.store(&folder).await.runs(asking("ask")).await.unwrap();
-    let run = runs.start("r", Said { minutes: 10, silent: true, ..Said::default() }).await.unwrap();
+    let run = runs.start("r", Said { stands: Duration::from_mins(10), silent: true, ..Said::default() }).await.unwrap();
     soon("the question", run.settled()).await.unwrap();
     clock.set(11);
     let error = soon("the failure", run.finished()).await.unwrap_err();
@@ -222,4 +226,104 @@ async fn a_cancelled_run_does_not_expire() {
     assert!(matches!(late, Error::Expired { .. } | Error::NotAsking { .. } | Error::WrongStatus { .. }), "{late:?}");
     assert_eq!(run.info().await.unwrap().status, Status::Cancelled);
     assert_eq!(run.info().await.unwrap().wake_at, None);
+}
+
+const YEAR: i64 = 365 * 24 * 60;
+
+/// Opens the store again, as the next process does.
+async fn again(folder: &Folder, clock: &Clock) -> Run<Said> {
+    clock.store(folder).await.runs(asking("ask")).await.unwrap().get("r").await.unwrap()
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_makes_no_question_stand_longer() {
+    for restarts in [false, true] {
+        let (folder, clock) = (Folder::new(), Clock::default());
+        let (runs, mut run) = asked_for(&folder, &clock, Duration::from_millis(1500)).await;
+
+        clock.set(-YEAR);
+        if restarts {
+            runs.store().close().await;
+            run = again(&folder, &clock).await;
+        }
+
+        assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["nobody", "too late"], "{restarts}");
+        let late = run.answer("ask", "Ada").await.unwrap_err();
+        assert!(matches!(late, Error::Expired { .. }), "{late:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_time_that_a_store_is_driven_counts_over_restarts() {
+    let (folder, clock) = (Folder::new(), Clock::default());
+    let (runs, _) = asked_for(&folder, &clock, Duration::from_secs(3600)).await;
+    let owner = || rusqlite::Connection::open(folder.store()).unwrap();
+    let ticks = || owner().query_row("SELECT ticks FROM owner", [], |row| row.get::<_, i64>(0)).unwrap();
+    let asked = ticks();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    runs.store().close().await;
+    assert!(ticks() >= asked + 20, "closing notes it");
+
+    // As if it had been driven for 59 minutes and 59 seconds since.
+    owner().execute("UPDATE owner SET ticks = ?1", [asked + 3_599_000]).unwrap();
+    clock.set(-YEAR);
+    let run = again(&folder, &clock).await;
+
+    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["nobody", "too late"]);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_and_then_right_is_believed() {
+    let (folder, clock) = (Folder::new(), Clock::default());
+    let (runs, _) = asked(&folder, &clock).await;
+    runs.store().close().await;
+    clock.set(-YEAR);
+    let run = again(&folder, &clock).await;
+    assert_eq!(run.settled().await.unwrap(), Status::Paused);
+    assert!(question(&run).await.is_open());
+
+    clock.set(11);
+
+    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["nobody", "too late"]);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_forward_ends_questions() {
+    for restarts in [false, true] {
+        let (folder, clock) = (Folder::new(), Clock::default());
+        let (runs, mut run) = asked(&folder, &clock).await;
+
+        if restarts {
+            runs.store().close().await;
+        }
+        clock.set(YEAR);
+        if restarts {
+            run = again(&folder, &clock).await;
+        }
+
+        assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["nobody", "too late"], "{restarts}");
+    }
+}
+
+#[tokio::test]
+async fn a_question_may_be_answered_by_a_clock_that_was_set_back() {
+    let (folder, clock) = (Folder::new(), Clock::default());
+    let (_runs, run) = asked(&folder, &clock).await;
+
+    clock.set(-YEAR);
+    run.answer("ask", "Ada").await.unwrap();
+
+    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["Ada"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_refused_gives_the_question_no_more_time_by_a_clock_that_is_set_back() {
+    let (folder, clock) = (Folder::new(), Clock::default());
+    let (_runs, run) = asked_for(&folder, &clock, Duration::from_secs(4)).await;
+
+    Requests::open(folder.store()).unwrap().answer("r", "ask", None, 7).unwrap();
+    until("it is refused", async || question(&run).await.refused.is_some()).await;
+    clock.set(-YEAR);
+
+    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["nobody", "too late"]);
 }
