@@ -293,7 +293,7 @@ impl<S: State> Definition<S> {
         };
         // The context may be a new one, of another process: keys, events and errors are those of the visit that asked.
         cx.take_over(&pause.0.run);
-        if let Err(detour) = cx.check() {
+        if let Err(detour) = cx.check_fault().and_then(|()| cx.check()) {
             return (None, Err(cx.halt(*detour)));
         }
         if matches!(reply, Reply::Expired) {

@@ -305,6 +305,12 @@ impl RunError {
         Self::Journal { run, node, item, source: source.into() }
     }
 
+    /// Creates the error of a run that was cancelled while a driver had put it away.
+    #[must_use]
+    pub fn cancelled(run: RunId, node: NodePath) -> Self {
+        Self::Cancelled { run, node }
+    }
+
     /// Returns the path of the node at which the run stopped.
     #[must_use]
     pub fn node(&self) -> &NodePath {

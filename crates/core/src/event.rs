@@ -49,10 +49,28 @@ pub struct Event {
 }
 
 impl Event {
-    /// Returns whether this is the last event of its run.
+    /// Creates an event of a run as a whole that happens now, after so many visits. For drivers.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_core::{Event, EventKind};
+    ///
+    /// let failed = EventKind::Failed { phase: None, error: "cancelled".to_owned() };
+    /// assert!(Event::of_run("r1".into(), None, 3, failed).is_terminal());
+    /// ```
+    #[must_use]
+    pub fn of_run(run: RunId, node: Option<NodePath>, visit: u64, kind: EventKind) -> Self {
+        Self { run, at: SystemTime::now(), node, visit, item: None, attempt: 0, kind }
+    }
+
+    /// Returns whether this is the last event of its run, or of a durable run until it goes on.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
-        matches!(self.kind, EventKind::Paused { .. } | EventKind::Ended { .. } | EventKind::Failed { .. })
+        matches!(
+            self.kind,
+            EventKind::Sleeping { .. } | EventKind::Paused { .. } | EventKind::Ended { .. } | EventKind::Failed { .. }
+        )
     }
 }
 
@@ -124,7 +142,18 @@ pub enum EventKind {
         /// How many.
         events: u64,
     },
-    /// Terminal: the run waits for an answer.
+    /// Of a durable run: a child asks, and waits for an answer while others go on. The node is the child's.
+    Asked {
+        /// What the node asks.
+        question: Value,
+    },
+    /// Terminal, of a durable run: it sleeps, and goes on by itself.
+    Sleeping {
+        /// When it wakes. In JSON it is a text, as `at`.
+        #[serde(serialize_with = "json::time")]
+        until: SystemTime,
+    },
+    /// Terminal: the run waits for an answer. The node is the one that asks, in a child, perhaps.
     Paused {
         /// What the node asks.
         question: Value,
@@ -151,11 +180,15 @@ impl EventKind {
             Ok(Outcome::Paused(pause)) => {
                 (Some(pause.node().clone()), Self::Paused { question: pause.question().clone() })
             }
-            Err(error) => {
-                let phase = if let RunError::Node { phase, .. } = error { Some(*phase) } else { None };
-                (Some(error.node().clone()), Self::Failed { phase, error: error.report() })
-            }
+            Err(error) => (Some(error.node().clone()), Self::failed(error)),
         }
+    }
+
+    /// Creates the event of a run that an error stopped. For drivers.
+    #[must_use]
+    pub fn failed(error: &RunError) -> Self {
+        let phase = if let RunError::Node { phase, .. } = error { Some(*phase) } else { None };
+        Self::Failed { phase, error: error.report() }
     }
 }
 

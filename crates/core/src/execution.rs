@@ -13,6 +13,7 @@ use crate::{
     definition::{Definition, Halt, Position, Visit},
     drive::{run_span, until_stopped},
     error::RunError,
+    event::EventKind,
     journal::Journal,
     node::State,
     path::{NodePath, RunId},
@@ -39,6 +40,12 @@ pub trait Execution: Send + Sync {
     /// Makes the span of the run, in which a driver makes its visits, as `tracing` and OpenTelemetry know it; what stops the
     /// run is [recorded](RunError::record_in) there. A child has none: its visits stand in that of its parent.
     fn span(&self) -> tracing::Span;
+
+    /// Sends an event of the run as a whole to its listeners: a driver knows when it begins, and how it came to a halt. After
+    /// a [terminal](crate::Event::is_terminal) one nothing more is heard.
+    ///
+    /// A listener that panics stops the run before its next visit.
+    fn announce(&self, node: Option<NodePath>, kind: EventKind);
 
     /// Gives the visits to come a journal, in place of the one before.
     fn set_journal(&mut self, journal: Arc<dyn Journal>);
@@ -255,6 +262,10 @@ impl<S: State> Execution for Running<S> {
             None => run_span(&self.cx, self.flow()),
             Some(_) => tracing::Span::none(),
         }
+    }
+
+    fn announce(&self, node: Option<NodePath>, kind: EventKind) {
+        self.cx.send_of(node, kind);
     }
 
     fn set_journal(&mut self, journal: Arc<dyn Journal>) {

@@ -70,7 +70,10 @@ pub(crate) async fn cancel(shared: &Arc<Shared>, run: i64) -> Result<(), Error> 
         let mut news = shared.wait_for(run);
         if let Some(_reserved) = shared.reserve(run) {
             // Nobody begins to drive it before it is marked.
-            return shared.writer.call("cancel", move |db| cancel_stored(db, run)).await;
+            if shared.writer.call("cancel", move |db| cancel_stored(db, run)).await? {
+                shared.tell_stopped(run).await;
+            }
+            return Ok(());
         }
         // Its own drive writes down that it was cancelled, unless it comes to a halt before it sees that; if it goes on
         // after that, it is another drive.
@@ -85,11 +88,12 @@ pub(crate) async fn cancel(shared: &Arc<Shared>, run: i64) -> Result<(), Error> 
     }
 }
 
-fn cancel_stored(db: &Connection, run: i64) -> Result<(), Error> {
+/// Marks a run as cancelled; returns whether it was not before.
+fn cancel_stored(db: &Connection, run: i64) -> Result<bool, Error> {
     match status(db, run)? {
-        Status::Cancelled => Ok(()),
+        Status::Cancelled => Ok(false),
         status if status.is_final() => Err(Error::WrongStatus { run: id_of(db, run)?, status, wanted: "cancelled" }),
-        _ => rows::set_status(db, run, Status::Cancelled, &Change::default()),
+        _ => rows::set_status(db, run, Status::Cancelled, &Change::default()).map(|()| true),
     }
 }
 

@@ -6,8 +6,8 @@ use std::{
 };
 
 use flowstone_core::{
-    AsyncFlow, BoxError, CancellationToken, Execution, KeyBase, Label, NodePath, Panicked, RunId, RunOptions, Running,
-    State, Usage, storable,
+    AsyncFlow, BoxError, CancellationToken, Execution, KeyBase, Label, Listener, NodePath, Panicked, RunId, RunOptions,
+    Running, State, Usage, storable,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -69,6 +69,9 @@ pub(crate) trait AnyFlow: Send + Sync {
 
     /// The version of its state.
     fn version(&self) -> u32;
+
+    /// Who listens to its runs, beside their history.
+    fn listeners(&self) -> &[Arc<dyn Listener>];
 
     /// Whether its runs have a budget, and have to know what they have used.
     fn has_budget(&self) -> bool;
@@ -246,6 +249,10 @@ where
 
     fn version(&self) -> u32 {
         self.options.version
+    }
+
+    fn listeners(&self) -> &[Arc<dyn Listener>] {
+        &self.options.listeners
     }
 
     fn has_budget(&self) -> bool {

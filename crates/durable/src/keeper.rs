@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flowstone_core::{Action, BoxError, Execution, NodePath, Pause, RunError, RunId, Visit};
+use flowstone_core::{Action, BoxError, EventKind, Execution, NodePath, Pause, RunError, RunId, Visit};
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -38,6 +38,8 @@ use crate::{
     writer::Reply,
 };
 
+mod announce;
+
 /// The longest action, in bytes: a label, and no place for data.
 const MAX_ACTION: usize = 64 << 10;
 
@@ -57,6 +59,8 @@ pub(crate) struct Keeper {
     behind: VecDeque<Reply<()>>,
     /// The version of its flow, if that is not the one that the store knows.
     flow: Option<i64>,
+    /// Whether the run goes on, and does not begin.
+    resumed: bool,
 }
 
 /// How the driving of a run came to a halt, beside an error.
@@ -89,7 +93,7 @@ impl Keeper {
             States::starting(shared.options.full_every, version)
         };
         let mut keeper = Self::new(shared, (loaded.run, loaded.seq), states, watched, loaded.under_way);
-        keeper.flow = flow;
+        (keeper.flow, keeper.resumed) = (flow, true);
         keeper
     }
 
@@ -104,7 +108,7 @@ impl Keeper {
         let journal = RunJournal::new(shared, run, &watched, &purse, under_way);
         let Watched { observer, prefix, .. } = watched;
         let (shared, behind) = (Arc::clone(shared), VecDeque::new());
-        Self { shared, run, seq, states, journal, observer, purse, prefix, behind, flow: None }
+        Self { shared, run, seq, states, journal, observer, purse, prefix, behind, flow: None, resumed: false }
     }
 
     /// Drives the run until it comes to a halt. `answered` is the question of the visit under way, with its answer.
@@ -122,6 +126,7 @@ impl Keeper {
         mut answered: Option<Asked>,
     ) -> Result<Halted, Error> {
         execution.set_journal(Arc::clone(&self.journal) as _);
+        self.announce_start(execution);
         loop {
             let begun = Begun { node: execution.node().clone(), at: now(), instant: Instant::now() };
             if self.is_root() {
@@ -130,7 +135,9 @@ impl Keeper {
             self.journal.begin(self.seq + 1, self.path_of(&begun.node));
             self.observer.note(self.path_of(&begun.node));
             let visited = match answered.take() {
-                Some(Asked { answer: Some(Err(why)), .. }) => return self.refuse(why).await,
+                Some(Asked { answer: Some(Err(why)), question, .. }) => {
+                    return self.refuse(execution, question, why).await;
+                }
                 Some(asked) => answer(execution, asked),
                 None => execution.visit().await,
             };
@@ -140,17 +147,18 @@ impl Keeper {
                 Ok(Visit::Pause(pause)) => return self.pause(execution, &pause).await,
                 Ok(Visit::Sleep { wait }) => return self.sleep(execution, wait).await,
                 Ok(Visit::Parked) => return self.park(execution).await,
-                Err(error) => return self.stop(error).await,
+                Err(error) => return self.stop(execution, error).await,
             };
             let named = [Some(&action), exit.as_ref()];
             let fit = named.into_iter().flatten().try_for_each(|action| self.action_fits(&begun.node, action));
             let state = match fit.and_then(|()| self.shared.store(execution, &mut self.states, self.seq + 1)) {
                 Ok(state) => state,
-                Err(error) => return self.stop(self.not_kept(&begun.node, error)).await,
+                Err(error) => return self.stop(execution, self.not_kept(&begun.node, error)).await,
             };
             self.commit(state, begun, action, next, exit.clone()).await?;
             if let Some(exit) = exit {
                 self.caught_up().await?;
+                self.announce(execution, None, || EventKind::Ended { action: exit.clone() });
                 return Ok(Halted::Ended(exit));
             }
         }
@@ -260,18 +268,19 @@ impl Keeper {
     async fn pause(&mut self, execution: &dyn Execution, pause: &Pause) -> Result<Halted, Error> {
         let asked = match self.question(execution, pause) {
             Ok(asked) => asked,
-            Err(error) => return self.stop(self.not_kept(pause.node(), error)).await,
+            Err(error) => return self.stop(execution, self.not_kept(pause.node(), error)).await,
         };
         self.caught_up().await?;
         let (expires, ticks) = (asked.expires.is_some(), self.shared.writer.ticks());
-        let pause = move |db: &Connection| {
+        let write = move |db: &Connection| {
             rows::pause(db, &asked)?;
             if expires { rows::set_ticks(db, ticks) } else { Ok(()) }
         };
-        self.write("pause", pause).await?;
+        self.write("pause", write).await?;
         if expires {
             self.shared.wakes.notify_one();
         }
+        self.announce_question(execution, pause.question());
         Ok(Halted::Parked)
     }
 
@@ -296,7 +305,7 @@ impl Keeper {
 
     async fn sleep(&mut self, execution: &dyn Execution, wait: Duration) -> Result<Halted, Error> {
         if let Err(error) = check_state(execution) {
-            return self.stop(self.not_kept(execution.node(), error)).await;
+            return self.stop(execution, self.not_kept(execution.node(), error)).await;
         }
         self.caught_up().await?;
         let length = millis(wait);
@@ -310,49 +319,57 @@ impl Keeper {
         })
         .await?;
         self.shared.wakes.notify_one();
+        self.announce(execution, Some(execution.node()), || EventKind::Sleeping { until: rows::time(until) });
         Ok(Halted::Parked)
     }
 
     /// Puts the run away while its children wait.
     async fn park(&mut self, execution: &dyn Execution) -> Result<Halted, Error> {
         if let Err(error) = check_state(execution) {
-            return self.stop(self.not_kept(execution.node(), error)).await;
+            return self.stop(execution, self.not_kept(execution.node(), error)).await;
         }
         self.caught_up().await?;
         let (run, seq, left, purse) = (self.run, self.seq + 1, self.journal.left_children(), self.purse.take());
+        let is_heard = self.is_heard();
         let park = move |db: &Connection| {
             let parked = parked::park(db, run, seq, &left)?;
             purse.write(db)?;
-            Ok(parked)
+            let waits = if parked && is_heard { Some(announce::waits_for(db, run)?) } else { None };
+            Ok((parked, waits))
         };
-        let parked = self.shared.writer.call("park", park).await?;
+        let (parked, waits) = self.shared.writer.call("park", park).await?;
+        if let Some((node, kind)) = waits {
+            self.announce(execution, node.as_ref(), || kind);
+        }
         Ok(if parked { Halted::Parked } else { Halted::Again })
     }
 
     /// Writes down why the run goes no further; passes on what is the store's fault, which is none of the run's.
-    async fn stop(&mut self, error: RunError) -> Result<Halted, Error> {
+    async fn stop(&mut self, execution: &dyn Execution, error: RunError) -> Result<Halted, Error> {
         self.caught_up().await?;
         let run = self.run;
         let error = match error {
             RunError::Journal { source, .. } if !is_of_run(&source) => return Err(of_journal(source)),
             error => error,
         };
-        if let RunError::Answer { source, .. } = &error {
-            return self.refuse(source.to_string()).await;
+        if let RunError::Answer { pause, source, .. } = &error {
+            return self.refuse(execution, pause.question().clone(), source.to_string()).await;
         }
         let (status, change) = match &error {
             RunError::Cancelled { .. } => (Status::Cancelled, Change::default()),
             error => (Status::Failed, Change { error: Some(Failure::of(error)), ..Change::default() }),
         };
         self.write("stop", move |db| rows::set_status(db, run, status, &change)).await?;
+        self.announce(execution, Some(error.node()), || EventKind::failed(&error));
         Ok(Halted::Stopped(error))
     }
 
     /// Gives an answer back that does not fit: the question is open again.
-    async fn refuse(&mut self, why: String) -> Result<Halted, Error> {
+    async fn refuse(&mut self, execution: &dyn Execution, question: Value, why: String) -> Result<Halted, Error> {
         self.caught_up().await?;
         let (run, seq) = (self.run, self.seq + 1);
         self.write("refuse", move |db| rows::refuse_answer(db, run, seq, &why)).await?;
+        self.announce_question(execution, &question);
         Ok(Halted::Parked)
     }
 

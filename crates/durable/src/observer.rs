@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -36,6 +36,8 @@ pub(crate) struct Observer {
     awake: Mutex<BTreeSet<i64>>,
     /// Told of each of them.
     woken: Notify,
+    /// Whether listeners were told that the run goes on, and not yet how it came to a halt.
+    announced: AtomicBool,
 }
 
 /// What a follower gets while a run is driven.
@@ -108,6 +110,11 @@ impl Observer {
         }
     }
 
+    /// Returns whether listeners are yet to be told that the run goes on.
+    pub(crate) fn announces(&self) -> bool {
+        !self.announced.swap(true, Ordering::Relaxed)
+    }
+
     /// Tells followers of a step of the run itself.
     pub(crate) fn stepped(&self, seq: u64) {
         if let Some(followers) = &*lock(&self.followers) {
@@ -138,6 +145,9 @@ impl Listener for Observer {
                 }
             }
             (EventKind::Used { usage }, Some(node)) => self.purses.add(node, *usage),
+            // Who follows the run learns from the store how it stands.
+            (EventKind::RunStarted { .. } | EventKind::Asked { .. }, _) => return,
+            _ if event.is_terminal() => return self.announced.store(false, Ordering::Relaxed),
             _ => {}
         }
         if let Some(followers) = &*lock(&self.followers) {

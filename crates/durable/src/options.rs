@@ -359,13 +359,17 @@ impl FlowOptions {
         self
     }
 
-    /// Sends what happens in the visits of this flow's runs to a listener, while this process drives them, after those
-    /// listeners that there are.
+    /// Sends what happens in this flow's runs to a listener, while this process drives them, after those listeners that there
+    /// are.
+    ///
+    /// It hears each run as a whole, once what it hears is on disk: `RunStarted` whenever this process begins to drive it, and
+    /// then one of `Sleeping`, `Paused`, `Ended` and `Failed`, which also tells that it was cancelled, driven or parked, here
+    /// or by another process. No later process tells it again. If the process ends in the middle, the next one begins with
+    /// `RunStarted { resumed: true }`. A child that asks is heard as `Asked`.
     ///
     /// Unlike one who [follows](crate::Run::follow) a run, it misses nothing, from the first visit on, and gets nothing a
-    /// second time that is history; a visit that was under way at a crash is made again, and heard again. It gets what
-    /// happens in children, too, and no events of a run as a whole, such as its start and its end: these are steps and
-    /// statuses in the store. It is called in the way of the run, see [`Listener`].
+    /// second time that is history; a visit that was under way at a crash is made again, and heard again, with the items that
+    /// were kept as `recalled`. It is called in the way of the run, see [`Listener`].
     ///
     /// # Example
     ///

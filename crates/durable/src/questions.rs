@@ -38,7 +38,8 @@ impl Reader {
     }
 }
 
-fn of_tree(db: &Connection, run: i64) -> Result<Vec<Question>, Error> {
+/// The questions of a run, oldest first, and then those of its children, with the paths from the run that the user started.
+pub(crate) fn of_tree(db: &Connection, run: i64) -> Result<Vec<Question>, Error> {
     // A child is younger than its parent: a damaged store must not lead in a circle.
     let mut select = db.prepare_cached(
         "WITH RECURSIVE tree (run, prefix) AS (

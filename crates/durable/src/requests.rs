@@ -132,8 +132,8 @@ impl Requests {
             status if status.is_final() => Err(Error::WrongStatus { run, status, wanted: "cancelled" }),
             _ => {
                 rows::set_status(db, number, Status::Cancelled, &Change::default())?;
-                // The driver tells those who wait for it.
-                ask_driver(db, number, "resume")
+                // The driver tells those who wait for it, and those who listen.
+                ask_driver(db, number, "cancelled")
             }
         })
     }

@@ -44,6 +44,7 @@ use crate::{
     writer::{Driven, Writer},
 };
 
+mod heard;
 mod news;
 mod work;
 
@@ -328,7 +329,9 @@ impl Shared {
     async fn panicked(&self, run: i64, payload: Box<dyn Any + Send>) -> Error {
         let message = Panicked::new(payload).message;
         let mark = move |db: &Connection| rows::mark_panicked(db, run, message);
-        self.writer.call("panic", mark).await.unwrap_or_else(|error| error)
+        let error = self.writer.call("panic", mark).await.unwrap_or_else(|error| error);
+        self.tell_stopped(run).await;
+        error
     }
 
     /// Drives a run until it comes to a halt, and nothing that it started still runs.

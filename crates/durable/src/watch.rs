@@ -140,7 +140,7 @@ pub(crate) async fn read_inbox(shared: &Arc<Shared>) -> Result<(), Error> {
 
 /// Does what is asked for, and takes it out of the inbox.
 async fn do_requests(shared: &Arc<Shared>, requests: Vec<Request>) -> Result<(), Error> {
-    let mut done = Vec::new();
+    let (mut done, mut cancelled) = (Vec::new(), Vec::new());
     for asked in requests {
         let Request { request, run, what, flow } = &asked;
         let (request, run) = (*request, *run);
@@ -153,6 +153,9 @@ async fn do_requests(shared: &Arc<Shared>, requests: Vec<Request>) -> Result<(),
             Some(_) if what == "cancel" => control::cancel(shared, run).await,
             Some(flow) if shared.flows.get(flow).is_none() => continue,
             Some(_) => {
+                if what == "cancelled" {
+                    cancelled.push(run);
+                }
                 let root = shared.writer.alone(move |db| parked::root_of(db, run)).await?;
                 shared.go_on(GoesOn { run, root });
                 Ok(())
@@ -177,7 +180,12 @@ async fn do_requests(shared: &Arc<Shared>, requests: Vec<Request>) -> Result<(),
         done.iter().try_for_each(|request| delete.execute([request]).map(drop))?;
         Ok(())
     };
-    shared.writer.call("inbox", delete).await
+    shared.writer.call("inbox", delete).await?;
+    // After the request is gone, so that no later process tells of it again.
+    for run in cancelled {
+        shared.tell_stopped(run).await;
+    }
+    Ok(())
 }
 
 fn requests(db: &Connection, after: i64) -> Result<Vec<Request>, Error> {

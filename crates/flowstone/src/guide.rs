@@ -41,6 +41,7 @@ pages! {
     Agents = "../../../docs/guide/agents.md",
     #[cfg(feature = "otel")]
     Watching = "../../../docs/guide/watching.md",
+    Events = "../../../docs/guide/events.md",
     #[cfg(feature = "llm")]
     Testing = "../../../docs/guide/testing.md",
     FromPocketflow = "../../../docs/guide/from-pocketflow.md",

@@ -37,7 +37,77 @@ fn rfc_3339(at: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::rfc_3339;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::{super::EventKind, rfc_3339};
+    use crate::usage::Usage;
+
+    /// One event of each kind, in the order of the guide.
+    fn every_kind() -> Vec<EventKind> {
+        let (text, at) = (String::new, UNIX_EPOCH);
+        let kinds = vec![
+            EventKind::RunStarted { flow: text(), resumed: true },
+            EventKind::VisitStarted { items: None },
+            EventKind::AttemptStarted,
+            EventKind::Retry { reason: text(), wait: Duration::ZERO },
+            EventKind::FellBack { reason: text() },
+            EventKind::ItemEnded { error: None, recalled: true },
+            EventKind::Emitted { value: 1.into() },
+            EventKind::Used { usage: Usage::default() },
+            EventKind::Expired,
+            EventKind::VisitEnded { action: "a".into() },
+            EventKind::VisitFailed { error: text() },
+            EventKind::Asked { question: 1.into() },
+            EventKind::Missed { events: 1 },
+            EventKind::Sleeping { until: at },
+            EventKind::Paused { question: 1.into() },
+            EventKind::Ended { action: "a".into() },
+            EventKind::Failed { phase: None, error: text() },
+        ];
+        // A new kind does not compile here: it belongs above, and on the page.
+        for kind in &kinds {
+            match kind {
+                EventKind::RunStarted { .. } | EventKind::VisitStarted { .. } | EventKind::AttemptStarted => {}
+                EventKind::Retry { .. } | EventKind::FellBack { .. } | EventKind::ItemEnded { .. } => {}
+                EventKind::Emitted { .. } | EventKind::Used { .. } | EventKind::Expired => {}
+                EventKind::VisitEnded { .. } | EventKind::VisitFailed { .. } | EventKind::Asked { .. } => {}
+                EventKind::Missed { .. } | EventKind::Sleeping { .. } | EventKind::Paused { .. } => {}
+                EventKind::Ended { .. } | EventKind::Failed { .. } => {}
+            }
+        }
+        kinds
+    }
+
+    /// A row of the guide: the kind, and its fields in order.
+    fn row(line: &str) -> Option<(String, Vec<String>)> {
+        let mut cells = line.strip_prefix("| `")?.split(" | ");
+        let kind = cells.next()?.strip_suffix('`')?.to_owned();
+        let fields = cells.next()?;
+        let mut names: Vec<String> = fields
+            .split(", ")
+            .filter_map(|field| Some(field.strip_prefix('`')?.split_once("`:")?.0.to_owned()))
+            .collect();
+        names.sort();
+        Some((kind, names))
+    }
+
+    #[test]
+    fn the_guide_lists_every_kind_with_its_fields() {
+        let page = include_str!("../../../../docs/guide/events.md");
+        let (_, table) = page.split_once("## The kinds").unwrap();
+        let (table, _) = table.split_once("## ").unwrap();
+
+        let listed: Vec<_> = table.lines().filter(|line| !line.starts_with("| `event`")).filter_map(row).collect();
+
+        let sent = every_kind().into_iter().map(|kind| {
+            let json = serde_json::to_value(kind).unwrap();
+            let json = json.as_object().unwrap();
+            let mut names: Vec<String> = json.keys().filter(|key| *key != "event").cloned().collect();
+            names.sort();
+            (json["event"].as_str().unwrap().to_owned(), names)
+        });
+        assert_eq!(listed, sent.collect::<Vec<_>>());
+    }
 
     #[test]
     fn times_are_written_as_rfc_3339() {

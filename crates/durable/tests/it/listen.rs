@@ -9,7 +9,7 @@ use crate::common::{Count, Folder, Gate, Ledger, Numbers, counting, doubling, ga
 fn noting(ledger: &Ledger) -> FlowOptions {
     let ledger = ledger.clone();
     FlowOptions::new().listen(move |event: &Event| {
-        let node = event.node.as_ref().unwrap();
+        let Some(node) = &event.node else { return };
         match &event.kind {
             EventKind::Emitted { value } => ledger.add(format!("{} {node} emits {value}", event.run)),
             EventKind::VisitEnded { .. } => ledger.add(format!("{} {node} ended", event.run)),

@@ -16,6 +16,7 @@ mod fixture;
 mod flows;
 mod follow;
 mod full_pool;
+mod heard;
 mod history;
 mod items;
 mod keys;
