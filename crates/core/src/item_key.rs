@@ -180,9 +180,9 @@ fn sorted(json: &[u8], deeper: usize, into: &mut Vec<u8>) -> usize {
         Some(b'{') => {
             let mut members = Vec::new();
             at += 1;
-            while let Some(after) = next_part(json, at, b'}') {
+            while next_part(json, &mut at, b'}') {
                 let mut member = Vec::new();
-                at = after + sorted(&json[after..], deeper - 1, &mut member);
+                at += sorted(&json[at..], deeper - 1, &mut member);
                 at += spaces(&json[at..]);
                 if json.get(at) == Some(&b':') {
                     member.push(b':');
@@ -198,8 +198,8 @@ fn sorted(json: &[u8], deeper: usize, into: &mut Vec<u8>) -> usize {
         Some(b'[') => {
             into.push(b'[');
             at += 1;
-            while let Some(after) = next_part(json, at, b']') {
-                at = after + sorted(&json[after..], deeper - 1, into);
+            while next_part(json, &mut at, b']') {
+                at += sorted(&json[at..], deeper - 1, into);
                 into.push(b',');
             }
             into.push(b']');
@@ -216,14 +216,14 @@ fn sorted(json: &[u8], deeper: usize, into: &mut Vec<u8>) -> usize {
     (at + 1).min(json.len())
 }
 
-/// Returns where the next part of a list or an object begins; `None` at its end, to which `at` then leads.
-fn next_part(json: &[u8], mut at: usize, end: u8) -> Option<usize> {
-    at += spaces(json.get(at..)?);
-    if json.get(at) == Some(&b',') {
-        at += 1;
-        at += spaces(&json[at..]);
+/// Moves to the next part of a list or an object, or to its end; returns whether there is one.
+fn next_part(json: &[u8], at: &mut usize, end: u8) -> bool {
+    *at += spaces(&json[*at..]);
+    if json.get(*at) == Some(&b',') {
+        *at += 1;
+        *at += spaces(&json[*at..]);
     }
-    json.get(at).filter(|byte| **byte != end).map(|_| at)
+    json.get(*at).is_some_and(|byte| *byte != end)
 }
 
 fn spaces(json: &[u8]) -> usize {
