@@ -25,17 +25,18 @@ use flowstone_core::{Action, AsyncFlow, BuildError, Context, END, NodeExt, Resul
 use tracing::Instrument;
 
 use crate::{
-    history::History,
+    agent::history::History,
     message::{ToolCall, ToolResult},
     model::Model,
     request::{Options, Reply, Request},
-    span::invoke_agent,
-    tool::Tools,
+    tools::Tools,
+    watch::span::invoke_agent,
 };
 
 mod act;
 mod approve;
 mod bounds;
+pub(crate) mod history;
 mod labels;
 mod state;
 mod summarise;

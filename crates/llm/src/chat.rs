@@ -6,8 +6,8 @@ use flowstone_core::{AsyncNode, Context, IntoAction, NodeError, Result, State};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
+    agent::history::History,
     error::Failure,
-    history::History,
     message::{Conversation, Message, Part, Role},
     model::Model,
     prompt::{Prompt, ask::Asking},

@@ -26,11 +26,11 @@ pub(crate) use key::Key;
 
 use self::key::KeySource;
 use crate::{
-    delta::Delta,
     error::{Failure, ModelError, ModelId},
     message::{Role, distinct_ids},
     model::{ChatModel, Embeddings},
     request::{Reply, Request, ToolChoice},
+    watch::delta::Delta,
     wire::{
         Allowance, Asked, Fold, Piece, Wire,
         dialect::Dialect,

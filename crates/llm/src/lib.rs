@@ -2,19 +2,16 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `message`, `request` | a conversation, what a model is asked and what it replies, as plain data |
-//! | `model`, `error` | the trait that clients implement, the handle that nodes hold, why there is no reply |
-//! | `limits`, `prices`, `estimate` | how often a model is called, what it costs, guesses at tokens |
+//! | `message`, `request`, `error` | a conversation, what a model is asked and replies, why there is no reply: plain data |
+//! | `model` | the trait that clients implement, the handle that nodes hold; limits, prices, guesses at tokens |
+//! | `wire` | what services speak, and how their replies are read |
+//! | `client`, `name` | the built-in client, and how a model is named |
 //! | `prompt`, `schema` | templates over the state, and types as JSON schemas, both checked when a flow is built |
 //! | `chat`, `extract`, `classify`, `embed` | the nodes that ask a model |
-//! | `client`, `name` | the built-in client, and how a model is named |
-//! | `wire` | what services speak, and how their replies are read |
-//! | `delta`, `span` | text as it comes; what can be seen from outside |
-//! | `otel` | spans and metrics for OpenTelemetry |
-//! | `tool` | what a model may call: functions, closures, flows |
-//! | `agent`, `history` | a model that calls tools until it has an answer; how much it is told of what was said |
-//! | `mcp` | tools, resources and prompts of MCP servers, and flows as tools of one |
-//! | `scripted`, `cassette` | models for tests: a script; what a model once replied |
+//! | `tools` | what a model may call: functions, closures, flows, MCP servers; and tools as an MCP server |
+//! | `agent` | a model that calls tools until it has an answer; how much it is told of what was said |
+//! | `watch` | text as it comes; spans, and OpenTelemetry |
+//! | `testing` | models for tests: a script; what a model once replied |
 //!
 //! # Invariants
 //!
@@ -25,61 +22,55 @@
 //! - No key is in an error, an event, a span or a store.
 
 mod agent;
-mod cassette;
 mod chat;
 mod classify;
 mod client;
-mod delta;
 mod embed;
 mod error;
-mod estimate;
 mod extract;
-mod history;
-mod limits;
-#[cfg(feature = "mcp")]
-pub mod mcp;
 mod message;
 mod model;
 mod name;
-#[cfg(feature = "otel")]
-pub mod otel;
-mod prices;
 mod prompt;
 mod request;
 mod schema;
-mod scripted;
-mod span;
-mod tool;
+mod testing;
+mod tools;
+mod watch;
 mod wire;
 
+pub use agent::history::History;
 pub use agent::{
     AgentBuilder, AgentExit, AgentState, AgentTool, Approval, ApprovalQuestion, AskedCall, Bound, Decision,
     NothingAsked, agent,
 };
-pub use cassette::{CassetteError, Recorded};
 pub use chat::{Chat, NothingToAnswer, Prompted, Turn};
 pub use classify::Classify;
 pub use client::{Connect, SetupError};
-pub use delta::Delta;
 pub use embed::Embed;
 pub use error::{Failure, ModelError, ModelId};
 pub use extract::{Each, Extract, ExtractError, One};
-pub use history::History;
-pub use limits::Limits;
 pub use message::{Conversation, Extra, Image, Message, Part, Role, ToolCall, ToolFault, ToolResult};
+pub use model::limits::Limits;
+pub use model::prices::{Price, Prices, PricesError};
 pub use model::{ChatModel, Embeddings, Model};
-pub use prices::{Price, Prices, PricesError};
 pub use prompt::{Prompt, PromptError, PromptFault};
 pub use request::{Finish, Options, Reply, ReplySchema, Request, Tokens, ToolChoice, ToolSpec};
 /// What describes a type to a model: derive it, with `#[schemars(crate = "flowstone::llm::schemars")]` where the crate
 /// `schemars` is not among the dependencies.
 pub use schemars::{self, JsonSchema};
-pub use scripted::ScriptedModel;
+pub use testing::cassette::{CassetteError, Recorded};
+pub use testing::scripted::ScriptedModel;
 #[doc(hidden)]
-pub use tool::macros as __macros;
-pub use tool::{
+pub use tools::macros as __macros;
+#[cfg(feature = "mcp")]
+pub use tools::mcp;
+pub use tools::{
     ArgumentFault, BadTool, BadTools, FunctionTool, Misuse, Tool, Tools, flow_tool, function, function_with_context,
 };
+pub use watch::delta::Delta;
+#[cfg(feature = "otel")]
+pub use watch::otel;
 pub use wire::{
     Wire,
     dialect::{CallIds, Dialect, Schemas, Thoughts},

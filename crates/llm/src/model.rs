@@ -6,16 +6,20 @@
 //!            cx.spend(tokens, cost) ◀──────────┘
 //! ```
 
+pub(crate) mod estimate;
+pub(crate) mod limits;
+pub(crate) mod prices;
+
 use std::{fmt, sync::Arc};
 
 use flowstone_core::{BoxFuture, Context, Result, Usage};
 
 use crate::{
     error::{Failure, ModelError, ModelId},
-    limits::Limits,
-    prices::{Price, Prices},
+    model::limits::Limits,
+    model::prices::{Price, Prices},
     request::{Reply, Request, Tokens},
-    span::Call,
+    watch::span::Call,
     wire::Allowance,
 };
 

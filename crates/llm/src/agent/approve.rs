@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::{Agent, AgentState};
 use crate::{
     message::{Message, ToolCall},
-    tool::Tools,
+    tools::Tools,
 };
 
 /// Which calls a person has to approve.

@@ -6,8 +6,8 @@ use flowstone_core::{AsyncNode, Context, Result, Usage};
 
 use super::{Agent, AgentState, bounds::VisitTime, think::whole};
 use crate::{
+    agent::history::{kept, tokens},
     error::{Failure, ModelError},
-    history::{kept, tokens},
     message::{Conversation, Message, Part, Role},
     request::{Options, Request, ToolChoice},
 };

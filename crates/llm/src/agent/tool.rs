@@ -4,7 +4,7 @@ use flowstone_core::{AsyncFlow, BoxFuture, Context, NodeError, Result};
 use serde_json::{Value, json};
 
 use super::{AgentExit, AgentState};
-use crate::{request::ToolSpec, tool::Tool};
+use crate::{request::ToolSpec, tools::Tool};
 
 /// An agent as a tool of another; made by [`AgentBuilder::build_tool`](super::AgentBuilder::build_tool).
 ///

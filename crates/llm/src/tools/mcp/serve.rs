@@ -15,7 +15,7 @@ use rmcp::{
 use tokio::net::{TcpListener, ToSocketAddrs};
 
 use super::{ServeError, handler::Handler};
-use crate::tool::Tools;
+use crate::tools::Tools;
 
 /// How long calls that are under way may take when the server is to stop.
 const LAST_CALLS: Duration = Duration::from_secs(10);

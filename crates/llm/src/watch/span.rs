@@ -49,7 +49,7 @@ impl<'a> Call<'a> {
     fn begin(operation: &'static str, model: &'a ModelId, stream: bool, span: impl FnOnce() -> Span) -> Self {
         let spans = spans_wanted();
         #[cfg(feature = "otel")]
-        let metrics = crate::otel::instruments();
+        let metrics = crate::watch::otel::instruments();
         #[cfg(feature = "otel")]
         let watched = spans || metrics.is_some();
         #[cfg(not(feature = "otel"))]
@@ -174,7 +174,7 @@ struct Watched<'a> {
     /// Of a stream, when its first piece came.
     first: Option<Arc<OnceLock<Instant>>>,
     #[cfg(feature = "otel")]
-    metrics: Option<Arc<crate::otel::Instruments>>,
+    metrics: Option<Arc<crate::watch::otel::Instruments>>,
 }
 
 impl Watched<'_> {
@@ -345,7 +345,7 @@ fn mark_failed(span: &Span, error: &str) {
 /// Records a list: as one where OpenTelemetry takes it, else as JSON, since `tracing` has no lists.
 fn record_list(span: &Span, name: &'static str, list: &[&str]) {
     #[cfg(feature = "otel")]
-    if crate::otel::record_list(span, name, list) {
+    if crate::watch::otel::record_list(span, name, list) {
         return;
     }
     if !span.is_none() {

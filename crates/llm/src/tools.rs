@@ -15,6 +15,7 @@
 //! | `outcome` | what the model is told, and which errors end the run |
 //! | `function`, `flow` | tools from closures and from flows |
 //! | `macros` | what the code that `#[tool]` writes calls |
+//! | `mcp` | tools of MCP servers, and tools as one |
 
 use std::{
     collections::{BTreeMap, btree_map::Entry as Place},
@@ -31,7 +32,7 @@ use serde_json::Value;
 use crate::{
     message::{ToolCall, ToolResult},
     request::ToolSpec,
-    span,
+    watch::span,
 };
 
 mod arguments;
@@ -40,6 +41,8 @@ mod depth;
 mod flow;
 mod function;
 pub mod macros;
+#[cfg(feature = "mcp")]
+pub mod mcp;
 mod outcome;
 
 #[cfg(feature = "mcp")]

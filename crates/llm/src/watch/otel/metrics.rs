@@ -12,7 +12,7 @@ use opentelemetry::{
 
 use crate::{
     error::ModelId,
-    span::{Ended, names},
+    watch::span::{Ended, names},
 };
 
 const DURATION: &str = "gen_ai.client.operation.duration";

@@ -10,10 +10,10 @@ use std::{
 use flowstone_core::{BoxFuture, Context, Result};
 
 use crate::{
-    delta::Delta,
     error::{Failure, ModelError, ModelId},
     model::{ChatModel, Embeddings},
     request::{Reply, Request},
+    watch::delta::Delta,
 };
 
 /// A model without a model: it replies in order, or by a function of the request.

@@ -3,7 +3,7 @@
 use flowstone_core::{Context, Event, EventKind};
 use serde_json::{Value, json};
 
-use crate::span;
+use crate::watch::span;
 
 /// The keys of emitted values, which tell them from what a user's own nodes emit.
 const TEXT: &str = "model_text";

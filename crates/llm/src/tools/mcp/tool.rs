@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     request::ToolSpec,
-    tool::{Tool, with_properties},
+    tools::{Tool, with_properties},
 };
 
 /// The longest name that models' providers take.

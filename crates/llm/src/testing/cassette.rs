@@ -18,10 +18,10 @@ use flowstone_core::{BoxFuture, Context, NodeError, Result};
 
 use self::tape::{Entry, Tape};
 use crate::{
-    delta::Delta,
     error::{Failure, ModelError, ModelId},
     model::{ChatModel, Embeddings, Model},
     request::{Reply, Request},
+    watch::delta::Delta,
 };
 
 mod difference;

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     message::{ToolCall, ToolResult},
-    tool::Tools,
+    tools::Tools,
 };
 
 /// Answers the requests of all clients. Clones are the same server.

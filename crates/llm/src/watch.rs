@@ -1,0 +1,6 @@
+//! What can be seen of calls: text as it comes, spans, and, with the feature `otel`, OpenTelemetry.
+
+pub(crate) mod delta;
+#[cfg(feature = "otel")]
+pub mod otel;
+pub(crate) mod span;
