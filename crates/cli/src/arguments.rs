@@ -77,7 +77,8 @@ pub(crate) enum RunsCommand {
     #[command(
         after_help = "The answer is checked against the schema of the question, which `runs show` prints. It is given \
                             once.\n\nExamples:\n  flowstone runs answer trip-42 --node approve true --store trips.db\n  \
-                            flowstone runs answer trip-42 --node review @review.json --store trips.db"
+                            flowstone runs answer trip-42 --node review @review.json --store trips.db\n  \
+                            flowstone runs answer march --node 'review[3]/approve' true --store invoices.db"
     )]
     Answer(AnswerArguments),
     /// Cancel a run that has not ended
@@ -199,9 +200,9 @@ pub(crate) struct AnswerArguments {
     /// The id of the run
     #[arg(value_name = "ID")]
     pub(crate) id: String,
-    /// The node that asks
+    /// The node that asks, as `runs show` names it; without it, an error names those that do
     #[arg(long, value_name = "NODE")]
-    pub(crate) node: String,
+    pub(crate) node: Option<String>,
     /// The step that asks, so that no later question of the node is answered
     #[arg(long, value_name = "STEP")]
     pub(crate) step: Option<u64>,

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use flowstone_durable::{Error, Prune, Requests, Status};
+use flowstone_durable::{Error, Prune, Reader, Requests, Status};
 use serde_json::{Value, json};
 
 use crate::{
@@ -11,12 +11,15 @@ use crate::{
     screen::Screen,
     stop::{Result, Stop},
     view::DoneView,
-    words::{counted, size},
+    words::{counted, for_shell, plain, size},
 };
+
+use super::show::QUESTIONS;
 
 pub(super) fn answer<W: Write>(arguments: &AnswerArguments, screen: &mut Screen<W>) -> Result<()> {
     let AnswerArguments { id, node, step, answer, common } = arguments;
     let mut requests = Requests::open(&common.store)?;
+    let Some(node) = node else { return Err(which(id, requests.reader())?) };
     let mut give = |answer: Value| requests.answer(id.as_str(), node.as_str(), *step, answer);
     match word_or_json(answer, "the answer")? {
         Given::Json(answer) => give(answer)?,
@@ -28,6 +31,23 @@ pub(super) fn answer<W: Write>(arguments: &AnswerArguments, screen: &mut Screen<
         })?,
     }
     done(id, "answer", "answered", &requests, common, screen)
+}
+
+/// Says which questions of a run may be answered, to somebody who did not name one.
+fn which(id: &str, reader: &Reader) -> Result<Stop> {
+    let open = reader.open_questions(id)?;
+    if open.is_empty() {
+        return Ok(Stop::failed(format!("run `{id}` does not wait for an answer")));
+    }
+    let named: Vec<_> =
+        open.iter().take(QUESTIONS).map(|question| format!("--node {}", for_shell(question.node.as_str()))).collect();
+    let more = match open.len() - named.len() {
+        0 => String::new(),
+        left => format!(" and {left} more, see `runs show --json`"),
+    };
+    let questions = counted(open.len() as u64, "open question");
+    let which = format!("run `{id}` has {questions}, say which you answer: {}{more}", named.join(", "));
+    Ok(Stop::Usage(plain(&which).into_owned()))
 }
 
 pub(super) fn cancel<W: Write>(arguments: &RunArgument, screen: &mut Screen<W>) -> Result<()> {

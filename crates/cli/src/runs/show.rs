@@ -18,7 +18,7 @@ use crate::{
 const RETRIES: usize = 20;
 
 /// How many open questions people are shown; `--json` has all.
-const QUESTIONS: usize = 20;
+pub(super) const QUESTIONS: usize = 20;
 
 /// What the store says of a run.
 struct Shown {

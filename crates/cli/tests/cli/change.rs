@@ -1,9 +1,13 @@
 //! `runs answer`, `cancel`, `retry`, `fork`, `prune`, `delete`.
 
-use flowstone_durable::Status;
+use flowstone_core::AsyncFlow;
+use flowstone_durable::{Runs, Status};
 use serde_json::json;
 
-use crate::common::Desk;
+use crate::{
+    common::{Desk, squeezed},
+    flows::{self, Invoice},
+};
 
 #[test]
 fn a_bare_word_answers_where_the_schema_takes_a_text() {
@@ -64,6 +68,88 @@ fn an_answer_goes_to_the_node_and_the_step_that_ask() {
 
     assert!(node.ends_with("node `approve` asks"), "{node}");
     assert!(step.contains("does not wait for an answer"), "{step}");
+}
+
+fn invoice_of(lines: &[i64]) -> Invoice {
+    Invoice { lines: lines.to_vec(), ..Invoice::default() }
+}
+
+/// Reviews the invoices of a month, each by a question of its own.
+fn month() -> AsyncFlow<Vec<Invoice>> {
+    let fork = |month: &Vec<Invoice>| month.iter().map(|invoice| invoice_of(&invoice.lines)).collect();
+    let join = |month: &mut Vec<Invoice>, reviewed: Vec<Invoice>| *month = reviewed;
+    let mut flow = AsyncFlow::builder("month");
+    let review = flow.add("review", flows::invoice().unwrap().batch(fork, join).journaled());
+    flow.start(review);
+    flow.build().unwrap()
+}
+
+/// A store with a run, `may`, in which so many invoices wait for their approval.
+fn waiting(invoices: i64) -> Desk {
+    let desk = Desk::empty();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let runs = Runs::open(desk.store(), month()).await.unwrap();
+        let month: Vec<_> = (1..=invoices).map(|cents| invoice_of(&[cents])).collect();
+        assert_eq!(runs.start("may", month).await.unwrap().settled().await.unwrap(), Status::Paused);
+        runs.store().close().await;
+    });
+    desk
+}
+
+#[test]
+fn open_questions_of_children_are_listed_with_their_paths_and_each_is_answered() {
+    let desk = waiting(3);
+
+    let shown = squeezed(&desk.flowstone("runs show may").ok());
+    assert!(shown.contains(&"3 open questions, in any order:".to_owned()), "{shown:#?}");
+    for item in 0..3 {
+        let row = format!("review[{item}]/approve 3 ");
+        let asks = format!(r#" {{"pay":[{}]}}"#, item + 1);
+        assert!(shown.iter().any(|line| line.starts_with(&row) && line.ends_with(&asks)), "{row}: {shown:#?}");
+    }
+    let answer = "answer flowstone runs answer may --node 'review[0]/approve' --step 3 ANSWER --store desk.db";
+    assert!(shown.contains(&answer.to_owned()), "{shown:#?}");
+    let nodes = |desk: &Desk| {
+        let questions = desk.json("runs show may")["questions"].take();
+        questions.as_array().unwrap().iter().map(|question| question["node"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(nodes(&desk), ["review[0]/approve", "review[1]/approve", "review[2]/approve"]);
+
+    let said = desk.flowstone("runs answer may --node review[1]/approve yes").ok();
+    assert_eq!(said, "run `may` is answered: the program that drives the store takes it up when it starts\n");
+    assert_eq!(nodes(&desk), ["review[0]/approve", "review[2]/approve"]);
+    let twice = desk.flowstone("runs answer may --node review[1]/approve no").failed();
+    assert_eq!(twice, "error: the question of run `may` at node `review[1]/approve` was answered before");
+
+    let month = tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let runs = Runs::open(desk.store(), month()).await.unwrap();
+        for (item, answer) in [(2, "no"), (0, "yes")] {
+            runs.answer("may", format!("review[{item}]/approve"), answer).await.unwrap();
+        }
+        runs.get("may").await.unwrap().finished().await.unwrap().state
+    });
+    assert_eq!(
+        month.iter().map(|invoice| invoice.approved.as_deref()).collect::<Vec<_>>(),
+        [Some("yes"), Some("yes"), Some("no")]
+    );
+}
+
+#[test]
+fn an_answer_without_a_node_names_those_that_ask() {
+    let (march, many) = (Desk::with_runs(), waiting(33));
+
+    let one = march.flowstone("runs answer march yes").usage();
+    let said = many.flowstone("runs answer may yes").usage();
+    let none = march.flowstone("runs answer april yes").failed();
+    let nobody = march.flowstone("runs answer nobody yes").failed();
+
+    assert!(one.contains("run `march` has 1 open question, say which you answer: --node approve\n"), "{one}");
+    let names = "run `may` has 33 open questions, say which you answer: --node 'review[0]/approve', --node 'review[1]/";
+    assert!(said.contains(names), "{said}");
+    assert!(said.contains("--node 'review[19]/approve' and 13 more, see `runs show --json`\n"), "{said}");
+    assert_eq!(none, "error: run `april` does not wait for an answer");
+    assert_eq!(nobody, "error: there is no run `nobody`");
+    assert_eq!(march.status("march"), Status::Paused);
 }
 
 #[test]
