@@ -4,6 +4,7 @@
 
 mod common;
 
+mod answered_between;
 mod budget;
 mod changed_items;
 mod children;
