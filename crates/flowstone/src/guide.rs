@@ -18,6 +18,7 @@ pages! {
     Nodes = "../../../docs/guide/nodes.md",
     Actions = "../../../docs/guide/actions.md",
     Flows = "../../../docs/guide/flows.md",
+    #[cfg(feature = "durable")]
     Batches = "../../../docs/guide/batches.md",
     Async = "../../../docs/guide/async.md",
     ErrorsAndRetries = "../../../docs/guide/errors-and-retries.md",
