@@ -265,9 +265,9 @@ pub(crate) fn ticks(db: &Connection) -> Result<i64, Error> {
     Ok(db.prepare_cached("SELECT ticks FROM owner WHERE one = 1")?.query_row([], |row| row.get(0))?)
 }
 
-/// Notes for how long the store has been driven.
+/// Notes for how long the store has been driven; never 0, which says that nothing has waited by it yet.
 pub(crate) fn set_ticks(db: &Connection, ticks: i64) -> Result<(), Error> {
-    db.prepare_cached("UPDATE owner SET ticks = max(ticks, ?1) WHERE one = 1")?.execute([ticks])?;
+    db.prepare_cached("UPDATE owner SET ticks = max(ticks, ?1, 1) WHERE one = 1")?.execute([ticks])?;
     Ok(())
 }
 

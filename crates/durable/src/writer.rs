@@ -324,12 +324,11 @@ impl Thread {
         drop(cut_log(&self.store.db));
     }
 
-    /// Writes down for how long the store was driven, if something in it waits by that.
+    /// Writes down for how long the store was driven, if something in it has ever waited by that.
     fn note_ticks(&self) -> Result<(), StoreError> {
         self.store.files.check()?;
         self.store.db.execute(
-            "UPDATE owner SET ticks = max(ticks, ?1) WHERE one = 1 AND epoch = ?2
-                 AND EXISTS (SELECT 1 FROM runs WHERE wake_tick IS NOT NULL)",
+            "UPDATE owner SET ticks = max(ticks, ?1) WHERE one = 1 AND epoch = ?2 AND ticks > 0",
             (self.ticks.now(), self.epoch),
         )?;
         Ok(())
