@@ -21,6 +21,12 @@ pub(crate) struct RunView<'a> {
     /// Why the program that drives the store cannot go on with it, if it cannot.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<&'a str>,
+    /// How often the visit under way was begun again after its process had died.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumes: Option<u64>,
+    /// Since when it waits for its turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queued_at: Option<String>,
     step: u64,
     node: Option<&'a str>,
     action: Option<&'a str>,
@@ -40,6 +46,8 @@ impl<'a> RunView<'a> {
             fingerprint: &run.fingerprint,
             status: run.status,
             refused: run.refused.as_deref(),
+            resumes: Some(run.resumes).filter(|resumes| *resumes > 0),
+            queued_at: time(run.queued_at),
             step: run.step,
             node: run.node.as_ref().map(|node| node.as_str()),
             action: run.action.as_ref().map(|action| action.as_str()),

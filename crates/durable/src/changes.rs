@@ -55,6 +55,7 @@ fn prepare_retry(db: &Connection, run: i64) -> Result<(), Error> {
         rows::forget_waits(db, run)?;
         rows::forget_expired(db, run)?;
     }
+    db.prepare_cached("UPDATE runs SET resumes = 0, resumed_seq = NULL WHERE run = ?1")?.execute([run])?;
     rows::set_retried(db, run)
 }
 
@@ -120,6 +121,7 @@ pub(crate) fn fork(
         state,
         parent: None,
         origin: Some((origin, step)),
+        waits: false,
     })
 }
 

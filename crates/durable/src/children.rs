@@ -221,6 +221,7 @@ async fn begin(journal: &RunJournal, item: ItemId, child: &dyn Execution, watche
         state: journal.shared.store_surely(child, &mut states, 0)?,
         parent: Some(Parent { run: journal.run, seq: journal.seq(), item }),
         origin: None,
+        waits: false,
     };
     let started = journal.shared.writer.call("child", move |db| rows::start(db, &new)).await?;
     Ok(Keeper::starting(&journal.shared, started.run, states, watched))

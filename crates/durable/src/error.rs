@@ -7,7 +7,7 @@ use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use flowstone_core::{BoxError, NodePath, RestoreError, RunId, Unstorable};
 
-use crate::status::{Left, Status};
+use crate::status::{Failure, Left, Status};
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -537,6 +537,19 @@ pub enum Error {
         /// The name.
         flow: String,
     },
+    /// The run failed since its process died again and again in one of its visits: the others go on without it.
+    #[error(
+        "run `{run}`: the process has died {deaths} times while node `{node}` was visited: mend the node, then retry the run"
+    )]
+    #[non_exhaustive]
+    KillsItsProcess {
+        /// The run.
+        run: RunId,
+        /// The node.
+        node: NodePath,
+        /// How often.
+        deaths: u32,
+    },
     /// The run failed.
     #[error("{message}")]
     #[non_exhaustive]
@@ -643,5 +656,16 @@ impl std::fmt::Display for Asks<'_> {
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         Self::Store(error.into())
+    }
+}
+
+impl Error {
+    /// The error of a run that failed.
+    pub(crate) fn of_failed(run: &RunId, failure: Failure) -> Self {
+        let Failure { node, message, deaths, .. } = failure;
+        match deaths {
+            Some(deaths) => Self::KillsItsProcess { run: run.clone(), node, deaths },
+            None => Self::Failed { run: run.clone(), node, message },
+        }
     }
 }

@@ -73,6 +73,12 @@ pub(crate) trait AnyFlow: Send + Sync {
     /// Who listens to its runs, beside their history.
     fn listeners(&self) -> &[Arc<dyn Listener>];
 
+    /// How many of its runs are driven at once, if that is limited.
+    fn concurrency(&self) -> Option<usize>;
+
+    /// How often a visit may be begun again after its process has died.
+    fn max_resumes(&self) -> u32;
+
     /// Whether its runs have a budget, and have to know what they have used.
     fn has_budget(&self) -> bool;
 
@@ -253,6 +259,14 @@ where
 
     fn listeners(&self) -> &[Arc<dyn Listener>] {
         &self.options.listeners
+    }
+
+    fn concurrency(&self) -> Option<usize> {
+        self.options.concurrency
+    }
+
+    fn max_resumes(&self) -> u32 {
+        self.options.max_resumes
     }
 
     fn has_budget(&self) -> bool {

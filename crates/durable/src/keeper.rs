@@ -156,6 +156,9 @@ impl Keeper {
                 Err(error) => return self.stop(execution, self.not_kept(&begun.node, error)).await,
             };
             self.commit(state, begun, action, next, exit.clone()).await?;
+            if self.is_root() {
+                self.shared.turns.cleared(self.run);
+            }
             if let Some(exit) = exit {
                 self.caught_up().await?;
                 self.announce(execution, None, || EventKind::Ended { action: exit.clone() });
@@ -460,6 +463,6 @@ impl Failure {
             RunError::Node { attempts, item, terminal, .. } => (*attempts, *item, *terminal),
             _ => (0, None, false),
         };
-        Self { node: error.node().clone(), message: error.report(), attempts, item, terminal }
+        Self { node: error.node().clone(), message: error.report(), attempts, item, terminal, deaths: None }
     }
 }

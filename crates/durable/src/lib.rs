@@ -22,6 +22,7 @@
 //! | `writer`, `lock` | one thread that commits for everyone; one process |
 //! | `files`, `pair` | the files of a store are still its own; a main file and its log belong together |
 //! | `schema`, `rows`, `load` | the tables; writing and reading them |
+//! | `turns` | whose turn it is, where not all can be driven at once |
 //! | `waits` | how long something waits, by a clock that may be set |
 //! | `watch` | sleeping runs wake; what other processes ask for is done |
 //! | `readers` | threads that read beside the writer |
@@ -71,6 +72,7 @@ mod snapshot;
 mod states;
 mod status;
 mod store;
+mod turns;
 mod usage;
 mod waits;
 mod watch;

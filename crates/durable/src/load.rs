@@ -26,8 +26,7 @@ pub(crate) struct Loaded {
     pub(crate) flow: i64,
     pub(crate) flow_name: String,
     pub(crate) status: Status,
-    /// `true` if the store says more of it than a run that goes on has: why it could not, or what it was before.
-    pub(crate) refused: bool,
+    pub(crate) standing: Standing,
     /// Its last step.
     pub(crate) seq: u64,
     /// The node to visit; none once it has ended.
@@ -42,6 +41,19 @@ pub(crate) struct Loaded {
     /// The question of the visit under way, if it has one.
     pub(crate) asked: Option<Asked>,
     pub(crate) under_way: UnderWay,
+}
+
+/// What the store says of a run that may have to be told before the run goes on.
+pub(crate) struct Standing {
+    pub(crate) flow_name: String,
+    /// `true` if the store says more of it than a run that goes on has: why it could not, or what it was before.
+    pub(crate) refused: bool,
+    /// Whether it waits for its turn.
+    pub(crate) queued: bool,
+    /// The driver that let it run, if one did.
+    pub(crate) epoch: Option<i64>,
+    /// Whether its process has died more than once in the visit under way.
+    pub(crate) suspect: bool,
 }
 
 /// The question of a visit under way.
@@ -108,10 +120,30 @@ impl KnownChild {
     }
 }
 
+/// Reads how a run stands; `None` if there is none of this number.
+pub(crate) fn standing(db: &Connection, run: i64) -> Result<Option<Standing>, Error> {
+    let mut select = db.prepare_cached(
+        "SELECT name, refused IS NOT NULL OR was IS NOT NULL, queued_at IS NOT NULL, epoch,
+             resumes >= 2 AND resumed_seq = 1 + (SELECT max(seq) FROM visits WHERE visits.run = runs.run)
+         FROM runs JOIN flows USING (flow) WHERE run = ?1",
+    )?;
+    let standing = select.query_row([run], |row| {
+        Ok(Standing {
+            flow_name: row.get(0)?,
+            refused: row.get(1)?,
+            queued: row.get(2)?,
+            epoch: row.get(3)?,
+            suspect: row.get::<_, Option<bool>>(4)?.unwrap_or_default(),
+        })
+    });
+    Ok(standing.optional()?)
+}
+
 /// Reads a run with what it needs to go on; `None` if there is none of this number.
 pub(crate) fn load(db: &Connection, run: i64, full_every: u32) -> Result<Option<Loaded>, Error> {
+    let Some(standing) = standing(db, run)? else { return Ok(None) };
     let mut head = db.prepare_cached(
-        "SELECT id, flow, name, status, runs.action, key, refused IS NOT NULL OR was IS NOT NULL FROM runs JOIN flows USING (flow) WHERE run = ?1",
+        "SELECT id, flow, name, status, runs.action, key FROM runs JOIN flows USING (flow) WHERE run = ?1",
     )?;
     let head = head
         .query_row([run], |row| {
@@ -122,11 +154,10 @@ pub(crate) fn load(db: &Connection, run: i64, full_every: u32) -> Result<Option<
                 row.get::<_, i64>(3)?,
                 row.get::<_, Option<String>>(4)?,
                 row.get::<_, Option<String>>(5)?,
-                row.get::<_, bool>(6)?,
             ))
         })
         .optional()?;
-    let Some((id, flow, flow_name, status, action, key, refused)) = head else { return Ok(None) };
+    let Some((id, flow, flow_name, status, action, key)) = head else { return Ok(None) };
     let mut last = db.prepare_cached("SELECT seq, next FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
     let (seq, next) = last
         .query_row([run], |row| Ok((count(row, "seq")?, row.get::<_, Option<String>>(1)?)))
@@ -143,7 +174,7 @@ pub(crate) fn load(db: &Connection, run: i64, full_every: u32) -> Result<Option<
         flow,
         flow_name,
         status,
-        refused,
+        standing,
         seq,
         next: next.map(NodePath::from),
         action,

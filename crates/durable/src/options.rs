@@ -60,6 +60,7 @@ pub struct StoreOptions {
     pub(crate) full_every: u32,
     pub(crate) max_state: usize,
     pub(crate) keep_waits: Duration,
+    pub(crate) concurrency: Option<usize>,
     pub(crate) clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
     pub(crate) vfs: Option<String>,
     pub(crate) checkpoint_every: Option<u32>,
@@ -73,6 +74,7 @@ impl Default for StoreOptions {
             full_every: FULL_EVERY,
             max_state: 64 << 20,
             keep_waits: Duration::from_secs(2),
+            concurrency: None,
             clock: Arc::new(SystemTime::now),
             vfs: None,
             checkpoint_every: None,
@@ -88,6 +90,7 @@ impl fmt::Debug for StoreOptions {
             .field("full_every", &self.full_every)
             .field("max_state", &self.max_state)
             .field("keep_waits", &self.keep_waits)
+            .field("concurrency", &self.concurrency)
             .finish_non_exhaustive()
     }
 }
@@ -128,6 +131,14 @@ impl StoreOptions {
     #[must_use]
     pub fn keep_waits(mut self, from: Duration) -> Self {
         self.keep_waits = from;
+        self
+    }
+
+    /// Lets at most so many runs of the store be driven at once, of all flows together; by default there is no limit. The
+    /// others wait as with [`FlowOptions::concurrency`]; the flow with the fewest runs under way is next.
+    #[must_use]
+    pub fn concurrency(mut self, runs: usize) -> Self {
+        self.concurrency = Some(runs);
         self
     }
 
@@ -195,8 +206,10 @@ impl StoreOptions {
 ///     .rename("ask", "greet");
 /// # let _ = options;
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct FlowOptions {
+    pub(crate) max_resumes: u32,
+    pub(crate) concurrency: Option<usize>,
     pub(crate) version: u32,
     pub(crate) migrate: Option<Migrate>,
     pub(crate) migrate_items: Option<MigrateItems>,
@@ -207,6 +220,23 @@ pub struct FlowOptions {
     pub(crate) max_visits: Option<u64>,
     pub(crate) budget: Option<Budget>,
     pub(crate) listeners: Vec<Arc<dyn Listener>>,
+}
+
+impl Default for FlowOptions {
+    fn default() -> Self {
+        Self {
+            max_resumes: 5,
+            concurrency: Default::default(),
+            version: Default::default(),
+            migrate: Default::default(),
+            migrate_items: Default::default(),
+            before: Default::default(),
+            renamed: Default::default(),
+            max_visits: Default::default(),
+            budget: Default::default(),
+            listeners: Default::default(),
+        }
+    }
 }
 
 impl fmt::Debug for FlowOptions {
@@ -265,6 +295,55 @@ impl FlowOptions {
         migrate: impl Fn(u32, &NodePath, Value) -> Result<Value, BoxError> + Send + Sync + 'static,
     ) -> Self {
         self.migrate_items = Some(Arc::new(migrate));
+        self
+    }
+
+    /// Lets at most so many runs of this flow be driven at once; by default there is no limit. With 0 none is.
+    ///
+    /// The others wait in the store, without a task and without memory, and take their turns in the order in which they are
+    /// due: by the time at which they were started, answered or retried, or at which they wake or their question expires. A start returns when it is on
+    /// disk, also if the run has to wait; its status is then [`Running`](crate::Status::Running), and
+    /// [`RunInfo::queued_at`](crate::RunInfo::queued_at) says since when. One that is parked takes no place. Children belong
+    /// to their run.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_core::AsyncFlow;
+    /// use flowstone_durable::{FlowOptions, Store};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("counts.db");
+    /// let mut flow = AsyncFlow::builder("count");
+    /// let add = flow.add("add", |n: &mut u32| *n += 1);
+    /// flow.start(add);
+    ///
+    /// let runs = Store::open(&path).await?.runs_with(flow.build()?, FlowOptions::new().concurrency(2)).await?;
+    /// for n in 0..10 {
+    ///     runs.start(format!("count-{n}"), n).await?;
+    /// }
+    /// assert_eq!(runs.get("count-9").await?.finished().await?.state, 10);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn concurrency(mut self, runs: usize) -> Self {
+        self.concurrency = Some(runs);
+        self
+    }
+
+    /// Sets how often one visit of a run may be begun again after its process has died; the default is 5. A run whose process
+    /// dies once more [fails](crate::Error::KillsItsProcess), so that the others go on;
+    /// [`retry_failed`](crate::Runs::retry_failed) lets it try again.
+    ///
+    /// A process that closes its store, or ends after its handles were dropped, has not died. A visit that has kept more items
+    /// than when it was begun last begins to count anew. Runs whose process has died twice in the same visit are taken up one at
+    /// a time, so that one which kills its process does not take others along.
+    #[must_use]
+    pub fn max_resumes(mut self, times: u32) -> Self {
+        self.max_resumes = times;
         self
     }
 

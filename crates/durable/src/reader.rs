@@ -1,6 +1,9 @@
 //! Reading a store, beside whoever drives it: runs, steps, states, questions, graphs.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use flowstone_core::{Action, NodePath, RunId, Usage};
 use rusqlite::{Connection, OptionalExtension, Row, params, types::FromSql};
@@ -378,6 +381,11 @@ fn info(row: &Row<'_>) -> Result<RunInfo, Error> {
         action: row.get::<_, Option<String>>("action")?.map(Action::from),
         error: error.map_err(|error| damaged(format!("the error of a run: {error}")))?,
         refused: since_3(row, "refused")?,
+        resumes: match since_3::<Option<i64>>(row, "resumed_seq")?.flatten() {
+            Some(seq) if seq == row.get::<_, i64>("seq")? + 1 => count(row, "resumes")?,
+            _ => 0,
+        },
+        queued_at: queued_at(row)?,
         created_at: time(row.get("created_at")?),
         changed_at: time(row.get("changed_at")?),
         wake_at: row.get::<_, Option<i64>>("wake_at")?.map(time),
@@ -389,6 +397,12 @@ fn info(row: &Row<'_>) -> Result<RunInfo, Error> {
         },
         cursor: Cursor(row.get("run")?),
     })
+}
+
+/// Returns since when a run waits for its turn: since its status changed, if it had begun before.
+fn queued_at(row: &Row<'_>) -> Result<Option<SystemTime>, Error> {
+    let changed_at: i64 = row.get("changed_at")?;
+    Ok(since_3::<Option<i64>>(row, "queued_at")?.flatten().map(|at| time(at.max(changed_at))))
 }
 
 /// Reads a column that came with schema 3: a reader may be at a store that nobody has upgraded yet.

@@ -65,6 +65,8 @@ pub(crate) struct NewRun {
     pub(crate) parent: Option<Parent>,
     /// The run that it is a fork of, and the step.
     pub(crate) origin: Option<(i64, u64)>,
+    /// Whether it waits for its turn.
+    pub(crate) waits: bool,
 }
 
 /// The visit and the item that a child's run belongs to.
@@ -130,11 +132,13 @@ pub(crate) fn start(db: &Connection, new: &NewRun) -> Result<Started, Error> {
 }
 
 fn insert_run(db: &Connection, new: &NewRun, status: Status, at: i64) -> Result<i64, Error> {
+    // Nobody lets a fork run before it is taken up.
     let mut insert = db.prepare_cached(
         "INSERT INTO runs (id, flow, status, created_at, changed_at, parent, parent_seq, item, origin, origin_seq,
-                           key, item_key)
+                           key, item_key, queued_at, epoch)
          VALUES (?1, ?2, ?3, max(?4, coalesce((SELECT created_at FROM runs ORDER BY run DESC LIMIT 1), 0)), ?4,
-                 ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                 ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12,
+                 iif(?9 IS NULL, (SELECT epoch FROM owner WHERE one = 1), NULL))",
     )?;
     let (parent, origin) = (new.parent, new.origin);
     insert.execute(params![
@@ -149,6 +153,7 @@ fn insert_run(db: &Connection, new: &NewRun, status: Status, at: i64) -> Result<
         origin.map(|(_, seq)| int(seq)),
         new.key.as_ref().map(KeyBase::as_str),
         parent.as_ref().and_then(|parent| parent.item.key.as_ref()).map(ItemKey::as_bytes),
+        new.waits.then_some(at),
     ])?;
     Ok(db.last_insert_rowid())
 }
@@ -252,7 +257,7 @@ pub(crate) struct Change {
 pub(crate) fn set_status(db: &Connection, run: i64, status: Status, change: &Change) -> Result<(), Error> {
     let mut update = db.prepare_cached(
         "UPDATE runs SET status = ?2, changed_at = ?3, wake_at = ?4, action = ?5, error = ?6, wake_tick = ?7,
-             refused = NULL, was = NULL
+             refused = NULL, was = NULL, queued_at = NULL, epoch = (SELECT epoch FROM owner WHERE one = 1)
          WHERE run = ?1",
     )?;
     let error = change.error.as_ref().and_then(|error| serde_json::to_string(error).ok());
@@ -265,9 +270,9 @@ pub(crate) fn ticks(db: &Connection) -> Result<i64, Error> {
     Ok(db.prepare_cached("SELECT ticks FROM owner WHERE one = 1")?.query_row([], |row| row.get(0))?)
 }
 
-/// Notes for how long the store has been driven; never 0, which says that nothing has waited by it yet.
+/// Notes for how long the store has been driven.
 pub(crate) fn set_ticks(db: &Connection, ticks: i64) -> Result<(), Error> {
-    db.prepare_cached("UPDATE owner SET ticks = max(ticks, ?1, 1) WHERE one = 1")?.execute([ticks])?;
+    db.prepare_cached("UPDATE owner SET ticks = max(ticks, ?1) WHERE one = 1")?.execute([ticks])?;
     Ok(())
 }
 
@@ -277,10 +282,11 @@ pub(crate) fn mark_panicked(db: &Connection, run: i64, message: String) -> Resul
     let mut next = db.prepare_cached("SELECT next FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
     let next: Option<Option<String>> = next.query_row([run], |row| row.get(0)).optional()?;
     let node = next.flatten().unwrap_or_default().into();
-    let failure = Failure { node, message: error.to_string(), attempts: 0, item: None, terminal: false };
+    let failure = Failure { node, message: error.to_string(), attempts: 0, item: None, terminal: false, deaths: None };
     let failure = serde_json::to_string(&failure).ok();
-    let mut update =
-        db.prepare_cached("UPDATE runs SET status = ?2, changed_at = ?3, error = ?4 WHERE run = ?1 AND status = ?5")?;
+    let mut update = db.prepare_cached(
+        "UPDATE runs SET status = ?2, changed_at = ?3, error = ?4, queued_at = NULL WHERE run = ?1 AND status = ?5",
+    )?;
     update.execute(params![run, Status::Failed.code(), now(), failure, Status::Running.code()])?;
     cancel_under_way(db, run)?;
     Ok(error)
@@ -295,9 +301,10 @@ pub(crate) fn was(db: &Connection, run: i64) -> Result<Option<String>, Error> {
     Ok(select.query_row([run], |row| row.get(0)).optional()?)
 }
 
-/// Keeps what runs were before they were let go on.
+/// Keeps what runs were before they were let go on. No driver has let those run that were parked: none can die of it yet.
 pub(crate) fn set_was(db: &Connection, before: &[(i64, String)]) -> Result<(), Error> {
-    let mut update = db.prepare_cached("UPDATE runs SET was = ?2 WHERE run = ?1")?;
+    let mut update =
+        db.prepare_cached("UPDATE runs SET was = ?2, epoch = iif(?2 ->> 'status' = 0, epoch, NULL) WHERE run = ?1")?;
     before.iter().try_for_each(|(run, was)| update.execute((run, was)).map(drop))?;
     Ok(())
 }

@@ -69,7 +69,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] and [`Error::Cancelled`]; and, if the store or the flow keeps it from going on, why: it can then
+    /// [`Error::Failed`], [`Error::KillsItsProcess`] and [`Error::Cancelled`]; and, if the store or the flow keeps it from going on, why: it can then
     /// be resumed.
     ///
     /// # Cancel safety
@@ -78,9 +78,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     pub async fn finished(&self) -> Result<Finished<S>, Error> {
         let info = self.wait(Status::is_final).await?;
         match (info.status, info.error) {
-            (Status::Failed, Some(error)) => {
-                Err(Error::Failed { run: self.id.clone(), node: error.node, message: error.message })
-            }
+            (Status::Failed, Some(error)) => Err(Error::of_failed(&self.id, error)),
             (Status::Ended, _) => {
                 let (run, step, full_every) = (self.run, info.step, self.shared().options.full_every);
                 let state = self.shared().read(move |reader| state_at(&reader.db, run, step, full_every)).await?;

@@ -75,6 +75,9 @@ pub struct Resumed {
     pub runs: Vec<RunId>,
     /// Why others cannot, also those that are parked: their flow or their state has changed too much. They stay as they are.
     pub refused: Vec<Error>,
+    /// How many wait for their turn in the store: for room, where the number of runs that are driven at once is limited, or
+    /// since their process died in the same visit twice.
+    pub waiting: u64,
     /// The flows that are not registered and have runs that are not at an end. They stay as they are, too.
     pub unregistered: Vec<Unregistered>,
 }
@@ -154,6 +157,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         let key = KeyBase::new(&id);
         let execution = self.flow.execution(&id, key.clone(), state, cancel.clone(), &observer);
         let mut states = States::starting(shared.options.full_every, self.flow.version());
+        let waits = shared.is_limited(&*self.flow);
         let new = NewRun {
             id: id.clone(),
             flow: self.flow.row(),
@@ -164,10 +168,13 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
             state: shared.store_surely(&*execution, &mut states, 0)?,
             parent: None,
             origin: None,
+            waits,
         };
         let (flow, driver) = (Arc::clone(&self.flow) as Arc<dyn AnyFlow>, Arc::clone(shared));
         let begin = move |started: &Started| {
-            if started.new {
+            if started.new && waits {
+                driver.wakes.notify_one();
+            } else if started.new {
                 driver.begin(started.run, flow, states, New { execution, cancel, observer });
             }
         };

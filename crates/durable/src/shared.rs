@@ -38,6 +38,7 @@ use crate::{
     snapshot::MAX_STATE,
     states::{States, Stored},
     status::{Left, Status},
+    turns::{self, Place, Terms, Turn, Turns},
     usage,
     waits::Moment,
     watch::Inbox,
@@ -46,6 +47,7 @@ use crate::{
 
 mod heard;
 mod news;
+mod turn;
 mod work;
 
 use news::News;
@@ -72,8 +74,14 @@ pub(crate) struct Shared {
     waiting: Mutex<HashMap<i64, watch::Sender<News>>>,
     /// How far the requests of other processes were looked at.
     pub(crate) inbox: Mutex<Inbox>,
-    /// Told when a run begins to sleep, or a flow is registered.
-    pub(crate) wakes: Notify,
+    /// Told when a run begins to sleep or to wait, a place is free, or a flow is registered.
+    pub(crate) wakes: Arc<Notify>,
+    /// Whose turn it is.
+    pub(crate) turns: Arc<Turns>,
+    /// The number of this driver.
+    epoch: i64,
+    /// Whether the one before has died.
+    died: bool,
     /// Cancelled when the store is closed.
     pub(crate) closing: CancellationToken,
     /// Cancelled also when another process drives the store: nothing is to go on.
@@ -99,11 +107,13 @@ struct Active {
     observer: Arc<Observer>,
     /// Whether the run was to go on while its last drive came to a halt.
     again: bool,
+    /// Its place among those that are driven, if its turn has come.
+    place: Option<Place>,
 }
 
 impl Active {
     fn new(observer: Arc<Observer>) -> Self {
-        Self { cancel: Cancel::default(), observer, again: false }
+        Self { cancel: Cancel::default(), observer, again: false, place: None }
     }
 }
 
@@ -133,14 +143,15 @@ struct Begin {
     execution: Box<dyn Execution>,
     keeper: Keeper,
     answered: Option<Asked>,
-    /// `true` if the store has to be told first that nothing keeps it from going on.
-    settles: bool,
+    /// On what terms it goes on, if the store has to be told first.
+    terms: Option<Terms>,
 }
 
 impl Shared {
     pub(crate) fn new(driven: Driven, options: StoreOptions, closing: CancellationToken) -> Arc<Self> {
-        let Driven { writer, path, files, lock, halt, .. } = driven;
+        let Driven { writer, path, files, lock, halt, epoch, died, .. } = driven;
         let runtime = Handle::current();
+        let turns = Arc::new(Turns::default());
         let opening = Opening { path: path.clone(), vfs: options.vfs.clone(), files, runtime: runtime.clone() };
         Arc::new(Self {
             path,
@@ -151,7 +162,10 @@ impl Shared {
             active: Mutex::default(),
             waiting: Mutex::default(),
             inbox: Mutex::default(),
-            wakes: Notify::new(),
+            wakes: Arc::clone(&turns.free),
+            turns,
+            epoch,
+            died,
             closing,
             halt,
             tasks: TaskTracker::new(),
@@ -240,11 +254,11 @@ impl Shared {
             Entry::Occupied(_) => return,
             Entry::Vacant(place) => {
                 let cancel = Cancel { token: cancel, ..Cancel::default() };
-                place.insert(Active { cancel, observer: Arc::clone(&observer), again: false });
+                place.insert(Active { cancel, ..Active::new(Arc::clone(&observer)) });
             }
         }
         let keeper = Keeper::starting(self, run, states, Watched::root(execution.id(), flow, observer));
-        self.spawn(run, Some(Begin { execution, keeper, answered: None, settles: false }));
+        self.spawn(run, Some(Begin { execution, keeper, answered: None, terms: None }));
     }
 
     /// Goes on with a run that can: if it is a child, the run that the user started is driven, or told if it is already.
@@ -266,6 +280,17 @@ impl Shared {
             }
             Entry::Vacant(place) => {
                 place.insert(Active::new(self.new_observer()));
+            }
+        }
+        self.spawn(run, None);
+    }
+
+    /// Drives a run whose turn has come, unless it is driven already.
+    fn take(self: &Arc<Self>, run: i64, place: Place) {
+        match lock(&self.active).entry(run) {
+            Entry::Occupied(_) => return,
+            Entry::Vacant(vacant) => {
+                vacant.insert(Active { place: Some(place), ..Active::new(self.new_observer()) });
             }
         }
         self.spawn(run, None);
@@ -423,10 +448,14 @@ impl Shared {
                 self.read(move |reader| shared.load(reader, run)).await?
             }
         };
-        let Some(Begin { mut execution, mut keeper, answered, settles }) = begin else { return Ok(()) };
+        let Some(Begin { mut execution, mut keeper, answered, terms }) = begin else { return Ok(()) };
         let span = execution.span();
-        if settles {
-            self.writer.call("begin", move |db| rows::accept(db, run)).await?;
+        if let Some(terms) = terms
+            && self.writer.call("begin", move |db| turns::take_up(db, run, terms)).await? != Turn::Begins
+        {
+            // It may wait for its turn.
+            self.wakes.notify_one();
+            return Ok(());
         }
         match keeper.drive(&mut *execution, answered).instrument(span.clone()).await? {
             Halted::Ended(_) | Halted::Parked => {}
@@ -458,20 +487,21 @@ impl Shared {
         let Some(flow) = self.flows.get(&loaded.flow_name) else {
             return Err(Error::UnknownFlow { flow: loaded.flow_name });
         };
-        let (cancel, observer) = {
+        let (cancel, observer, is_placed) = {
             let active = lock(&self.active);
             let Some(this) = active.get(&run) else { return Ok(None) };
-            (this.cancel.token.clone(), Arc::clone(&this.observer))
+            (this.cancel.token.clone(), Arc::clone(&this.observer), this.place.is_some())
         };
         observer.forget();
         let used = if flow.has_budget() { usage::total(&reader.db, run)? } else { Usage::default() };
         let execution = flow.restore(&loaded, used, cancel, &observer)?;
         flow.migrate_items(&mut loaded)?;
         let answered = loaded.asked.take().filter(Asked::is_over);
-        let settles = loaded.refused;
+        let terms = Terms { is_placed, ..self.terms(&*flow) };
+        let terms = Some(terms).filter(|terms| self.is_taken_up(&loaded.standing, *terms));
         let watched = Watched::root(loaded.id.clone(), Arc::clone(&flow), observer);
         let keeper = Keeper::resuming(self, loaded, flow.version(), watched);
-        Ok(Some(Begin { execution, keeper, answered, settles }))
+        Ok(Some(Begin { execution, keeper, answered, terms }))
     }
 
     /// Checks that a run that is not at its end could go on with its flow as that is now. Nothing is changed.

@@ -126,6 +126,11 @@ pub struct RunInfo {
     pub changed_at: SystemTime,
     /// When it wakes, if it sleeps; when its question expires, if it is paused.
     pub wake_at: Option<SystemTime>,
+    /// How often the visit under way was begun again after its process had died; from twice on the run waits for a turn of
+    /// its own, see [`FlowOptions::max_resumes`](crate::FlowOptions::max_resumes).
+    pub resumes: u64,
+    /// Since when it waits for its turn, see [`FlowOptions::concurrency`](crate::FlowOptions::concurrency).
+    pub queued_at: Option<SystemTime>,
     /// For a child of a journaled batch flow: the run that it belongs to.
     pub parent: Option<RunId>,
     /// For a child: its item.
@@ -169,6 +174,9 @@ pub struct Failure {
     pub item: Option<usize>,
     /// Whether the error said that no further attempt can help.
     pub terminal: bool,
+    /// How often the process died in this visit, if that is why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deaths: Option<u32>,
 }
 
 /// A run of a store that was closed of which something still runs, since it cannot be interrupted: a blocking `exec`, a job of

@@ -226,7 +226,7 @@ impl Store {
         self.handle.shared.closing.cancel();
         self.handle.shared.tasks.close();
         self.handle.shared.tasks.wait().await;
-        self.end().await;
+        self.end(true).await;
     }
 
     /// Stops all runs where they are, waits at most so long for what cannot be interrupted, closes the file, and returns
@@ -290,14 +290,14 @@ impl Store {
         drop(tokio::time::timeout(within.max(STOP), shared.stops.wait()).await);
         let ended = tokio::time::timeout_at(until, shared.tasks.wait()).await;
         let left = if ended.is_ok() { Vec::new() } else { shared.leave().await };
-        self.end().await;
+        self.end(left.is_empty()).await;
         left
     }
 
     /// Gives up the file.
-    async fn end(&self) {
+    async fn end(&self, clean: bool) {
         self.handle.shared.readers.close().await;
-        self.handle.shared.writer.close().await;
+        self.handle.shared.writer.close(clean).await;
         self.handle.ended.cancelled().await;
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     runs::{Resumed, Unregistered},
     shared::Shared,
     status::Status,
+    turns::{self, Terms, Turn},
     waits::{LOOK, Moment},
 };
 
@@ -208,41 +209,70 @@ pub(crate) fn status(db: &Connection, run: i64) -> Result<Status, Error> {
     }
 }
 
-/// Goes on with the runs whose time has come, and returns how long until there may be more.
+/// Goes on with the runs whose time or turn has come, and returns how long until there may be more.
 ///
-/// Each is read back before it is awake. Those that their flow cannot take sleep on, and are not found again until a flow is
-/// registered.
+/// A sleeper is read back before it is awake. Those that their flow cannot take sleep on, and are not found again until a flow
+/// is registered.
 async fn wake(shared: &Arc<Shared>) -> Result<Duration, Error> {
-    let flows = shared.flows.names(None);
+    let flows = sleeping(shared);
     if flows.is_empty() {
         return Ok(LOOK);
     }
-    let now = shared.moment();
-    let due = shared.read(move |reader| next_wakes(&reader.db, &flows, now)).await?;
-    let store = Arc::clone(shared);
-    let (fit, notes) = shared.read(move |reader| fitting(&store, reader, due.runs)).await?;
-    note(shared, notes).await?;
-    let woken = shared.writer.call("wake", move |db| set_awake(db, fit, now)).await?;
-    woken.into_iter().for_each(|goes_on| shared.go_on(goes_on));
-    if due.is_full {
+    let (wanted, now) = (shared.wanted(), shared.moment());
+    let look = move |reader: &Reader| Ok((next_wakes(&reader.db, &flows, now)?, turns::due(&reader.db, &wanted)?));
+    let (due, waiting) = shared.read(look).await?;
+    let mut more = shared.give_places(waiting) || due.is_full;
+    if !due.runs.is_empty() {
+        more |= set_all_awake(shared, due.runs, now).await?;
+    }
+    if more {
         return Ok(SOON); // there may be more behind them
     }
     let until = due.next.map_or(LOOK, |wait| Duration::from_millis(u64::try_from(wait).unwrap_or_default()));
     Ok(until.min(LOOK))
 }
 
+/// Returns the names of flows whose runs may wake, and on what terms these go on where not all can at once.
+fn sleeping(shared: &Shared) -> Vec<(String, Option<Terms>)> {
+    let terms = |name: &String| {
+        let flow = shared.flows.get(name).filter(|flow| shared.is_limited(&**flow))?;
+        Some(shared.terms(&*flow))
+    };
+    let names = shared.flows.names(None);
+    names.into_iter().map(|name| (terms(&name), name)).map(|(terms, name)| (name, terms)).collect()
+}
+
+/// Goes on with runs whose time has come; returns whether some of them wait for their turn.
+async fn set_all_awake(shared: &Arc<Shared>, due: Vec<Sleeper>, now: Moment) -> Result<bool, Error> {
+    let store = Arc::clone(shared);
+    let (fit, notes) = shared.read(move |reader| fitting(&store, reader, due)).await?;
+    note(shared, notes).await?;
+    let woken = shared.writer.call("wake", move |db| set_awake(db, fit, now)).await?;
+    let mut waits = false;
+    for Awake { goes_on, is_queued } in woken {
+        waits |= is_queued;
+        if is_queued && !shared.is_active(goes_on.root) {
+            // It has no task until its turn comes.
+            shared.tell(goes_on.root, None);
+        } else {
+            shared.go_on(goes_on);
+        }
+    }
+    Ok(waits)
+}
+
 /// Returns those of the runs whose flows can take them, and why the others, and the runs around them, cannot go on.
-fn fitting(shared: &Shared, reader: &Reader, due: Vec<i64>) -> Result<(Vec<i64>, Vec<Note>), Error> {
+fn fitting(shared: &Shared, reader: &Reader, due: Vec<Sleeper>) -> Result<(Vec<Sleeper>, Vec<Note>), Error> {
     let (mut fit, mut notes) = (Vec::with_capacity(due.len()), Vec::new());
-    for run in due {
-        let root = parked::root_of(&reader.db, run)?;
+    for sleeper in due {
+        let root = parked::root_of(&reader.db, sleeper.run)?;
         // What is driven was read back already.
         let checked = if shared.is_active(root) { Ok(()) } else { shared.check(reader, root) };
         match checked {
-            Ok(()) => fit.push(run),
+            Ok(()) => fit.push(sleeper),
             Err(error) => {
                 let Some(why) = error.refusal() else { return Err(error) };
-                notes.extend([root, run].map(|run| (run, Some(why.clone()))));
+                notes.extend([root, sleeper.run].map(|run| (run, Some(why.clone()))));
                 shared.tell(root, Some(error));
             }
         }
@@ -250,13 +280,32 @@ fn fitting(shared: &Shared, reader: &Reader, due: Vec<i64>) -> Result<(Vec<i64>,
     Ok((fit, notes))
 }
 
-/// Marks those runs as running that sleep, or whose questions expire; others were cancelled or deleted a moment ago.
-fn set_awake(db: &Connection, runs: Vec<i64>, now: Moment) -> Result<Vec<GoesOn>, Error> {
-    let mut awake = Vec::with_capacity(runs.len());
-    for run in runs {
-        if !deleting::is_gone(db, run)? {
-            awake.extend(parked::wake(db, run, now)?);
+/// A run that was woken.
+struct Awake {
+    goes_on: GoesOn,
+    /// `true` if the run that the user started waits for its turn.
+    is_queued: bool,
+}
+
+/// Marks those runs as running that sleep, or whose questions expire; others were cancelled or deleted a moment ago. Where not
+/// all can run at once, the run that the user started waits for its turn, unless it ran already.
+fn set_awake(db: &Connection, due: Vec<Sleeper>, now: Moment) -> Result<Vec<Awake>, Error> {
+    let mut awake = Vec::with_capacity(due.len());
+    for Sleeper { wait, run, terms } in due {
+        if deleting::is_gone(db, run)? {
+            continue;
         }
+        let was_parked = match status(db, parked::root_of(db, run)?) {
+            Ok(status) => status != Status::Running,
+            Err(Error::UnknownRun { .. }) => continue,
+            Err(error) => return Err(error),
+        };
+        let Some(goes_on) = parked::wake(db, run, now)? else { continue };
+        if let Some(terms) = terms.filter(|_| was_parked) {
+            let terms = Terms { since: Some(rows::now().saturating_add(wait)), ..terms };
+            turns::take_up(db, goes_on.root, terms)?;
+        }
+        awake.push(Awake { goes_on, is_queued: turns::is_queued(db, goes_on.root)? });
     }
     Ok(awake)
 }
@@ -264,8 +313,18 @@ fn set_awake(db: &Connection, runs: Vec<i64>, now: Moment) -> Result<Vec<GoesOn>
 /// A run, and why it cannot go on; nothing if it can.
 type Note = (i64, Option<String>);
 
+/// A run that wakes.
+#[derive(Clone, Copy)]
+struct Sleeper {
+    /// In how many milliseconds it wakes: less than 0 if its time has come.
+    wait: i64,
+    run: i64,
+    /// On what terms it goes on, where not all can at once.
+    terms: Option<Terms>,
+}
+
 struct Due {
-    runs: Vec<i64>,
+    runs: Vec<Sleeper>,
     /// Whether more may be due.
     is_full: bool,
     /// In how many milliseconds the next one wakes.
@@ -273,7 +332,7 @@ struct Due {
 }
 
 /// Finds the runs whose time has come, by the clock or by the store's ticks.
-fn next_wakes(db: &Connection, flows: &[String], now: Moment) -> Result<Due, Error> {
+fn next_wakes(db: &Connection, flows: &[(String, Option<Terms>)], now: Moment) -> Result<Due, Error> {
     let mut versions = db.prepare_cached("SELECT flow FROM flows WHERE name = ?1")?;
     // Of one flow at a time, along the index: sleepers of others are not looked at.
     let mut by_clock = db.prepare_cached(
@@ -284,24 +343,28 @@ fn next_wakes(db: &Connection, flows: &[String], now: Moment) -> Result<Due, Err
         "SELECT run, wake_tick FROM runs INDEXED BY runs_by_tick
          WHERE flow = ?1 AND wake_tick IS NOT NULL AND refused IS NULL ORDER BY wake_tick LIMIT ?2",
     )?;
-    // How long each of them waits yet, and the run.
-    let mut first: Vec<(i64, i64)> = Vec::new();
-    for name in flows {
+    let mut first: Vec<Sleeper> = Vec::new();
+    for (name, terms) in flows {
         let versions = versions.query_map([name], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
         for version in versions {
             for (select, now) in [(&mut by_clock, now.clock), (&mut by_ticks, now.ticks)] {
-                let wait = |row: &Row<'_>| Ok((row.get::<_, i64>(1)?.saturating_sub(now), row.get(0)?));
-                let rows = select.query_map((version, rows::int(PAGE)), wait)?;
+                let sleeper = |row: &Row<'_>| {
+                    let wait = row.get::<_, i64>(1)?.saturating_sub(now);
+                    Ok(Sleeper { wait, run: row.get(0)?, terms: *terms })
+                };
+                let rows = select.query_map((version, rows::int(PAGE)), sleeper)?;
                 first.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
             }
         }
     }
-    first.sort_unstable();
+    first.sort_unstable_by_key(|sleeper| (sleeper.wait, sleeper.run));
     first.truncate(PAGE);
-    let due = first.partition_point(|(wait, _)| *wait <= 0);
+    let due = first.partition_point(|sleeper| sleeper.wait <= 0);
     let mut seen = BTreeSet::new();
-    let runs = first[..due].iter().map(|(_, run)| *run).filter(|run| seen.insert(*run)).collect();
-    Ok(Due { next: first.get(due).map(|(wait, _)| *wait), runs, is_full: due == PAGE })
+    let next = first.get(due).map(|sleeper| sleeper.wait);
+    first.truncate(due);
+    first.retain(|sleeper| seen.insert(sleeper.run));
+    Ok(Due { next, runs: first, is_full: due == PAGE })
 }
 
 /// Goes on with every run of one flow, or of all that are registered, that is neither parked nor at an end; and looks at those
@@ -373,12 +436,50 @@ impl Look {
                 let page = page(reader, (flow, status), after, self.only_refused)?;
                 let Some(last) = page.last() else { break };
                 after = last.run;
+                let page = if status == Status::Running { self.take_up(shared, reader, page)? } else { page };
                 for found in page {
                     self.at_run(shared, reader, found, status);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Takes up those of a page of runs that do not just go on: they wait for their turn, or are counted first. Returns the
+    /// others, and those that begin now. So none that waits has a task.
+    fn take_up(&mut self, shared: &Arc<Shared>, reader: &Reader, page: Vec<Found>) -> Result<Vec<Found>, Error> {
+        let (mut rest, mut asks) = (Vec::new(), Vec::new());
+        for found in page {
+            if shared.is_active(found.run) {
+                continue;
+            }
+            match reader.at_once(|reader| shared.is_asked(reader, found.run)) {
+                Ok(Some(terms)) => asks.push((found, terms)),
+                Ok(None) => rest.push(found),
+                Err(error) => {
+                    self.notes.extend(error.refusal().map(|why| (found.run, Some(why))));
+                    self.resumed.refused.push(error);
+                }
+            }
+        }
+        if asks.is_empty() {
+            return Ok(rest);
+        }
+        let runs: Vec<_> = asks.iter().map(|(found, terms)| (found.run, *terms)).collect();
+        let take_up = move |db: &Connection| {
+            runs.iter().map(|(run, terms)| turns::take_up(db, *run, *terms)).collect::<Result<Vec<_>, Error>>()
+        };
+        let turns = shared.writer.call_blocking("begin", take_up)?;
+        for ((found, _), turn) in asks.into_iter().zip(turns) {
+            match turn {
+                Turn::Begins => rest.push(found),
+                Turn::Waits => self.resumed.waiting += 1,
+                Turn::Failed => self.resumed.refused.push(shared.why_failed(reader, found.run)?),
+                Turn::Gone => {}
+            }
+        }
+        shared.wakes.notify_one();
+        Ok(rest)
     }
 
     fn at_run(&mut self, shared: &Arc<Shared>, reader: &Reader, found: Found, status: Status) {

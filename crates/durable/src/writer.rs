@@ -84,8 +84,8 @@ enum Message {
     Job(Box<dyn Job>),
     /// Something that takes no transaction around it, such as making the file smaller.
     Alone(Box<dyn FnOnce(&Connection) + Send>),
-    /// The end.
-    Close,
+    /// The end; whether nothing of the runs is left.
+    Close { clean: bool },
 }
 
 impl fmt::Debug for Writer {
@@ -115,6 +115,9 @@ pub(crate) struct Driven {
     /// Cancelled also when another process is found to drive the store: nothing is to go on.
     pub(crate) halt: CancellationToken,
     pub(crate) lock: Weak<Lock>,
+    pub(crate) epoch: i64,
+    /// Whether the process that drove the store before has died.
+    pub(crate) died: bool,
 }
 
 /// Who is told of what the writer meets.
@@ -140,7 +143,8 @@ pub(crate) async fn open(path: &Path, options: StoreOptions, halt: CancellationT
             match Thread::open(&at, &options, halts, jobs) {
                 Ok(thread) => {
                     let (files, lock) = (thread.store.files.clone(), Arc::downgrade(&thread.lock));
-                    if tell.send(Ok((real(&at), files, lock, Arc::clone(&thread.ticks)))).is_ok() {
+                    let (ticks, epoch, died) = (Arc::clone(&thread.ticks), thread.epoch, thread.died);
+                    if tell.send(Ok((real(&at), files, lock, ticks, epoch, died))).is_ok() {
                         thread.run();
                     }
                 }
@@ -148,8 +152,9 @@ pub(crate) async fn open(path: &Path, options: StoreOptions, halt: CancellationT
             }
         })
         .map_err(|error| failed(error.into()))?;
-    let (path, files, lock, ticks) = told.await.unwrap_or_else(|_| Err(failed("opening it panicked".into())))?;
-    Ok(Driven { writer: Writer { queue, ticks }, path, files, ended, halt, lock })
+    let (path, files, lock, ticks, epoch, died) =
+        told.await.unwrap_or_else(|_| Err(failed("opening it panicked".into())))?;
+    Ok(Driven { writer: Writer { queue, ticks }, path, files, ended, halt, lock, epoch, died })
 }
 
 impl Writer {
@@ -183,6 +188,19 @@ impl Writer {
         self.put(name, work, |_| ()).await?.done().await
     }
 
+    /// Does a job from a thread of the store's own, and returns when it is on disk.
+    pub(crate) fn call_blocking<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let closed = || StoreError::new(StoreFault::Closed);
+        let (reply, done) = oneshot::channel();
+        let call = Call { name, work: Some(work), result: None, reply, then: |_: &T| () };
+        self.queue.blocking_send(Message::Job(Box::new(call))).map_err(|_| closed())?;
+        done.blocking_recv().unwrap_or_else(|_| Err(closed().into()))
+    }
+
     /// Does something that takes no transaction around it.
     pub(crate) async fn alone<T: Send + 'static>(
         &self,
@@ -193,10 +211,10 @@ impl Writer {
         Reply(done).done().await
     }
 
-    /// Ends the thread when it has written what is in the queue.
-    pub(crate) async fn close(&self) {
+    /// Ends the thread when it has written what is in the queue. `clean` says that nothing of the runs is left.
+    pub(crate) async fn close(&self, clean: bool) {
         // If it has ended already, that is what was asked for.
-        drop(self.send(Message::Close).await);
+        drop(self.send(Message::Close { clean }).await);
     }
 
     async fn send(&self, message: Message) -> Result<(), StoreError> {
@@ -265,6 +283,10 @@ struct Thread {
     store: Opened,
     epoch: i64,
     ticks: Arc<Ticks>,
+    /// Whether the process that drove the store before has died.
+    died: bool,
+    /// Whether nothing of the runs will be left when this ends.
+    leaves_clean: bool,
     log: Log,
     /// When all of the files were looked at last.
     looked: Instant,
@@ -294,14 +316,14 @@ impl Thread {
             let set = store.db.pragma_update(None, "wal_autocheckpoint", pages);
             set.map_err(|error| failed(error.into()))?;
         }
-        let epoch = take_over(&store.db).map_err(failed)?;
+        let (epoch, died) = take_over(&store.db).map_err(failed)?;
         let ticks = store.db.query_row("SELECT ticks FROM owner WHERE one = 1", [], |row| row.get(0));
         let ticks = Arc::new(Ticks::after(ticks.map_err(|error| failed(error.into()))?));
         // The first commit may have made the log.
         store.files = Files::of(&real(path), true);
         let (log, looked) = (Log::marked(&real(path)), Instant::now());
         let hooks = Hooks { on_write: options.on_write.clone(), halt };
-        Ok(Self { store, epoch, ticks, log, looked, jobs, hooks, lock })
+        Ok(Self { store, epoch, died, leaves_clean: true, ticks, log, looked, jobs, hooks, lock })
     }
 
     fn run(mut self) {
@@ -314,22 +336,26 @@ impl Thread {
                         self.commit(&mut group);
                         work(&self.store.db);
                     }
-                    Message::Close => self.jobs.close(),
+                    Message::Close { clean } => {
+                        self.leaves_clean = clean;
+                        self.jobs.close();
+                    }
                 }
             }
             self.commit(&mut group);
         }
-        drop(self.note_ticks());
+        // If it fails, the visits that were under way are counted as those of a process that died.
+        drop(self.note_end());
         // The file should stand alone when nobody drives it; if this fails, whoever opens it next does it.
         drop(cut_log(&self.store.db));
     }
 
-    /// Writes down for how long the store was driven, if something in it has ever waited by that.
-    fn note_ticks(&self) -> Result<(), StoreError> {
+    /// Writes down for how long the store was driven, and whether this process ends in good order.
+    fn note_end(&self) -> Result<(), StoreError> {
         self.store.files.check()?;
         self.store.db.execute(
-            "UPDATE owner SET ticks = max(ticks, ?1) WHERE one = 1 AND epoch = ?2 AND ticks > 0",
-            (self.ticks.now(), self.epoch),
+            "UPDATE owner SET clean = ?3, ticks = max(ticks, ?1) WHERE one = 1 AND epoch = ?2",
+            (self.ticks.now(), self.epoch, self.leaves_clean),
         )?;
         Ok(())
     }
@@ -409,19 +435,21 @@ impl Thread {
     }
 }
 
-/// Writes down that this process drives the store, and returns the number that says so.
-fn take_over(connection: &Connection) -> Result<i64, StoreError> {
+/// Writes down that this process drives the store, and returns the number that says so, and whether the last one has died.
+fn take_over(connection: &Connection) -> Result<(i64, bool), StoreError> {
+    let before = connection.query_row("SELECT epoch > 0 AND clean = 0 FROM owner WHERE one = 1", [], |row| row.get(0));
+    let died = before.optional()?.unwrap_or_default();
     // A log that goes on has its marker already.
     let is_new = cut_log(connection).unwrap_or(false);
     let row = (i64::from(std::process::id()), now(), is_new, pair::new_marker());
     // By `execute`, which tells whether the commit succeeded, and not by `RETURNING`.
     connection.execute(
-        "UPDATE owner SET epoch = epoch + 1, pid = ?1, since = ?2,
+        "UPDATE owner SET epoch = epoch + 1, pid = ?1, since = ?2, clean = 0,
              log_before = iif(?3, log, log_before), log = iif(?3, ?4, log) WHERE one = 1",
         row,
     )?;
     let gone = || StoreError::because(StoreFault::Corrupt, "the table `owner` has no row");
-    epoch(connection)?.ok_or_else(gone)
+    Ok((epoch(connection)?.ok_or_else(gone)?, died))
 }
 
 fn epoch(connection: &Connection) -> Result<Option<i64>, StoreError> {

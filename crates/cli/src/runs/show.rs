@@ -121,6 +121,12 @@ impl Shown {
             ("flow", Some(format!("{} (version {})", run.flow, run.fingerprint))),
             ("status", Some(run.status.to_string())),
             ("refused", run.refused.clone()),
+            ("waits", run.queued_at.map(|since| format!("for its turn, since {}", at(since)))),
+            (
+                "resumed",
+                (run.resumes > 0)
+                    .then(|| format!("{} since its process died in this visit", counted(run.resumes, "time"))),
+            ),
             ("step", Some(step)),
             ("started", Some(at(run.created_at))),
             ("changed", Some(at(run.changed_at))),

@@ -3,7 +3,9 @@
 -- refused: why the program that drives the store cannot go on with it, until one can. was: as JSON, what it was before another
 -- process asked for it to go on, until it does; it is that again if it is refused.
 -- resumes: how often the visit under way was begun again after its process had died; resumed_seq: the step that the visit
--- will be; resumed_kept: how many items it had kept when it was begun last, since a visit that gets further is no danger.
+-- will be; resumed_kept: how much it had kept when it was begun last, since a visit that gets further is no danger.
+-- epoch: of the driver that let it run, or counted it; none if somebody beside the driver did. queued_at: since when it waits
+-- for its turn, if it does: nobody has begun it.
 -- wake_tick: a sleep that ends at wake_at is also over when the owner's ticks have come so far, whatever the clock says. A
 -- paused run has both, too, if its question expires then.
 ALTER TABLE runs ADD COLUMN key TEXT;
@@ -14,6 +16,12 @@ ALTER TABLE runs ADD COLUMN resumes INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN resumed_seq INTEGER;
 ALTER TABLE runs ADD COLUMN resumed_kept INTEGER;
 ALTER TABLE runs ADD COLUMN wake_tick INTEGER;
+ALTER TABLE runs ADD COLUMN epoch INTEGER;
+ALTER TABLE runs ADD COLUMN queued_at INTEGER;
+
+-- By flow: those that wait for their turn, and those of them that have killed their process twice.
+CREATE INDEX runs_by_turn ON runs (flow, queued_at) WHERE queued_at IS NOT NULL AND resumes < 2 AND refused IS NULL;
+CREATE INDEX runs_by_deaths ON runs (flow, resumes, run) WHERE queued_at IS NOT NULL AND resumes >= 2 AND refused IS NULL;
 
 -- By flow, so that sleepers of flows that are not registered are not walked over; and neither those that cannot go on.
 DROP INDEX runs_by_wake;

@@ -10,6 +10,8 @@ mod changed_items;
 mod children;
 mod clocks;
 mod closing;
+mod concurrency;
+mod deaths;
 mod delete;
 mod expiry;
 mod files;
