@@ -15,6 +15,8 @@ use crate::{
     drive::Outcome,
     error::{Detour, Phase, Result, RunError, Visited},
     event::EventKind,
+    execution::{RestoreError, decoded},
+    guard::drop_caught,
     item_key::Identity,
     node::{OnError, State},
     path::NodePath,
@@ -105,6 +107,15 @@ impl<S: State, T: State> AsyncBody<S> for Children<S, T> {
 
     fn fits_inside(&self, path: &NodePath, answer: &Value) -> Option<Result<(), serde_json::Error>> {
         Some(self.definition.fits_at(path, answer))
+    }
+
+    fn takes_inside(&self, path: &NodePath, state: &[u8]) -> Option<Result<(), RestoreError>> {
+        let (codec, _) = self.keeping.as_ref()?;
+        let here = || decoded(&self.definition, *codec, path, state).map(drop_caught);
+        if self.definition.graph.position(path.as_str()).is_some() {
+            return Some(here());
+        }
+        Some(self.definition.takes_inside(path, state).unwrap_or_else(here))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     context::Context,
     error::{Phase, RunError, Visited},
     event::EventKind,
+    execution::RestoreError,
     graph::Graph,
     guard::{Catch, Panicked, catch},
     node::State,
@@ -279,6 +280,15 @@ impl<S: State> Definition<S> {
         });
         let flow = self.graph.name();
         inside.unwrap_or_else(|| Err(serde::de::Error::custom(format!("flow `{flow}` has no such node any more"))))
+    }
+
+    /// Says whether a child that is kept, given by the path of its node, could go on with a state; `None` if no node of that
+    /// path keeps children.
+    pub(crate) fn takes_inside(&self, path: &NodePath, state: &[u8]) -> Option<Result<(), RestoreError>> {
+        path.into_child().find_map(|(outer, _, inner)| {
+            let body = &self.slots[self.graph.position(outer.as_str())?.index()].body;
+            body.awaited.as_ref()?.takes_inside(&inner, state)
+        })
     }
 
     /// Goes on with a visit that ended in a pause.

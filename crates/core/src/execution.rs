@@ -309,7 +309,7 @@ impl<S: State> Execution for Running<S> {
 }
 
 /// Finds the node and decodes the state of a run that was kept.
-fn decoded<S>(
+pub(crate) fn decoded<S>(
     definition: &Definition<S>,
     codec: Codec<S>,
     node: &NodePath,

@@ -408,4 +408,14 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     {
         Running::restored(&self.definition, Codec::json(), (node, visits, state), self.context(options))
     }
+
+    /// Checks that a child of a journaled batch flow could go on where it was: at a node, by its path from this flow
+    /// (`review[3]/approve`), with a state as JSON. Of a node that keeps no children nothing is known before it is visited.
+    ///
+    /// # Errors
+    ///
+    /// If the child's flow has no such node, or the state cannot be decoded.
+    pub fn takes_child(&self, node: &NodePath, state: &[u8]) -> std::result::Result<(), RestoreError> {
+        self.definition.takes_inside(node, state).unwrap_or(Ok(()))
+    }
 }

@@ -14,6 +14,7 @@ use crate::{
     context::Context,
     definition::{Body, Definition},
     error::Visited,
+    execution::RestoreError,
     flow::{AsyncFlow, Flow},
     graph::{About, NodeKind},
     item_key::Identity,
@@ -209,6 +210,10 @@ where
 
     fn fits_inside(&self, path: &NodePath, answer: &Value) -> Option<Result<(), serde_json::Error>> {
         self.body.fits_inside(path, answer)
+    }
+
+    fn takes_inside(&self, path: &NodePath, state: &[u8]) -> Option<Result<(), RestoreError>> {
+        self.body.takes_inside(path, state)
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
     context::Context,
     error::{Detour, NodeError, Phase, Result, TimedOut, Visited},
     event::EventKind,
+    execution::RestoreError,
     guard::text,
     node::{AsyncNode, Node, State},
     path::NodePath,
@@ -85,6 +86,12 @@ pub(crate) trait AsyncBody<S>: Send + Sync {
     /// Says whether an answer fits a node of the children that this node runs; `None` if it runs none.
     fn fits_inside(&self, path: &NodePath, answer: &Value) -> Option<Result<(), serde_json::Error>> {
         let _ = (path, answer);
+        None
+    }
+
+    /// Says whether a child that this node keeps could go on from its node with a state; `None` if it keeps none.
+    fn takes_inside(&self, path: &NodePath, state: &[u8]) -> Option<Result<(), RestoreError>> {
+        let _ = (path, state);
         None
     }
 }

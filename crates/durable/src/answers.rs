@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
+    asking::AskedNow,
     checked::Slip,
     error::{Error, Written},
     parked::{self, GoesOn},
@@ -29,19 +30,20 @@ pub(crate) struct Found {
     pub(crate) step: u64,
     /// The node, by its path from the run that the user started.
     pub(crate) node: NodePath,
+    /// The question as it was migrated, if it was.
+    pub(crate) now: Option<AskedNow>,
 }
 
 /// Knows a node of the run that the user started by all its names: the one that was asked for, and the one that is stored.
 pub(crate) type IsNode<'a> = &'a dyn Fn(&NodePath, &NodePath) -> bool;
 
-/// Finds the question that an answer is for, and checks the answer against its schema.
-pub(crate) fn check(
+/// Finds the question that an answer is for.
+pub(crate) fn find(
     reader: &Reader,
     (run, node, step): (&RunId, &NodePath, Option<u64>),
     is_node: IsNode<'_>,
-    answer: &Value,
     now: Moment,
-) -> Result<Found, Error> {
+) -> Result<(Found, Question), Error> {
     let number = reader.number(run)?;
     // The id of a child may come with the path from there, or with that from the run that the user started.
     let own = parked::prefix(&reader.db, number)?;
@@ -72,9 +74,15 @@ pub(crate) fn check(
     if !asked.is_open() {
         return Err(Error::NotAsking { run: run.clone(), node: node.clone(), asks: None });
     }
-    fits_schema(&asked, answer).map_err(|what| Error::Unfit { run: run.clone(), node: node.clone(), what })?;
-    let node = format!("{}{}", parked::prefix(&reader.db, asking)?, asked.node).into();
-    Ok(Found { run: asking, step: asked.step, node })
+    let node = NodePath::from(format!("{}{}", parked::prefix(&reader.db, asking)?, asked.node));
+    let found = Found { run: asking, step: asked.step, node: node.clone(), now: None };
+    Ok((found, Question { node, ..asked }))
+}
+
+/// Checks an answer against the schema of its question.
+pub(crate) fn check(run: &RunId, node: &NodePath, question: &Question, answer: &Value) -> Result<(), Error> {
+    let unfit = |what| Error::Unfit { run: run.clone(), node: node.clone(), what };
+    fits_schema(&question.schema, answer).map_err(unfit)
 }
 
 /// Says what is wrong with the schema of an answer, if it is none.
@@ -85,12 +93,13 @@ pub(crate) fn check_schema(schema: &Value) -> Result<(), String> {
     jsonschema::validator_for(schema).map(drop).map_err(|error| error.to_string())
 }
 
-fn fits_schema(question: &Question, answer: &Value) -> Result<(), String> {
-    if question.schema == Value::Bool(true) {
+/// Says what in an answer does not fit a schema.
+pub(crate) fn fits_schema(schema: &Value, answer: &Value) -> Result<(), String> {
+    if *schema == Value::Bool(true) {
         return Ok(());
     }
     // Only an older version kept a schema that is none: the type of the answer is still checked, by the driver.
-    let Ok(validator) = jsonschema::validator_for(&question.schema) else { return Ok(()) };
+    let Ok(validator) = jsonschema::validator_for(schema) else { return Ok(()) };
     let faults: Vec<String> = validator
         .iter_errors(answer)
         .map(|error| match error.instance_path().to_string() {
@@ -103,7 +112,7 @@ fn fits_schema(question: &Question, answer: &Value) -> Result<(), String> {
 
 /// Keeps an answer that was checked, if the run still waits for it, and lets the run go on.
 pub(crate) fn keep(db: &Connection, found: &Found, answer: &Value) -> Result<GoesOn, Error> {
-    let Found { run, step, node } = found;
+    let Found { run, step, node, now } = found;
     let mut select = db.prepare_cached("SELECT answer IS NULL, expired_at FROM pauses WHERE run = ?1 AND seq = ?2")?;
     let asked = select.query_row((run, rows::int(*step)), |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)));
     let asked: Option<(bool, Option<i64>)> = asked.optional()?;
@@ -111,6 +120,7 @@ pub(crate) fn keep(db: &Connection, found: &Found, answer: &Value) -> Result<Goe
         (Status::Paused, Some((true, None))) => {
             let goes_on = parked::go_on(db, *run, "answered")?;
             rows::keep_answer(db, *run, *step, &answer.to_string())?;
+            now.as_ref().map_or(Ok(()), |now| rows::set_question(db, *run, *step, now))?;
             Ok(goes_on)
         }
         // Since it was looked at, it expired, was answered, or asks again.

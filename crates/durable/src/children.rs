@@ -86,6 +86,10 @@ async fn halt(journal: &RunJournal, item: ItemId, child: &mut dyn Execution, par
                 return Ok(Halted::Ended(ended));
             }
             answered = loaded.asked.take().filter(Asked::is_over);
+            if let (Some(asked), Some(next)) = (&mut answered, &loaded.next) {
+                let path = format!("{node}[{index}]/{next}").into();
+                asked.migrate(&*journal.flow, &journal.root, &path).map_err(&failed)?;
+            }
             Keeper::resuming(&journal.shared, loaded, CHILD_VERSION, watched)
         }
         None => begin(journal, item, child, watched).await.map_err(&failed)?,

@@ -32,8 +32,15 @@ pub(crate) async fn answer(
     let check = move |reader: &Reader| {
         let flow = store.flow_of(reader, run)?;
         let is_node = |node: &NodePath, known: &NodePath| flow.is_same(node, known);
-        let found = answers::check(reader, (&asked, &at, step), &is_node, &given, now)?;
-        store.check(reader, parked::root_of(&reader.db, found.run)?)?;
+        let (mut found, mut question) = answers::find(reader, (&asked, &at, step), &is_node, now)?;
+        let fit = store.check_alone(reader, parked::root_of(&reader.db, found.run)?)?;
+        store.check_line(reader, &fit, found.run)?;
+        let before = question.version;
+        question.migrate(&*flow, &asked)?;
+        if question.version != before {
+            found.now = Some(question.to_text(&asked, store.options.max_state)?);
+        }
+        answers::check(&asked, &at, &question, &given)?;
         flow.fits(&asked, &found.node, &given)?;
         Ok(found)
     };

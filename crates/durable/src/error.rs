@@ -398,6 +398,23 @@ pub enum Error {
         /// Why not.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
+    /// `migrate_questions` failed for a question of an older version, or for its answer.
+    #[error(
+        "run `{run}`: the question of node `{node}` has version {found}, and could not be brought to version {wanted}"
+    )]
+    #[non_exhaustive]
+    MigrateQuestion {
+        /// The run.
+        run: RunId,
+        /// The node.
+        node: NodePath,
+        /// The version under which it was asked.
+        found: u32,
+        /// The version of the flow.
+        wanted: u32,
+        /// Why not.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
     /// A batch whose items are known by their places alone has not as many as when it was begun: which is which cannot be
     /// told.
     #[error(
@@ -629,6 +646,7 @@ impl Error {
             | Self::Decode { .. }
             | Self::KeptItem { .. }
             | Self::MigrateItem { .. }
+            | Self::MigrateQuestion { .. }
             | Self::ItemCount { .. }
             | Self::ItemKeys { .. }
             | Self::UnknownFlow { .. } => {}

@@ -13,6 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
+    asking::Asking,
     error::Error,
     load::{Kept, Loaded, damaged},
     observer::{Observer, lock},
@@ -94,6 +95,18 @@ pub(crate) trait AnyFlow: Send + Sync {
     /// Brings what items of the visit under way gave to the newest version.
     fn migrate_items(&self, loaded: &mut Loaded) -> Result<(), Error>;
 
+    /// Returns a question of an older version as the newest asks it; `None` if it stays as it is.
+    fn migrate_question(
+        &self,
+        run: &RunId,
+        node: &NodePath,
+        found: u32,
+        asking: Asking,
+    ) -> Result<Option<Asking>, Error>;
+
+    /// Checks that a child, given by the path of its node, could go on with its state.
+    fn takes_child(&self, run: &RunId, node: &NodePath, step: u64, state: &[u8]) -> Result<(), Error>;
+
     /// Returns whether two names are of one node.
     fn is_same(&self, one: &NodePath, other: &NodePath) -> bool;
 
@@ -156,6 +169,14 @@ where
     /// Returns the name that a node has now.
     fn renamed(&self, node: &NodePath) -> NodePath {
         self.options.renamed.now(node, |node| self.flow.position(node.as_str()).is_some())
+    }
+
+    /// Returns the path that a node has now, which may be one of a child.
+    fn path_now(&self, node: &NodePath) -> NodePath {
+        match node.into_child().find(|(outer, ..)| self.renamed(outer) != *outer) {
+            Some((outer, item, inner)) => format!("{}[{item}]/{inner}", self.renamed(&outer)).into(),
+            None => self.renamed(node),
+        }
     }
 
     /// Places a run at a node, in the state of the newest version.
@@ -290,17 +311,36 @@ where
         }
     }
 
+    fn migrate_question(
+        &self,
+        run: &RunId,
+        node: &NodePath,
+        found: u32,
+        asking: Asking,
+    ) -> Result<Option<Asking>, Error> {
+        let wanted = self.options.version;
+        let Some(migrate) = self.options.migrate_questions.as_ref().filter(|_| found < wanted) else { return Ok(None) };
+        let node = self.path_now(node);
+        let migrated =
+            Panicked::catch(|| migrate(found, &node, asking)).unwrap_or_else(|panicked| Err(panicked.into()));
+        migrated.map(Some).map_err(|source| {
+            let (run, source) = (run.clone(), source.into());
+            Error::MigrateQuestion { run, node, found, wanted, source }
+        })
+    }
+
+    fn takes_child(&self, run: &RunId, node: &NodePath, step: u64, state: &[u8]) -> Result<(), Error> {
+        let failed = |source| Error::Restore { run: run.clone(), step, source: Arc::new(source) };
+        self.flow.takes_child(&self.path_now(node), state).map_err(failed)
+    }
+
     fn is_same(&self, one: &NodePath, other: &NodePath) -> bool {
         self.options.renamed.is_same(one, other)
     }
 
     fn fits(&self, run: &RunId, node: &NodePath, answer: &Value) -> Result<(), Error> {
-        let now = match node.into_child().find(|(outer, ..)| self.renamed(outer) != *outer) {
-            Some((outer, item, inner)) => format!("{}[{item}]/{inner}", self.renamed(&outer)).into(),
-            None => self.renamed(node),
-        };
         let unfit = |what| Error::Unfit { run: run.clone(), node: node.clone(), what };
-        self.flow.fits_at(&now, answer).map_err(|error| unfit(error.to_string()))
+        self.flow.fits_at(&self.path_now(node), answer).map_err(|error| unfit(error.to_string()))
     }
 
     fn migrated(&self, run: &RunId, version: u32, state: &[u8]) -> Result<Option<Vec<u8>>, Error> {

@@ -302,6 +302,7 @@ impl Keeper {
             node: execution.node().clone(),
             question: text(Written::Question, pause.question())?,
             schema: text(Written::Schema, pause.schema())?,
+            version: self.journal.flow.version(),
             expires: pause.expires().map(|wait| self.shared.moment().after(wait)),
         })
     }

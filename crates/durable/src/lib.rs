@@ -39,6 +39,7 @@
 //! - Nothing in the file is code, and nothing in it is believed: what does not decode is an error.
 
 mod answers;
+mod asking;
 mod changes;
 mod checked;
 mod children;
@@ -46,6 +47,7 @@ mod control;
 mod deleting;
 mod error;
 mod files;
+mod fitness;
 mod flows;
 mod follow;
 mod journal;
@@ -78,6 +80,7 @@ mod waits;
 mod watch;
 mod writer;
 
+pub use asking::Asking;
 pub use error::{Error, OpenError, StoreError, StoreFault, Written};
 pub use follow::Seen;
 pub use list::Filter;

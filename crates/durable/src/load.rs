@@ -58,6 +58,8 @@ pub(crate) struct Standing {
 
 /// The question of a visit under way.
 pub(crate) struct Asked {
+    /// The version of the flow that asked.
+    pub(crate) version: u32,
     pub(crate) question: Value,
     pub(crate) schema: Value,
     /// The answer, or why it cannot be read: an older version kept one unseen.
@@ -247,8 +249,9 @@ pub(crate) fn state_at(db: &Connection, run: i64, seq: u64, full_every: u32) -> 
 }
 
 fn asked(db: &Connection, id: &RunId, run: i64, seq: u64) -> Result<Option<Asked>, Error> {
-    let mut select =
-        db.prepare_cached("SELECT question, schema, answer, expired_at FROM pauses WHERE run = ?1 AND seq = ?2")?;
+    let mut select = db.prepare_cached(
+        "SELECT question, schema, answer, expired_at, version FROM pauses WHERE run = ?1 AND seq = ?2",
+    )?;
     let row = select
         .query_row((run, int(seq)), |row| {
             Ok((
@@ -256,10 +259,11 @@ fn asked(db: &Connection, id: &RunId, run: i64, seq: u64) -> Result<Option<Asked
                 row.get::<_, String>(1)?,
                 row.get::<_, Option<String>>(2)?,
                 row.get::<_, Option<i64>>(3)?,
+                row.get(4)?,
             ))
         })
         .optional()?;
-    let Some((question, schema, answer, expired)) = row else { return Ok(None) };
+    let Some((question, schema, answer, expired, version)) = row else { return Ok(None) };
     let readable = |answer: String| match serde_json::from_str(&answer) {
         Ok(answer) => Ok(Ok(answer)),
         // Nobody damaged it: it was written before such JSON was refused.
@@ -268,6 +272,7 @@ fn asked(db: &Connection, id: &RunId, run: i64, seq: u64) -> Result<Option<Asked
     };
     let answer = answer.map(readable).transpose()?;
     Ok(Some(Asked {
+        version,
         question: json_or_text(id, question)?,
         schema: json_or_text(id, schema)?,
         answer,

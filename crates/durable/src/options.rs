@@ -11,6 +11,7 @@ use flowstone_core::{BoxError, Budget, Listener, NodePath, Panicked};
 use serde_json::Value;
 
 use crate::{
+    asking::{Asking, MigrateQuestions},
     error::OpenError,
     flows::{Migrate, MigrateItems},
     renamed::Renamed,
@@ -213,6 +214,7 @@ pub struct FlowOptions {
     pub(crate) version: u32,
     pub(crate) migrate: Option<Migrate>,
     pub(crate) migrate_items: Option<MigrateItems>,
+    pub(crate) migrate_questions: Option<MigrateQuestions>,
     /// The names that the flow had.
     pub(crate) before: Vec<String>,
     /// Nodes that have another path now.
@@ -230,6 +232,7 @@ impl Default for FlowOptions {
             version: Default::default(),
             migrate: Default::default(),
             migrate_items: Default::default(),
+            migrate_questions: Default::default(),
             before: Default::default(),
             renamed: Default::default(),
             max_visits: Default::default(),
@@ -295,6 +298,38 @@ impl FlowOptions {
         migrate: impl Fn(u32, &NodePath, Value) -> Result<Value, BoxError> + Send + Sync + 'static,
     ) -> Self {
         self.migrate_items = Some(Arc::new(migrate));
+        self
+    }
+
+    /// Says how a question that was asked under an older [`version`](Self::version) is asked in this one: `migrate` gets the
+    /// older version's number, the path of the node (`review[3]/approve` in a child), and the question with the schema of its
+    /// answer. If the run was answered and has not gone on yet, it gets the answer, too; without one in what it returns, or
+    /// with one that does not fit, the question is open again.
+    ///
+    /// It is called when such a question is read by [`Run::questions`](crate::Run::questions), when it is answered, and when
+    /// its run goes on; it is written down with its answer. Without it a question keeps its schema, and an answer has to fit
+    /// that and the type that the node has now. From beside, by [`Requests`](crate::Requests), a question is read and answered
+    /// as it is stored; that answer then goes through `migrate`.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_durable::{Asking, FlowOptions};
+    /// use serde_json::json;
+    ///
+    /// // In version 1 an answer is a text where it was a bool.
+    /// let options = FlowOptions::new().version(1, |_, state| Ok(state)).migrate_questions(|_version, _node, asking| {
+    ///     let answer = asking.answer.map(|yes| if yes == true { json!("yes") } else { json!("no") });
+    ///     Ok(Asking { schema: json!({ "enum": ["yes", "no", "later"] }), answer, ..asking })
+    /// });
+    /// # let _ = options;
+    /// ```
+    #[must_use]
+    pub fn migrate_questions(
+        mut self,
+        migrate: impl Fn(u32, &NodePath, Asking) -> Result<Asking, BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        self.migrate_questions = Some(Arc::new(migrate));
         self
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct GoesOn {
 }
 
 /// Returns the runs around a run with their statuses, the nearest first.
-fn around(db: &Connection, run: i64) -> Result<Vec<(i64, Status)>, Error> {
+pub(crate) fn around(db: &Connection, run: i64) -> Result<Vec<(i64, Status)>, Error> {
     let mut select = db.prepare_cached(
         "SELECT parents.run, parents.status FROM runs JOIN runs AS parents ON parents.run = runs.parent
          WHERE runs.run = ?1 AND parents.run < runs.run",
@@ -97,12 +97,13 @@ pub(crate) fn go_on(db: &Connection, run: i64, wanted: &'static str) -> Result<G
 pub(crate) fn park(db: &Connection, run: i64, seq: u64, left: &[i64]) -> Result<bool, Error> {
     left.iter().try_for_each(|child| cancel_open(db, *child))?;
     let mut select = db.prepare_cached(
-        "SELECT status, wake_at FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND parent IS NOT NULL",
+        "SELECT status, wake_at, refused FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND parent IS NOT NULL",
     )?;
-    let rows = select.query_map((run, int(seq)), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)))?;
-    let (mut asks, mut wake_at) = (false, None);
-    for row in rows {
-        let (code, at) = row?;
+    let mut rows = select.query((run, int(seq)))?;
+    let (mut asks, mut wake_at, mut refused) = (false, None, None);
+    while let Some(row) = rows.next()? {
+        let (code, at) = (row.get(0)?, row.get::<_, Option<i64>>(1)?);
+        refused = refused.or(row.get::<_, Option<String>>(2)?);
         match Status::of_code(code) {
             Some(Status::Running) => return Ok(false),
             Some(Status::Paused) => asks = true,
@@ -112,7 +113,18 @@ pub(crate) fn park(db: &Connection, run: i64, seq: u64, left: &[i64]) -> Result<
     }
     let (status, wake_at) = if asks { (Status::Paused, None) } else { (Status::Sleeping, wake_at) };
     rows::set_status(db, run, status, &Change { wake_at, ..Change::default() })?;
+    // A child that came due in the meantime could not go on.
+    refused.map_or(Ok(()), |why| rows::refuse(db, run, &why))?;
     Ok(true)
+}
+
+/// Returns the children of a parked run whose time has come.
+pub(crate) fn due_children(db: &Connection, run: i64, now: Moment) -> Result<Vec<i64>, Error> {
+    let mut select = db.prepare_cached(
+        "SELECT run FROM runs WHERE parent = ?1 AND parent_seq = (SELECT max(seq) + 1 FROM visits WHERE run = ?1)
+             AND parent IS NOT NULL AND run > ?1 AND status IN (1, 2) AND (wake_at <= ?2 OR wake_tick <= ?3)",
+    )?;
+    Ok(select.query_map((run, now.clock, now.ticks), |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Cancels a run, and what is below it, if it is not at an end.

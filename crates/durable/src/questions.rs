@@ -100,6 +100,8 @@ fn question(row: &Row<'_>, prefix: &str) -> Result<Question, Error> {
     let (question, schema) = (json("question")?, json("schema")?);
     let answer: Option<Value> = answer.map(|answer| json_or_text(&run, answer)).transpose()?;
     let (answered_at, expires_at, expired_at) = (at("answered_at")?, at("expires_at")?, at("expired_at")?);
+    // Nor one for versions.
+    let version = row.as_ref().column_index("version").map_or(Ok(0), |index| row.get(index))?;
     let is_open = row.get::<_, bool>("is_open")? && answer.is_none() && expired_at.is_none();
     Ok(Question {
         step: count(row, "seq")?,
@@ -113,6 +115,7 @@ fn question(row: &Row<'_>, prefix: &str) -> Result<Question, Error> {
         answered_at,
         refused: row.get("refused")?,
         is_open,
+        version,
         run,
     })
 }

@@ -108,7 +108,9 @@ impl Requests {
             let renamed = reader.renamed(&run)?;
             let is_node = |node: &NodePath, known: &NodePath| renamed.is_same(node, known);
             let now = Moment { clock: rows::now(), ticks: rows::ticks(&reader.db)? };
-            answers::check(reader, (&run, &node, step), &is_node, &answer, now)
+            let (found, question) = answers::find(reader, (&run, &node, step), &is_node, now)?;
+            answers::check(&run, &node, &question, &answer)?;
+            Ok(found)
         };
         let found = self.reader.at_once(check)?;
         self.write(|db| {

@@ -8,6 +8,7 @@ use flowstone_core::{Action, ItemId, ItemKey, KeyBase, NodePath, RunId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
+    asking::AskedNow,
     deleting,
     error::Error,
     load::damaged,
@@ -364,6 +365,8 @@ pub(crate) struct NewPause {
     pub(crate) node: NodePath,
     pub(crate) question: String,
     pub(crate) schema: String,
+    /// The version of the flow that asks.
+    pub(crate) version: u32,
     /// When it expires, if it does.
     pub(crate) expires: Option<Expiry>,
 }
@@ -377,14 +380,14 @@ pub(crate) struct Expiry {
 /// Parks a run with its question.
 pub(crate) fn pause(db: &Connection, pause: &NewPause) -> Result<(), Error> {
     let mut insert = db.prepare_cached(
-        "INSERT INTO pauses (run, seq, node, question, schema, asked_at, expires_at, expires_tick)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "INSERT INTO pauses (run, seq, node, question, schema, asked_at, expires_at, expires_tick, version)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (run, seq) DO UPDATE SET node = ?3, question = ?4, schema = ?5, asked_at = ?6, expires_at = ?7,
-             expires_tick = ?8, expired_at = NULL, answer = NULL, answered_at = NULL, refused = NULL",
+             expires_tick = ?8, version = ?9, expired_at = NULL, answer = NULL, answered_at = NULL, refused = NULL",
     )?;
-    let NewPause { run, seq, node, question, schema, expires } = pause;
+    let NewPause { run, seq, node, question, schema, version, expires } = pause;
     let (wake_at, wake_tick) = expires.as_ref().map(|Expiry { at, tick }| (*at, *tick)).unzip();
-    insert.execute(params![run, int(*seq), node.as_str(), question, schema, now(), wake_at, wake_tick])?;
+    insert.execute(params![run, int(*seq), node.as_str(), question, schema, now(), wake_at, wake_tick, version])?;
     set_status(db, *run, Status::Paused, &Change { wake_at, wake_tick, ..Change::default() })
 }
 
@@ -395,6 +398,14 @@ pub(crate) fn keep_answer(db: &Connection, run: i64, seq: u64, answer: &str) -> 
              AND expired_at IS NULL",
     )?;
     Ok(update.execute(params![run, int(seq), answer, now()])? > 0)
+}
+
+/// Writes a question down as it was migrated.
+pub(crate) fn set_question(db: &Connection, run: i64, seq: u64, now: &AskedNow) -> Result<(), Error> {
+    let mut update =
+        db.prepare_cached("UPDATE pauses SET question = ?3, schema = ?4, version = ?5 WHERE run = ?1 AND seq = ?2")?;
+    update.execute(params![run, int(seq), now.question, now.schema, now.version])?;
+    Ok(())
 }
 
 /// Gives an answer back that does not fit after all: the question waits again.

@@ -10,6 +10,7 @@ use crate::{
     answers, control,
     error::Error,
     load::state_at,
+    reader::Reader,
     runs::Runs,
     shared::Shared,
     status::{Question, RunInfo, Status, Step},
@@ -173,14 +174,20 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         self.shared().read(move |reader| reader.diff(id, from, to)).await
     }
 
-    /// Returns its questions with their answers, oldest first.
+    /// Returns its questions with their answers, oldest first, and then those of its children. One that is open is asked as its
+    /// flow asks it now, see [`FlowOptions::migrate_questions`](crate::FlowOptions::migrate_questions).
     ///
     /// # Errors
     ///
-    /// If it was deleted.
+    /// If it was deleted, or `migrate_questions` fails.
     pub async fn questions(&self) -> Result<Vec<Question>, Error> {
-        let id = self.id.clone();
-        self.shared().read(move |reader| reader.questions(id)).await
+        let (id, flow) = (self.id.clone(), Arc::clone(&self.runs.flow));
+        let read = move |reader: &Reader| {
+            let mut questions = reader.questions(id.clone())?;
+            questions.iter_mut().try_for_each(|question| question.migrate(&*flow, &id))?;
+            Ok(questions)
+        };
+        self.shared().read(read).await
     }
 
     /// Answers its question at a node, once, and lets it go on.

@@ -31,7 +31,7 @@ use crate::{
     lock::Lock,
     observer::{Observer, lock},
     options::StoreOptions,
-    parked::GoesOn,
+    parked::{self, GoesOn},
     reader::Reader,
     readers::{Opening, Readers},
     rows::{self, millis},
@@ -496,7 +496,11 @@ impl Shared {
         let used = if flow.has_budget() { usage::total(&reader.db, run)? } else { Usage::default() };
         let execution = flow.restore(&loaded, used, cancel, &observer)?;
         flow.migrate_items(&mut loaded)?;
-        let answered = loaded.asked.take().filter(Asked::is_over);
+        let mut answered = loaded.asked.take().filter(Asked::is_over);
+        if let (Some(asked), Some(node)) = (&mut answered, &loaded.next) {
+            asked.migrate(&*flow, &loaded.id, node)?;
+        }
+        self.check_open(reader, &*flow, &loaded)?;
         let terms = Terms { is_placed, ..self.terms(&*flow) };
         let terms = Some(terms).filter(|terms| self.is_taken_up(&loaded.standing, *terms));
         let watched = Watched::root(loaded.id.clone(), Arc::clone(&flow), observer);
@@ -504,22 +508,10 @@ impl Shared {
         Ok(Some(Begin { execution, keeper, answered, terms }))
     }
 
-    /// Checks that a run that is not at its end could go on with its flow as that is now. Nothing is changed.
-    pub(crate) fn check(&self, reader: &Reader, run: i64) -> Result<(), Error> {
-        let unknown = || Error::UnknownRun { run: format!("#{run}").into() };
-        let mut loaded = load(&reader.db, run, self.options.full_every)?.ok_or_else(unknown)?;
-        let Some(flow) = self.flows.get(&loaded.flow_name) else {
-            return Err(Error::UnknownFlow { flow: loaded.flow_name });
-        };
-        let execution = flow.restore(&loaded, Usage::default(), CancellationToken::new(), &Arc::default())?;
-        drop_quietly(execution);
-        flow.migrate_items(&mut loaded)
-    }
-
     /// Writes down why a run cannot go on, if the error says that it cannot, and not that something else went wrong.
     pub(crate) async fn note_refusal(&self, run: i64, error: &Error) -> Result<(), Error> {
         let Some(why) = error.refusal() else { return Ok(()) };
-        self.writer.call("refused", move |db| rows::refuse(db, run, &why)).await
+        self.writer.call("refused", move |db| rows::refuse(db, parked::root_of(db, run)?, &why)).await
     }
 
     /// Makes who watches a run that is to be driven.

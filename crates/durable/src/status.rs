@@ -290,6 +290,8 @@ pub struct Question {
     pub refused: Option<String>,
     /// Whether it waits for an answer.
     pub(crate) is_open: bool,
+    /// The version of the flow that asked.
+    pub(crate) version: u32,
 }
 
 impl Question {

@@ -12,6 +12,7 @@ use rusqlite::{Connection, Row};
 use crate::{
     control, deleting,
     error::{Error, StoreFault},
+    fitness::Fit,
     load::damaged,
     observer::lock,
     parked::{self, GoesOn},
@@ -245,7 +246,7 @@ fn sleeping(shared: &Shared) -> Vec<(String, Option<Terms>)> {
 /// Goes on with runs whose time has come; returns whether some of them wait for their turn.
 async fn set_all_awake(shared: &Arc<Shared>, due: Vec<Sleeper>, now: Moment) -> Result<bool, Error> {
     let store = Arc::clone(shared);
-    let (fit, notes) = shared.read(move |reader| fitting(&store, reader, due)).await?;
+    let (fit, notes) = shared.read(move |reader| fitting(&store, reader, due, now)).await?;
     note(shared, notes).await?;
     let woken = shared.writer.call("wake", move |db| set_awake(db, fit, now)).await?;
     let mut waits = false;
@@ -262,18 +263,51 @@ async fn set_all_awake(shared: &Arc<Shared>, due: Vec<Sleeper>, now: Moment) -> 
 }
 
 /// Returns those of the runs whose flows can take them, and why the others, and the runs around them, cannot go on.
-fn fitting(shared: &Shared, reader: &Reader, due: Vec<Sleeper>) -> Result<(Vec<Sleeper>, Vec<Note>), Error> {
+fn fitting(
+    shared: &Shared,
+    reader: &Reader,
+    mut due: Vec<Sleeper>,
+    now: Moment,
+) -> Result<(Vec<Sleeper>, Vec<Note>), Error> {
     let (mut fit, mut notes) = (Vec::with_capacity(due.len()), Vec::new());
-    for sleeper in due {
-        let root = parked::root_of(&reader.db, sleeper.run)?;
-        // What is driven was read back already.
-        let checked = if shared.is_active(root) { Ok(()) } else { shared.check(reader, root) };
+    // Of many children of one run, that is read once.
+    let mut last: Option<(i64, Fit)> = None;
+    let mut seen = BTreeSet::new();
+    due.reverse(); // so that the first is taken first
+    while let Some(sleeper) = due.pop() {
+        let run = sleeper.run;
+        if !seen.insert(run) {
+            continue;
+        }
+        match status(&reader.db, run) {
+            Ok(Status::Paused | Status::Sleeping) => {}
+            // Since it was found, it was answered, cancelled or deleted.
+            Ok(_) | Err(Error::UnknownRun { .. }) => continue,
+            Err(error) => return Err(error),
+        }
+        // A run that waits for its children goes on with them.
+        let children = parked::due_children(&reader.db, run, now)?;
+        if !children.is_empty() {
+            due.extend(children.into_iter().rev().map(|run| Sleeper { run, ..sleeper }));
+            continue;
+        }
+        let root = parked::root_of(&reader.db, run)?;
+        let known = last.take().filter(|(known, _)| *known == root).map(|(_, fit)| Ok(fit));
+        let checked = known.unwrap_or_else(|| shared.check_alone(reader, root)).and_then(|fit| {
+            let checked = shared.check_line(reader, &fit, run);
+            last = Some((root, fit));
+            checked
+        });
         match checked {
             Ok(()) => fit.push(sleeper),
             Err(error) => {
                 let Some(why) = error.refusal() else { return Err(error) };
-                notes.extend([root, sleeper.run].map(|run| (run, Some(why.clone()))));
-                shared.tell(root, Some(error));
+                notes.push((run, Some(why.clone())));
+                // One that is driven is told when it waits for this child.
+                if !shared.is_active(root) {
+                    notes.push((root, Some(why)));
+                    shared.tell(root, Some(error));
+                }
             }
         }
     }

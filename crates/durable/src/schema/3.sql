@@ -37,6 +37,11 @@ ALTER TABLE pauses ADD COLUMN expires_at INTEGER;
 ALTER TABLE pauses ADD COLUMN expires_tick INTEGER;
 ALTER TABLE pauses ADD COLUMN expired_at INTEGER;
 
+-- version: that of the flow that asked; of older questions, that of the state.
+ALTER TABLE pauses ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
+UPDATE pauses SET version = coalesce((SELECT version FROM visits
+    WHERE visits.run = pauses.run AND visits.seq < pauses.seq AND version IS NOT NULL ORDER BY visits.seq DESC LIMIT 1), 0);
+
 -- item_key: what tells the item from the others of its batch; without one its number does. wait_ms: the length of the wait
 -- that ends at wake_at. version: that of the flow when the output was kept.
 ALTER TABLE items ADD COLUMN item_key BLOB;

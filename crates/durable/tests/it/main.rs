@@ -5,6 +5,7 @@
 mod common;
 
 mod answered_between;
+mod asking;
 mod budget;
 mod changed_items;
 mod children;
@@ -15,6 +16,7 @@ mod deaths;
 mod delete;
 mod expiry;
 mod files;
+mod fitness;
 mod fixture;
 mod flows;
 mod follow;
