@@ -137,7 +137,11 @@ fn messages(request: &Request, dialect: &Dialect) -> (Vec<String>, Vec<Value>) {
                     blocks.push(json.clone());
                 }
             } else if let Some(mut block) = block(part, turn.role, dialect) {
-                merge(&mut block, &std::mem::take(&mut fields));
+                let fields = std::mem::take(&mut fields);
+                // They are a text's, which was blank if another block follows.
+                if text(&block, "type") == "text" {
+                    merge(&mut block, &fields);
+                }
                 blocks.push(block);
             }
         }

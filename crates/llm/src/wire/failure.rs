@@ -20,7 +20,9 @@ pub(crate) fn of_status(status: StatusCode, headers: &HeaderMap, body: &str) -> 
     };
     let in_headers = wait::in_headers(headers, SystemTime::now());
     let kinds = json.as_ref().map(kinds).unwrap_or_default();
-    let waits = in_headers.max(wait::in_body(json.as_ref(), &said));
+    let more =
+        if status == StatusCode::TOO_MANY_REQUESTS { wait::until_more(headers, SystemTime::now()) } else { None };
+    let waits = in_headers.max(wait::in_body(json.as_ref(), &said)).max(more);
     of_code(status.as_u16(), &kinds, waits, said)
 }
 
@@ -55,7 +57,7 @@ pub(super) fn in_frame(frame: &Value) -> Option<Failure> {
         Value::Object(fields) => !fields.is_empty(),
         _ => true,
     };
-    let is_error = frame.get("type").is_some_and(|kind| kind == "error");
+    let is_error = ["type", "object"].iter().any(|name| frame.get(name).is_some_and(|kind| kind == "error"));
     let has_error = frame.get("error").filter(says).is_some()
         || frame.get(0).is_some_and(|first| first.get("error").filter(says).is_some());
     (is_error || has_error).then(|| of_event(frame))
@@ -108,7 +110,7 @@ fn overflows(kinds: &[String], said: &str) -> bool {
         "string_above_max_length",
         "context_overflow",
     ];
-    const WORDS: [&str; 18] = [
+    const WORDS: [&str; 25] = [
         "context length",
         "context window",
         "context size",
@@ -127,6 +129,13 @@ fn overflows(kinds: &[String], said: &str) -> bool {
         "exceeds the available context",
         "longer than the maximum number of tokens",
         "exceeds the limit of tokens",
+        "maximum model length",
+        "exceeded model token limit",
+        "prompt token count of",
+        "range of input length should be",
+        "max_new_tokens` must be <=",
+        "`inputs` must have less than",
+        "maximum allowed input length",
     ];
     if kinds.iter().any(|kind| KINDS.iter().any(|word| kind.contains(word))) {
         return true;

@@ -328,7 +328,8 @@ impl Fold {
     /// Notes why the reply ends; an empty reason is none.
     pub(super) fn ends(&mut self, reason: &str) -> Result<(), Failure> {
         self.more(reason.len())?;
-        if !reason.is_empty() && self.end != Some(End::Filtered) {
+        let is_final = matches!(self.end, Some(End::Filtered | End::Unknown(_)));
+        if !reason.is_empty() && !is_final {
             self.end = Some(End::of(reason));
         }
         Ok(())
@@ -399,7 +400,8 @@ impl Fold {
             }
             Some(End::Filtered) => Err(Failure::Filtered { said: if said.is_empty() { self.words() } else { said } }),
             _ if !said.trim().is_empty() => Err(Failure::Filtered { said }),
-            end => self.reply(end == Some(End::Length), results),
+            // Nothing at all is no end.
+            end => self.reply(end == Some(End::Length), results && end.is_some()),
         }
     }
 

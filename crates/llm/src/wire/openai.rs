@@ -197,6 +197,12 @@ pub(super) fn decode(frame: &Value, fold: &mut Fold) -> Result<(), Failure> {
     if !KNOWN.iter().any(|name| field(frame, name).is_some()) {
         return Err(super::failure::unknown(frame));
     }
+    // Words in place of a reply are an error, whatever stands beside them.
+    if field(frame, "choices").is_none()
+        && let Some(failure) = super::failure::in_words(frame)
+    {
+        return Err(failure);
+    }
     fold.named(text(frame, "id"), text(frame, "model"))?;
     for place in [Some(frame), field(frame, "x_groq"), list(frame, "choices").first()].into_iter().flatten() {
         if let Some(usage) = field(place, "usage") {

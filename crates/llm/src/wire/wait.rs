@@ -35,9 +35,20 @@ impl Allowance {
                 (left >= 0.0).then_some((left as u64, when(reset, now)?))
             })
         };
-        let allowance = Self { requests: of("requests"), tokens: of("tokens") };
+        // A gateway that counts requests only does not say of what.
+        let plain = || {
+            let left = text(headers, "x-ratelimit-remaining")?.parse::<f64>().ok().filter(|left| *left >= 0.0)?;
+            Some((left as u64, when(text(headers, "x-ratelimit-reset")?, now)?))
+        };
+        let allowance = Self { requests: of("requests").or_else(plain), tokens: of("tokens") };
         (allowance != Self::default()).then_some(allowance)
     }
+}
+
+/// Reads when a service has more of what it says that it has none of.
+pub(super) fn until_more(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let left = Allowance::read(headers, now)?;
+    [left.requests, left.tokens].into_iter().flatten().filter(|(left, _)| *left == 0).map(|(_, reset)| reset).max()
 }
 
 /// Reads `retry-after-ms`, and `Retry-After` as seconds, whole or not, or as a date: the longer one.

@@ -108,6 +108,10 @@ fn misbehave(mode: &str) {
                 "serverInfo": { "name": "misbehaving", "version": "1" },
             }),
             "tools/list" => tools(mode, request["params"]["cursor"].as_str()),
+            // From here on it reads nothing.
+            "tools/call" if request["params"]["name"] == "hang" => loop {
+                thread::sleep(Duration::from_secs(60));
+            },
             "tools/call" => match call(&request["params"], taken_back) {
                 Some(result) => result,
                 None => continue,
@@ -132,7 +136,8 @@ fn tools(mode: &str, cursor: Option<&str>) -> Value {
         }
         "circle" => json!({ "tools": [tool("one".to_owned())], "nextCursor": "1" }),
         _ => {
-            let names = ["die", "env", "garbage", "huge", "image", "never", "pid", "refuse", "taken_back"];
+            let names =
+                ["die", "env", "garbage", "grow", "hang", "huge", "image", "never", "pid", "refuse", "taken_back"];
             let mut tools: Vec<Value> = names.map(|name| tool(name.to_owned())).into();
             let promise = json!({ "type": "object", "properties": { "n": { "type": "integer" } }, "required": ["n"] });
             for name in ["lie", "lie_by_silence", "truth"] {
@@ -164,6 +169,10 @@ fn call(parameters: &Value, taken_back: usize) -> Option<Value> {
             say("[1, 2, 3]");
             say("\u{0}\u{1}{{{{");
             text("still here".to_owned())
+        }
+        "grow" => {
+            say(&json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" }).to_string());
+            text("there are more tools now".to_owned())
         }
         "huge" => {
             // More than a line may have: it is thrown away as it comes.

@@ -1,8 +1,12 @@
 //! Servers that die, lie and never answer: what a flow is told, and that it can go on.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use flowstone_core::Context;
+use flowstone_core::{AsyncFlow, AsyncNode, Context, Event, EventKind, Result, RunOptions};
 use flowstone_llm::{
     ToolCall, ToolFault, ToolResult, Tools,
     mcp::{Mcp, McpFailure, McpServer},
@@ -168,6 +172,76 @@ async fn a_call_that_takes_too_long_is_taken_back() {
 
     assert_eq!(slow.fault, Some(ToolFault::Failed));
     assert_eq!(call(&tools, "taken_back").await.text, "1");
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_after_a_call_that_was_given_up_is_started_anew() {
+    let (_server, tools) = connected("good").await;
+    let first = pid(&tools).await;
+
+    let given_up = call(&tools.clone().timeout(Duration::from_millis(200)), "hang").await;
+    let second = pid(&tools).await;
+
+    assert_eq!(given_up.fault, Some(ToolFault::Failed));
+    assert_ne!(first, second);
+    assert!(is_gone(first).await);
+}
+
+#[tokio::test]
+async fn a_server_that_answers_after_a_call_that_was_given_up_is_kept() {
+    let (_server, tools) = connected("good").await;
+    let first = pid(&tools).await;
+
+    call(&tools.clone().timeout(Duration::from_millis(200)), "never").await;
+
+    assert_eq!(pid(&tools).await, first);
+}
+
+/// Makes a call, as a node.
+struct Calls(Tools, &'static str);
+
+impl AsyncNode<()> for Calls {
+    type Prep = ();
+    type Exec = ();
+    type Action = ();
+
+    async fn prep(&self, (): &()) -> Result<()> {
+        Ok(())
+    }
+
+    async fn exec(&self, (): &(), cx: &Context) -> Result<()> {
+        self.0.call(&ToolCall::new("1", self.1, json!({})), cx).await.map(drop)
+    }
+
+    async fn post(&self, (): &mut (), (): (), (): ()) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn tools_that_change_are_told_to_those_who_wait_and_to_the_run_that_calls_one() {
+    let (server, tools) = connected("good").await;
+    let mut flow = AsyncFlow::builder("calls");
+    let calls = flow.add("calls", Calls(tools.clone(), "pid"));
+    flow.start(calls);
+    let flow = flow.build().unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let hears = Arc::clone(&told);
+    let options = RunOptions::new().listen(move |event: &Event| {
+        if let EventKind::Emitted { value, .. } = &event.kind {
+            hears.lock().unwrap().extend(value.get("mcp_tools_changed").cloned());
+        }
+    });
+
+    let changed = tokio::time::timeout(Duration::from_secs(20), server.tools_changed());
+    let (changed, _) = tokio::join!(changed, call(&tools, "grow"));
+    for _ in 0..2 {
+        flow.run_async_with(&mut (), &options).await.unwrap();
+    }
+
+    assert!(changed.is_ok());
+    assert!(server.tools().await.unwrap().len() > 10);
+    assert_eq!(*told.lock().unwrap(), [json!("misbehaving")], "it is told once");
 }
 
 #[tokio::test]

@@ -198,8 +198,16 @@ async fn headers_of_ones_own_are_sent_to_a_server_and_not_shown() {
 #[tokio::test]
 async fn a_lost_session_is_made_anew_and_the_call_is_made_once() {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-    for status in [200, 400, 500] {
+    // Some servers give such errors an id of their own.
+    for (status, id) in [
+        (200, json!(null)),
+        (400, json!(null)),
+        (500, json!(null)),
+        (200, json!("server-error")),
+        (400, json!("server-error")),
+    ] {
         for events in [false, true] {
+            let id = id.clone();
             let (greeted, called) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
             let forgets = MockServer::start().await;
             let (greets, calls) = (Arc::clone(&greeted), Arc::clone(&called));
@@ -216,7 +224,7 @@ async fn a_lost_session_is_made_anew_and_the_call_is_made_once() {
                     }
                     "tools/list" => json!({ "tools": [{ "name": "pay", "inputSchema": {} }] }),
                     _ if greets.load(SeqCst) == 1 => {
-                        let error = json!({ "jsonrpc": "2.0", "id": null,
+                        let error = json!({ "jsonrpc": "2.0", "id": id,
                             "error": { "code": -32000, "message": "Bad Request: no valid session" } });
                         return if events && status == 200 {
                             let event = format!("event: message\ndata: {error}\n\n");

@@ -1,7 +1,7 @@
 //! A client for HTTP whose errors name no URL: the protocol's library logs them, and a URL may hold a key.
 //!
-//! A server that has forgotten its session, or cannot read a request, answers by an error without an id. The library drops
-//! it, and the call waits until its time is up. Here it is given the id of the request that it answers: whatever comes back
+//! A server that has forgotten its session, or cannot read a request, answers by an error without an id, or with one of its
+//! own. The library drops it, and the call waits until its time is up. Here it is given the id of the request that it answers: whatever comes back
 //! from a POST belongs to that.
 
 use std::{
@@ -39,7 +39,7 @@ impl Quiet {
         Self { client, lost }
     }
 
-    /// Gives an error without an id the id of the request.
+    /// Gives an error without the id of the request that id.
     fn of(
         &self,
         id: Option<RequestId>,
@@ -47,7 +47,9 @@ impl Quiet {
     ) -> Result<StreamableHttpPostResponse> {
         let Some(id) = id else { return sent };
         match sent? {
-            StreamableHttpPostResponse::Json(JsonRpcMessage::Error(mut error), session) if error.id.is_none() => {
+            StreamableHttpPostResponse::Json(JsonRpcMessage::Error(mut error), session)
+                if error.id.as_ref() != Some(&id) =>
+            {
                 self.lost.store(true, Ordering::Relaxed);
                 error.id = Some(id);
                 Ok(StreamableHttpPostResponse::Json(JsonRpcMessage::Error(error), session))
@@ -62,12 +64,11 @@ impl Quiet {
     }
 }
 
-/// Gives an event that is an error without an id the id of the request.
+/// Gives an event that is an error without the id of the request that id.
 fn with_id(mut event: Sse, id: &Value, lost: &AtomicBool) -> Sse {
     let Some(data) = event.data.as_deref().filter(|data| data.contains("\"error\"")) else { return event };
     let Ok(Value::Object(mut message)) = serde_json::from_str(data) else { return event };
-    let has_id = message.get("id").is_some_and(|id| !id.is_null());
-    if message.contains_key("error") && !message.contains_key("method") && !has_id {
+    if message.contains_key("error") && !message.contains_key("method") && message.get("id") != Some(id) {
         lost.store(true, Ordering::Relaxed);
         message.insert("id".to_owned(), id.clone());
         event.data = Some(Value::Object(message).to_string());

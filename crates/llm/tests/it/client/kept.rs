@@ -275,3 +275,21 @@ async fn an_empty_end_after_results_is_an_answer_of_an_agent() {
     assert!(matches!(&exit, flowstone_core::Outcome::Ended(action) if *action == "answered"), "{exit:?}");
     assert_eq!((answer.as_deref(), state.answer().as_deref()), (Some(""), Some("Later.")));
 }
+
+/// The sources of a text that is blank, and not sent, do not go to the call behind it.
+#[tokio::test]
+async fn what_belongs_to_a_blank_text_is_not_sent_with_another_block() {
+    let blocks = json!([
+        { "type": "text", "text": "\n\n", "citations": [{ "type": "page", "cited_text": "x" }] },
+        { "type": "tool_use", "id": "a", "name": "now", "input": {} },
+    ]);
+    let server = answering_json(200, json!({ "type": "message", "content": blocks, "stop_reason": "tool_use" })).await;
+    let (model, request) = (model("anthropic", &server), Request::new([Message::user("When?")]).tools(tools()));
+    let first = model.chat(&request, &Context::detached()).await.unwrap();
+
+    let next = Request::new([Message::user("When?"), first.message, result("a")]).tools(tools());
+    model.chat(&next, &Context::detached()).await.unwrap();
+
+    let sent: Value = server.received_requests().await.unwrap()[1].body_json().unwrap();
+    assert_eq!(sent["messages"][1]["content"], json!([{ "type": "tool_use", "id": "a", "name": "now", "input": {} }]));
+}

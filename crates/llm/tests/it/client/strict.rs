@@ -197,6 +197,11 @@ async fn a_conversation_that_is_too_long_is_said_to_be_so_by_all_services() {
             json!({ "message": "Prompt contains 40000 tokens, too large for model with 32768 maximum context length" }),
         ),
         (400, json!({ "error": "input length exceeds the context length" })),
+        (
+            400,
+            json!({ "object": "error", "message": "The decoder prompt (length 5000) is longer than the maximum model length of 4096." }),
+        ),
+        (400, json!({ "error": { "message": "Your request exceeded model token limit: 8192" } })),
     ] {
         let server = answering_json(status, body.clone()).await;
 

@@ -54,3 +54,48 @@ async fn a_service_that_has_nothing_left_is_left_alone() {
 
     assert!(begun.elapsed() >= Duration::from_millis(150), "{:?}", begun.elapsed());
 }
+
+/// A refusal whose headers say that nothing is left, and until when, names a wait as well as one with `Retry-After`.
+#[tokio::test]
+async fn a_refusal_waits_until_there_is_more() {
+    for (names, left, expected) in [
+        (["x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"], "0", Some(7_500)),
+        (["x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"], "0", Some(7_500)),
+        (["x-ratelimit-remaining", "x-ratelimit-reset"], "0", Some(7_500)),
+        (["x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"], "900", None),
+    ] {
+        let refusal = ResponseTemplate::new(429)
+            .set_body_json(json!({ "error": { "message": "Slow down." } }))
+            .insert_header(names[0], left)
+            .insert_header(names[1], "7.5s");
+        let server = answering(refusal).await;
+
+        let failed = fails(&model(&server), &ask()).await;
+
+        assert_eq!(failed.retry_after(), expected.map(Duration::from_millis), "{names:?}: {left}");
+    }
+}
+
+/// The answers say that a few tokens are left: a call of fewer goes at once, a call of more waits until there are.
+#[tokio::test]
+async fn a_call_of_more_tokens_than_a_service_has_left_waits() {
+    let server = MockServer::start().await;
+    let said: Value = completion(json!({ "content": "Yes." }), "stop");
+    let last = ResponseTemplate::new(200)
+        .set_body_json(&said)
+        .insert_header("x-ratelimit-remaining-tokens", "50")
+        .insert_header("x-ratelimit-reset-tokens", "2s");
+    Mock::given(method("POST")).respond_with(last).up_to_n_times(1).mount(&server).await;
+    Mock::given(method("POST")).respond_with(ResponseTemplate::new(200).set_body_json(&said)).mount(&server).await;
+    let model = model(&server);
+    model.chat(&ask(), &Context::detached()).await.unwrap();
+
+    let begun = std::time::Instant::now();
+    model.chat(&ask(), &Context::detached()).await.unwrap();
+    let small = begun.elapsed();
+    let long = flowstone_llm::Request::new([flowstone_llm::Message::user("word ".repeat(2_000))]);
+    model.chat(&long, &Context::detached()).await.unwrap();
+
+    assert!(small < Duration::from_millis(1_500), "{small:?}");
+    assert!(begun.elapsed() >= Duration::from_millis(1_500), "{:?}", begun.elapsed());
+}
