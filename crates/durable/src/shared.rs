@@ -450,12 +450,18 @@ impl Shared {
         };
         let Some(Begin { mut execution, mut keeper, answered, terms }) = begin else { return Ok(()) };
         let span = execution.span();
-        if let Some(terms) = terms
-            && self.writer.call("begin", move |db| turns::take_up(db, run, terms)).await? != Turn::Begins
-        {
-            // It may wait for its turn.
-            self.wakes.notify_one();
-            return Ok(());
+        if let Some(terms) = terms {
+            match self.writer.call("begin", move |db| turns::take_up(db, run, terms)).await? {
+                Turn::Begins => {}
+                Turn::Failed => {
+                    self.tell_stopped(run).await;
+                    return Ok(());
+                }
+                Turn::Waits | Turn::Gone => {
+                    self.wakes.notify_one();
+                    return Ok(());
+                }
+            }
         }
         match keeper.drive(&mut *execution, answered).instrument(span.clone()).await? {
             Halted::Ended(_) | Halted::Parked => {}

@@ -508,7 +508,10 @@ impl Look {
             match turn {
                 Turn::Begins => rest.push(found),
                 Turn::Waits => self.resumed.waiting += 1,
-                Turn::Failed => self.resumed.refused.push(shared.why_failed(reader, found.run)?),
+                Turn::Failed => {
+                    shared.tell_stopped_soon(found.run);
+                    self.resumed.refused.push(shared.why_failed(reader, found.run)?);
+                }
                 Turn::Gone => {}
             }
         }

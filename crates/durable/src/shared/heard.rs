@@ -1,11 +1,19 @@
 //! Telling listeners that a run has failed or was cancelled while nobody drove it.
 
+use std::sync::Arc;
+
 use flowstone_core::{Event, EventKind, Panicked, RunError};
 
 use super::Shared;
 use crate::status::Status;
 
 impl Shared {
+    /// Tells the listeners of a run that it has failed, from a thread that reads.
+    pub(crate) fn tell_stopped_soon(self: &Arc<Self>, run: i64) {
+        let shared = Arc::clone(self);
+        self.tasks.spawn_on(async move { shared.tell_stopped(run).await }, &self.runtime);
+    }
+
     /// Tells the listeners of a run that it has failed or was cancelled, as the store has it by now.
     pub(crate) async fn tell_stopped(&self, run: i64) {
         let info = match self.read(move |reader| reader.info(run)).await {

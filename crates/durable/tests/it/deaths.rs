@@ -1,9 +1,17 @@
 //! Visits that kill their process: each test starts processes of its own, which drive a store until nothing is left to do or
 //! one of their nodes aborts.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
-use flowstone_core::{Action, AsyncBatchNode, AsyncFlow, Context, END, NodeExt, Result};
+use flowstone_core::{Action, AsyncBatchNode, AsyncFlow, Context, END, Event, EventKind, NodeExt, Result};
 use flowstone_durable::{Error, FlowOptions, Reader, Runs, Status, Store};
 use serde::{Deserialize, Serialize};
 
@@ -188,7 +196,13 @@ fn die(folder: &Folder) {
 #[tokio::test]
 async fn only_what_was_under_way_at_a_death_is_counted_and_a_retry_begins_at_none() {
     let (folder, ledger, gate) = (Folder::new(), Ledger::default(), Gate::closed());
-    let options = || FlowOptions::new().max_resumes(1);
+    let failures = Arc::new(AtomicU32::new(0));
+    let options = || {
+        let failures = Arc::clone(&failures);
+        FlowOptions::new().max_resumes(1).listen(move |event: &Event| {
+            failures.fetch_add(u32::from(matches!(event.kind, EventKind::Failed { .. })), Ordering::SeqCst);
+        })
+    };
     let open = async || Store::open(folder.store()).await.unwrap().runs_with(gated(&ledger, &gate), options()).await;
     let runs = open().await.unwrap();
     runs.start("r", crate::common::Count::to(2)).await.unwrap();
@@ -215,6 +229,7 @@ async fn only_what_was_under_way_at_a_death_is_counted_and_a_retry_begins_at_non
     let runs = open().await.unwrap();
     let refused = runs.resume_all().await.unwrap().refused;
     assert!(matches!(&refused[..], [Error::KillsItsProcess { deaths: 2, .. }]), "{refused:?}");
+    until("its listener hears of it", async || failures.load(Ordering::SeqCst) == 1).await;
     let error = runs.get("r").await.unwrap().finished().await.unwrap_err();
     assert!(matches!(&error, Error::KillsItsProcess { node, deaths: 2, .. } if node.as_str() == "wait"), "{error:?}");
 
