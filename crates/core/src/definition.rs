@@ -282,13 +282,16 @@ impl<S: State> Definition<S> {
         inside.unwrap_or_else(|| Err(serde::de::Error::custom(format!("flow `{flow}` has no such node any more"))))
     }
 
-    /// Says whether a child that is kept, given by the path of its node, could go on with a state; `None` if no node of that
-    /// path keeps children.
+    /// Says whether a child that is kept, given by the path of its node, could go on with a state; `None` if there is no node
+    /// that could have such a child. One of an `exec` is known only when it is called for.
     pub(crate) fn takes_inside(&self, path: &NodePath, state: &[u8]) -> Option<Result<(), RestoreError>> {
-        path.into_child().find_map(|(outer, _, inner)| {
+        let mut unknown = None;
+        let known = path.into_child().find_map(|(outer, _, inner)| {
             let body = &self.slots[self.graph.position(outer.as_str())?.index()].body;
+            unknown = Some(Ok(()));
             body.awaited.as_ref()?.takes_inside(&inner, state)
-        })
+        });
+        known.or(unknown)
     }
 
     /// Goes on with a visit that ended in a pause.
