@@ -104,24 +104,12 @@ impl Client {
             let mut take = |frame: &serde_json::Value| {
                 dialect.wire.decode(frame, &mut fold)?;
                 shown.all(fold.pieces());
-                Ok(match () {
-                    () if fold.is_over() => Heard::Over,
-                    () if fold.has_end() => Heard::End,
-                    () => Heard::More,
-                })
+                Ok(fold.heard())
             };
             Body::new(answer, bounds).frames(stream, &mut take).await
         };
         let came = came.await;
-        let results = request.messages.last().is_some_and(|last| last.role == Role::Tool);
-        let reply = came.and_then(|came| {
-            if came == Came::Frames && !fold.has_end() {
-                return Err(Failure::Broken { shown: false, said: "the stream ended in the middle".to_owned() });
-            }
-            fold.close()?;
-            shown.all(fold.pieces());
-            fold.finish(results)
-        });
+        let reply = came.and_then(|came| whole(came, fold, &mut shown, request));
         let mut reply = reply.map_err(|failure| {
             let failure = call.mask.failure(failure);
             if shown.any { once_shown(failure) } else { failure }
@@ -215,6 +203,16 @@ impl Client {
             *self.left.lock().unwrap_or_else(PoisonError::into_inner) = left;
         }
     }
+}
+
+/// Makes a reply of what came, if it is all of it.
+fn whole(came: Came, mut fold: Fold, shown: &mut Shown<'_>, request: &Request) -> Result<Reply, Failure> {
+    if came == Came::Frames && !fold.has_end() {
+        return Err(Failure::Broken { shown: false, said: "the stream ended in the middle".to_owned() });
+    }
+    fold.close()?;
+    shown.all(fold.pieces());
+    fold.finish(request.messages.last().is_some_and(|last| last.role == Role::Tool))
 }
 
 /// Where a call goes.

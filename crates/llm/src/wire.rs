@@ -8,7 +8,8 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `openai`, `responses`, `anthropic`, `gemini`, `ollama` | a wire each: `encode` and `decode`, and embeddings |
+//! | `openai`, `responses`, `anthropic`, `gemini`, `ollama` | a wire each: `encode` and `decode` |
+//! | `vectors` | embeddings, of all wires |
 //! | `dialect` | what differs between services of one wire, as plain data: [`Dialect`] |
 //! | `turns` | messages as services take them: without blank texts, joined where templates are strict |
 //! | `fold`, `thoughts` | what has come so far, of a reply that is whole or streamed; thoughts in front of a text |
@@ -45,6 +46,7 @@ mod responses;
 mod thoughts;
 pub(crate) mod transport;
 mod turns;
+mod vectors;
 mod wait;
 
 pub(crate) use fold::{Fold, Piece};
@@ -110,7 +112,7 @@ impl Wire {
     pub(crate) fn encode_texts(self, model: &str, texts: &[String]) -> Value {
         match self {
             Self::Gemini => gemini::encode_texts(model, texts),
-            _ => openai::encode_texts(model, texts),
+            _ => vectors::encode(model, texts),
         }
     }
 
@@ -119,7 +121,7 @@ impl Wire {
         if let Some(failure) = failure::in_frame(body) {
             return Err(failure);
         }
-        let (vectors, tokens) = openai::vectors(body);
+        let (vectors, tokens) = vectors::read(body);
         let whole = vectors.len() == texts && vectors.iter().all(|vector| !vector.is_empty());
         if whole {
             return Ok(Embeddings::new(vectors, tokens));

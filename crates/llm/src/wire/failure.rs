@@ -199,10 +199,10 @@ pub(crate) fn causes(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// The error in a body: some put it into a field, Google into an array.
+/// The error in a body: some put it into a field, some into the first of a list, Google into an array.
 fn inner(body: &Value) -> &Value {
     let body = body.get(0).unwrap_or(body);
-    field(body, "error").unwrap_or(body)
+    field(body, "error").or_else(|| field(body, "errors")?.get(0)).unwrap_or(body)
 }
 
 fn message(body: &Value) -> Option<&str> {

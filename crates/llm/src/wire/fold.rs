@@ -1,18 +1,28 @@
 //! What has come so far of a reply: one accumulator, whether it comes whole or in pieces.
 //!
+//! `call` holds the calls of tools in it, `end` the reasons to end.
+//!
 //! **Invariant:** what it holds is bounded: each byte and each part that a service adds is counted where it is added.
 
 use serde_json::{Map, Value, json};
 
 use super::{
-    Counted, Wire, json,
+    Counted, Wire,
+    frames::Heard,
+    json,
     thoughts::{Leading, Part as Parted},
 };
 use crate::{
     error::Failure,
-    message::{Extra, Message, Part, Role, ToolCall},
+    message::{Extra, Message, Part, Role},
     request::{Finish, Reply},
 };
+
+mod call;
+mod end;
+
+use call::Call;
+use end::End;
 
 /// What a part is counted as beside its text, so that a reply of empty parts comes to an end, too.
 const PART: usize = 64;
@@ -68,44 +78,6 @@ enum What {
     Extra(Value),
 }
 
-/// A call as far as it has come.
-#[derive(Debug, Default)]
-struct Call {
-    id: String,
-    name: String,
-    arguments: Arguments,
-    signatures: Vec<String>,
-    extra: Map<String, Value>,
-}
-
-#[derive(Debug)]
-enum Arguments {
-    /// JSON as text, which comes in pieces.
-    Text(String),
-    Json(Value),
-}
-
-impl Default for Arguments {
-    fn default() -> Self {
-        Self::Text(String::new())
-    }
-}
-
-/// Why a reply ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum End {
-    Stop,
-    Length,
-    Calls,
-    Filtered,
-    /// A reason that nobody knows.
-    Unknown(String),
-}
-
-/// A call in a [`Fold`].
-#[derive(Debug, Clone, Copy)]
-pub(super) struct CallAt(usize);
-
 impl Fold {
     /// Begins a reply of so many bytes at most. Pieces are kept for whoever takes them, if they are `shown`.
     pub(crate) fn new(wire: Wire, limit: usize, shown: bool) -> Self {
@@ -136,9 +108,13 @@ impl Fold {
         self.end.is_some() || self.ended
     }
 
-    /// Returns whether the service has said that nothing more comes.
-    pub(crate) fn is_over(&self) -> bool {
-        self.ended
+    /// Returns what was heard so far.
+    pub(crate) fn heard(&self) -> Heard {
+        match () {
+            () if self.ended => Heard::Over,
+            () if self.has_end() => Heard::End,
+            () => Heard::More,
+        }
     }
 
     /// Notes that nothing more comes.
@@ -224,95 +200,6 @@ impl Fold {
         self.more(json::size(json))
     }
 
-    /// Begins a call.
-    pub(super) fn begin_call(&mut self, at: At, id: &str, name: &str) -> Result<CallAt, Failure> {
-        self.more(id.len() + name.len() + PART)?;
-        let call = Call { id: id.to_owned(), name: name.to_owned(), ..Call::default() };
-        self.slots.push(Slot { at, what: What::Call(call) });
-        Ok(CallAt(self.slots.len() - 1))
-    }
-
-    /// Goes on with the call that a piece belongs to, or begins one.
-    ///
-    /// Services number the pieces of calls, name calls by ids, do both, or neither; some give every call the number 0.
-    /// So an id that is new begins a call, and so does a second name once the call at its number is whole; if it repeats the
-    /// id, too, it has to come with arguments, since some services end a call by its name.
-    pub(super) fn piece_of_call(
-        &mut self,
-        number: Option<u64>,
-        id: &str,
-        name: &str,
-        arguments: bool,
-    ) -> Result<CallAt, Failure> {
-        let last = self.slots.iter().rposition(|slot| matches!(slot.what, What::Call(_)));
-        let is_call = |slot: &Slot, fits: &dyn Fn(&Call) -> bool| matches!(&slot.what, What::Call(call) if fits(call));
-        let at_number =
-            |number: u64| self.slots.iter().rposition(|slot| slot.at.1 == number && is_call(slot, &|_| true));
-        let of_id = || self.slots.iter().rposition(|slot| is_call(slot, &|call| call.id == id));
-        let known = match number {
-            Some(number) => at_number(number),
-            None if id.is_empty() => last,
-            None => of_id(),
-        };
-        if let Some(index) = known
-            && let What::Call(call) = &mut self.slots[index].what
-            && call.goes_on(id, name, arguments)
-        {
-            let more =
-                if call.id.is_empty() { id.len() } else { 0 } + if call.name.is_empty() { name.len() } else { 0 };
-            if call.id.is_empty() {
-                id.clone_into(&mut call.id);
-            }
-            if call.name.is_empty() {
-                name.clone_into(&mut call.name);
-            }
-            self.more(more)?;
-            return Ok(CallAt(index));
-        }
-        let next = || last.map_or(0, |last| self.slots[last].at.1.saturating_add(1));
-        let number = number.unwrap_or_else(next);
-        self.begin_call((CALLS, number), id, name)
-    }
-
-    /// Adds arguments: a piece of their text, or all of them as they are.
-    pub(super) fn arguments(&mut self, call: CallAt, given: &Value) -> Result<(), Failure> {
-        self.more(match given {
-            Value::String(text) => text.len(),
-            other => json::size(other),
-        })?;
-        let What::Call(call) = &mut self.slots[call.0].what else { return Ok(()) };
-        match (given, &mut call.arguments) {
-            (Value::Null, _) => {}
-            (Value::String(piece), Arguments::Text(text)) => text.push_str(piece),
-            // Some begin with the empty object, and send the text of the real one.
-            (Value::String(piece), Arguments::Json(json)) if *json == json!({}) => {
-                call.arguments = Arguments::Text(piece.clone());
-            }
-            (Value::String(_), Arguments::Json(_)) => {}
-            (other, _) => call.arguments = Arguments::Json(other.clone()),
-        }
-        Ok(())
-    }
-
-    /// Adds what the service wants back with a call.
-    pub(super) fn signed_call(&mut self, call: CallAt, signature: &str) -> Result<(), Failure> {
-        self.more(signature.len())?;
-        if let What::Call(call) = &mut self.slots[call.0].what {
-            call.signatures.push(signature.to_owned());
-        }
-        Ok(())
-    }
-
-    /// Adds fields of a call that only the service understands.
-    pub(super) fn extra_of_call(&mut self, call: CallAt, fields: Map<String, Value>) -> Result<(), Failure> {
-        let bytes = fields.iter().map(|(name, value)| name.len() + json::size(value)).sum();
-        self.more(bytes)?;
-        if let What::Call(call) = &mut self.slots[call.0].what {
-            call.extra.extend(fields);
-        }
-        Ok(())
-    }
-
     /// Adds the service's words for why it says nothing.
     pub(super) fn refused(&mut self, words: &str) -> Result<(), Failure> {
         self.more(words.len())?;
@@ -349,17 +236,6 @@ impl Fold {
             Some(Slot { at, what: What::Thought { .. } }) if thought => *at,
             _ => self.next(),
         }
-    }
-
-    /// Returns the call at a place.
-    pub(super) fn call_at(&self, at: At) -> Option<CallAt> {
-        self.slots.iter().rposition(|slot| slot.at == at && matches!(slot.what, What::Call(_))).map(CallAt)
-    }
-
-    /// Returns whether arguments of a call have come.
-    pub(super) fn has_arguments(&self, call: CallAt) -> bool {
-        let What::Call(call) = &self.slots[call.0].what else { return false };
-        !matches!(&call.arguments, Arguments::Text(text) if text.is_empty())
     }
 
     /// Returns whether text has come at a place.
@@ -490,26 +366,6 @@ impl Fold {
     }
 }
 
-/// Where the calls of OpenAI's chat completions stand: behind thoughts and text.
-const CALLS: u64 = 2;
-
-impl Call {
-    /// Whether a piece with this id and this name, and with arguments or without, belongs to the call.
-    fn goes_on(&self, id: &str, name: &str, arguments: bool) -> bool {
-        let named = !id.is_empty() && !self.id.is_empty();
-        if named && id != self.id {
-            return false;
-        }
-        let whole = match &self.arguments {
-            Arguments::Json(_) => true,
-            Arguments::Text(text) if text.is_empty() => self.name != name,
-            Arguments::Text(text) => serde_json::from_str::<Value>(text).is_ok(),
-        };
-        let begins = !name.is_empty() && !self.name.is_empty() && whole;
-        !begins || (named && !arguments)
-    }
-}
-
 impl What {
     fn part(self, wire: Wire) -> Option<Part> {
         match self {
@@ -522,61 +378,7 @@ impl What {
                 let empty = json.as_object().is_some_and(Map::is_empty);
                 (!empty).then(|| Part::Extra(Extra { wire: wire.name().to_owned(), json }))
             }
-            Self::Call(Call { id, name, arguments, signatures, extra }) => {
-                let extra = (!extra.is_empty()).then(|| Extra { wire: wire.name().to_owned(), json: extra.into() });
-                Some(Part::ToolCall(ToolCall { id, name, arguments: arguments.read(), signatures, extra }))
-            }
-        }
-    }
-}
-
-impl Arguments {
-    /// The arguments as JSON. What is none stays a text, and the model is told of it; so is what is too deep to be stored.
-    fn read(self) -> Value {
-        let (json, text) = match self {
-            Self::Text(text) if text.trim().is_empty() => return json!({}),
-            Self::Text(text) => (serde_json::from_str::<Value>(&text).ok(), Some(text)),
-            Self::Json(json) => (Some(json), None),
-        };
-        match (json, text) {
-            // A call of a tool without parameters comes with nothing at all from some.
-            (Some(Value::Null), _) => json!({}),
-            (Some(json), _) if !json::too_deep(&json) => json,
-            (Some(json), None) => Value::String(json.to_string()),
-            (_, text) => Value::String(text.unwrap_or_default()),
-        }
-    }
-}
-
-impl End {
-    /// The reasons of all services: they differ in letters, and mean the same.
-    fn of(reason: &str) -> Self {
-        match reason.to_ascii_lowercase().as_str() {
-            "stop" | "end" | "eos" | "eos_token" | "end_turn" | "stop_sequence" | "stop_token" | "complete"
-            | "completed" | "done" | "finish" | "finished" | "finish_reason_stop" => Self::Stop,
-            "length"
-            | "max_tokens"
-            | "max_output_tokens"
-            | "model_length"
-            | "max_length"
-            | "token_limit"
-            | "model_context_window_exceeded"
-            | "context_window_exceeded" => Self::Length,
-            "tool_calls" | "tool_call" | "tool_use" | "function_call" | "function_calls" => Self::Calls,
-            "content_filter"
-            | "content_filtered"
-            | "safety"
-            | "recitation"
-            | "blocklist"
-            | "prohibited_content"
-            | "spii"
-            | "language"
-            | "refusal"
-            | "guardrail_intervened"
-            | "sensitive"
-            | "image_safety"
-            | "model_armor" => Self::Filtered,
-            _ => Self::Unknown(reason.to_owned()),
+            Self::Call(call) => Some(call.part(wire)),
         }
     }
 }

@@ -96,7 +96,10 @@ impl Body {
             None => Err(Failure::Malformed { said: "an empty answer".to_owned() }),
             Some(b'{' | b'[') if streamed || events => self.lines(begun, take).await,
             Some(b'{' | b'[') => self.whole(begun, take).await,
-            Some(first) if first != b'<' && (events || streamed) => self.events(begun, take).await,
+            // A line of events begins with `data`, `event`, `id`, `retry` or a colon; all else is a service's words.
+            Some(first) if first != b'<' && (events || streamed && b"deir:".contains(&first)) => {
+                self.events(begun, take).await
+            }
             Some(_) => {
                 let said = self.rest(begun, SHOWN).await;
                 Err(Failure::Malformed { said: format!("`{kind}` and no JSON: {}", String::from_utf8_lossy(&said)) })

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     error::Failure,
     message::{Extra, Part, Role, ToolCall},
-    request::{Request, Tokens, ToolChoice},
+    request::{Options, Request, ToolChoice},
     schema::strict,
 };
 
@@ -35,11 +35,26 @@ const STATE: [&str; 8] = [
 
 pub(super) fn encode(asked: &Asked<'_>, dialect: &Dialect) -> Result<Value, Failure> {
     let Asked { request, model, stream } = *asked;
-    let options = &request.options;
     let mut body = json!({ "model": model, "stream": stream, "messages": messages(request, dialect) });
     if stream {
         body["stream_options"] = json!({ "include_usage": true });
     }
+    how(&mut body, &request.options, dialect)?;
+    // A choice among no tools is refused by some services.
+    if !request.tools.is_empty() {
+        body["tools"] = tools(request);
+        if let Some(choice) = choice(&request.options.tool_choice) {
+            body["tool_choice"] = choice;
+        }
+    }
+    if let Some(format) = format(request, dialect) {
+        body["response_format"] = format;
+    }
+    Ok(body)
+}
+
+/// Says how the model is to reply.
+fn how(body: &mut Value, options: &Options, dialect: &Dialect) -> Result<(), Failure> {
     let numbers = [("temperature", options.temperature), ("top_p", options.top_p)];
     for (name, number) in numbers.into_iter().filter_map(|(name, number)| Some((name, number?))) {
         body[name] = json!(number);
@@ -62,17 +77,7 @@ pub(super) fn encode(asked: &Asked<'_>, dialect: &Dialect) -> Result<Value, Fail
             body["reasoning_effort"] = effort.word()?.into();
         }
     }
-    // A choice among no tools is refused by some services.
-    if !request.tools.is_empty() {
-        body["tools"] = tools(request);
-        if let Some(choice) = choice(&options.tool_choice) {
-            body["tool_choice"] = choice;
-        }
-    }
-    if let Some(format) = format(request, dialect) {
-        body["response_format"] = format;
-    }
-    Ok(body)
+    Ok(())
 }
 
 pub(super) fn tools(request: &Request) -> Value {
@@ -370,45 +375,4 @@ pub(super) fn counted(usage: &Value) -> Counted {
     let cached = count(of_input.unwrap_or(&none), "cached_tokens")
         .or_else(|| either(["prompt_cache_hit_tokens", "cached_tokens"]));
     Counted { input, output, cached, reasoning }
-}
-
-pub(super) fn encode_texts(model: &str, texts: &[String]) -> Value {
-    json!({ "model": model, "input": texts })
-}
-
-/// The vectors in a reply, in the order of their texts, and what they took: in all forms that services have for it.
-pub(super) fn vectors(body: &Value) -> (Vec<Vec<f32>>, Option<Tokens>) {
-    let entries = match body {
-        Value::Array(entries) => entries.as_slice(),
-        // Of one text.
-        body if body.get("embedding").is_some() => std::slice::from_ref(body),
-        _ => {
-            ["data", "embeddings"].iter().map(|name| list(body, name)).find(|list| !list.is_empty()).unwrap_or_default()
-        }
-    };
-    let mut vectors: Vec<(u64, Vec<f32>)> = entries
-        .iter()
-        .enumerate()
-        .map(|(place, entry)| (count(entry, "index").unwrap_or(place as u64), vector(entry)))
-        .collect();
-    vectors.sort_by_key(|(index, _)| *index);
-    let mut counted = field(body, "usage").map(counted).unwrap_or_default();
-    counted.input = counted.input.or_else(|| count(body, "prompt_eval_count"));
-    if counted.input.is_none() {
-        counted.input = field(body, "usage").and_then(|usage| count(usage, "total_tokens"));
-    }
-    (vectors.into_iter().map(|(_, vector)| vector).collect(), counted.tokens())
-}
-
-fn vector(entry: &Value) -> Vec<f32> {
-    let numbers = match entry {
-        Value::Array(numbers) => numbers.as_slice(),
-        _ => ["embedding", "values"]
-            .iter()
-            .map(|name| list(entry, name))
-            .find(|list| !list.is_empty())
-            .unwrap_or_default(),
-    };
-    let vector: Option<Vec<f32>> = numbers.iter().map(|number| number.as_f64().map(|number| number as f32)).collect();
-    vector.unwrap_or_default()
 }

@@ -177,6 +177,23 @@ async fn an_odd_block_of_a_result_is_named_and_the_others_are_read() {
 }
 
 #[tokio::test]
+async fn a_tool_without_parameters_is_sent_as_one_that_takes_an_empty_object() {
+    let schemas = [json!(null), json!({}), json!({ "type": null }), json!({ "type": "object", "properties": null })];
+    let named = |(n, schema): (usize, &Value)| json!({ "name": format!("t{n}"), "inputSchema": schema });
+    let mut offered: Vec<Value> = schemas.iter().enumerate().map(named).collect();
+    offered.push(json!({ "name": "bare" }));
+    let server = server("terse", move |_, _| json!({ "result": { "tools": offered } })).await;
+    let server = Mcp::http(server.uri()).connect().await.unwrap();
+
+    let tools = Tools::new().with_all(server.tools().await.unwrap());
+
+    tools.check().unwrap();
+    let specs = tools.specs();
+    assert_eq!(specs.len(), 5);
+    assert!(specs.iter().all(|spec| spec.parameters == json!({ "type": "object", "properties": {} })), "{specs:?}");
+}
+
+#[tokio::test]
 async fn headers_of_ones_own_are_sent_to_a_server_and_not_shown() {
     const SECRET: &str = "secret-of-the-tenant";
     let shows =

@@ -170,9 +170,14 @@ impl Offered {
     }
 
     fn new(name: String, description: Option<String>, mut parameters: Value, output: Option<Value>) -> Self {
-        // Providers insist on what some servers leave out.
-        if let Value::Object(schema) = &mut parameters {
-            schema.entry("type").or_insert_with(|| json!("object"));
+        // Providers insist on what some servers leave out, of a tool without parameters all of it.
+        if parameters.is_null() {
+            parameters = json!({});
+        }
+        if let Value::Object(schema) = &mut parameters
+            && schema.get("type").is_none_or(Value::is_null)
+        {
+            schema.insert("type".to_owned(), json!("object"));
         }
         with_properties(&mut parameters);
         let description = description.unwrap_or_default();

@@ -399,3 +399,15 @@ async fn the_numbers_of_calls_may_be_anything() {
         assert_eq!(calls, [("b", &json!(2)), ("a", &json!({ "x": 1 }))]);
     }
 }
+
+#[tokio::test]
+async fn words_in_place_of_a_stream_are_told() {
+    let words = ResponseTemplate::new(200).set_body_raw("no healthy upstream", "text/plain");
+    let server = answering(words).await;
+
+    let error = listened(&model(&server), ask(), 1).await.0.unwrap_err();
+
+    let (failure, terminal) = failed(&error);
+    assert!(matches!(failure, Failure::Malformed { said } if said.contains("no healthy upstream")), "{failure:?}");
+    assert!(!terminal);
+}
