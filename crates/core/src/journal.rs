@@ -144,6 +144,11 @@ pub enum Standing {
         /// How many visits it has made.
         visits: u64,
     },
+    /// It has failed. If failures of children are collected, it is tried again when no other waits any more.
+    Failed {
+        /// How many visits it has made.
+        visits: u64,
+    },
 }
 
 /// A wait that was begun before.

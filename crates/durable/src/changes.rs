@@ -95,9 +95,12 @@ pub(crate) fn fork(
     let migrated = flow.map(|flow| flow.migrated(run, stored.version, stored.chain.state())).transpose()?.flatten();
     let before = migrated.as_deref().unwrap_or(stored.chain.state());
     let json = edited((run, before), (&id, &next), edit)?;
-    if let Some(flow) = flow {
-        flow.begins(&id, &next, &json)?;
-    }
+    let (stored_under, stored_name) = reader.flow_version_of(origin)?;
+    let start = match flow {
+        // The fork belongs to this version: so does the name of its node.
+        Some(flow) => flow.begins(&id, stored_under, &next, &json)?,
+        None => next,
+    };
     let version = flow.map_or(stored.version, AnyFlow::version);
     let mut states = States::starting(full_every, version);
     let size = json.len();
@@ -108,7 +111,7 @@ pub(crate) fn fork(
     let state = states.next(0, json).map_err(|_| too_large())?;
     let (number, flow_name) = match flow {
         Some(flow) => (flow.row(), flow.name().to_owned()),
-        None => reader.flow_version_of(origin)?,
+        None => (stored_under, stored_name),
     };
     let key = Some(KeyBase::new(&id));
     Ok(NewRun {
@@ -117,7 +120,7 @@ pub(crate) fn fork(
         flow_name,
         flow_before: Vec::new(),
         key,
-        start: next,
+        start,
         state,
         parent: None,
         origin: Some((origin, step)),

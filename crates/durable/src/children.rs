@@ -70,7 +70,9 @@ async fn halt(journal: &RunJournal, item: ItemId, child: &mut dyn Execution, par
         version: CHILD_VERSION,
     };
     let mut answered = None;
-    let mut keeper = match call.known(child).await.map_err(&failed)? {
+    let known = call.known(child).await.map_err(&failed)?;
+    journal.place_children().await.map_err(&failed)?;
+    let mut keeper = match known {
         Some(run) => {
             if parks {
                 journal.forked_as(run, index);
@@ -84,6 +86,11 @@ async fn halt(journal: &RunJournal, item: ItemId, child: &mut dyn Execution, par
                 journal.count_child(index, true);
                 call.halted = true;
                 return Ok(Halted::Ended(ended));
+            }
+            if loaded.standing.refused {
+                // What it was before it was answered from beside is over, also if its parent is refused later.
+                let accept = move |db: &_| rows::accept(db, run);
+                journal.shared.writer.call("begin", accept).await.map_err(&failed)?;
             }
             answered = loaded.asked.take().filter(Asked::is_over);
             if let (Some(asked), Some(next)) = (&mut answered, &loaded.next) {
@@ -176,6 +183,7 @@ impl<'a> Call<'a> {
                 let mut children = lock(&journal.children);
                 // A sibling may have taken it in the meantime.
                 if let Some(at) = children.iter().position(|other| other.run == known.run) {
+                    journal.found(&known, item);
                     return Ok(Some(children.swap_remove(at).run));
                 }
             }

@@ -41,12 +41,13 @@ pub(crate) async fn answer(
             found.now = Some(question.to_text(&asked, store.options.max_state)?);
         }
         answers::check(&asked, &at, &question, &given)?;
-        flow.fits(&asked, &found.node, &given)?;
+        let (version, _) = reader.flow_version_of(run)?;
+        flow.fits(&asked, version, &found.node, &given)?;
         Ok(found)
     };
     let found = unless_refused(shared, run, shared.read(check).await).await?;
     let goes_on = shared.writer.call("answer", move |db| answers::keep(db, &found, &answer)).await?;
-    shared.go_on(goes_on);
+    shared.go_on(&goes_on);
     Ok(())
 }
 

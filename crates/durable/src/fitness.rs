@@ -107,7 +107,7 @@ impl Root<'_> {
         let Some(mut loaded) = load(&self.reader.db, run, self.full_every)? else { return Ok(None) };
         let Some(next) = &loaded.next else { return Ok(None) };
         let (root, node) = (&self.loaded.id, NodePath::from(format!("{prefix}{next}")));
-        self.flow.takes_child(root, &node, loaded.seq, loaded.chain.state())?;
+        self.flow.takes_child((root, self.loaded.flow), &node, loaded.seq, loaded.chain.state())?;
         if let Some(mut asked) = loaded.asked.take() {
             asked.migrate(self.flow, root, &node)?;
         }

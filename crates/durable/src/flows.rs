@@ -104,20 +104,22 @@ pub(crate) trait AnyFlow: Send + Sync {
         asking: Asking,
     ) -> Result<Option<Asking>, Error>;
 
-    /// Checks that a child, given by the path of its node, could go on with its state.
-    fn takes_child(&self, run: &RunId, node: &NodePath, step: u64, state: &[u8]) -> Result<(), Error>;
+    /// Checks that a child, given by the path of its node, could go on with its state. `run` is the one that the user started, with
+    /// the version of its flow.
+    fn takes_child(&self, run: (&RunId, i64), node: &NodePath, step: u64, state: &[u8]) -> Result<(), Error>;
 
     /// Returns whether two names are of one node.
     fn is_same(&self, one: &NodePath, other: &NodePath) -> bool;
 
-    /// Checks an answer to a node by its type.
-    fn fits(&self, run: &RunId, node: &NodePath, answer: &Value) -> Result<(), Error>;
+    /// Checks an answer to a node of a version of the flow by its type.
+    fn fits(&self, run: &RunId, flow: i64, node: &NodePath, answer: &Value) -> Result<(), Error>;
 
     /// Returns a state of an older version in the newest; `None` if it is in that.
     fn migrated(&self, run: &RunId, version: u32, state: &[u8]) -> Result<Option<Vec<u8>>, Error>;
 
-    /// Checks that a run could begin at a node, with a state of the newest version.
-    fn begins(&self, run: &RunId, node: &NodePath, state: &[u8]) -> Result<(), Error>;
+    /// Checks that a run could begin at a node of a version of the flow, with a state of the newest version; returns the name
+    /// that the node has now.
+    fn begins(&self, run: &RunId, flow: i64, node: &NodePath, state: &[u8]) -> Result<NodePath, Error>;
 }
 
 /// A flow of a store.
@@ -166,20 +168,26 @@ where
         }
     }
 
-    /// Returns the name that a node has now.
+    /// Returns the name that a node has now of a run that made its last step under a version of the flow. A name that was
+    /// stored under this version is meant as it is, also if another node had it once.
+    fn now(&self, flow: i64, node: &NodePath) -> NodePath {
+        if flow == self.row && self.flow.position(node.as_str()).is_some() { node.clone() } else { self.renamed(node) }
+    }
+
+    /// Returns the name that a node of an older version has now.
     fn renamed(&self, node: &NodePath) -> NodePath {
         self.options.renamed.now(node, |node| self.flow.position(node.as_str()).is_some())
     }
 
-    /// Returns the path that a node has now, which may be one of a child.
-    fn path_now(&self, node: &NodePath) -> NodePath {
-        match node.into_child().find(|(outer, ..)| self.renamed(outer) != *outer) {
-            Some((outer, item, inner)) => format!("{}[{item}]/{inner}", self.renamed(&outer)).into(),
-            None => self.renamed(node),
+    /// Returns the path that a node has now, which may be one of a child; `now` knows the names of the nodes of the run itself.
+    fn path_now(node: &NodePath, now: impl Fn(&NodePath) -> NodePath) -> NodePath {
+        match node.into_child().find(|(outer, ..)| now(outer) != *outer) {
+            Some((outer, item, inner)) => format!("{}[{item}]/{inner}", now(&outer)).into(),
+            None => now(node),
         }
     }
 
-    /// Places a run at a node, in the state of the newest version.
+    /// Places a run at a node, by the name that it has now, in the state of the newest version.
     fn place(
         &self,
         run: &RunId,
@@ -187,7 +195,7 @@ where
         options: &RunOptions,
     ) -> Result<Running<S>, Error> {
         let failed = |source| Error::Restore { run: run.clone(), step, source: Arc::new(source) };
-        self.flow.restored(&self.renamed(node), step, state, options).map_err(failed)
+        self.flow.restored(node, step, state, options).map_err(failed)
     }
 
     fn read_back(
@@ -204,7 +212,8 @@ where
         // The key of the visit under way has the name that is stored, whatever its node is called now.
         let options = self.run_options(&loaded.id, loaded.key.clone(), cancel, observer);
         let options = options.used(used).due(loaded.seq, due.clone());
-        Ok(Box::new(self.place(&loaded.id, (due, loaded.seq, state), &options)?))
+        let now = self.now(loaded.flow, due);
+        Ok(Box::new(self.place(&loaded.id, (&now, loaded.seq, state), &options)?))
     }
 
     fn migrate(&self, run: &RunId, found: u32, state: &[u8]) -> Result<Option<Vec<u8>>, Error> {
@@ -226,7 +235,7 @@ where
     /// Brings what items gave to the newest version, or leaves out what cannot be, of a run that is tried again.
     fn migrated_items(&self, loaded: &mut Loaded, migrate: &MigrateItems) -> Result<(), Error> {
         let wanted = self.options.version;
-        let Some(node) = loaded.next.as_ref().map(|node| self.renamed(node)) else { return Ok(()) };
+        let Some(node) = loaded.next.as_ref().map(|node| self.now(loaded.flow, node)) else { return Ok(()) };
         let (state, retried) = (loaded.version, loaded.under_way.retried);
         let mut unfit = Vec::new();
         for (number, item) in &mut loaded.under_way.items {
@@ -320,7 +329,7 @@ where
     ) -> Result<Option<Asking>, Error> {
         let wanted = self.options.version;
         let Some(migrate) = self.options.migrate_questions.as_ref().filter(|_| found < wanted) else { return Ok(None) };
-        let node = self.path_now(node);
+        let node = Self::path_now(node, |node| self.renamed(node));
         let migrated =
             Panicked::catch(|| migrate(found, &node, asking)).unwrap_or_else(|panicked| Err(panicked.into()));
         migrated.map(Some).map_err(|source| {
@@ -329,27 +338,31 @@ where
         })
     }
 
-    fn takes_child(&self, run: &RunId, node: &NodePath, step: u64, state: &[u8]) -> Result<(), Error> {
+    fn takes_child(&self, (run, flow): (&RunId, i64), node: &NodePath, step: u64, state: &[u8]) -> Result<(), Error> {
         let failed = |source| Error::Restore { run: run.clone(), step, source: Arc::new(source) };
-        self.flow.takes_child(&self.path_now(node), state).map_err(failed)
+        let now = Self::path_now(node, |node| self.now(flow, node));
+        self.flow.takes_child(&now, state).map_err(failed)
     }
 
     fn is_same(&self, one: &NodePath, other: &NodePath) -> bool {
         self.options.renamed.is_same(one, other)
     }
 
-    fn fits(&self, run: &RunId, node: &NodePath, answer: &Value) -> Result<(), Error> {
+    fn fits(&self, run: &RunId, flow: i64, node: &NodePath, answer: &Value) -> Result<(), Error> {
+        let now = Self::path_now(node, |node| self.now(flow, node));
         let unfit = |what| Error::Unfit { run: run.clone(), node: node.clone(), what };
-        self.flow.fits_at(&self.path_now(node), answer).map_err(|error| unfit(error.to_string()))
+        self.flow.fits_at(&now, answer).map_err(|error| unfit(error.to_string()))
     }
 
     fn migrated(&self, run: &RunId, version: u32, state: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         self.migrate(run, version, state)
     }
 
-    fn begins(&self, run: &RunId, node: &NodePath, state: &[u8]) -> Result<(), Error> {
+    fn begins(&self, run: &RunId, flow: i64, node: &NodePath, state: &[u8]) -> Result<NodePath, Error> {
         drop_quietly(decode::<S>(run, state)?);
-        self.place(run, (node, 0, state), &RunOptions::new()).map(drop_quietly)
+        let now = self.now(flow, node);
+        self.place(run, (&now, 0, state), &RunOptions::new()).map(drop_quietly)?;
+        Ok(now)
     }
 }
 

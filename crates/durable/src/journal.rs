@@ -49,6 +49,8 @@ pub(crate) struct RunJournal {
     items: Mutex<Items>,
     /// The children that an earlier process began, and nobody has called for yet.
     pub(crate) children: Mutex<Vec<KnownChild>>,
+    /// The children that an earlier process began, and whose items have other places now that are yet to be written down.
+    moved: Mutex<Vec<(i64, usize)>>,
     /// The items of the children, by number, that this visit has called for.
     forks: Mutex<HashMap<i64, usize>>,
     /// The children that this process has run in this visit, by item.
@@ -97,6 +99,7 @@ impl RunJournal {
             observer: Arc::clone(&watched.observer),
             items: Mutex::new(Items::resuming(under_way)),
             children: Mutex::new(children),
+            moved: Mutex::default(),
             forks: Mutex::default(),
             called: Mutex::default(),
             left: AtomicBool::new(false),
@@ -114,6 +117,7 @@ impl RunJournal {
         if self.purse.begin(seq) != 0 {
             *lock(&self.items) = Items::default();
             lock(&self.children).clear();
+            lock(&self.moved).clear();
             lock(&self.forks).clear();
             lock(&self.called).clear();
             self.left.store(false, Ordering::Relaxed);
@@ -164,6 +168,24 @@ impl RunJournal {
     /// Notes which item a child belongs to that may be put away.
     pub(crate) fn forked_as(&self, run: i64, item: usize) {
         lock(&self.forks).insert(run, item);
+    }
+
+    /// Notes the place of the item of a child that an earlier process began.
+    pub(crate) fn found(&self, known: &KnownChild, item: ItemId) {
+        if known.item.index != item.index {
+            lock(&self.moved).push((known.run, item.index));
+        }
+    }
+
+    /// Writes down the places of children that have moved, so that each has its own: questions are answered by it.
+    pub(crate) async fn place_children(&self) -> Result<(), Error> {
+        let moved = std::mem::take(&mut *lock(&self.moved));
+        if moved.is_empty() {
+            return Ok(());
+        }
+        let place =
+            move |db: &Connection| moved.iter().try_for_each(|(child, item)| rows::place_child(db, *child, *item));
+        self.shared.writer.call("place", place).await
     }
 
     /// Counts a child that is done, once: recalled, or just run.
@@ -240,13 +262,16 @@ impl Journal for RunJournal {
 
     fn standing(&self, item: ItemId) -> Standing {
         let known = lock(&self.children).iter().find(|known| known.is_of(item)).copied();
-        let Some(KnownChild { run, status, visits, .. }) = known else { return Standing::Open };
+        let Some(known) = known else { return Standing::Open };
+        self.found(&known, item);
+        let KnownChild { run, status, visits, .. } = known;
         match status {
             Status::Paused | Status::Sleeping => {
                 self.forked_as(run, item.index);
                 Standing::Parked { visits }
             }
             Status::Ended => Standing::Ended { visits },
+            Status::Failed => Standing::Failed { visits },
             _ => Standing::Open,
         }
     }

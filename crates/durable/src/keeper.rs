@@ -84,7 +84,8 @@ impl Keeper {
 
     /// Makes what keeps a stored run. It takes over its states, and what its visit under way had done.
     pub(crate) fn resuming(shared: &Arc<Shared>, loaded: Loaded, version: u32, watched: Watched) -> Self {
-        // The run moves to the flow as it is now with the next thing that is written of it.
+        // The run moves to the flow as it is now with its next step: until then the names that are stored are those of the
+        // version before, and the older program can take it back.
         let flow = Some(watched.flow.row()).filter(|flow| *flow != loaded.flow);
         // A state that was migrated is no change of the one before, but a whole one.
         let states = if loaded.version == version {
@@ -333,6 +334,7 @@ impl Keeper {
             return self.stop(execution, self.not_kept(execution.node(), error)).await;
         }
         self.caught_up().await?;
+        self.journal.place_children().await?;
         let (run, seq, left, purse) = (self.run, self.seq + 1, self.journal.left_children(), self.purse.take());
         let is_heard = self.is_heard();
         let park = move |db: &Connection| {
@@ -383,10 +385,9 @@ impl Keeper {
         name: &'static str,
         work: impl FnOnce(&Connection) -> Result<(), Error> + Send + 'static,
     ) -> Result<(), Error> {
-        let (run, flow, used) = (self.run, self.flow, self.purse.take());
+        let used = self.purse.take();
         let work = move |db: &Connection| {
             work(db)?;
-            rows::set_flow(db, run, flow)?;
             used.write(db)
         };
         self.shared.writer.call(name, work).await

@@ -90,9 +90,9 @@ impl Observer {
         lock(&self.working).visit(run, node);
     }
 
-    /// Tells whoever waits for children that one can go on.
-    pub(crate) fn wake(&self, child: i64) {
-        lock(&self.awake).insert(child);
+    /// Tells whoever waits for children that some can go on: one that was parked, and those around it.
+    pub(crate) fn wake(&self, children: &[i64]) {
+        lock(&self.awake).extend(children);
         self.woken.notify_waiters();
     }
 

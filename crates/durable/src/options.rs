@@ -524,7 +524,8 @@ impl FlowOptions {
     /// Says that a node has another path now, so that runs that are at the old one go on at the new one, and questions are
     /// answered under both. Of a flow inside the flow, all its nodes have.
     ///
-    /// The [key](flowstone_core::Context::idempotency_key) of a visit that is under way stays as it was.
+    /// The [key](flowstone_core::Context::idempotency_key) of a visit that is under way stays as it was. Another node may have
+    /// the old name now: a run that made its last step with this version of the flow stands at that one.
     #[must_use]
     pub fn rename(mut self, from: impl Into<NodePath>, to: impl Into<NodePath>) -> Self {
         self.renamed.push(from.into(), to.into());

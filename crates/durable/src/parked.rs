@@ -22,11 +22,20 @@ use crate::{
 };
 
 /// A run that can go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GoesOn {
-    pub(crate) run: i64,
+    /// The run, and those around it below the root: each is waited for by the visit of the next.
+    pub(crate) children: Vec<i64>,
     /// The run that the user started, which is driven; the same if it is no child.
     pub(crate) root: i64,
+}
+
+impl GoesOn {
+    fn of(run: i64, around: &[(i64, Status)]) -> Self {
+        let mut children: Vec<i64> = std::iter::once(run).chain(around.iter().map(|(run, _)| *run)).collect();
+        let root = children.pop().unwrap_or(run);
+        Self { children, root }
+    }
 }
 
 /// Returns the runs around a run with their statuses, the nearest first.
@@ -49,6 +58,11 @@ pub(crate) fn around(db: &Connection, run: i64) -> Result<Vec<(i64, Status)>, Er
 /// Returns the run that the user started, of which a run is a child, or itself.
 pub(crate) fn root_of(db: &Connection, run: i64) -> Result<i64, Error> {
     Ok(around(db, run)?.last().map_or(run, |(root, _)| *root))
+}
+
+/// Returns a run that was let go on, with the runs around it.
+pub(crate) fn goes_on(db: &Connection, run: i64) -> Result<GoesOn, Error> {
+    Ok(GoesOn::of(run, &around(db, run)?))
 }
 
 /// Returns what a run and those around it are, before it is let go on by a process that does not have its flow.
@@ -88,7 +102,7 @@ pub(crate) fn go_on(db: &Connection, run: i64, wanted: &'static str) -> Result<G
             rows::set_status(db, *parent, Status::Running, &Change::default())?;
         }
     }
-    Ok(GoesOn { run, root: around.last().map_or(run, |(root, _)| *root) })
+    Ok(GoesOn::of(run, &around))
 }
 
 /// Parks a run whose visit under way waits for its children; `left` are those that it has no more use for.
@@ -174,7 +188,8 @@ fn expire(db: &Connection, run: i64, now: i64) -> Result<bool, Error> {
 
 /// Finds the run at whose node a path ends that leads from a run through its children, and the path from there.
 ///
-/// `is_node` knows the nodes of the run itself by all their names.
+/// `is_node` knows the nodes of the run itself by all their names. Where an item that is gone had this place, too, its child is
+/// left out if it is at an end.
 pub(crate) fn resolve(
     db: &Connection,
     run: i64,
@@ -183,7 +198,8 @@ pub(crate) fn resolve(
 ) -> Result<(i64, NodePath), Error> {
     let mut next = db.prepare_cached("SELECT seq, next FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
     let mut child = db.prepare_cached(
-        "SELECT run FROM runs WHERE parent = ?1 AND parent_seq = ?2 + 1 AND item = ?3 AND parent IS NOT NULL AND run > ?1",
+        "SELECT run FROM runs WHERE parent = ?1 AND parent_seq = ?2 + 1 AND item = ?3 AND parent IS NOT NULL AND run > ?1
+         ORDER BY status > 2, run DESC LIMIT 1",
     )?;
     let (mut run, mut node, mut is_root) = (run, node.clone(), true);
     'inwards: loop {

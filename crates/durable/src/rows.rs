@@ -225,6 +225,12 @@ pub(crate) fn child(db: &Connection, run: i64, seq: u64, item: ItemId) -> Result
     Ok(select.query_row(row, |row| row.get(0)).optional()?)
 }
 
+/// Writes down the place that the item of a child has now.
+pub(crate) fn place_child(db: &Connection, child: i64, item: usize) -> Result<(), Error> {
+    db.prepare_cached("UPDATE runs SET item = ?2 WHERE run = ?1")?.execute((child, int(item)))?;
+    Ok(())
+}
+
 /// Cancels what is below a visit that no longer needs it: its children that are not at an end, and their children.
 pub(crate) fn cancel_children(db: &Connection, run: i64, seq: u64) -> Result<(), Error> {
     let mut children = db.prepare_cached(
@@ -288,8 +294,9 @@ pub(crate) fn mark_panicked(db: &Connection, run: i64, message: String) -> Resul
     let mut update = db.prepare_cached(
         "UPDATE runs SET status = ?2, changed_at = ?3, error = ?4, queued_at = NULL WHERE run = ?1 AND status = ?5",
     )?;
-    update.execute(params![run, Status::Failed.code(), now(), failure, Status::Running.code()])?;
-    cancel_under_way(db, run)?;
+    if update.execute(params![run, Status::Failed.code(), now(), failure, Status::Running.code()])? > 0 {
+        cancel_under_way(db, run)?;
+    }
     Ok(error)
 }
 

@@ -262,11 +262,11 @@ impl Shared {
     }
 
     /// Goes on with a run that can: if it is a child, the run that the user started is driven, or told if it is already.
-    pub(crate) fn go_on(self: &Arc<Self>, goes_on: GoesOn) {
-        if goes_on.run != goes_on.root
+    pub(crate) fn go_on(self: &Arc<Self>, goes_on: &GoesOn) {
+        if !goes_on.children.is_empty()
             && let Some(observer) = self.observer(goes_on.root)
         {
-            observer.wake(goes_on.run);
+            observer.wake(&goes_on.children);
         }
         self.resume(goes_on.root);
     }

@@ -105,7 +105,7 @@ pub struct RunInfo {
     pub id: RunId,
     /// The name of its flow.
     pub flow: String,
-    /// The fingerprint of its flow when it last began or went on.
+    /// The fingerprint of its flow when it began, or made its last step.
     pub fingerprint: String,
     /// Where it is in its life.
     pub status: Status,

@@ -158,8 +158,8 @@ async fn do_requests(shared: &Arc<Shared>, requests: Vec<Request>) -> Result<(),
                 if what == "cancelled" {
                     cancelled.push(run);
                 }
-                let root = shared.writer.alone(move |db| parked::root_of(db, run)).await?;
-                shared.go_on(GoesOn { run, root });
+                let goes_on = shared.writer.alone(move |db| parked::goes_on(db, run)).await?;
+                shared.go_on(&goes_on);
                 Ok(())
             }
             // It was deleted; whoever did that may have ended in the middle of it.
@@ -256,7 +256,7 @@ async fn set_all_awake(shared: &Arc<Shared>, due: Vec<Sleeper>, now: Moment) -> 
             // It has no task until its turn comes.
             shared.tell(goes_on.root, None);
         } else {
-            shared.go_on(goes_on);
+            shared.go_on(&goes_on);
         }
     }
     Ok(waits)
@@ -339,7 +339,8 @@ fn set_awake(db: &Connection, due: Vec<Sleeper>, now: Moment) -> Result<Vec<Awak
             let terms = Terms { since: Some(rows::now().saturating_add(wait)), ..terms };
             turns::take_up(db, goes_on.root, terms)?;
         }
-        awake.push(Awake { goes_on, is_queued: turns::is_queued(db, goes_on.root)? });
+        let is_queued = turns::is_queued(db, goes_on.root)?;
+        awake.push(Awake { goes_on, is_queued });
     }
     Ok(awake)
 }
@@ -595,7 +596,7 @@ async fn write_down(shared: &Arc<Shared>, look: Look) -> Result<Resumed, Error> 
     for run in answered {
         // One that was cancelled or deleted since does not go on.
         match shared.writer.call("resume", move |db| parked::go_on(db, run, "resumed")).await {
-            Ok(goes_on) => shared.go_on(goes_on),
+            Ok(goes_on) => shared.go_on(&goes_on),
             Err(Error::WrongStatus { .. } | Error::UnknownRun { .. }) => {}
             Err(error) => return Err(error),
         }

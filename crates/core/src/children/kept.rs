@@ -28,7 +28,7 @@ use crate::{
     execution::{Execution, Running},
     item_key::ItemId,
     journal::{Forked, Journal, Standing},
-    node::State,
+    node::{OnError, State},
 };
 
 /// The children of one visit.
@@ -45,7 +45,7 @@ pub(super) struct Kept<'a, S, T> {
 struct Places<T> {
     ready: VecDeque<(usize, T)>,
     parked: BTreeMap<usize, T>,
-    /// Ended before: their states are read when nobody waits any more.
+    /// Ended or failed before: they are called for when nobody waits any more.
     over: Vec<(usize, T)>,
     /// Those that could go on before they were seen to be parked.
     early: BTreeSet<usize>,
@@ -67,7 +67,7 @@ struct Made<T> {
 impl<S: State, T: State> Kept<'_, S, T> {
     /// Runs the children to their ends, or until those that are left wait: [`Detour::Parked`].
     pub(super) async fn run(&self, states: Vec<T>) -> Result<Vec<Child<T>>, Box<Detour>> {
-        let mut at = Places::of(states, &self.ids, self.journal);
+        let mut at = Places::of(states, &self.ids, self.journal, self.children.on_error);
         self.cx.count_visits(at.counted.values().sum());
         let mut running = FuturesUnordered::new();
         loop {
@@ -125,18 +125,20 @@ impl<S: State, T: State> Kept<'_, S, T> {
 }
 
 impl<T> Places<T> {
-    fn of(states: Vec<T>, ids: &[ItemId], journal: &dyn Journal) -> Self {
+    fn of(states: Vec<T>, ids: &[ItemId], journal: &dyn Journal, on_error: OnError) -> Self {
         let ended = states.iter().map(|_| None).collect();
         let (ready, parked, over, early) = (VecDeque::new(), BTreeMap::new(), Vec::new(), BTreeSet::new());
         let mut places = Self { ready, parked, over, early, ended, counted: BTreeMap::new() };
         for (index, state) in states.into_iter().enumerate() {
             match journal.standing(ids[index]) {
                 Standing::Open => places.ready.push_back((index, state)),
+                Standing::Failed { .. } if on_error == OnError::Stop => places.ready.push_back((index, state)),
                 Standing::Parked { visits } => {
                     places.counted.insert(index, visits);
                     places.parked.insert(index, state);
                 }
-                Standing::Ended { visits } => {
+                // Tried again with each answer to another, a child that failed would make its attempts as often.
+                Standing::Ended { visits } | Standing::Failed { visits } => {
                     places.counted.insert(index, visits);
                     places.over.push((index, state));
                 }

@@ -394,3 +394,44 @@ async fn a_visit_that_is_made_again_behind_the_disk_has_the_key_of_its_node() {
     let keys: BTreeSet<_> = ledger.take().iter().map(|key| without_life(key)).collect();
     assert_eq!(keys, ["r:0:first", "r:1:second"].map(str::to_owned).into());
 }
+
+#[tokio::test]
+async fn a_node_whose_name_another_had_once_is_not_taken_for_that() {
+    let (folder, ledger, gate) = (Folder::new(), Ledger::default(), Gate::closed());
+    let node = |name: &'static str, gate: Gate| {
+        let ledger = ledger.clone();
+        let exec = move |_| {
+            let (ledger, gate) = (ledger.clone(), gate.clone());
+            async move {
+                ledger.add(name.to_owned());
+                gate.pass().await;
+                Ok(1)
+            }
+        };
+        work(exec, |count: &mut Count, one| {
+            count.n += one as u32;
+            Action::from("")
+        })
+    };
+    // What was `pay` is `charge`, and another node is `pay`.
+    let open_again = async || {
+        let mut flow = AsyncFlow::builder("renamed");
+        let charge = flow.add("charge", node("charge", open()));
+        let pay = flow.add("pay", node("pay", gate.clone()));
+        flow.start(charge);
+        flow.route(charge >> pay);
+        let store = Store::open(folder.store()).await.unwrap();
+        store.runs_with(flow.build().unwrap(), FlowOptions::new().rename("pay", "charge")).await.unwrap()
+    };
+    let runs = open_again().await;
+    runs.start("r", Count::default()).await.unwrap();
+    until("it pays", async || ledger.count("pay") == 1).await;
+    runs.store().close().await;
+    gate.open();
+
+    let runs = open_again().await;
+    runs.store().resume_all().await.unwrap();
+
+    assert_eq!(soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().state.n, 2);
+    assert_eq!((ledger.count("charge"), ledger.count("pay")), (1, 2));
+}

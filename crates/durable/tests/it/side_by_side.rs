@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::{Folder, Gate, Ledger, soon, until, work};
 
+mod again;
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Invoice {
     number: u32,
