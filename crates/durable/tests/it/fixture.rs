@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The newest schema, which is written.
-const NEWEST: u32 = 2;
+const NEWEST: u32 = 3;
 
 fn fixture(schema: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/schema-{schema}.db"))
