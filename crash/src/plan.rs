@@ -12,9 +12,9 @@ use crate::{
 };
 
 /// The jobs of the writer thread. One that a process meets and that is not here is reported.
-pub(crate) const JOBS: [&str; 24] = [
+pub(crate) const JOBS: [&str; 25] = [
     "start", "visit", "item", "child", "wait", "pause", "answer", "refuse", "sleep", "wake", "stop", "retry", "cancel",
-    "inbox", "fork", "delete", "piece", "prune", "flow", "usage", "begin", "park", "resume", "refused",
+    "inbox", "fork", "delete", "piece", "prune", "flow", "usage", "begin", "park", "place", "resume", "refused",
 ];
 
 pub(crate) const MOMENTS: [(WriteMoment, &str); 3] =
