@@ -108,7 +108,10 @@ impl Meddling {
                 let unfit = open.refused.is_none() && answer(&format!("unfit {text}"));
                 let answer: Value = if unfit { "perhaps".into() } else { answer(text).into() };
                 requests.answer(id, open.node.clone(), Some(open.step), answer)?;
-                drop(self.ledger.write(Line::Told(Told::Answered(open.step), id.to_owned())));
+                // One that does not fit is taken here, and given back by the driver.
+                if !unfit {
+                    drop(self.ledger.write(Line::Told(Told::Answered(open.step), id.to_owned())));
+                }
                 Ok(())
             }
             (Status::Failed, _) if plan.by == Who::Other => self.retry(requests, id),
