@@ -168,7 +168,7 @@ fn bare(path: &Path) -> Connection {
     sure(db.pragma_update(None, "auto_vacuum", "INCREMENTAL"));
     sure(db.pragma_update(None, "journal_mode", "WAL"));
     sure(db.pragma_update(None, "synchronous", "FULL"));
-    sure(db.execute_batch(include_str!("../../../crates/durable/src/schema/1.sql")));
+    sure(db.execute_batch(include_str!("../../../crates/durable/src/disk/schema/1.sql")));
     db
 }
 

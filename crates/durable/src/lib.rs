@@ -6,29 +6,20 @@
 //!                                         └────▶ resume ─▶ visit ─▶ commit ─▶ …
 //! ```
 //!
-//! Users add the crate `flowstone` with its feature `durable`, which re-exports this one. In the order in which a run meets
-//! them:
+//! Users add the crate `flowstone` with its feature `durable`, which re-exports this one.
 //!
-//! | module | what it holds |
+//! # Layers
+//!
+//! Each folder is a layer: a file imports from its own folder and from those below, never from above.
+//!
+//! | folder | what it holds |
 //! |---|---|
-//! | `store`, `options` | a file of runs that this process drives |
-//! | `runs`, `run`, `flows`, `renamed` | the runs of one flow, and one of them; a flow without its types; names over time |
-//! | `shared` | what is driven at the moment, and who waits for it |
-//! | `keeper` | the loop: visit, commit |
-//! | `journal`, `children` | what a visit under way has done: items, waits, children |
-//! | `observer`, `follow` | attempts for the history; history and life as one stream |
-//! | `usage` | what visits use of paid services |
-//! | `states`, `snapshot` | a state beside its predecessor |
-//! | `writer`, `lock` | one thread that commits for everyone; one process |
-//! | `files`, `pair` | the files of a store are still its own; a main file and its log belong together |
-//! | `schema`, `rows`, `load` | the tables; writing and reading them |
-//! | `turns` | whose turn it is, where not all can be driven at once |
-//! | `waits` | how long something waits, by a clock that may be set |
-//! | `watch` | sleeping runs wake; what other processes ask for is done |
-//! | `readers` | threads that read beside the writer |
-//! | `reader`, `list`, `status` | runs, steps, states, questions, for everyone who may read the file |
-//! | `control`, `requests`, `answers`, `changes`, `prune`, `deleting` | answers, cancelling, retrying, forks, deleting |
-//! | `error` | what can go wrong |
+//! | `api` | what users call: a store, the runs of a flow, one run, following, requests from beside, pruning |
+//! | `drive` | the runs that are driven: the loop of visit and commit, its journal, children, wakes, the inbox |
+//! | `flows` | a flow without its types; what a stored run needs to go on with it |
+//! | `records` | runs, steps, items, questions as rows: writing and reading them |
+//! | `disk` | the file: its tables, its lock, its writer; a state beside its predecessor |
+//! | `words` | status, errors, options, waits: what all the others speak of |
 //!
 //! # Invariants
 //!
@@ -38,59 +29,88 @@
 //! - What refuses a run has not changed it.
 //! - Nothing in the file is code, and nothing in it is believed: what does not decode is an error.
 
-mod answers;
-mod asking;
-mod changes;
-mod checked;
-mod children;
-mod control;
-mod deleting;
-mod error;
-mod files;
-mod fitness;
-mod flows;
-mod follow;
-mod journal;
-mod keeper;
-mod list;
-mod load;
-mod lock;
-mod observer;
-mod options;
-mod pair;
-mod parked;
-mod prune;
-mod questions;
-mod reader;
-mod readers;
-mod renamed;
-mod requests;
-mod rows;
-mod run;
-mod runs;
-mod schema;
-mod shared;
-mod snapshot;
-mod states;
-mod status;
-mod store;
-mod turns;
-mod usage;
-mod waits;
-mod watch;
-mod writer;
+mod api {
+    //! What users call.
 
-pub use asking::Asking;
-pub use error::{Error, OpenError, StoreError, StoreFault, Written};
-pub use follow::Seen;
-pub use list::Filter;
-pub use options::{Durability, FlowOptions, StoreOptions};
-pub use prune::{Prune, Pruned};
-pub use reader::{Reader, StoredFlow};
-pub use requests::Requests;
-pub use run::{Finished, Run};
-pub use runs::{Resumed, Runs, Unregistered};
-pub use status::{Cursor, FailedAttempt, Failure, Items, Left, Question, RunInfo, Status, Step, UnknownStatus};
-pub use store::Store;
+    pub(crate) mod follow;
+    pub(crate) mod prune;
+    pub(crate) mod requests;
+    pub(crate) mod run;
+    pub(crate) mod runs;
+    pub(crate) mod store;
+}
+
+mod disk {
+    //! The files of a store.
+
+    pub(crate) mod files;
+    pub(crate) mod lock;
+    pub(crate) mod pair;
+    pub(crate) mod schema;
+    pub(crate) mod snapshot;
+    pub(crate) mod states;
+    pub(crate) mod writer;
+}
+
+mod drive {
+    //! The runs that this process drives.
+
+    pub(crate) mod answers;
+    pub(crate) mod changes;
+    pub(crate) mod children;
+    pub(crate) mod control;
+    pub(crate) mod journal;
+    pub(crate) mod keeper;
+    pub(crate) mod observer;
+    pub(crate) mod readers;
+    pub(crate) mod shared;
+    pub(crate) mod watch;
+}
+
+mod flows {
+    //! Flows without their types.
+
+    pub(crate) mod asking;
+    pub(crate) mod fitness;
+    pub(crate) mod registered;
+}
+
+mod records {
+    //! Runs as rows of a store.
+
+    pub(crate) mod deleting;
+    pub(crate) mod list;
+    pub(crate) mod load;
+    pub(crate) mod parked;
+    pub(crate) mod questions;
+    pub(crate) mod reader;
+    pub(crate) mod rows;
+    pub(crate) mod turns;
+    pub(crate) mod usage;
+}
+
+mod words {
+    //! What every layer speaks of.
+
+    pub(crate) mod checked;
+    pub(crate) mod error;
+    pub(crate) mod options;
+    pub(crate) mod renamed;
+    pub(crate) mod status;
+    pub(crate) mod waits;
+}
+
+pub use api::follow::Seen;
+pub use api::prune::{Prune, Pruned};
+pub use api::requests::Requests;
+pub use api::run::{Finished, Run};
+pub use api::runs::{Resumed, Runs, Unregistered};
+pub use api::store::Store;
 #[doc(hidden)]
-pub use writer::{WriteMoment, WritePoint};
+pub use disk::writer::{WriteMoment, WritePoint};
+pub use flows::asking::Asking;
+pub use records::list::Filter;
+pub use records::reader::{Reader, StoredFlow};
+pub use words::error::{Error, OpenError, StoreError, StoreFault, Written};
+pub use words::options::{Durability, FlowOptions, StoreOptions};
+pub use words::status::{Cursor, FailedAttempt, Failure, Items, Left, Question, RunInfo, Status, Step, UnknownStatus};

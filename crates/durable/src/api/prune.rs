@@ -1,0 +1,231 @@
+//! Deleting runs that are at an end, so that a store does not grow for ever.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use rusqlite::Connection;
+
+use crate::{
+    disk::schema::BUSY,
+    drive::{changes::size, shared::Shared},
+    records::{
+        deleting,
+        reader::Reader,
+        rows::{int, millis},
+    },
+    words::{error::Error, status::Status},
+};
+
+/// The most runs that are found at once, and marked in one transaction, so that others need not wait for long.
+const CHUNK: usize = 200;
+
+/// Which runs are deleted. By default those that ended or were cancelled: all of them.
+///
+/// Every condition that is given must hold. Runs that are under way, parked or asleep are never deleted.
+#[derive(Clone, Debug, Default)]
+pub struct Prune {
+    older_than: Option<Duration>,
+    keep: usize,
+    statuses: Vec<Status>,
+    /// Any, if there is none.
+    flows: Vec<String>,
+    dry_run: bool,
+}
+
+/// What was deleted, or would be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Pruned {
+    /// How many runs.
+    pub runs: u64,
+    /// By how many bytes the file is smaller; 0 for a dry run.
+    pub bytes: u64,
+}
+
+impl Prune {
+    /// Deletes all runs that ended or were cancelled.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Spares runs whose status changed less than this time ago.
+    #[must_use]
+    pub fn older_than(mut self, age: Duration) -> Self {
+        self.older_than = Some(age);
+        self
+    }
+
+    /// Spares the newest so many of the runs that could be deleted.
+    #[must_use]
+    pub fn keep(mut self, runs: usize) -> Self {
+        self.keep = runs;
+        self
+    }
+
+    /// Deletes runs in this status, instead of those that ended or were cancelled; called again, in one of these.
+    ///
+    /// A status that is not final deletes nothing.
+    #[must_use]
+    pub fn status(mut self, status: Status) -> Self {
+        self.statuses.push(status);
+        self
+    }
+
+    /// Deletes runs of this flow only.
+    #[must_use]
+    pub fn flow(mut self, name: impl Into<String>) -> Self {
+        self.flows = vec![name.into()];
+        self
+    }
+
+    /// Deletes runs that are in the store under one of these names of a flow.
+    pub(crate) fn flows(mut self, names: Vec<String>) -> Self {
+        self.flows = names;
+        self
+    }
+
+    /// Only counts.
+    #[must_use]
+    pub fn dry_run(mut self) -> Self {
+        self.dry_run = true;
+        self
+    }
+
+    fn statuses(&self) -> Vec<Status> {
+        let all = if self.statuses.is_empty() { vec![Status::Ended, Status::Cancelled] } else { self.statuses.clone() };
+        all.into_iter().filter(|status| status.is_final()).collect()
+    }
+
+    /// Returns which runs are looked at: those that were started before the newest that are spared.
+    pub(crate) fn bounds(&self, reader: &Reader, now: SystemTime) -> Result<Bounds, Error> {
+        let oldest = self.older_than.map_or(i64::MAX, |age| now.checked_sub(age).map_or(0, millis));
+        let mut bounds = Bounds { after: 0, before: i64::MAX, oldest };
+        if self.keep == 0 {
+            return Ok(bounds);
+        }
+        let mut select = reader.db.prepare_cached(
+            "SELECT run FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL ORDER BY run DESC LIMIT ?3",
+        )?;
+        let mut newest: Vec<i64> = Vec::new();
+        for flow in reader.flow_numbers(&self.flows)? {
+            for status in self.statuses() {
+                let rows = select.query_map((flow, status.code(), int(self.keep)), |row| row.get::<_, i64>(0))?;
+                newest.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
+            }
+        }
+        newest.sort_unstable_by(|a, b| b.cmp(a));
+        // Where there are fewer all are spared.
+        bounds.before = newest.get(self.keep - 1).copied().unwrap_or(0);
+        Ok(bounds)
+    }
+
+    /// Returns some of the runs to delete, by number, and moves the bounds past them.
+    pub(crate) fn page(&self, reader: &Reader, bounds: &mut Bounds) -> Result<Vec<i64>, Error> {
+        let mut select = reader.db.prepare_cached(
+            "SELECT run FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL AND run > ?3 AND run < ?4
+                 AND changed_at <= ?5 ORDER BY run LIMIT ?6",
+        )?;
+        let Bounds { after, before, oldest } = *bounds;
+        let mut found: Vec<i64> = Vec::new();
+        for flow in reader.flow_numbers(&self.flows)? {
+            for status in self.statuses() {
+                let which = (flow, status.code(), after, before, oldest, int(CHUNK));
+                let rows = select.query_map(which, |row| row.get::<_, i64>(0))?;
+                found.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found.truncate(CHUNK);
+        bounds.after = found.last().copied().unwrap_or(after);
+        Ok(found)
+    }
+
+    pub(crate) fn is_dry(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Marks those of the runs as deleted that are still at an end, in the transaction around it.
+    pub(crate) fn delete(&self, db: &Connection, runs: &[i64]) -> Result<u64, Error> {
+        let statuses = self.statuses();
+        let mut deleted = 0;
+        for run in runs {
+            match crate::drive::watch::status(db, *run) {
+                Ok(status) if statuses.contains(&status) => {}
+                Ok(_) | Err(Error::UnknownRun { .. }) => continue,
+                Err(error) => return Err(error),
+            }
+            deleting::mark(db, *run)?;
+            deleted += 1;
+        }
+        Ok(deleted)
+    }
+}
+
+/// Which runs are looked at: by number, and the latest time of their last change.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds {
+    after: i64,
+    before: i64,
+    oldest: i64,
+}
+
+/// Deletes runs through the writer, a few at a time.
+pub(crate) async fn prune(shared: &Arc<Shared>, prune: &Prune) -> Result<Pruned, Error> {
+    let (first, now) = (prune.clone(), shared.now_exact());
+    let find = move |reader: &Reader| Ok((first.bounds(reader, now)?, size(&reader.db)?));
+    let (mut bounds, before) = shared.read(find).await?;
+    let mut pruned = Pruned::default();
+    loop {
+        let page = prune.clone();
+        let next = move |reader: &Reader| Ok((page.page(reader, &mut bounds)?, bounds));
+        let (runs, moved) = shared.read(next).await?;
+        bounds = moved;
+        if runs.is_empty() {
+            break;
+        }
+        if prune.is_dry() {
+            pruned.runs += runs.len() as u64;
+            continue;
+        }
+        let delete = prune.clone();
+        pruned.runs += shared.writer.call("prune", move |db| delete.delete(db, &runs)).await?;
+        shared.delete_left().await?;
+    }
+    if prune.is_dry() {
+        return Ok(pruned);
+    }
+    while shared.writer.alone(give_some_back).await? {}
+    shared.writer.alone(cut_log).await?;
+    let after = shared.read(|reader| size(&reader.db)).await?;
+    pruned.bytes = before.saturating_sub(after);
+    Ok(pruned)
+}
+
+/// Gives some of the free pages back to the system, and returns whether there are more.
+pub(crate) fn give_some_back(db: &Connection) -> Result<bool, Error> {
+    let free = || db.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0));
+    let before = free()?;
+    let mut vacuum = db.prepare_cached("PRAGMA incremental_vacuum(1000)")?;
+    let mut rows = vacuum.query([])?;
+    while rows.next()?.is_some() {}
+    let left = free()?;
+    // Where nothing could be moved the rest is given back the next time.
+    Ok(left > 0 && left < before)
+}
+
+/// Writes the log into the file and cuts it off, and returns whether that was possible: if somebody reads just then, the next
+/// one does it.
+pub(crate) fn cut_log(db: &Connection) -> Result<bool, Error> {
+    db.busy_timeout(Duration::ZERO)?;
+    let is_held = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+    db.busy_timeout(BUSY)?;
+    match is_held {
+        Ok(is_held) => Ok(!is_held),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

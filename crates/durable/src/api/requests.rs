@@ -1,0 +1,245 @@
+//! Asking something of a store's runs from beside the process that drives it, or when none does.
+
+use std::{path::Path, time::SystemTime};
+
+use flowstone_core::{NodePath, RunId};
+use rusqlite::{Connection, TransactionBehavior};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    api::prune::{self, Prune, Pruned},
+    disk::schema::{self, Access, Opened},
+    drive::{
+        answers,
+        changes::{self, Limits, ask_driver, begin_new},
+        watch::status,
+    },
+    records::{
+        deleting, parked,
+        reader::Reader,
+        rows::{self, Change},
+    },
+    words::{
+        error::{Error, OpenError},
+        options::StoreOptions,
+        status::Status,
+        waits::Moment,
+    },
+};
+
+/// A store opened to ask something of its runs, also while another process drives it.
+///
+/// What is asked for is checked and written down at once. The process that drives the store looks for it every 50
+/// milliseconds; if none does, the next one finds it.
+///
+/// # Example
+///
+/// ```
+/// use flowstone_core::{Ask, AsyncFlow, Result};
+/// use flowstone_durable::{Requests, Runs};
+///
+/// struct Approve;
+///
+/// impl Ask<bool> for Approve {
+///     type Question = String;
+///     type Answer = bool;
+///     type Action = ();
+///
+///     fn ask(&self, _: &bool) -> Result<String> { Ok("post it?".to_owned()) }
+///     fn post(&self, approved: &mut bool, answer: bool) -> Result<()> { *approved = answer; Ok(()) }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("invoices.db");
+/// let mut flow = AsyncFlow::builder("post");
+/// let approve = flow.add("approve", Approve);
+/// flow.start(approve);
+/// let march = Runs::open(&path, flow.build()?).await?.start("march", false).await?;
+/// march.settled().await?;
+///
+/// let mut store = Requests::open(&path)?; // in any process
+/// store.answer("march", "approve", None, true)?;
+/// assert!(march.finished().await?.state);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Requests {
+    reader: Reader,
+    writer: Opened,
+}
+
+impl Requests {
+    /// Opens a store that is there.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file, it is no store, or it cannot be written.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        let writer = schema::open(path, None, Access::Write)?;
+        Ok(Self { reader: Reader::open(path)?, writer })
+    }
+
+    /// Returns the store for reading.
+    #[must_use]
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Answers the question of a run at a node, once. `step` names the question, where a node asks more than once.
+    ///
+    /// The node is known by the names that it had, too. The answer is checked against the schema that is stored with the
+    /// question; the process that drives the run checks it against its type, too, and asks again if it does not fit
+    /// ([`Question::refused`](crate::Question::refused)). If the run's flow cannot take the run any more, the answer is kept
+    /// for a program that can ([`RunInfo::refused`](crate::RunInfo::refused)).
+    ///
+    /// # Errors
+    ///
+    /// If there is no such question, it is answered already, or the answer does not fit its schema.
+    pub fn answer(
+        &mut self,
+        run: impl Into<RunId>,
+        node: impl Into<NodePath>,
+        step: Option<u64>,
+        answer: impl Serialize,
+    ) -> Result<(), Error> {
+        let (run, node) = (run.into(), node.into());
+        let answer = answers::to_json(&run, &node, answer, StoreOptions::default().max_state)?;
+        let check = |reader: &Reader| {
+            let renamed = reader.renamed(&run)?;
+            let is_node = |node: &NodePath, known: &NodePath| renamed.is_same(node, known);
+            let now = Moment { clock: rows::now(), ticks: rows::ticks(&reader.db)? };
+            let (found, question) = answers::find(reader, (&run, &node, step), &is_node, now)?;
+            answers::check(&run, &node, &question, &answer)?;
+            Ok(found)
+        };
+        let found = self.reader.at_once(check)?;
+        self.write(|db| {
+            let before = parked::remember(db, found.run)?;
+            answers::keep(db, &found, &answer)?;
+            rows::set_was(db, &before)?;
+            ask_driver(db, found.run, "resume")
+        })
+    }
+
+    /// Cancels a run: at once if it is parked, else as soon as a process drives it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or it is at an end.
+    pub fn cancel(&mut self, run: impl Into<RunId>) -> Result<(), Error> {
+        let run = run.into();
+        let number = self.reader.at_once(|reader| reader.own_number(&run))?;
+        self.write(|db| match status(db, number)? {
+            Status::Running => ask_driver(db, number, "cancel"),
+            status if status.is_final() => Err(Error::WrongStatus { run, status, wanted: "cancelled" }),
+            _ => {
+                rows::set_status(db, number, Status::Cancelled, &Change::default())?;
+                // The driver tells those who wait for it, and those who listen.
+                ask_driver(db, number, "cancelled")
+            }
+        })
+    }
+
+    /// Lets a run that failed or was cancelled go on, from the node where it stopped. If the process that drives the store finds
+    /// that its flow cannot take it, it is again what it was, and says why ([`RunInfo::refused`](crate::RunInfo::refused)).
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or it neither failed nor was cancelled.
+    pub fn retry_failed(&mut self, run: impl Into<RunId>) -> Result<(), Error> {
+        let run = run.into();
+        let number = self.reader.at_once(|reader| reader.own_number(&run))?;
+        self.write(|db| {
+            changes::retry_beside(db, number)?;
+            ask_driver(db, number, "resume")
+        })
+    }
+
+    /// Begins another run where a run was after a step, with its state as `edit` changes it: as it is stored, since the types
+    /// of its flow are not at hand here.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run or step, the run is at its end there, or the new id is taken.
+    pub fn fork(
+        &mut self,
+        run: impl Into<RunId>,
+        step: u64,
+        new: impl Into<RunId>,
+        edit: impl FnOnce(&mut Value),
+    ) -> Result<(), Error> {
+        let limits = Limits::of(&StoreOptions::default());
+        let (run, new) = (run.into(), new.into());
+        let fork = self.reader.at_once(|reader| changes::fork(reader, (&run, step), new, edit, None, limits))?;
+        self.write(|db| {
+            let number = begin_new(db, &fork)?;
+            ask_driver(db, number, "resume")
+        })
+    }
+
+    /// Deletes a run that is not under way, with its history.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or it is under way.
+    pub fn delete(&mut self, run: impl Into<RunId>) -> Result<(), Error> {
+        let run = run.into();
+        let number = self.reader.at_once(|reader| reader.own_number(&run))?;
+        self.write(|db| {
+            changes::delete(db, number)?;
+            ask_driver(db, number, "deleted")
+        })?;
+        self.delete_left()
+    }
+
+    /// Deletes runs that are at an end, and makes the file smaller.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    pub fn prune(&mut self, prune: &Prune) -> Result<Pruned, Error> {
+        let mut bounds = self.reader.at_once(|reader| prune.bounds(reader, SystemTime::now()))?;
+        let before = changes::size(&self.writer.db)?;
+        let mut pruned = Pruned::default();
+        loop {
+            let runs = self.reader.at_once(|reader| prune.page(reader, &mut bounds))?;
+            if runs.is_empty() {
+                break;
+            }
+            if prune.is_dry() {
+                pruned.runs += runs.len() as u64;
+                continue;
+            }
+            pruned.runs += self.write(|db| prune.delete(db, &runs))?;
+            self.delete_left()?;
+        }
+        if prune.is_dry() {
+            return Ok(pruned);
+        }
+        while prune::give_some_back(&self.writer.db)? {}
+        prune::cut_log(&self.writer.db)?;
+        pruned.bytes = before.saturating_sub(changes::size(&self.writer.db)?);
+        Ok(pruned)
+    }
+
+    /// Deletes what deleted runs have left, a transaction a piece, so that the driver does not wait for long.
+    fn delete_left(&mut self) -> Result<(), Error> {
+        while self.write(deleting::piece)? {}
+        Ok(())
+    }
+
+    fn write<T>(&mut self, write: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+        let Opened { db, files, .. } = &mut self.writer;
+        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let result = write(&transaction)?;
+        // As late as can be, so that nothing is written where nobody finds it.
+        files.check()?;
+        transaction.commit()?;
+        Ok(result)
+    }
+}

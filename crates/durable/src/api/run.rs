@@ -1,0 +1,256 @@
+//! One run in a store: [`Run`].
+
+use std::{fmt, sync::Arc};
+
+use flowstone_core::{Action, NodePath, Panicked, RunId, State, Usage};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    api::runs::Runs,
+    drive::{answers, control, shared::Shared},
+    records::{load::state_at, reader::Reader},
+    words::{
+        error::Error,
+        status::{Question, RunInfo, Status, Step},
+    },
+};
+
+/// How a run came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finished<S> {
+    /// Its last action.
+    pub action: Action,
+    /// Its last state.
+    pub state: S,
+}
+
+/// One run in a store. Cheap to clone.
+pub struct Run<S> {
+    pub(crate) runs: Runs<S>,
+    pub(crate) id: RunId,
+    pub(crate) run: i64,
+}
+
+impl<S> Clone for Run<S> {
+    fn clone(&self) -> Self {
+        Self { runs: self.runs.clone(), id: self.id.clone(), run: self.run }
+    }
+}
+
+impl<S> fmt::Debug for Run<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Run").field(&self.id).finish()
+    }
+}
+
+impl<S: State + Serialize + DeserializeOwned> Run<S> {
+    /// Returns its id.
+    #[must_use]
+    pub fn id(&self) -> &RunId {
+        &self.id
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        self.runs.shared()
+    }
+
+    /// Returns what the store knows of it.
+    ///
+    /// # Errors
+    ///
+    /// If it was deleted.
+    pub async fn info(&self) -> Result<RunInfo, Error> {
+        let (run, id) = (self.run, self.id.clone());
+        self.shared().read(move |reader| reader.info(run)?.ok_or(Error::UnknownRun { run: id })).await
+    }
+
+    /// Waits until it is at its end, also through pauses and sleeps, and returns its last action and state.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`], [`Error::KillsItsProcess`] and [`Error::Cancelled`]; and, if the store or the flow keeps it from going on, why: it can then
+    /// be resumed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping this does not stop the run.
+    pub async fn finished(&self) -> Result<Finished<S>, Error> {
+        let info = self.wait(Status::is_final).await?;
+        match (info.status, info.error) {
+            (Status::Failed, Some(error)) => Err(Error::of_failed(&self.id, error)),
+            (Status::Ended, _) => {
+                let (run, step, full_every) = (self.run, info.step, self.shared().options.full_every);
+                let state = self.shared().read(move |reader| state_at(&reader.db, run, step, full_every)).await?;
+                let state = self.runs.flow.decode(&self.id, state.version, state.chain.state())?;
+                Ok(Finished { action: info.action.unwrap_or_default(), state })
+            }
+            _ => Err(Error::Cancelled { run: self.id.clone() }),
+        }
+    }
+
+    /// Waits until it is at its end, paused or asleep, and returns which.
+    ///
+    /// # Errors
+    ///
+    /// If the store or the flow keeps it from going on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping this does not stop the run.
+    pub async fn settled(&self) -> Result<Status, Error> {
+        self.wait(|status| status != Status::Running).await.map(|info| info.status)
+    }
+
+    /// Waits until its status is one of those wanted.
+    async fn wait(&self, wanted: impl Fn(Status) -> bool) -> Result<RunInfo, Error> {
+        let shared = self.shared();
+        loop {
+            let mut news = shared.wait_for(self.run);
+            let info = self.info().await?;
+            if wanted(info.status) && !shared.is_active(self.run) {
+                return Ok(info);
+            }
+            if let Some(fault) = news.fault() {
+                return Err(fault);
+            }
+            news.changed().await?;
+        }
+    }
+
+    /// Returns its state after its last step; one of an older version is migrated.
+    ///
+    /// # Errors
+    ///
+    /// If it was deleted, or the state neither fits its type nor can be brought to it.
+    pub async fn state(&self) -> Result<S, Error> {
+        let (run, id, full_every) = (self.run, self.id.clone(), self.shared().options.full_every);
+        let state = self.shared().read(move |reader| {
+            let info = reader.info(run)?.ok_or(Error::UnknownRun { run: id })?;
+            state_at(&reader.db, run, info.step, full_every)
+        });
+        let state = state.await?;
+        self.runs.flow.decode(&self.id, state.version, state.chain.state())
+    }
+
+    /// Returns its steps from a number on, at most so many, oldest first. Step 0 is the start.
+    ///
+    /// # Errors
+    ///
+    /// If it was deleted.
+    pub async fn steps(&self, from: u64, limit: usize) -> Result<Vec<Step>, Error> {
+        let id = self.id.clone();
+        self.shared().read(move |reader| reader.steps(id, from, limit)).await
+    }
+
+    /// Returns what it has used of paid services so far, see [`Reader::usage`].
+    ///
+    /// # Errors
+    ///
+    /// If it was deleted.
+    pub async fn usage(&self) -> Result<Usage, Error> {
+        let id = self.id.clone();
+        self.shared().read(move |reader| reader.usage(id)).await
+    }
+
+    /// Returns its state after a step, as JSON: as it is stored, also if its flow has another version now.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such step.
+    pub async fn state_at(&self, step: u64) -> Result<Value, Error> {
+        let id = self.id.clone();
+        self.shared().read(move |reader| reader.state(id, Some(step))).await
+    }
+
+    /// Returns what changed in its state between two steps, as a JSON patch (RFC 6902): of both as they are stored.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such step.
+    pub async fn diff(&self, from: u64, to: u64) -> Result<Value, Error> {
+        let id = self.id.clone();
+        self.shared().read(move |reader| reader.diff(id, from, to)).await
+    }
+
+    /// Returns its questions with their answers, oldest first, and then those of its children. One that is open is asked as its
+    /// flow asks it now, see [`FlowOptions::migrate_questions`](crate::FlowOptions::migrate_questions).
+    ///
+    /// # Errors
+    ///
+    /// If it was deleted, or `migrate_questions` fails.
+    pub async fn questions(&self) -> Result<Vec<Question>, Error> {
+        let (id, flow) = (self.id.clone(), Arc::clone(&self.runs.flow));
+        let read = move |reader: &Reader| {
+            let mut questions = reader.questions(id.clone())?;
+            questions.iter_mut().try_for_each(|question| question.migrate(&*flow, &id))?;
+            Ok(questions)
+        };
+        self.shared().read(read).await
+    }
+
+    /// Answers its question at a node, once, and lets it go on.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such question, it is answered already, or the answer fits neither its schema nor its type.
+    pub async fn answer(&self, node: impl Into<NodePath>, answer: impl Serialize) -> Result<(), Error> {
+        self.answer_step(node, None, answer).await
+    }
+
+    /// Answers a question, named by its [step](Question::step), so that a late answer cannot go to a later question of the
+    /// same node.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`answer`](Self::answer).
+    pub async fn answer_question(&self, question: &Question, answer: impl Serialize) -> Result<(), Error> {
+        self.answer_step(question.node.clone(), Some(question.step), answer).await
+    }
+
+    async fn answer_step(
+        &self,
+        node: impl Into<NodePath>,
+        step: Option<u64>,
+        answer: impl Serialize,
+    ) -> Result<(), Error> {
+        let node = node.into();
+        let answer = answers::to_json(&self.id, &node, answer, self.shared().options.max_state)?;
+        control::answer(self.shared(), (self.run, &self.id), (node, step), answer).await
+    }
+
+    /// Cancels it: where it waits, if it is driven.
+    ///
+    /// # Errors
+    ///
+    /// If it is at an end.
+    pub async fn cancel(&self) -> Result<(), Error> {
+        control::cancel(self.shared(), self.run).await
+    }
+
+    /// Lets it go on after it failed or was cancelled, from the node where it stopped, with the items that are recorded.
+    ///
+    /// # Errors
+    ///
+    /// If it neither failed nor was cancelled, or its flow cannot take it: then it stays as it is.
+    pub async fn retry_failed(&self) -> Result<(), Error> {
+        control::retry(self.shared(), self.run).await
+    }
+
+    /// Lets it go on after a [`StoreError`](crate::StoreError) stopped it; one that is driven or parked stays as it is.
+    pub fn resume(&self) {
+        self.shared().resume(self.run);
+    }
+}
+
+/// Reads a state that is as it was written.
+pub(crate) fn decode<S: DeserializeOwned>(run: &RunId, json: &[u8]) -> Result<S, Error> {
+    let failed =
+        |path: String, source: serde_json::Error| Error::Decode { run: run.clone(), path, source: source.into() };
+    let decode = || serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(json));
+    match Panicked::catch(decode) {
+        Ok(state) => state.map_err(|error| failed(error.path().to_string(), error.into_inner())),
+        Err(panicked) => Err(failed(".".to_owned(), serde::de::Error::custom(panicked))),
+    }
+}

@@ -1,0 +1,338 @@
+//! The runs of one flow: [`Runs`], and one of them: [`Run`].
+
+use std::{fmt, path::Path, sync::Arc};
+
+use flowstone_core::{AsyncFlow, CancellationToken, KeyBase, Label, NodePath, RunId, State};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    api::{
+        prune::{Prune, Pruned},
+        run::Run,
+        store::{Handle, Store},
+    },
+    disk::states::States,
+    drive::{
+        changes::{self, Limits},
+        control,
+        observer::lock,
+        shared::{New, Shared},
+        watch,
+    },
+    flows::registered::{AnyFlow, FlowOver, Registered, describe},
+    records::{
+        list::Filter,
+        reader::Reader,
+        rows::{self, NewRun, Started},
+    },
+    words::{
+        error::{Error, OpenError},
+        options::FlowOptions,
+        status::RunInfo,
+    },
+};
+
+/// The runs of one flow in a store. Cheap to clone.
+///
+/// # Example
+///
+/// ```
+/// use flowstone_core::AsyncFlow;
+/// use flowstone_durable::Runs;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("counts.db");
+/// let mut flow = AsyncFlow::builder("count");
+/// let add = flow.add("add", |n: &mut u32| *n += 1);
+/// flow.start(add);
+///
+/// let runs = Runs::open(&path, flow.build()?).await?;
+/// let ended = runs.start("count-1", 41).await?.finished().await?;
+/// assert_eq!(ended.state, 42);
+///
+/// // The same id again is the same run: nothing runs twice.
+/// assert_eq!(runs.start("count-1", 0).await?.finished().await?.state, 42);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Runs<S> {
+    handle: Arc<Handle>,
+    pub(crate) flow: Arc<dyn FlowOver<S>>,
+}
+
+impl<S> Clone for Runs<S> {
+    fn clone(&self) -> Self {
+        Self { handle: Arc::clone(&self.handle), flow: Arc::clone(&self.flow) }
+    }
+}
+
+impl<S> fmt::Debug for Runs<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runs").field("flow", &self.flow.name()).finish_non_exhaustive()
+    }
+}
+
+/// What came of resuming runs.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Resumed {
+    /// The runs that go on.
+    pub runs: Vec<RunId>,
+    /// Why others cannot, also those that are parked: their flow or their state has changed too much. They stay as they are.
+    pub refused: Vec<Error>,
+    /// How many wait for their turn in the store: for room, where the number of runs that are driven at once is limited, or
+    /// since their process died in the same visit twice.
+    pub waiting: u64,
+    /// The flows that are not registered and have runs that are not at an end. They stay as they are, too.
+    pub unregistered: Vec<Unregistered>,
+}
+
+/// A flow that a store has runs of, and that is not registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Unregistered {
+    /// Its name.
+    pub flow: String,
+    /// How many of its runs are not at an end.
+    pub runs: u64,
+}
+
+impl<S: State + Serialize + DeserializeOwned> Runs<S> {
+    /// Opens a store that has one flow; see [`Store::open`] for several, and [`StoreOptions`](crate::StoreOptions).
+    ///
+    /// # Errors
+    ///
+    /// If another process drives the store, it is no store, or it cannot be used.
+    pub async fn open<X: Label>(path: impl AsRef<Path>, flow: impl Into<AsyncFlow<S, X>>) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        let store = Store::open(path).await?;
+        let unusable = |source| OpenError::File { path: path.to_owned(), source: Box::new(source) };
+        match store.runs(flow).await {
+            Ok(runs) => Ok(runs),
+            Err(error) => {
+                store.close().await;
+                Err(unusable(error))
+            }
+        }
+    }
+
+    pub(crate) async fn register<X: Label>(
+        store: &Store,
+        flow: AsyncFlow<S, X>,
+        options: FlowOptions,
+    ) -> Result<Self, Error> {
+        let shared = &store.handle.shared;
+        let row = describe(&flow, &options)?;
+        let row = shared.writer.call("flow", move |db| rows::flow(db, &row)).await?;
+        let flow = Arc::new(Registered { flow, row, options });
+        shared.flows.insert(Arc::clone(&flow) as Arc<dyn AnyFlow>);
+        watch::try_again(shared, flow.name()).await?;
+        shared.wakes.notify_one();
+        lock(&shared.inbox).look_again();
+        Ok(Self { handle: Arc::clone(&store.handle), flow })
+    }
+
+    /// Returns the store that the runs are in.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        Store { handle: Arc::clone(&self.handle) }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    /// Starts a run under an id of the user's own, and returns when its start is on disk.
+    ///
+    /// If there is a run of this flow with this id, that one is returned, and goes on if it was left unfinished; `state`
+    /// is then not used.
+    ///
+    /// # Errors
+    ///
+    /// If the id belongs to another flow, is empty or longer than 1024 bytes, or the state is too large.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, the run may have been started or not; starting it again tells.
+    pub async fn start(&self, id: impl Into<RunId>, state: S) -> Result<Run<S>, Error> {
+        let id = id.into();
+        changes::check_id(&id)?;
+        let shared = self.shared();
+        let (cancel, observer) = (CancellationToken::new(), shared.new_observer());
+        let key = KeyBase::new(&id);
+        let execution = self.flow.execution(&id, key.clone(), state, cancel.clone(), &observer);
+        let mut states = States::starting(shared.options.full_every, self.flow.version());
+        let waits = shared.is_limited(&*self.flow);
+        let new = NewRun {
+            id: id.clone(),
+            flow: self.flow.row(),
+            flow_name: self.flow.name().to_owned(),
+            flow_before: self.names(),
+            key: Some(key),
+            start: execution.node().clone(),
+            state: shared.store_surely(&*execution, &mut states, 0)?,
+            parent: None,
+            origin: None,
+            waits,
+        };
+        let (flow, driver) = (Arc::clone(&self.flow) as Arc<dyn AnyFlow>, Arc::clone(shared));
+        let begin = move |started: &Started| {
+            if started.new && waits {
+                driver.wakes.notify_one();
+            } else if started.new {
+                driver.begin(started.run, flow, states, New { execution, cancel, observer });
+            }
+        };
+        let started = shared.writer.put("start", move |db| rows::start(db, &new), begin).await?.done().await?;
+        if !started.new && !shared.is_active(started.run) {
+            // Another process may have asked to cancel it while nobody drove it.
+            watch::read_inbox(shared).await?;
+            shared.resume(started.run);
+        }
+        Ok(self.run(id, started.run))
+    }
+
+    /// The names under which the store may have its runs.
+    fn names(&self) -> Vec<String> {
+        let names = self.shared().flows.names(Some(self.flow.name()));
+        if names.is_empty() { vec![self.flow.name().to_owned()] } else { names }
+    }
+
+    fn run(&self, id: RunId, run: i64) -> Run<S> {
+        Run { runs: self.clone(), id, run }
+    }
+
+    /// Returns a run of this flow.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of this id, or it belongs to another flow.
+    pub async fn get(&self, id: impl Into<RunId>) -> Result<Run<S>, Error> {
+        self.find(id.into(), Reader::own_number).await
+    }
+
+    async fn find(&self, id: RunId, number: fn(&Reader, &RunId) -> Result<i64, Error>) -> Result<Run<S>, Error> {
+        let (find, wanted, names) = (id.clone(), self.flow.name().to_owned(), self.names());
+        let run = self.shared().read(move |reader| {
+            let run = number(reader, &find)?;
+            let found = reader.flow_of(run)?;
+            if names.contains(&found) { Ok(run) } else { Err(Error::OtherFlow { run: find, found, wanted }) }
+        });
+        Ok(self.run(id, run.await?))
+    }
+
+    /// Returns a page of this flow's runs, newest first.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub async fn list(&self, filter: &Filter) -> Result<Vec<RunInfo>, Error> {
+        let filter = filter.clone().flows(self.names());
+        self.shared().read(move |reader| reader.list(&filter)).await
+    }
+
+    /// Goes on with the runs of this flow that are neither parked nor at an end: what to do first after opening. Those that
+    /// are parked are looked at, so that what they need is known before somebody answers.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub async fn resume_all(&self) -> Result<Resumed, Error> {
+        watch::resume_all(self.shared(), Some(self.flow.name())).await
+    }
+
+    /// Deletes runs of this flow that are at an end, and makes the file smaller.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    pub async fn prune(&self, prune: &Prune) -> Result<Pruned, Error> {
+        crate::api::prune::prune(self.shared(), &prune.clone().flows(self.names())).await
+    }
+
+    /// Answers the question of a run at a node, once, and lets the run go on.
+    ///
+    /// That of a child is named by its path, as `review[3]/approve`, or by the id of the child.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such question, it is answered or has expired already, or the answer does not fit its schema or its
+    /// type.
+    pub async fn answer(
+        &self,
+        run: impl Into<RunId>,
+        node: impl Into<NodePath>,
+        answer: impl Serialize,
+    ) -> Result<(), Error> {
+        self.find(run.into(), Reader::number).await?.answer(node, answer).await
+    }
+
+    /// Returns the state of a run after its last step; one of an older version is migrated.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or the state neither fits its type nor can be brought to it.
+    pub async fn state(&self, run: impl Into<RunId>) -> Result<S, Error> {
+        self.get(run).await?.state().await
+    }
+
+    /// Cancels a run.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or it is at an end.
+    pub async fn cancel(&self, run: impl Into<RunId>) -> Result<(), Error> {
+        self.get(run).await?.cancel().await
+    }
+
+    /// Lets a run go on that failed or was cancelled, from the node where it stopped.
+    ///
+    /// (Not `retry`: that is what [`NodeExt`](flowstone_core::NodeExt) gives every value.)
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or it neither failed nor was cancelled.
+    pub async fn retry_failed(&self, run: impl Into<RunId>) -> Result<Run<S>, Error> {
+        let run = self.get(run).await?;
+        run.retry_failed().await?;
+        Ok(run)
+    }
+
+    /// Begins another run where a run was after a step, with its state as `edit` changes it; one of an older version is
+    /// migrated before.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run or step, the run is at its end there, the new id is taken, or the state that `edit` leaves does
+    /// not fit its type.
+    pub async fn fork(
+        &self,
+        run: impl Into<RunId>,
+        step: u64,
+        new: impl Into<RunId>,
+        edit: impl FnOnce(&mut Value) + Send + 'static,
+    ) -> Result<Run<S>, Error> {
+        let (run, new) = (self.get(run).await?, new.into());
+        let (id, flow, limits) = (new.clone(), Arc::clone(&self.flow), Limits::of(&self.shared().options));
+        let fork = move |reader: &Reader| {
+            changes::fork(reader, (&run.id, step), id, edit, Some(&*flow as &dyn AnyFlow), limits)
+        };
+        let fork = self.shared().read(fork).await?;
+        let begin = move |db: &rusqlite::Connection| changes::begin_new(db, &fork);
+        let number = self.shared().writer.call("fork", begin).await?;
+        self.shared().resume(number);
+        Ok(self.run(new, number))
+    }
+
+    /// Deletes a run that is not under way, with its history.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or it is under way.
+    pub async fn delete(&self, run: impl Into<RunId>) -> Result<(), Error> {
+        control::delete(self.shared(), self.get(run).await?.run).await
+    }
+}

@@ -1,0 +1,306 @@
+//! A store that this process drives: its writer, its flows, and what watches it.
+
+use std::{fmt, path::Path, sync::Arc, time::Duration};
+
+use flowstone_core::{AsyncFlow, CancellationToken, Label, NodePath, RunId, State};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    api::{
+        prune::{Prune, Pruned},
+        runs::{Resumed, Runs},
+    },
+    disk::writer,
+    drive::{answers, control, shared::Shared, watch},
+    records::reader::Reader,
+    words::{
+        error::{Error, OpenError},
+        options::{FlowOptions, StoreOptions},
+        status::{Left, RunInfo},
+    },
+};
+
+/// A file of runs, driven by this process: it alone makes visits of them.
+///
+/// Cheap to clone. When the last clone, [`Runs`] and [`Run`](crate::Run) of it is dropped, its runs are stopped where they are, and
+/// can be resumed by whoever opens it next; [`close`](Self::close) waits for that.
+///
+/// # Example
+///
+/// ```
+/// use flowstone_core::AsyncFlow;
+/// use flowstone_durable::Store;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("jobs.db");
+/// let mut sum = AsyncFlow::builder("sum");
+/// let add = sum.add("add", |n: &mut u32| *n += 1);
+/// sum.start(add);
+/// let mut shout = AsyncFlow::builder("shout");
+/// let upper = shout.add("upper", |text: &mut String| *text = text.to_uppercase());
+/// shout.start(upper);
+///
+/// let store = Store::open(&path).await?;
+/// let sums = store.runs(sum.build()?).await?;
+/// let shouts = store.runs(shout.build()?).await?;
+/// store.resume_all().await?; // what an earlier process left unfinished
+///
+/// assert_eq!(sums.start("a", 1).await?.finished().await?.state, 2);
+/// assert_eq!(shouts.start("b", "hi".to_owned()).await?.finished().await?.state, "HI");
+/// store.close().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) handle: Arc<Handle>,
+}
+
+/// What users hold; the tasks of the store do not, so that the last one to go can stop them.
+pub(crate) struct Handle {
+    pub(crate) shared: Arc<Shared>,
+    /// Cancelled when the writer has given up the file.
+    ended: CancellationToken,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.closing.cancel();
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("path", &self.handle.shared.path).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens a store to drive it, with default [options](StoreOptions); it is made if it is not there, and upgraded if an
+    /// older version wrote it.
+    ///
+    /// # Errors
+    ///
+    /// If another process drives it, it is no store, or it cannot be used.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        StoreOptions::new().open(path).await
+    }
+
+    pub(crate) async fn open_with(path: &Path, options: StoreOptions) -> Result<Self, OpenError> {
+        let closing = CancellationToken::new();
+        let driven = writer::open(path, options.clone(), closing.child_token()).await?;
+        let ended = driven.ended.clone();
+        let shared = Shared::new(driven, options, closing);
+        shared.tasks.spawn(watch::inbox(Arc::clone(&shared)));
+        shared.tasks.spawn(watch::wakes(Arc::clone(&shared)));
+        // Of runs whose deleting was cut off.
+        shared.tasks.spawn(watch::delete_left(Arc::clone(&shared)));
+        Ok(Self { handle: Arc::new(Handle { shared, ended }) })
+    }
+
+    /// Registers a flow, and gives its runs. Of two flows with one name, the second takes the place of the first.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    pub async fn runs<S, X>(&self, flow: impl Into<AsyncFlow<S, X>>) -> Result<Runs<S>, Error>
+    where
+        S: State + Serialize + DeserializeOwned,
+        X: Label,
+    {
+        self.runs_with(flow, FlowOptions::new()).await
+    }
+
+    /// Registers a flow with options: the version of its state, and how to go on with runs of older ones.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    pub async fn runs_with<S, X>(
+        &self,
+        flow: impl Into<AsyncFlow<S, X>>,
+        options: FlowOptions,
+    ) -> Result<Runs<S>, Error>
+    where
+        S: State + Serialize + DeserializeOwned,
+        X: Label,
+    {
+        Runs::register(self, flow.into(), options).await
+    }
+
+    /// Goes on with the runs of all registered flows that are neither parked nor at an end. Those that are parked are looked
+    /// at, so that what they need is known before somebody answers; those of other flows are counted.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub async fn resume_all(&self) -> Result<Resumed, Error> {
+        watch::resume_all(&self.handle.shared, None).await
+    }
+
+    /// Returns what the store knows of a run, whatever its flow.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run.
+    pub async fn info(&self, run: impl Into<RunId>) -> Result<RunInfo, Error> {
+        let id = run.into();
+        self.handle.shared.read(move |reader| reader.run(id)).await
+    }
+
+    /// Answers the question of a run at a node, once, and lets the run go on.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such question, it is answered already, the answer fits neither its schema nor its type, or the flow
+    /// of the run is not registered or cannot take it.
+    pub async fn answer(
+        &self,
+        run: impl Into<RunId>,
+        node: impl Into<NodePath>,
+        answer: impl Serialize,
+    ) -> Result<(), Error> {
+        let (id, node) = (run.into(), node.into());
+        let answer = answers::to_json(&id, &node, answer, self.handle.shared.options.max_state)?;
+        let number = self.number(&id).await?;
+        control::answer(&self.handle.shared, (number, &id), (node, None), answer).await
+    }
+
+    /// Cancels a run, whatever its flow, also of one that is not registered.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or it is at an end.
+    pub async fn cancel(&self, run: impl Into<RunId>) -> Result<(), Error> {
+        control::cancel(&self.handle.shared, self.number(&run.into()).await?).await
+    }
+
+    /// Lets a run go on that failed or was cancelled, from the node where it stopped.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, it neither failed nor was cancelled, or its flow is not registered or cannot take it.
+    pub async fn retry_failed(&self, run: impl Into<RunId>) -> Result<(), Error> {
+        control::retry(&self.handle.shared, self.number(&run.into()).await?).await
+    }
+
+    /// Deletes a run that is not under way, with its history, whatever its flow, also of one that is not registered.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run, or it is under way.
+    pub async fn delete(&self, run: impl Into<RunId>) -> Result<(), Error> {
+        control::delete(&self.handle.shared, self.number(&run.into()).await?).await
+    }
+
+    async fn number(&self, run: &RunId) -> Result<i64, Error> {
+        let run = run.clone();
+        self.handle.shared.read(move |reader| reader.own_number(&run)).await
+    }
+
+    /// Deletes runs that are at an end, and makes the file smaller.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    pub async fn prune(&self, prune: &Prune) -> Result<Pruned, Error> {
+        crate::api::prune::prune(&self.handle.shared, prune).await
+    }
+
+    /// Opens the store for reading beside this driver: its runs of all flows, children included.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub fn reader(&self) -> Result<Reader, OpenError> {
+        self.handle.shared.reader()
+    }
+
+    /// Stops all runs where they are, and closes the file. Other clones get
+    /// [`StoreFault::Closed`](crate::StoreFault::Closed).
+    ///
+    /// Waits for what cannot be interrupted: a blocking `exec` or [job](flowstone_core::Context::blocking) that is on the
+    /// pool, and a spawned item until its next `.await`. They are told through
+    /// [`Context::cancelled`](flowstone_core::Context::cancelled); [`close_within`](Self::close_within) does not wait for
+    /// ever.
+    pub async fn close(&self) {
+        self.handle.shared.closing.cancel();
+        self.handle.shared.tasks.close();
+        self.handle.shared.tasks.wait().await;
+        self.end(true).await;
+    }
+
+    /// Stops all runs where they are, waits at most so long for what cannot be interrupted, closes the file, and returns
+    /// what is left. What can be interrupted has a second, if `within` is less.
+    ///
+    /// The store stays locked until what is left has ended, so that no other driver, in this process or in another, runs a
+    /// second time beside it: who opens the store until then gets [`OpenError::StillRuns`]. What it gives is discarded.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use flowstone_core::{AsyncFlow, Context, Result};
+    /// use flowstone_durable::{OpenError, Runs, Store};
+    /// # struct Compute(std::sync::Arc<std::sync::Barrier>);
+    ///
+    /// impl flowstone_core::Node<u32> for Compute {
+    ///     type Prep = ();
+    ///     type Exec = ();
+    ///     type Action = ();
+    ///
+    ///     fn prep(&self, _: &u32) -> Result<()> { Ok(()) }
+    ///     fn exec(&self, (): &(), _cx: &Context) -> Result<()> {
+    ///         // It computes for an hour, and never looks at `_cx.cancelled()`.
+    /// #       self.0.wait();
+    /// #       self.0.wait();
+    ///         Ok(())
+    ///     }
+    ///     fn post(&self, _: &mut u32, (): (), (): ()) -> Result<()> { Ok(()) }
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("computes.db");
+    /// # let both = std::sync::Arc::new(std::sync::Barrier::new(2));
+    /// # let compute = Compute(both.clone());
+    /// let mut flow = AsyncFlow::builder("compute");
+    /// let compute = flow.add("compute", compute);
+    /// flow.start(compute);
+    /// let runs = Runs::open(&path, flow.build()?).await?;
+    /// runs.start("long", 0).await?;
+    /// # both.wait();
+    ///
+    /// let left = runs.store().close_within(Duration::from_millis(10)).await;
+    /// assert_eq!((left[0].run.as_str(), left[0].node.as_str()), ("long", "compute"));
+    /// assert!(matches!(Store::open(&path).await, Err(OpenError::StillRuns { left, .. }) if left[0].run.as_str() == "long"));
+    /// # both.wait();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn close_within(&self, within: Duration) -> Vec<Left> {
+        /// How long what can be interrupted has to stop: until its task gets a thread of the runtime.
+        const STOP: Duration = Duration::from_secs(1);
+
+        let shared = &self.handle.shared;
+        shared.closing.cancel();
+        shared.tasks.close();
+        shared.stops.close();
+        let until = tokio::time::Instant::now() + within;
+        drop(tokio::time::timeout(within.max(STOP), shared.stops.wait()).await);
+        let ended = tokio::time::timeout_at(until, shared.tasks.wait()).await;
+        let left = if ended.is_ok() { Vec::new() } else { shared.leave().await };
+        self.end(left.is_empty()).await;
+        left
+    }
+
+    /// Gives up the file.
+    async fn end(&self, clean: bool) {
+        self.handle.shared.readers.close().await;
+        self.handle.shared.writer.close(clean).await;
+        self.handle.ended.cancelled().await;
+    }
+}

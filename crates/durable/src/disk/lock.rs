@@ -1,0 +1,179 @@
+//! One writer: the process that drives a store holds a lock beside it.
+//!
+//! The lock is the system's, on the file `<store>-lock`, so that it ends with the process however that ends. Who gets past
+//! it all the same, because the file was deleted, is stopped by the epoch in the store itself, which
+//! [the writer](crate::disk::writer) checks in every commit. Why both: `docs/decisions/0008-a-lock-and-an-epoch.md`.
+//!
+//! A driver that is closed cannot interrupt everything: what is left holds the lock, too, and is written into its file, so
+//! that whoever opens the store is told the runs. Why so: `docs/decisions/0021-what-is-left-holds-the-lock.md`.
+
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions, TryLockError},
+    io::{Read, Seek, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
+
+use crate::{
+    disk::files::{beside, real},
+    drive::observer::lock,
+    words::{error::OpenError, status::Left},
+};
+
+/// The locks of this process: to find what is left of a store whose lock file was deleted.
+static TAKEN: Mutex<Vec<Weak<Lock>>> = Mutex::new(Vec::new());
+
+/// Held while a store is driven, and until nothing of its runs is under way any more.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    store: PathBuf,
+    /// The file, if this process made it.
+    made: Option<PathBuf>,
+    notes: Mutex<Notes>,
+}
+
+/// The file of a lock: the process on its first line, then what is left, one a line.
+#[derive(Debug)]
+struct Notes {
+    file: File,
+    left: BTreeMap<u64, Left>,
+    next: u64,
+}
+
+impl Lock {
+    /// Takes the lock of a store.
+    pub(crate) fn take(store: &Path) -> Result<Arc<Self>, OpenError> {
+        let failed = |source: std::io::Error| OpenError::File { path: store.to_owned(), source: source.into() };
+        let path = path(store);
+        let made = (!path.exists()).then(|| path.clone());
+        let file = loop {
+            let mut options = OpenOptions::new();
+            let mut file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+            match try_for_a_while(&file) {
+                // Whoever had it may have deleted it before it was locked: then it keeps nobody out.
+                Ok(()) if !is_at(&file, &path) => {}
+                Ok(()) => break file,
+                Err(TryLockError::WouldBlock) => return Err(held(store, &mut file)),
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        };
+        let real = real(store);
+        let left = left_here(&real);
+        if !left.is_empty() {
+            return Err(OpenError::StillRuns { path: store.to_owned(), pid: Some(std::process::id()), left });
+        }
+        let notes = Notes { file, left: BTreeMap::new(), next: 1 };
+        notes.write().map_err(failed)?;
+        let taken = Arc::new(Self { store: real, made, notes: Mutex::new(notes) });
+        lock(&TAKEN).push(Arc::downgrade(&taken));
+        Ok(taken)
+    }
+
+    /// Gives the lock of a file back that is no store after all, and leaves nothing beside it.
+    pub(crate) fn discard(&self) {
+        if let Some(made) = &self.made {
+            // If it stays, it is an empty file that nobody holds.
+            drop(std::fs::remove_file(made));
+        }
+    }
+
+    /// Notes that something of a run is left, and returns the number of the note.
+    pub(crate) fn note(&self, left: Left) -> u64 {
+        let mut notes = lock(&self.notes);
+        let number = notes.next;
+        notes.next += 1;
+        notes.left.insert(number, left);
+        notes.keep();
+        number
+    }
+
+    /// Takes a note back: that has ended.
+    pub(crate) fn forget(&self, number: u64) {
+        let mut notes = lock(&self.notes);
+        notes.left.remove(&number);
+        notes.keep();
+    }
+}
+
+impl Notes {
+    /// Writes the file, which only makes an error say more.
+    fn keep(&self) {
+        if let Err(error) = self.write() {
+            tracing::debug!(target: "flowstone", %error, "the lock's file cannot be written");
+        }
+    }
+
+    fn write(&self) -> std::io::Result<()> {
+        let mut text = format!("{}\n", std::process::id());
+        for left in self.left.values() {
+            text += &serde_json::to_string(left)?;
+            text += "\n";
+        }
+        let mut file = &self.file;
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(text.as_bytes())
+    }
+}
+
+/// What is left in this process of a store that it drove.
+fn left_here(store: &Path) -> Vec<Left> {
+    let mut taken = lock(&TAKEN);
+    taken.retain(|lock| lock.strong_count() > 0);
+    let of_store = taken.iter().filter_map(Weak::upgrade).filter(|taken| taken.store == store);
+    of_store.flat_map(|taken| lock(&taken.notes).left.values().cloned().collect::<Vec<_>>()).collect()
+}
+
+/// The error of a store whose lock somebody holds.
+fn held(store: &Path, file: &mut File) -> OpenError {
+    let mut text = String::new();
+    let path = store.to_owned();
+    if file.read_to_string(&mut text).is_err() {
+        return OpenError::Locked { path, pid: None };
+    }
+    let mut lines = text.lines();
+    let pid = lines.next().and_then(|pid| pid.trim().parse().ok());
+    let left: Vec<Left> = lines.filter_map(|line| serde_json::from_str(line).ok()).collect();
+    if left.is_empty() { OpenError::Locked { path, pid } } else { OpenError::StillRuns { path, pid, left } }
+}
+
+/// Returns whether a file that is open is the one at a path.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let (Ok(ours), Ok(there)) = (file.metadata(), std::fs::metadata(path)) else { return false };
+    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+}
+
+/// Elsewhere a file that is open cannot be deleted.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
+}
+
+/// Takes the lock; waits for a process that was killed a moment ago, and holds it until the system has buried it.
+fn try_for_a_while(file: &File) -> Result<(), TryLockError> {
+    const TRIES: u32 = 25;
+    const WAIT: Duration = Duration::from_millis(20);
+
+    for _ in 1..TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(WAIT),
+            taken => return taken,
+        }
+    }
+    file.try_lock()
+}
+
+/// Returns whether a process drives the store, without waiting and without taking the lock for longer than a look.
+pub(crate) fn is_driven(store: &Path) -> bool {
+    OpenOptions::new().read(true).write(true).open(path(store)).is_ok_and(|file| file.try_lock().is_err())
+}
+
+fn path(store: &Path) -> PathBuf {
+    // Beside the file itself, also where a link leads to it.
+    beside(&real(store), "-lock")
+}

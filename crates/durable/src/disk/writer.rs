@@ -1,0 +1,462 @@
+//! The one writer of a store: a thread that owns the connection, and commits what many runs ask for at once.
+//!
+//! ```text
+//! run ─ call(job) ─▶ queue ─▶ BEGIN · job · job · job · COMMIT (one fsync) ─▶ each caller gets its result
+//! ```
+//!
+//! While a commit is on its way to the disk the next jobs gather in the queue, so that the group grows with the load.
+//!
+//! **Invariant:** a job that returns an [`Error`] other than a store's has written nothing, which is checked; one of the store
+//! undoes the whole group. What a caller is told is on disk.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use flowstone_core::{BoxError, CancellationToken};
+use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    api::prune::cut_log,
+    disk::{
+        files::{Files, real},
+        lock::Lock,
+        pair::{self, Log},
+        schema::{self, Access, Opened},
+    },
+    records::rows::now,
+    words::{
+        error::{Error, OpenError, StoreError, StoreFault},
+        options::StoreOptions,
+        waits::Ticks,
+    },
+};
+
+/// How many jobs may wait: enough that a group fills while the last one is synced, and a bound for the memory that they
+/// hold. Callers wait for room.
+const QUEUE: usize = 1024;
+
+/// How many jobs one commit takes at most, so that the first of them does not wait for long.
+const GROUP: usize = 512;
+
+/// How long the thread looks for the next job before it falls asleep.
+const AWAKE: Duration = Duration::from_micros(40);
+
+/// How often all files of the store are looked at, and its log: the main file and the log themselves are in each commit.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A moment in the life of a job, for tests that kill the process there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[doc(hidden)]
+pub struct WritePoint {
+    /// What the job does, as `visit`.
+    pub job: &'static str,
+    /// How far it is.
+    pub when: WriteMoment,
+}
+
+/// How far a job is, see [`WritePoint`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[doc(hidden)]
+pub enum WriteMoment {
+    /// Nothing is written.
+    Before,
+    /// It is written, but not committed.
+    Applied,
+    /// It is committed, but nobody was told.
+    Committed,
+}
+
+/// Gets every [`WritePoint`].
+pub(crate) type OnWrite = Arc<dyn Fn(WritePoint) + Send + Sync>;
+
+/// The way to the writer thread; cheap to clone. The thread ends when the last one is dropped.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    queue: mpsc::Sender<Message>,
+    ticks: Arc<Ticks>,
+}
+
+/// What the thread gets.
+enum Message {
+    /// Something to write, together with others.
+    Job(Box<dyn Job>),
+    /// Something that takes no transaction around it, such as making the file smaller.
+    Alone(Box<dyn FnOnce(&Connection) + Send>),
+    /// The end; whether nothing of the runs is left.
+    Close { clean: bool },
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Writer")
+    }
+}
+
+/// What a caller waits for.
+pub(crate) struct Reply<T>(oneshot::Receiver<Result<T, Error>>);
+
+impl<T> Reply<T> {
+    /// Waits until the job is on disk.
+    pub(crate) async fn done(self) -> Result<T, Error> {
+        self.0.await.unwrap_or_else(|_| Err(StoreError::new(StoreFault::Closed).into()))
+    }
+}
+
+/// A store that was opened to be driven.
+pub(crate) struct Driven {
+    pub(crate) writer: Writer,
+    /// Where its main file is.
+    pub(crate) path: PathBuf,
+    pub(crate) files: Files,
+    /// Cancelled when the thread has ended, and has given up the file and its lock.
+    pub(crate) ended: CancellationToken,
+    /// Cancelled also when another process is found to drive the store: nothing is to go on.
+    pub(crate) halt: CancellationToken,
+    pub(crate) lock: Weak<Lock>,
+    pub(crate) epoch: i64,
+    /// Whether the process that drove the store before has died.
+    pub(crate) died: bool,
+}
+
+/// Who is told of what the writer meets.
+struct Hooks {
+    on_write: Option<OnWrite>,
+    /// Cancelled when another process is found to drive the store.
+    halt: CancellationToken,
+}
+
+/// Opens a store on a thread of its own, takes it over from whoever drove it before, and writes there what is put into the
+/// queue. The thread holds the lock until it ends.
+pub(crate) async fn open(path: &Path, options: StoreOptions, halt: CancellationToken) -> Result<Driven, OpenError> {
+    let (queue, jobs) = mpsc::channel(QUEUE);
+    let (tell, told) = oneshot::channel();
+    let (at, ended) = (path.to_owned(), CancellationToken::new());
+    let (end, halts) = (ended.clone(), halt.clone());
+    let failed = |source: BoxError| OpenError::File { path: path.to_owned(), source };
+    std::thread::Builder::new()
+        .name("flowstone-writer".to_owned())
+        .spawn(move || {
+            // Invariant: dropped after the thread's own values.
+            let _end = end.drop_guard();
+            match Thread::open(&at, &options, halts, jobs) {
+                Ok(thread) => {
+                    let (files, lock) = (thread.store.files.clone(), Arc::downgrade(&thread.lock));
+                    let (ticks, epoch, died) = (Arc::clone(&thread.ticks), thread.epoch, thread.died);
+                    if tell.send(Ok((real(&at), files, lock, ticks, epoch, died))).is_ok() {
+                        thread.run();
+                    }
+                }
+                Err(error) => drop(tell.send(Err(error))),
+            }
+        })
+        .map_err(|error| failed(error.into()))?;
+    let (path, files, lock, ticks, epoch, died) =
+        told.await.unwrap_or_else(|_| Err(failed("opening it panicked".into())))?;
+    Ok(Driven { writer: Writer { queue, ticks }, path, files, ended, halt, lock, epoch, died })
+}
+
+impl Writer {
+    /// Returns for how many milliseconds the store has been driven.
+    pub(crate) fn ticks(&self) -> i64 {
+        self.ticks.now()
+    }
+
+    /// Puts a job in the queue, waits for room if there is none, and returns what tells its end. `then` is called when it is
+    /// on disk, whoever waits for it, and before anything else is written.
+    ///
+    /// Jobs of one caller are done in the order in which they are put.
+    pub(crate) async fn put<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+        then: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<Reply<T>, StoreError> {
+        let (reply, done) = oneshot::channel();
+        let call = Call { name, work: Some(work), result: None, reply, then };
+        self.send(Message::Job(Box::new(call))).await?;
+        Ok(Reply(done))
+    }
+
+    /// Does a job, and returns when it is on disk.
+    pub(crate) async fn call<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.put(name, work, |_| ()).await?.done().await
+    }
+
+    /// Does a job from a thread of the store's own, and returns when it is on disk.
+    pub(crate) fn call_blocking<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let closed = || StoreError::new(StoreFault::Closed);
+        let (reply, done) = oneshot::channel();
+        let call = Call { name, work: Some(work), result: None, reply, then: |_: &T| () };
+        self.queue.blocking_send(Message::Job(Box::new(call))).map_err(|_| closed())?;
+        done.blocking_recv().unwrap_or_else(|_| Err(closed().into()))
+    }
+
+    /// Does something that takes no transaction around it.
+    pub(crate) async fn alone<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (reply, done) = oneshot::channel();
+        self.send(Message::Alone(Box::new(move |connection| drop(reply.send(work(connection)))))).await?;
+        Reply(done).done().await
+    }
+
+    /// Ends the thread when it has written what is in the queue. `clean` says that nothing of the runs is left.
+    pub(crate) async fn close(&self, clean: bool) {
+        // If it has ended already, that is what was asked for.
+        drop(self.send(Message::Close { clean }).await);
+    }
+
+    async fn send(&self, message: Message) -> Result<(), StoreError> {
+        self.queue.send(message).await.map_err(|_| StoreError::new(StoreFault::Closed))
+    }
+}
+
+/// Something to write.
+trait Job: Send {
+    fn name(&self) -> &'static str;
+
+    /// Writes it, in the transaction of its group; an error is one that undoes the group.
+    fn apply(&mut self, connection: &Connection) -> Result<(), StoreError>;
+
+    /// Tells the caller: the result of the job, or why its group failed.
+    fn tell(self: Box<Self>, group: Result<(), StoreError>);
+}
+
+struct Call<T, W, D> {
+    name: &'static str,
+    work: Option<W>,
+    result: Option<Result<T, Error>>,
+    reply: oneshot::Sender<Result<T, Error>>,
+    /// What is done when it is on disk.
+    then: D,
+}
+
+impl<T, W, D> Job for Call<T, W, D>
+where
+    T: Send,
+    W: FnOnce(&Connection) -> Result<T, Error> + Send,
+    D: FnOnce(&T) + Send,
+{
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn apply(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        let work = self.work.take().expect("invariant: a job is applied once");
+        let before = connection.total_changes();
+        match work(connection) {
+            Err(Error::Store(error)) => return Err(error),
+            // It would be committed with the others. A savepoint for each job would cost all of them.
+            Err(refused) if connection.total_changes() != before => {
+                let what = format!("the job `{}` wrote something before it refused: {refused}", self.name);
+                return Err(StoreError::because(StoreFault::Internal, what));
+            }
+            result => self.result = Some(result),
+        }
+        Ok(())
+    }
+
+    fn tell(self: Box<Self>, group: Result<(), StoreError>) {
+        let Self { result, reply, then, .. } = *self;
+        let never = || Err(StoreError::new(StoreFault::Closed).into());
+        let result = group.map_err(Error::from).and_then(|()| result.unwrap_or_else(never));
+        if let Ok(result) = &result {
+            then(result);
+        }
+        // Whoever asked may have gone: what was committed stands.
+        drop(reply.send(result));
+    }
+}
+
+struct Thread {
+    store: Opened,
+    epoch: i64,
+    ticks: Arc<Ticks>,
+    /// Whether the process that drove the store before has died.
+    died: bool,
+    /// Whether nothing of the runs will be left when this ends.
+    leaves_clean: bool,
+    log: Log,
+    /// When all of the files were looked at last.
+    looked: Instant,
+    jobs: mpsc::Receiver<Message>,
+    hooks: Hooks,
+    lock: Arc<Lock>,
+}
+
+impl Thread {
+    /// Opens a store, and takes it over from whoever drove it before.
+    fn open(
+        path: &Path,
+        options: &StoreOptions,
+        halt: CancellationToken,
+        jobs: mpsc::Receiver<Message>,
+    ) -> Result<Self, OpenError> {
+        let lock = Lock::take(path)?;
+        let mut store = match schema::open(path, options.vfs.as_deref(), Access::Drive) {
+            Ok(store) => store,
+            Err(error) => {
+                lock.discard();
+                return Err(error);
+            }
+        };
+        let failed = |source| OpenError::Store { path: path.to_owned(), source };
+        if let Some(pages) = options.checkpoint_every {
+            let set = store.db.pragma_update(None, "wal_autocheckpoint", pages);
+            set.map_err(|error| failed(error.into()))?;
+        }
+        let (epoch, died) = take_over(&store.db).map_err(failed)?;
+        let ticks = store.db.query_row("SELECT ticks FROM owner WHERE one = 1", [], |row| row.get(0));
+        let ticks = Arc::new(Ticks::after(ticks.map_err(|error| failed(error.into()))?));
+        // The first commit may have made the log.
+        store.files = Files::of(&real(path), true);
+        let (log, looked) = (Log::marked(&real(path)), Instant::now());
+        let hooks = Hooks { on_write: options.on_write.clone(), halt };
+        Ok(Self { store, epoch, died, leaves_clean: true, ticks, log, looked, jobs, hooks, lock })
+    }
+
+    fn run(mut self) {
+        let (mut messages, mut group) = (Vec::new(), Vec::new());
+        while self.receive(&mut messages) {
+            for message in messages.drain(..) {
+                match message {
+                    Message::Job(job) => group.push(job),
+                    Message::Alone(work) => {
+                        self.commit(&mut group);
+                        work(&self.store.db);
+                    }
+                    Message::Close { clean } => {
+                        self.leaves_clean = clean;
+                        self.jobs.close();
+                    }
+                }
+            }
+            self.commit(&mut group);
+        }
+        // If it fails, the visits that were under way are counted as those of a process that died.
+        drop(self.note_end());
+        // The file should stand alone when nobody drives it; if this fails, whoever opens it next does it.
+        drop(cut_log(&self.store.db));
+    }
+
+    /// Writes down for how long the store was driven, and whether this process ends in good order.
+    fn note_end(&self) -> Result<(), StoreError> {
+        self.store.files.check()?;
+        self.store.db.execute(
+            "UPDATE owner SET clean = ?3, ticks = max(ticks, ?1) WHERE one = 1 AND epoch = ?2",
+            (self.ticks.now(), self.epoch, self.leaves_clean),
+        )?;
+        Ok(())
+    }
+
+    /// Waits for messages; `false` at the end.
+    fn receive(&mut self, messages: &mut Vec<Message>) -> bool {
+        // Who was told a moment ago has its next visit ready within microseconds, as a rule: to fall asleep and be woken
+        // takes longer than that.
+        let asleep = Instant::now() + AWAKE;
+        while self.jobs.is_empty() && Instant::now() < asleep {
+            std::hint::spin_loop();
+        }
+        self.jobs.blocking_recv_many(messages, GROUP) > 0
+    }
+
+    /// Writes a group in one transaction, or nothing of it, and tells everyone.
+    fn commit(&mut self, group: &mut Vec<Box<dyn Job>>) {
+        if group.is_empty() {
+            return;
+        }
+        let written = catch_unwind(AssertUnwindSafe(|| self.write(group)))
+            .unwrap_or_else(|_| Err(StoreError::because(StoreFault::Internal, "a job panicked")));
+        if let Err(error) = &written {
+            tracing::error!(target: "flowstone", %error, jobs = group.len(), "a commit failed");
+            if error.fault() == StoreFault::LockLost {
+                self.hooks.halt.cancel();
+            }
+            if !self.store.db.is_autocommit() {
+                drop(self.store.db.execute_batch("ROLLBACK"));
+            }
+        }
+        for job in group.drain(..) {
+            job.tell(written.clone());
+        }
+    }
+
+    fn write(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+        self.run_cached("BEGIN IMMEDIATE")?;
+        if epoch(&self.store.db)? != Some(self.epoch) {
+            return Err(StoreError::new(StoreFault::LockLost));
+        }
+        let looks = self.looked.elapsed() >= LOOK;
+        let marks = looks && self.log.is_new();
+        if marks {
+            pair::mark(&self.store.db)?;
+        }
+        for job in &mut *group {
+            self.point(job.name(), WriteMoment::Before);
+            job.apply(&self.store.db)?;
+            self.point(job.name(), WriteMoment::Applied);
+        }
+        // As late as can be, so that nothing is written where nobody finds it.
+        if looks {
+            self.store.files.check()?
+        } else {
+            self.store.files.check_data()?
+        }
+        self.run_cached("COMMIT")?;
+        if looks {
+            self.looked = Instant::now();
+        }
+        if marks {
+            self.log.set_marked();
+        }
+        group.iter().for_each(|job| self.point(job.name(), WriteMoment::Committed));
+        Ok(())
+    }
+
+    fn run_cached(&self, sql: &str) -> rusqlite::Result<()> {
+        self.store.db.prepare_cached(sql)?.execute([]).map(drop)
+    }
+
+    fn point(&self, job: &'static str, when: WriteMoment) {
+        if let Some(on_write) = &self.hooks.on_write {
+            on_write(WritePoint { job, when });
+        }
+    }
+}
+
+/// Writes down that this process drives the store, and returns the number that says so, and whether the last one has died.
+fn take_over(connection: &Connection) -> Result<(i64, bool), StoreError> {
+    let before = connection.query_row("SELECT epoch > 0 AND clean = 0 FROM owner WHERE one = 1", [], |row| row.get(0));
+    let died = before.optional()?.unwrap_or_default();
+    // A log that goes on has its marker already.
+    let is_new = cut_log(connection).unwrap_or(false);
+    let row = (i64::from(std::process::id()), now(), is_new, pair::new_marker());
+    // By `execute`, which tells whether the commit succeeded, and not by `RETURNING`.
+    connection.execute(
+        "UPDATE owner SET epoch = epoch + 1, pid = ?1, since = ?2, clean = 0,
+             log_before = iif(?3, log, log_before), log = iif(?3, ?4, log) WHERE one = 1",
+        row,
+    )?;
+    let gone = || StoreError::because(StoreFault::Corrupt, "the table `owner` has no row");
+    Ok((epoch(connection)?.ok_or_else(gone)?, died))
+}
+
+fn epoch(connection: &Connection) -> Result<Option<i64>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT epoch FROM owner WHERE one = 1")?;
+    Ok(statement.query_row([], |row| row.get(0)).optional()?)
+}

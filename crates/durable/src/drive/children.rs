@@ -1,0 +1,268 @@
+//! The runs of children: what a journaled batch flow runs for each of its items, and what an `exec` runs.
+//!
+//! A child is a run of its own in the store, with a history of its own, that knows the visit and the item that it belongs
+//! to. It is driven inside the visit of its parent, by the same loop, and never by itself.
+//!
+//! An `exec` that is tried again calls for its child again: it then goes on where its last commit put it.
+//!
+//! After a restart a child is found by the key of its item, wherever that stands now; one whose item is gone is cancelled when
+//! the visit is committed.
+//!
+//! **Invariant:** an item of a visit has one child.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use flowstone_core::{Action, Execution, Forked, ItemId, ItemKey, RunError};
+
+use crate::{
+    disk::states::States,
+    drive::{
+        changes,
+        journal::{Called, RunJournal},
+        keeper::{Halted, Keeper, Watched},
+        observer::lock,
+        shared::unstorable,
+    },
+    records::{
+        load::{Asked, KnownChild, Loaded, damaged, load, state_at},
+        rows::{self, NewRun, Parent},
+    },
+    words::{error::Error, status::Status},
+};
+
+/// States of children have no version of their own: `migrate` is for the state of a run.
+const CHILD_VERSION: u32 = 0;
+
+/// Drives a child of an `exec` to its end, from where it was.
+pub(crate) async fn drive(journal: &RunJournal, item: ItemId, child: &mut dyn Execution) -> Result<Action, RunError> {
+    match halt(journal, item, child, false).await? {
+        Halted::Ended(exit) => Ok(exit),
+        Halted::Stopped(error) => Err(error),
+        Halted::Parked | Halted::Again => Err(failed(journal, item)(damaged("a child of an `exec` was put away"))),
+    }
+}
+
+/// Drives a child of a batch flow from where it was, until it ends or is put away.
+pub(crate) async fn fork(journal: &RunJournal, item: ItemId, child: &mut dyn Execution) -> Result<Forked, RunError> {
+    loop {
+        match halt(journal, item, child, true).await? {
+            Halted::Ended(exit) => return Ok(Forked::Ended(exit)),
+            Halted::Parked => return Ok(Forked::Parked),
+            Halted::Again => {}
+            Halted::Stopped(error) => return Err(error),
+        }
+    }
+}
+
+/// What the store's error is to the visit of the parent.
+fn failed(journal: &RunJournal, item: ItemId) -> impl Fn(Error) -> RunError {
+    let (root, node) = (journal.root.clone(), journal.node());
+    move |error| RunError::journal(root.clone(), node.clone(), Some(item.index), error)
+}
+
+/// Drives a child from where it was until it comes to a halt; one that `parks` may be put away.
+async fn halt(journal: &RunJournal, item: ItemId, child: &mut dyn Execution, parks: bool) -> Result<Halted, RunError> {
+    let (node, index, failed) = (journal.node(), item.index, failed(journal, item));
+    let mut call = Call::begin(journal, item, child, parks).map_err(&failed)?;
+    let watched = Watched {
+        root: journal.root.clone(),
+        flow: Arc::clone(&journal.flow),
+        observer: Arc::clone(&journal.observer),
+        prefix: format!("{node}[{index}]/"),
+        parks,
+        version: CHILD_VERSION,
+    };
+    let mut answered = None;
+    let known = call.known(child).await.map_err(&failed)?;
+    journal.place_children().await.map_err(&failed)?;
+    let mut keeper = match known {
+        Some(run) => {
+            if parks {
+                journal.forked_as(run, index);
+            }
+            let mut loaded = recall(journal, run, child).await.map_err(&failed)?;
+            if matches!(loaded.status, Status::Paused | Status::Sleeping) {
+                call.halted = true;
+                return Ok(Halted::Parked);
+            }
+            if let Some(ended) = restore(&loaded, child).map_err(&failed)? {
+                journal.count_child(index, true);
+                call.halted = true;
+                return Ok(Halted::Ended(ended));
+            }
+            if loaded.standing.refused {
+                // What it was before it was answered from beside is over, also if its parent is refused later.
+                let accept = move |db: &_| rows::accept(db, run);
+                journal.shared.writer.call("begin", accept).await.map_err(&failed)?;
+            }
+            answered = loaded.asked.take().filter(Asked::is_over);
+            if let (Some(asked), Some(next)) = (&mut answered, &loaded.next) {
+                let path = format!("{node}[{index}]/{next}").into();
+                asked.migrate(&*journal.flow, &journal.root, &path).map_err(&failed)?;
+            }
+            Keeper::resuming(&journal.shared, loaded, CHILD_VERSION, watched)
+        }
+        None => begin(journal, item, child, watched).await.map_err(&failed)?,
+    };
+    if parks {
+        journal.forked_as(keeper.number(), index);
+    }
+    let halted = keeper.drive(child, answered).await.map_err(&failed)?;
+    call.halted = true;
+    if let Halted::Ended(_) = &halted {
+        journal.count_child(index, false);
+    }
+    Ok(halted)
+}
+
+/// A call for the child of an item; it ends when dropped.
+struct Call<'a> {
+    journal: &'a RunJournal,
+    item: ItemId,
+    /// Whether this process has called for it before, in this visit.
+    again: bool,
+    /// Whether it may be put away; it is then called for again, with whatever state.
+    parks: bool,
+    /// Whether the child came to a halt, which is written down.
+    halted: bool,
+}
+
+impl<'a> Call<'a> {
+    fn begin(journal: &'a RunJournal, item: ItemId, child: &dyn Execution, parks: bool) -> Result<Self, Error> {
+        let mut called = lock(&journal.called);
+        let again = match called.get_mut(&item.index) {
+            Some(known) if known.under_way || known.flow != child.flow() || known.item != item => {
+                return Err(second(journal, item));
+            }
+            Some(known) => {
+                known.under_way = true;
+                true
+            }
+            None => {
+                let flow = child.flow().to_owned();
+                called.insert(item.index, Called { flow, item, run: None, under_way: true, counted: false });
+                false
+            }
+        };
+        Ok(Self { journal, item, again, parks, halted: false })
+    }
+
+    /// Returns the child's number, if it was begun before.
+    async fn known(&self, child: &dyn Execution) -> Result<Option<i64>, Error> {
+        let (journal, item) = (self.journal, self.item);
+        if !self.again {
+            let known = self.known_before(child).await?;
+            if let Some(called) = lock(&journal.called).get_mut(&item.index) {
+                called.run = known;
+            }
+            return Ok(known);
+        }
+        let known = lock(&journal.called).get(&item.index).and_then(|called| called.run);
+        // A call that was dropped may have left something in the writer's queue: this comes after it.
+        let (parent, seq) = (journal.run, journal.seq());
+        let find = move |db: &_| if known.is_some() { Ok(known) } else { rows::child(db, parent, seq, item) };
+        let Some(run) = journal.shared.writer.call("child", find).await? else { return Ok(None) };
+        if self.parks || first_state(journal, run).await? == key_of(child)? {
+            return Ok(Some(run));
+        }
+        Err(second(journal, item))
+    }
+
+    /// Takes the child that an earlier process began for this item.
+    async fn known_before(&self, child: &dyn Execution) -> Result<Option<i64>, Error> {
+        let (journal, item) = (self.journal, self.item);
+        let mut older: Vec<KnownChild> = {
+            let mut children = lock(&journal.children);
+            if let Some(at) = children.iter().position(|known| known.is_of(item)) {
+                return Ok(Some(children.swap_remove(at).run));
+            }
+            children.iter().filter(|known| known.item.key.is_none() && item.key.is_some()).copied().collect()
+        };
+        // Those of an older version have no keys: they are known by their first states.
+        let wanted = if older.is_empty() { return Ok(None) } else { key_of(child)? };
+        older.sort_by_key(|known| known.item.index != item.index);
+        for known in older {
+            if first_state(journal, known.run).await? == wanted {
+                let mut children = lock(&journal.children);
+                // A sibling may have taken it in the meantime.
+                if let Some(at) = children.iter().position(|other| other.run == known.run) {
+                    journal.found(&known, item);
+                    return Ok(Some(children.swap_remove(at).run));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Returns what tells the first state of a stored child from others.
+async fn first_state(journal: &RunJournal, run: i64) -> Result<ItemKey, Error> {
+    let full_every = journal.shared.options.full_every;
+    let first = journal.shared.read(move |reader| state_at(&reader.db, run, 0, full_every)).await?;
+    Ok(ItemKey::of_json(first.chain.state(), 0))
+}
+
+/// The same of the state of a child that was not visited yet.
+fn key_of(child: &dyn Execution) -> Result<ItemKey, Error> {
+    let state = child.save().map_err(|source| unstorable(child, source))?;
+    Ok(ItemKey::of_json(&state, 0))
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if let Some(called) = lock(&self.journal.called).get_mut(&self.item.index) {
+            called.under_way = false;
+        }
+        if !self.halted {
+            self.journal.left.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn second(journal: &RunJournal, item: ItemId) -> Error {
+    Error::SecondChild { run: journal.root.clone(), node: journal.node(), item: item.index }
+}
+
+/// Writes a new child down.
+async fn begin(journal: &RunJournal, item: ItemId, child: &dyn Execution, watched: Watched) -> Result<Keeper, Error> {
+    let mut states = States::starting(journal.shared.options.full_every, CHILD_VERSION);
+    let new = NewRun {
+        id: child.id(),
+        flow: journal.flow.row(),
+        flow_name: journal.flow.name().to_owned(),
+        flow_before: Vec::new(),
+        key: None,
+        start: child.node().clone(),
+        state: journal.shared.store_surely(child, &mut states, 0)?,
+        parent: Some(Parent { run: journal.run, seq: journal.seq(), item }),
+        origin: None,
+        waits: false,
+    };
+    let started = journal.shared.writer.call("child", move |db| rows::start(db, &new)).await?;
+    Ok(Keeper::starting(&journal.shared, started.run, states, watched))
+}
+
+/// Reads a child that was begun before; one that failed goes on.
+async fn recall(journal: &RunJournal, run: i64, child: &mut dyn Execution) -> Result<Loaded, Error> {
+    let full_every = journal.shared.options.full_every;
+    let read = || journal.shared.read(move |reader| load(&reader.db, run, full_every));
+    let gone = || damaged(format!("the child #{run} is gone"));
+    let loaded = read().await?.ok_or_else(gone)?;
+    if !matches!(loaded.status, Status::Failed | Status::Cancelled) {
+        return Ok(loaded);
+    }
+    // One that its flow cannot take stays as it is.
+    restore(&loaded, child)?;
+    journal.shared.writer.call("child", move |db| changes::retry(db, run)).await?;
+    // Its waits are forgotten now, too.
+    read().await?.ok_or_else(gone)
+}
+
+/// Places a child where it was; returns its last action if it was at its end.
+fn restore(loaded: &Loaded, child: &mut dyn Execution) -> Result<Option<Action>, Error> {
+    // At its end there is no next node; its state is what counts.
+    let node = loaded.next.clone().unwrap_or_else(|| child.node().clone());
+    let restored = child.restore(&node, loaded.seq, loaded.chain.state());
+    restored.map_err(|source| Error::Restore { run: loaded.id.clone(), step: loaded.seq, source: source.into() })?;
+    Ok(if loaded.status == Status::Ended { loaded.action.clone().map(Action::from) } else { None })
+}

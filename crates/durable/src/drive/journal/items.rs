@@ -1,0 +1,163 @@
+//! The items of the visit under way: under which number each is kept, and whether those of an earlier process are the same.
+//!
+//! A row has a number, and an item of a batch that tells its items apart has a key. A row that was found keeps its number,
+//! wherever its item stands now; items that are new get numbers that no row has.
+//!
+//! **Invariant:** a row is found by its key, or by its number if that was the rule when it was written: the user says so,
+//! or an older version wrote it. Rows of an older version get their keys when the batch goes on.
+
+use std::collections::{BTreeMap, HashMap};
+
+use flowstone_core::{ItemId, ItemKey, NodePath, RunId};
+
+use crate::{
+    records::{
+        load::{Kept, KeptItem, UnderWay},
+        rows::{NODE, VisitUnderWay, int},
+    },
+    words::{error::Error, waits::Wait},
+};
+
+/// What is kept of the visit under way, as far as nobody has taken it yet.
+#[derive(Default)]
+pub(crate) struct Items {
+    kept: BTreeMap<i64, KeptItem>,
+    /// The numbers of items with keys, as far as they are not their places.
+    numbers: HashMap<ItemKey, i64>,
+    /// The number of the next new item, in a batch that an earlier process began.
+    next: Option<i64>,
+    /// How many items the batch had when it was begun.
+    began_with: Option<u64>,
+    /// Whether the rows are of an older version, and the items have keys now.
+    by_place: bool,
+    /// The keys of such rows, to be written down.
+    adopted: Vec<(i64, ItemKey)>,
+    /// Whether what cannot be read runs again.
+    retried: bool,
+    /// When the time of the visit is over.
+    ends: Option<Wait>,
+    /// Whether the row of the visit is written.
+    is_noted: bool,
+}
+
+impl Items {
+    pub(crate) fn resuming(under_way: UnderWay) -> Self {
+        let UnderWay { items: kept, began_with, ends, retried, .. } = under_way;
+        let numbers: HashMap<_, _> = kept.iter().filter_map(|(number, item)| Some((item.key?, *number))).collect();
+        let next = kept.keys().last().filter(|last| **last >= 0).map(|last| last + 1);
+        Self { kept, numbers, next, began_with, retried, ends, ..Self::default() }
+    }
+
+    /// Checks that the items of a batch can be told from those that an earlier process kept.
+    pub(crate) fn begin_batch(&mut self, items: usize, keyed: bool, run: &RunId, node: NodePath) -> Result<(), Error> {
+        let (run, items) = (run.clone(), items as u64);
+        let mut outputs = self.kept.values().filter(|item| matches!(item.kept, Kept::Output(_)));
+        let is_older = self.began_with.is_none();
+        if outputs.any(|item| item.key.is_some() != keyed && !(keyed && is_older)) {
+            return Err(Error::ItemKeys { run, node, keyed });
+        }
+        let has_any = self.kept.iter().any(|(number, item)| *number != NODE && item.key.is_none());
+        // An older version did not write down how many there were: at least as many as the last that it kept.
+        let had = self.began_with.or(self.next.map(|next| u64::try_from(next).unwrap_or_default().max(items)));
+        self.by_place = keyed && is_older && has_any;
+        if let Some(had) = had.filter(|had| has_any && (!keyed || is_older) && *had != items) {
+            return Err(Error::ItemCount { run, node, kept: had, items });
+        }
+        self.began_with = Some(items);
+        Ok(())
+    }
+
+    /// Returns the number of an item that is kept.
+    fn known(&self, item: Option<ItemId>) -> Option<i64> {
+        let number = match item {
+            None => NODE,
+            Some(ItemId { index, key: None }) => int(index),
+            Some(ItemId { index, key: Some(key) }) => match self.numbers.get(&key) {
+                Some(number) => *number,
+                None if self.by_place || self.next.is_none() => int(index),
+                None => return None,
+            },
+        };
+        Some(number)
+    }
+
+    /// Returns the number to keep an item under.
+    pub(crate) fn number(&mut self, item: Option<ItemId>) -> i64 {
+        if let Some(number) = self.known(item) {
+            return number;
+        }
+        let number = self.next.unwrap_or_default();
+        self.next = Some(number + 1);
+        if let Some(key) = item.and_then(|item| item.key) {
+            self.numbers.insert(key, number);
+        }
+        number
+    }
+
+    /// Takes the output of an item.
+    pub(crate) fn take_output(&mut self, item: ItemId) -> Option<Vec<u8>> {
+        let number = self.known(Some(item))?;
+        match self.kept.remove(&number)? {
+            KeptItem { kept: Kept::Output(output), key, .. } if self.is_of(key, Some(item)) => {
+                if let Some(adopted) = item.key.filter(|_| key.is_none()) {
+                    self.adopted.push((number, adopted));
+                }
+                Some(output)
+            }
+            other => {
+                self.kept.insert(number, other);
+                None
+            }
+        }
+    }
+
+    /// Whether a row with this key, or with none, is of an item with the row's number.
+    fn is_of(&self, key: Option<ItemKey>, item: Option<ItemId>) -> bool {
+        key == item.and_then(|item| item.key) || (self.by_place && key.is_none())
+    }
+
+    pub(crate) fn is_retried(&self) -> bool {
+        self.retried
+    }
+
+    /// Returns the wait of an item, or of the node itself, and the number of the attempt after it.
+    pub(crate) fn wait(&self, item: Option<ItemId>) -> Option<(u32, Wait)> {
+        let found = self.kept.get(&self.known(item)?)?;
+        match found.kept {
+            Kept::Wait { attempt, wait } if self.is_of(found.key, item) => Some((attempt, wait)),
+            _ => None,
+        }
+    }
+
+    /// Notes a wait that begins now; returns its number.
+    pub(crate) fn begin_wait(&mut self, item: Option<ItemId>, attempt: u32, wait: Wait) -> i64 {
+        let number = self.number(item);
+        let key = item.and_then(|item| item.key);
+        self.kept.insert(number, KeptItem { key, version: None, kept: Kept::Wait { attempt, wait } });
+        number
+    }
+
+    /// Forgets the wait before this one, which is too short to be kept.
+    pub(crate) fn forget_wait(&mut self, item: Option<ItemId>) {
+        if let Some(number) = self.known(item).filter(|_| self.wait(item).is_some()) {
+            self.kept.remove(&number);
+        }
+    }
+
+    /// Returns when the time of the visit is over, which begins now with this if nobody began it.
+    pub(crate) fn ends(&mut self, begin: impl FnOnce() -> Wait) -> Wait {
+        *self.ends.get_or_insert_with(begin)
+    }
+
+    /// Returns what to write down of the visit as a whole, if there is something that is not: with every wait, since some of
+    /// its time is used up by then.
+    pub(crate) fn note(&mut self, with_wait: bool, now: i64) -> Option<VisitUnderWay> {
+        let is_new = !std::mem::replace(&mut self.is_noted, true);
+        let ends = self.ends.map(|ends| (ends.ends_at, ends.left(now)));
+        let says = self.began_with.is_some() || ends.is_some();
+        (says && (is_new || (with_wait && ends.is_some()))).then(|| {
+            let adopted = std::mem::take(&mut self.adopted);
+            VisitUnderWay { items: self.began_with, ends, adopted }
+        })
+    }
+}

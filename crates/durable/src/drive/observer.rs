@@ -1,0 +1,191 @@
+//! What is seen of a run while it is driven: attempts and their errors for its history, events for who follows it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use flowstone_core::{Event, EventKind, Listener, NodePath, RunId};
+use tokio::sync::{Notify, broadcast};
+
+use crate::{drive::shared::Working, records::usage::Purses, words::status::FailedAttempt};
+
+/// How many failed attempts of a visit are written down, so that its row stays small.
+const RETRIES: usize = 100;
+
+/// How many events one who follows a run may be behind before some are lost to it; steps never are, see
+/// [`Runs::follow`](crate::Runs::follow).
+const FOLLOW: usize = 256;
+
+/// Listens to one run and its children.
+#[derive(Debug, Default)]
+pub(crate) struct Observer {
+    /// The visits under way that will be written down, by path. Those of other children leave nothing here, however many
+    /// there are.
+    visits: Mutex<HashMap<NodePath, Seen>>,
+    pub(crate) purses: Arc<Purses>,
+    followers: Mutex<Option<broadcast::Sender<Live>>>,
+    /// The step that the run's visit under way will be.
+    step: AtomicU64,
+    /// What the drive has under way.
+    pub(crate) working: Mutex<Working>,
+    /// The children, by number, that were put away and can go on.
+    awake: Mutex<BTreeSet<i64>>,
+    /// Told of each of them.
+    woken: Notify,
+    /// Whether listeners were told that the run goes on, and not yet how it came to a halt.
+    announced: AtomicBool,
+}
+
+/// What a follower gets while a run is driven.
+#[derive(Debug, Clone)]
+pub(crate) enum Live {
+    /// A step is committed.
+    Step(u64),
+    /// Something happened in the visit that will be this step.
+    Event(u64, Arc<Event>),
+}
+
+/// What was seen of a visit.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) attempts: u64,
+    retries: Vec<FailedAttempt>,
+}
+
+impl Seen {
+    /// The failed attempts as JSON, if there were any.
+    pub(crate) fn retries(&self) -> Option<String> {
+        if self.retries.is_empty() { None } else { serde_json::to_string(&self.retries).ok() }
+    }
+}
+
+impl Observer {
+    /// Makes who watches a drive that has this under way.
+    pub(crate) fn new(working: Working) -> Self {
+        Self { working: Mutex::new(working), ..Self::default() }
+    }
+
+    /// Begins to note what is seen of a visit that will be written down.
+    pub(crate) fn note(&self, node: NodePath) {
+        lock(&self.visits).insert(node, Seen::default());
+    }
+
+    /// Returns what was seen of a visit, and forgets it.
+    pub(crate) fn take(&self, node: &NodePath) -> Seen {
+        lock(&self.visits).remove(node).unwrap_or_default()
+    }
+
+    /// Forgets what was seen of a visit that was left: it begins anew.
+    pub(crate) fn forget(&self) {
+        lock(&self.visits).clear();
+    }
+
+    /// Turns to the visit of a node that will be this step.
+    pub(crate) fn begin(&self, step: u64, run: RunId, node: NodePath) {
+        self.step.store(step, Ordering::Relaxed);
+        lock(&self.working).visit(run, node);
+    }
+
+    /// Tells whoever waits for children that some can go on: one that was parked, and those around it.
+    pub(crate) fn wake(&self, children: &[i64]) {
+        lock(&self.awake).extend(children);
+        self.woken.notify_waiters();
+    }
+
+    /// Waits until one of some children can go on, and returns what `mine` knows of it.
+    pub(crate) async fn woken<T>(&self, mine: impl Fn(i64) -> Option<T>) -> T {
+        loop {
+            // In this order no wake falls between the look and the wait.
+            let told = self.woken.notified();
+            let found = lock(&self.awake).iter().find_map(|child| Some((*child, mine(*child)?)));
+            if let Some((child, known)) = found {
+                lock(&self.awake).remove(&child);
+                return known;
+            }
+            told.await;
+        }
+    }
+
+    /// Returns whether listeners are yet to be told that the run goes on.
+    pub(crate) fn announces(&self) -> bool {
+        !self.announced.swap(true, Ordering::Relaxed)
+    }
+
+    /// Tells followers of a step of the run itself.
+    pub(crate) fn stepped(&self, seq: u64) {
+        if let Some(followers) = &*lock(&self.followers) {
+            drop(followers.send(Live::Step(seq)));
+        }
+    }
+
+    /// Returns what happens from now on.
+    pub(crate) fn follow(&self) -> broadcast::Receiver<Live> {
+        let mut followers = lock(&self.followers);
+        followers.get_or_insert_with(|| broadcast::channel(FOLLOW).0).subscribe()
+    }
+}
+
+impl Listener for Observer {
+    fn event(&self, event: &Event) {
+        match (&event.kind, &event.node) {
+            (EventKind::AttemptStarted, Some(node)) => {
+                if let Some(seen) = lock(&self.visits).get_mut(node) {
+                    seen.attempts += 1;
+                }
+            }
+            (EventKind::Retry { reason, wait }, Some(node)) => {
+                let mut visits = lock(&self.visits);
+                if let Some(seen) = visits.get_mut(node).filter(|seen| seen.retries.len() < RETRIES) {
+                    let (item, attempt, error) = (event.item, event.attempt, reason.clone());
+                    seen.retries.push(FailedAttempt { item, attempt, error, wait: *wait });
+                }
+            }
+            (EventKind::Used { usage }, Some(node)) => self.purses.add(node, *usage),
+            // Who follows the run learns from the store how it stands.
+            (EventKind::RunStarted { .. } | EventKind::Asked { .. }, _) => return,
+            _ if event.is_terminal() => return self.announced.store(false, Ordering::Relaxed),
+            _ => {}
+        }
+        if let Some(followers) = &*lock(&self.followers) {
+            drop(followers.send(Live::Event(self.step.load(Ordering::Relaxed), Arc::new(event.clone()))));
+        }
+    }
+
+    /// Values are for who follows the run: its history does not keep them.
+    fn hears(&self) -> bool {
+        lock(&self.followers).as_ref().is_some_and(|followers| followers.receiver_count() > 0)
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use flowstone_core::{AsyncFlow, RunOptions};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_visits_of_children_that_are_not_kept_leave_nothing() {
+        let observer = Arc::new(Observer::default());
+        let mut child = AsyncFlow::builder("child");
+        let only = child.add("only", flowstone_core::step(|n: &u32| *n, |n: &u32| Ok(*n), |_: &mut u32, _, _| ()));
+        child.start(only);
+        let child = child.build().unwrap();
+        let mut flow = AsyncFlow::builder("fan");
+        let fan = flow.add("fan", child.batch(|_: &u32| (0..1000).collect(), |_: &mut u32, _| ()).parallel(10));
+        flow.start(fan);
+        let flow = flow.build().unwrap();
+
+        observer.note("fan".into());
+        flow.run_async_with(&mut 0, &RunOptions::new().listen_shared(Arc::clone(&observer) as _)).await.unwrap();
+
+        assert_eq!(lock(&observer.visits).len(), 1);
+    }
+}

@@ -1,0 +1,201 @@
+//! Threads that read a store beside its writer, each with a connection of its own.
+//!
+//! ```text
+//! read(job) ─▶ queue ─▶ thread, at most four ─▶ the caller gets the result
+//! ```
+//!
+//! They are not those of the runtime's blocking pool, which may all be taken by nodes that block: whoever lists, answers or
+//! cancels runs does not wait for these.
+//!
+//! **Invariant:** a job that nobody waits for any more takes no thread beyond those that there are.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    disk::{
+        files::Files,
+        schema::{self, Access},
+    },
+    drive::observer::lock,
+    records::reader::Reader,
+    words::error::{Error, OpenError, StoreError, StoreFault},
+};
+
+/// The most threads that read at once: more would wait for the processor, and each costs a look at the schema.
+const READERS: usize = 4;
+
+/// The most jobs that may wait, which bounds the memory that they hold. Callers wait for room.
+const QUEUE: usize = 256;
+
+/// The threads that read a store. They are started when they are needed.
+pub(crate) struct Readers {
+    store: Arc<Opening>,
+    /// None once the store is closed.
+    queue: Mutex<Option<mpsc::Sender<Job>>>,
+    jobs: Arc<Mutex<mpsc::Receiver<Job>>>,
+    load: Arc<Mutex<Load>>,
+    threads: TaskTracker,
+}
+
+/// The store as a thread opens it.
+pub(crate) struct Opening {
+    pub(crate) path: PathBuf,
+    pub(crate) vfs: Option<String>,
+    /// The files that the writer has open.
+    pub(crate) files: Files,
+    /// Where the tasks run that a job may start.
+    pub(crate) runtime: Handle,
+}
+
+impl Opening {
+    /// Opens the files that the writer has open, and no others.
+    fn open(&self) -> Result<Reader, OpenError> {
+        let moved = |source| OpenError::Store { path: self.path.clone(), source };
+        // Where the files are gone the error is that, and not what SQLite makes of it.
+        self.files.check_data().map_err(moved)?;
+        let opened = schema::open(&self.path, self.vfs.as_deref(), Access::Read)?;
+        opened.files.check_same(&self.files).map_err(moved)?;
+        Ok(Reader::over(&self.path, opened))
+    }
+}
+
+/// Returns the store's error in one of opening it.
+fn because(error: OpenError) -> StoreError {
+    match error {
+        OpenError::Store { source, .. } => source,
+        error => StoreError::because(StoreFault::Io, error),
+    }
+}
+
+#[derive(Default)]
+struct Load {
+    threads: usize,
+    /// The jobs that wait or are under way.
+    jobs: usize,
+}
+
+/// Gets a reader, or why there is none; returns whether the reader is still good.
+type Job = Box<dyn FnOnce(Result<&Reader, StoreError>) -> bool + Send>;
+
+/// The end of a job: its result, or its panic.
+type Outcome<T> = Result<Result<T, Error>, Box<dyn Any + Send>>;
+
+impl Readers {
+    pub(crate) fn new(store: Opening) -> Self {
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        Self {
+            store: Arc::new(store),
+            queue: Mutex::new(Some(queue)),
+            jobs: Arc::new(Mutex::new(jobs)),
+            load: Arc::default(),
+            threads: TaskTracker::new(),
+        }
+    }
+
+    /// Opens a connection for a thread of the caller's.
+    pub(crate) fn open(&self) -> Result<Reader, OpenError> {
+        self.store.open()
+    }
+
+    /// Reads on one of the threads.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, a job that has not begun is never done.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let closed = || Error::from(StoreError::new(StoreFault::Closed));
+        let queue = lock(&self.queue).clone().ok_or_else(closed)?;
+        let (reply, told) = oneshot::channel::<Outcome<T>>();
+        let job: Job = Box::new(move |reader| {
+            if reply.is_closed() {
+                return true;
+            }
+            let outcome = match reader {
+                Ok(reader) => catch_unwind(AssertUnwindSafe(|| read(reader))),
+                Err(error) => Ok(Err(error.into())),
+            };
+            let is_good = match &outcome {
+                Ok(Err(Error::Store(error))) => error.fault() != StoreFault::Moved,
+                // It may have left a transaction open.
+                Err(_) => false,
+                Ok(_) => true,
+            };
+            // Whoever asked may have gone.
+            drop(reply.send(outcome));
+            is_good
+        });
+        let room = queue.reserve_owned().await.map_err(|_| closed())?;
+        self.need_thread()?;
+        room.send(job);
+        match told.await {
+            Ok(Ok(result)) => result,
+            // It was the caller's code that panicked.
+            Ok(Err(panic)) => resume_unwind(panic),
+            Err(_) => Err(closed()),
+        }
+    }
+
+    /// Counts a job, and starts a thread for it if those that there are have others.
+    fn need_thread(&self) -> Result<(), StoreError> {
+        let mut load = lock(&self.load);
+        load.jobs += 1;
+        if load.jobs <= load.threads || load.threads == READERS {
+            return Ok(());
+        }
+        let (store, jobs, counted) = (Arc::clone(&self.store), Arc::clone(&self.jobs), Arc::clone(&self.load));
+        let alive = self.threads.token();
+        let thread = std::thread::Builder::new().name("flowstone-reader".to_owned()).spawn(move || {
+            work(&store, &jobs, &counted);
+            drop(alive);
+        });
+        match thread {
+            Ok(_) => load.threads += 1,
+            Err(error) if load.threads == 0 => {
+                load.jobs -= 1;
+                return Err(StoreError::because(StoreFault::Io, error));
+            }
+            // It waits for one of the others.
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Ends the threads once they have done what waits, and returns when they have given up the file.
+    pub(crate) async fn close(&self) {
+        lock(&self.queue).take();
+        self.threads.close();
+        self.threads.wait().await;
+    }
+}
+
+/// Does jobs until there are no more to come.
+fn work(store: &Opening, jobs: &Mutex<mpsc::Receiver<Job>>, load: &Mutex<Load>) {
+    let _runtime = store.runtime.enter();
+    let mut reader: Option<Reader> = None;
+    loop {
+        // One thread waits in the queue, and the others for that one.
+        let job = lock(jobs).blocking_recv();
+        let Some(job) = job else { return };
+        let opened = match reader.take() {
+            Some(reader) => Ok(reader),
+            None => store.open().map_err(because),
+        };
+        let is_good = job(opened.as_ref().map_err(Clone::clone));
+        reader = opened.ok().filter(|_| is_good);
+        lock(load).jobs -= 1;
+    }
+}

@@ -1,0 +1,43 @@
+//! Telling listeners that a run has failed or was cancelled while nobody drove it.
+
+use std::sync::Arc;
+
+use flowstone_core::{Event, EventKind, Panicked, RunError};
+
+use super::Shared;
+use crate::words::status::Status;
+
+impl Shared {
+    /// Tells the listeners of a run that it has failed, from a thread that reads.
+    pub(crate) fn tell_stopped_soon(self: &Arc<Self>, run: i64) {
+        let shared = Arc::clone(self);
+        self.tasks.spawn_on(async move { shared.tell_stopped(run).await }, &self.runtime);
+    }
+
+    /// Tells the listeners of a run that it has failed or was cancelled, as the store has it by now.
+    pub(crate) async fn tell_stopped(&self, run: i64) {
+        let info = match self.read(move |reader| reader.info(run)).await {
+            Ok(Some(info)) if info.parent.is_none() => info,
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(target: "flowstone", run, %error, "listeners could not be told that a run stopped");
+                return;
+            }
+        };
+        let Some(flow) = self.flows.get(&info.flow).filter(|flow| !flow.listeners().is_empty()) else { return };
+        let node = info.error.as_ref().map(|error| error.node.clone()).or(info.node).unwrap_or_else(|| "".into());
+        let kind = match (info.status, info.error) {
+            (Status::Failed, Some(error)) => EventKind::Failed { phase: None, error: error.message },
+            (Status::Cancelled, _) => EventKind::failed(&RunError::cancelled(info.id.clone(), node.clone())),
+            // It was tried again since.
+            _ => return,
+        };
+        let event = Event::of_run(info.id, Some(node), info.step, kind);
+        for listener in flow.listeners() {
+            // The run is at its end: there is nothing that a panic could stop.
+            if let Err(panicked) = Panicked::catch(|| listener.event(&event)) {
+                tracing::error!(target: "flowstone", run = %event.run, "a listener {panicked}");
+            }
+        }
+    }
+}

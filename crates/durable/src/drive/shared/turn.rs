@@ -1,0 +1,105 @@
+//! Whose turn it is, as this process sees it: on what terms a run goes on, and giving places to those that wait.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::Shared;
+use crate::{
+    flows::registered::AnyFlow,
+    records::{
+        load::{Standing, standing},
+        reader::Reader,
+        turns::{self, Due, Terms, Wanted},
+    },
+    words::{error::Error, status::Failure},
+};
+
+/// How many runs that wait are looked at in one go, where no limit says how many there is room for.
+const PAGE: usize = 1000;
+
+impl Shared {
+    /// Returns whether there is a limit to how many runs of a flow are driven at once.
+    pub(crate) fn is_limited(&self, flow: &dyn AnyFlow) -> bool {
+        self.options.concurrency.is_some() || flow.concurrency().is_some()
+    }
+
+    /// Returns on what terms a run of a flow is taken up that has no place.
+    pub(crate) fn terms(&self, flow: &dyn AnyFlow) -> Terms {
+        let (is_limited, max_resumes) = (self.is_limited(flow), flow.max_resumes());
+        Terms { is_placed: false, is_limited, died: self.died, max_resumes, since: None }
+    }
+
+    /// Returns whether the store has to be told before a run goes on: that nothing keeps it from that, that it waits, or that
+    /// it was under way when its process died.
+    pub(super) fn is_taken_up(&self, standing: &Standing, terms: Terms) -> bool {
+        let known = standing.epoch.is_some_and(|epoch| epoch == self.epoch || !self.died);
+        standing.refused || standing.queued || standing.suspect || terms.is_placed || terms.is_limited || !known
+    }
+
+    /// Returns on what terms a run that runs is to be taken up, if the store has to be told of it first. It is read back then.
+    pub(crate) fn is_asked(&self, reader: &Reader, run: i64) -> Result<Option<Terms>, Error> {
+        let Some(head) = standing(&reader.db, run)? else { return Ok(None) };
+        let Some(flow) = self.flows.get(&head.flow_name) else {
+            return Err(Error::UnknownFlow { flow: head.flow_name });
+        };
+        let terms = self.terms(&*flow);
+        if !self.is_taken_up(&head, terms) {
+            return Ok(None);
+        }
+        // One that waits already was read back before.
+        if !head.queued {
+            self.check(reader, run)?;
+        }
+        Ok(Some(terms))
+    }
+
+    /// Returns the error of a run that failed a moment ago.
+    pub(crate) fn why_failed(&self, reader: &Reader, run: i64) -> Result<Error, Error> {
+        let info = reader.info(run)?.ok_or_else(|| Error::UnknownRun { run: format!("#{run}").into() })?;
+        let failure =
+            info.error.unwrap_or_else(|| Failure::of_deaths(&info.id, info.node.unwrap_or_else(|| "".into()), 0));
+        Ok(Error::of_failed(&info.id, failure))
+    }
+
+    /// Returns the flows of which a run could be driven, each with how many of those that wait to look at.
+    pub(crate) fn wanted(&self) -> Vec<Wanted> {
+        let placed = self.turns.placed();
+        let all: usize = placed.values().sum();
+        let room = self.options.concurrency.map_or(PAGE, |limit| limit.saturating_sub(all));
+        let mut wanted = Vec::new();
+        for stored in self.flows.names(None) {
+            let Some(flow) = self.flows.get(&stored) else { continue };
+            let own = placed.get(flow.name()).copied().unwrap_or_default();
+            let room = flow.concurrency().map_or(room, |limit| limit.saturating_sub(own).min(room)).min(PAGE);
+            if room > 0 {
+                // Those that have a place may not have begun yet: they are found, too.
+                let page = if self.is_limited(&*flow) { room + own } else { PAGE };
+                wanted.push(Wanted { stored, flow: flow.name().to_owned(), page });
+            }
+        }
+        wanted
+    }
+
+    /// Gives places to those that wait and whose turn it is, and drives them; returns whether more may have their turn now.
+    pub(crate) fn give_places(self: &Arc<Self>, mut due: Due) -> bool {
+        // One that is driven already is found as long as that is not written down.
+        due.runs.values_mut().for_each(|runs| runs.retain(|due| !self.is_active(due.run)));
+        let (all, limit) = (self.options.concurrency, |flow: &str| self.flows.get(flow)?.concurrency());
+        let placed = self.turns.placed();
+        let room = |flow: &str, placed: &BTreeMap<String, usize>| {
+            let own = placed.get(flow).copied().unwrap_or_default();
+            limit(flow).is_none_or(|limit| own < limit) && all.is_none_or(|all| placed.values().sum::<usize>() < all)
+        };
+        let suspect = due.suspects.iter().filter(|(flow, _)| room(flow, &placed)).min_by_key(|(_, suspect)| **suspect);
+        if let Some((flow, (_, run))) = suspect
+            && self.turns.takes_suspect()
+            && !self.is_active(*run)
+        {
+            self.take(*run, self.turns.place(*run, flow, true));
+        }
+        let chosen = turns::choose(due.runs, self.turns.placed(), limit, all);
+        for (flow, due) in &chosen {
+            self.take(due.run, self.turns.place(due.run, flow, false));
+        }
+        due.is_full && !chosen.is_empty()
+    }
+}

@@ -1,0 +1,95 @@
+//! What a drive has under way beside its own future: it cannot be interrupted, and holds the store's lock until it has ended.
+//!
+//! ```text
+//! drive ─▶ Working ─▶ Work ◀─ each blocking job, each spawned item of the run and its children
+//!                      └▶ Lock
+//! ```
+//!
+//! A drive that is dropped lets go of its [`Work`], and waits until nobody else holds it: only then may the run be driven
+//! again. Why the lock is held by the work itself: `docs/decisions/0021-what-is-left-holds-the-lock.md`.
+
+use std::{
+    any::Any,
+    convert::Infallible,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use flowstone_core::{NodePath, RunId};
+use tokio::sync::oneshot;
+
+use crate::{disk::lock::Lock, words::status::Left};
+
+/// Held by everything that a drive has started.
+pub(crate) struct Work {
+    lock: Arc<Lock>,
+    /// The number of its note in the lock; 0 if there is none.
+    note: AtomicU64,
+    /// Dropped last: who waits for the end finds the lock let go.
+    _ended: oneshot::Sender<Infallible>,
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        match *self.note.get_mut() {
+            0 => {}
+            note => self.lock.forget(note),
+        }
+    }
+}
+
+/// What a drive knows of its own work.
+#[derive(Default)]
+pub(crate) struct Working {
+    /// Until the drive lets go of it.
+    held: Option<Arc<Work>>,
+    work: Weak<Work>,
+    ended: Option<oneshot::Receiver<Infallible>>,
+    /// The run, and the node that it visits.
+    at: Option<(RunId, NodePath)>,
+}
+
+impl std::fmt::Debug for Working {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Working").field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+impl Working {
+    /// Makes the work of a new drive; of none, once the store is closed.
+    pub(crate) fn new(lock: Option<Arc<Lock>>) -> Self {
+        let Some(lock) = lock else { return Self::default() };
+        let (ends, ended) = oneshot::channel();
+        let held = Arc::new(Work { lock, note: AtomicU64::new(0), _ended: ends });
+        Self { work: Arc::downgrade(&held), held: Some(held), ended: Some(ended), at: None }
+    }
+
+    /// Returns what is to be held by all that the drive starts.
+    pub(crate) fn held(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.held.clone().map(|held| held as _)
+    }
+
+    /// Turns to the visit of a node.
+    pub(crate) fn visit(&mut self, run: RunId, node: NodePath) {
+        self.at = Some((run, node));
+    }
+
+    /// Lets go of the work, and returns what tells the end of the rest of it.
+    pub(crate) fn let_go(&mut self) -> Option<oneshot::Receiver<Infallible>> {
+        self.held = None;
+        self.ended.take()
+    }
+
+    /// Returns what is under way, if anything is, and notes it in the lock, for whoever opens the store.
+    pub(crate) fn left(&self) -> Option<Left> {
+        let (work, (run, node)) = (self.work.upgrade()?, self.at.clone()?);
+        let left = Left { run, node };
+        // Two at once would leave a note that nobody takes back: whoever calls this holds the lock around it.
+        if work.note.load(Ordering::Relaxed) == 0 {
+            work.note.store(work.lock.note(left.clone()), Ordering::Relaxed);
+        }
+        Some(left)
+    }
+}

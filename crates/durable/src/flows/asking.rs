@@ -1,0 +1,83 @@
+//! Questions that an older version of a flow asked, as the newest asks them.
+//!
+//! **Invariant:** an answer has the version of its question. So an open question stays as it was asked, and is migrated each time
+//! that it is looked at; with an answer to the migrated one, that is written down.
+
+use std::sync::Arc;
+
+use flowstone_core::{BoxError, NodePath, RunId};
+use serde_json::Value;
+
+use crate::{
+    drive::answers,
+    flows::registered::AnyFlow,
+    records::load::Asked,
+    words::{
+        checked::Slip,
+        error::{Error, Written},
+        status::Question,
+    },
+};
+
+/// A question of an older version, as [`FlowOptions::migrate_questions`](crate::FlowOptions::migrate_questions) gets it and
+/// returns it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asking {
+    /// The question.
+    pub question: Value,
+    /// The JSON schema of its answer.
+    pub schema: Value,
+    /// The answer, if one was taken in.
+    pub answer: Option<Value>,
+}
+
+/// Brings a question of an older version to the newest: that version's number, the node, and the question.
+pub(crate) type MigrateQuestions = Arc<dyn Fn(u32, &NodePath, Asking) -> Result<Asking, BoxError> + Send + Sync>;
+
+/// Why an answer is given back that `migrate_questions` left out.
+const LEFT_OUT: &str = "it was given to an older version of the flow, and `migrate_questions` left it out";
+
+impl Asked {
+    /// Brings the question to the newest version, with its answer. One that does not fit any more is refused by the driver,
+    /// and the question open again.
+    pub(crate) fn migrate(&mut self, flow: &dyn AnyFlow, run: &RunId, node: &NodePath) -> Result<(), Error> {
+        let answer = self.answer.as_ref().and_then(|answer| answer.as_ref().ok()).cloned();
+        let had_answer = answer.is_some();
+        let before = Asking { question: self.question.clone(), schema: self.schema.clone(), answer };
+        let Some(now) = flow.migrate_question(run, node, self.version, before)? else { return Ok(()) };
+        if had_answer {
+            let fitting = |answer: Value| answers::fits_schema(&now.schema, &answer).map(|()| answer);
+            self.answer = Some(now.answer.ok_or_else(|| LEFT_OUT.to_owned()).and_then(fitting));
+        }
+        (self.question, self.schema) = (now.question, now.schema);
+        Ok(())
+    }
+}
+
+/// A question as it is written down again, with an answer to it.
+pub(crate) struct AskedNow {
+    pub(crate) question: String,
+    pub(crate) schema: String,
+    pub(crate) version: u32,
+}
+
+impl Question {
+    /// Brings the question to the newest version, if it is open and of an older one.
+    pub(crate) fn migrate(&mut self, flow: &dyn AnyFlow, run: &RunId) -> Result<(), Error> {
+        if !self.is_open {
+            return Ok(());
+        }
+        let before = Asking { question: self.question.clone(), schema: self.schema.clone(), answer: None };
+        if let Some(now) = flow.migrate_question(run, &self.node, self.version, before)? {
+            (self.question, self.schema, self.version) = (now.question, now.schema, flow.version());
+        }
+        Ok(())
+    }
+
+    /// Returns what to write of the question. `most` is how many bytes its parts may have.
+    pub(crate) fn to_text(&self, run: &RunId, most: usize) -> Result<AskedNow, Error> {
+        let text = |what, json| Slip { run, node: &self.node, what, most }.text(json);
+        let (question, schema) = (text(Written::Question, &self.question)?, text(Written::Schema, &self.schema)?);
+        Ok(AskedNow { question, schema, version: self.version })
+    }
+}

@@ -1,0 +1,117 @@
+//! Whether a flow, as it is now, takes a stored run and its children: seen before anything of them is changed.
+//!
+//! Children are looked at beside the run that the user started, since that is driven, and finds them only in its visit.
+
+use std::sync::Arc;
+
+use flowstone_core::{CancellationToken, NodePath, Usage};
+
+use crate::{
+    drive::shared::{Shared, drop_quietly},
+    flows::registered::AnyFlow,
+    records::{
+        load::{KnownChild, Loaded, load},
+        parked,
+        reader::Reader,
+    },
+    words::{error::Error, status::Status},
+};
+
+/// A run that the user started, and that its flow takes; its children are not checked yet.
+pub(crate) struct Fit {
+    loaded: Loaded,
+    flow: Arc<dyn AnyFlow>,
+}
+
+/// The run that the user started, as its children need it.
+struct Root<'a> {
+    reader: &'a Reader,
+    flow: &'a dyn AnyFlow,
+    loaded: &'a Loaded,
+    full_every: u32,
+    /// In which statuses children are checked that are not taken up at once.
+    waiting: &'a [Status],
+}
+
+impl Shared {
+    /// Checks that a run that is not at its end, and its children, could go on with its flow as that is now. Nothing is changed.
+    pub(crate) fn check(&self, reader: &Reader, run: i64) -> Result<(), Error> {
+        let Fit { loaded, flow } = self.check_alone(reader, run)?;
+        let waiting = &[Status::Paused, Status::Sleeping];
+        Root { reader, flow: &*flow, loaded: &loaded, full_every: self.options.full_every, waiting }
+            .children(&loaded, "")
+    }
+
+    /// Checks that a run or a child could go on, with the runs around it, of which the first was checked.
+    pub(crate) fn check_line(&self, reader: &Reader, Fit { loaded, flow }: &Fit, run: i64) -> Result<(), Error> {
+        Root { reader, flow: &**flow, loaded, full_every: self.options.full_every, waiting: &[] }.line(run)
+    }
+
+    /// Checks the children of a run that are taken up when it goes on.
+    pub(crate) fn check_open(&self, reader: &Reader, flow: &dyn AnyFlow, loaded: &Loaded) -> Result<(), Error> {
+        Root { reader, flow, loaded, full_every: self.options.full_every, waiting: &[] }.children(loaded, "")
+    }
+
+    /// Checks a run that the user started as [`check`](Self::check) does, without its children.
+    pub(crate) fn check_alone(&self, reader: &Reader, run: i64) -> Result<Fit, Error> {
+        let unknown = || Error::UnknownRun { run: format!("#{run}").into() };
+        let mut loaded = load(&reader.db, run, self.options.full_every)?.ok_or_else(unknown)?;
+        let Some(flow) = self.flows.get(&loaded.flow_name) else {
+            return Err(Error::UnknownFlow { flow: loaded.flow_name });
+        };
+        let execution = flow.restore(&loaded, Usage::default(), CancellationToken::new(), &Arc::default())?;
+        drop_quietly(execution);
+        flow.migrate_items(&mut loaded)?;
+        if let (Some(mut asked), Some(node)) = (loaded.asked.take(), &loaded.next) {
+            asked.migrate(&*flow, &loaded.id, node)?;
+        }
+        Ok(Fit { loaded, flow })
+    }
+}
+
+impl Root<'_> {
+    /// Checks those children of a visit under way that are taken up, or wait, and theirs.
+    fn children(&self, of: &Loaded, prefix: &str) -> Result<(), Error> {
+        let Some(node) = &of.next else { return Ok(()) };
+        // A child is younger than its parent: a damaged store must not lead in a circle.
+        for child in of.under_way.children.iter().filter(|child| child.run > of.run && self.takes_up(child.status)) {
+            let KnownChild { run, item, .. } = child;
+            let prefix = format!("{prefix}{node}[{}]/", item.index);
+            if let Some(loaded) = self.child(*run, &prefix)? {
+                self.children(&loaded, &prefix)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn takes_up(&self, status: Status) -> bool {
+        match status {
+            Status::Running | Status::Failed => true,
+            // With a run that is tried again; else its item is gone from the list.
+            Status::Cancelled => self.loaded.under_way.retried || self.loaded.status.is_final(),
+            status => self.waiting.contains(&status),
+        }
+    }
+
+    /// Checks a child, and the children around it.
+    fn line(&self, run: i64) -> Result<(), Error> {
+        let around = parked::around(&self.reader.db, run)?;
+        let line = std::iter::once(run).chain(around.into_iter().map(|(run, _)| run));
+        for run in line.filter(|run| *run != self.loaded.run) {
+            self.child(run, &parked::prefix(&self.reader.db, run)?)?;
+        }
+        Ok(())
+    }
+
+    /// Checks one child; `None` if it is gone, or at its end.
+    fn child(&self, run: i64, prefix: &str) -> Result<Option<Loaded>, Error> {
+        let Some(mut loaded) = load(&self.reader.db, run, self.full_every)? else { return Ok(None) };
+        let Some(next) = &loaded.next else { return Ok(None) };
+        let (root, node) = (&self.loaded.id, NodePath::from(format!("{prefix}{next}")));
+        self.flow.takes_child((root, self.loaded.flow), &node, loaded.seq, loaded.chain.state())?;
+        if let Some(mut asked) = loaded.asked.take() {
+            asked.migrate(self.flow, root, &node)?;
+        }
+        Ok(Some(loaded))
+    }
+}

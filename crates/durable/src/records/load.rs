@@ -1,0 +1,367 @@
+//! A stored run as a driver needs it to go on: its last state, and what the visit under way had done.
+
+use std::collections::BTreeMap;
+
+use flowstone_core::{ItemId, ItemKey, KeyBase, NodePath, RunId};
+use rusqlite::{Connection, OptionalExtension};
+use serde_json::Value;
+
+use crate::{
+    disk::snapshot::{Chain, Kind, Unfolding, Unreadable},
+    records::rows::{count, int},
+    words::{
+        error::{Error, StoreError, StoreFault},
+        status::Status,
+        waits::Wait,
+    },
+};
+
+/// How deep JSON may be nested that is read: as far as `serde_json` follows.
+const DEPTH: usize = 127;
+
+/// A run with its last checkpoint.
+pub(crate) struct Loaded {
+    pub(crate) run: i64,
+    pub(crate) id: RunId,
+    /// What the keys of its visits begin with.
+    pub(crate) key: KeyBase,
+    pub(crate) flow: i64,
+    pub(crate) flow_name: String,
+    pub(crate) status: Status,
+    pub(crate) standing: Standing,
+    /// Its last step.
+    pub(crate) seq: u64,
+    /// The node to visit; none once it has ended.
+    pub(crate) next: Option<NodePath>,
+    pub(crate) action: Option<String>,
+    /// The version of its state.
+    pub(crate) version: u32,
+    /// The step that changed the state last.
+    pub(crate) changed: u64,
+    /// Holds the state, and is what the next snapshot continues.
+    pub(crate) chain: Chain,
+    /// The question of the visit under way, if it has one.
+    pub(crate) asked: Option<Asked>,
+    pub(crate) under_way: UnderWay,
+}
+
+/// What the store says of a run that may have to be told before the run goes on.
+pub(crate) struct Standing {
+    pub(crate) flow_name: String,
+    /// `true` if the store says more of it than a run that goes on has: why it could not, or what it was before.
+    pub(crate) refused: bool,
+    /// Whether it waits for its turn.
+    pub(crate) queued: bool,
+    /// The driver that let it run, if one did.
+    pub(crate) epoch: Option<i64>,
+    /// Whether its process has died more than once in the visit under way.
+    pub(crate) suspect: bool,
+}
+
+/// The question of a visit under way.
+pub(crate) struct Asked {
+    /// The version of the flow that asked.
+    pub(crate) version: u32,
+    pub(crate) question: Value,
+    pub(crate) schema: Value,
+    /// The answer, or why it cannot be read: an older version kept one unseen.
+    pub(crate) answer: Option<Result<Value, String>>,
+    /// Whether it has expired.
+    pub(crate) expired: bool,
+}
+
+impl Asked {
+    /// Whether the run goes on with it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.expired || self.answer.is_some()
+    }
+}
+
+/// What a visit under way had done when its process ended.
+#[derive(Default)]
+pub(crate) struct UnderWay {
+    /// By number; the node itself has one, too.
+    pub(crate) items: BTreeMap<i64, KeptItem>,
+    pub(crate) children: Vec<KnownChild>,
+    /// How many items its batch had.
+    pub(crate) began_with: Option<u64>,
+    /// When its time is over.
+    pub(crate) ends: Option<Wait>,
+    /// Whether it is tried again after it failed or was cancelled.
+    pub(crate) retried: bool,
+    /// Whether it has a row of its own.
+    pub(crate) has_row: bool,
+}
+
+/// What is kept of an item, or of the node itself.
+pub(crate) struct KeptItem {
+    pub(crate) key: Option<ItemKey>,
+    /// The version of the flow that kept it, if that is known.
+    pub(crate) version: Option<u32>,
+    pub(crate) kept: Kept,
+}
+
+/// The output of an item, or a wait before an attempt.
+pub(crate) enum Kept {
+    Output(Vec<u8>),
+    Wait { attempt: u32, wait: Wait },
+}
+
+/// A child that was begun before.
+#[derive(Clone, Copy)]
+pub(crate) struct KnownChild {
+    pub(crate) run: i64,
+    pub(crate) item: ItemId,
+    pub(crate) status: Status,
+    /// How many visits it has completed.
+    pub(crate) visits: u64,
+}
+
+impl KnownChild {
+    /// Whether it is the child of this item, whatever the order of the items.
+    pub(crate) fn is_of(&self, item: ItemId) -> bool {
+        self.item.key == item.key && (item.key.is_some() || self.item.index == item.index)
+    }
+}
+
+/// Reads how a run stands; `None` if there is none of this number.
+pub(crate) fn standing(db: &Connection, run: i64) -> Result<Option<Standing>, Error> {
+    let mut select = db.prepare_cached(
+        "SELECT name, refused IS NOT NULL OR was IS NOT NULL, queued_at IS NOT NULL, epoch,
+             resumes >= 2 AND resumed_seq = 1 + (SELECT max(seq) FROM visits WHERE visits.run = runs.run)
+         FROM runs JOIN flows USING (flow) WHERE run = ?1",
+    )?;
+    let standing = select.query_row([run], |row| {
+        Ok(Standing {
+            flow_name: row.get(0)?,
+            refused: row.get(1)?,
+            queued: row.get(2)?,
+            epoch: row.get(3)?,
+            suspect: row.get::<_, Option<bool>>(4)?.unwrap_or_default(),
+        })
+    });
+    Ok(standing.optional()?)
+}
+
+/// Reads a run with what it needs to go on; `None` if there is none of this number.
+pub(crate) fn load(db: &Connection, run: i64, full_every: u32) -> Result<Option<Loaded>, Error> {
+    let Some(standing) = standing(db, run)? else { return Ok(None) };
+    let mut head = db.prepare_cached(
+        "SELECT id, flow, name, status, runs.action, key FROM runs JOIN flows USING (flow) WHERE run = ?1",
+    )?;
+    let head = head
+        .query_row([run], |row| {
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, i64>(1)?,
+                row.get::<_, String>(2)?,
+                row.get::<_, i64>(3)?,
+                row.get::<_, Option<String>>(4)?,
+                row.get::<_, Option<String>>(5)?,
+            ))
+        })
+        .optional()?;
+    let Some((id, flow, flow_name, status, action, key)) = head else { return Ok(None) };
+    let mut last = db.prepare_cached("SELECT seq, next FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
+    let (seq, next) = last
+        .query_row([run], |row| Ok((count(row, "seq")?, row.get::<_, Option<String>>(1)?)))
+        .optional()?
+        .ok_or_else(|| gone(db, run, "step"))?;
+    let Restored { version, changed, chain } = state_at(db, run, seq, full_every)?;
+    let status = Status::of_code(status).ok_or_else(|| damaged(format!("run `{id}` has status {status}")))?;
+    let id = RunId::from(id);
+    let asked = asked(db, &id, run, seq + 1)?;
+    Ok(Some(Loaded {
+        run,
+        key: key.map_or_else(|| KeyBase::plain(&id), KeyBase::kept),
+        id,
+        flow,
+        flow_name,
+        status,
+        standing,
+        seq,
+        next: next.map(NodePath::from),
+        action,
+        version,
+        changed,
+        chain,
+        asked,
+        under_way: under_way(db, run, seq + 1)?,
+    }))
+}
+
+/// A state as it was after a step.
+pub(crate) struct Restored {
+    pub(crate) version: u32,
+    /// The step that changed the state last.
+    pub(crate) changed: u64,
+    /// Holds the state itself, too.
+    pub(crate) chain: Chain,
+}
+
+/// Reads the state after a step: from the last whole one, over the changes since.
+///
+/// Each row names the one that it changes, so that it takes a look at each change, however many visits left the state as
+/// it was.
+pub(crate) fn state_at(db: &Connection, run: i64, seq: u64, full_every: u32) -> Result<Restored, Error> {
+    let mut select =
+        db.prepare_cached("SELECT kind, body, version, base, size FROM visits WHERE run = ?1 AND seq = ?2")?;
+    let unreadable = |error: Unreadable| damaged(format!("the state after step {seq} of run #{run}: {error}"));
+    let mut links: Vec<(Kind, Vec<u8>)> = Vec::new();
+    let mut at = Some(seq);
+    let (mut version, mut changed, mut size) = (0, None, None);
+    while let Some(link) = at {
+        let row = select.query_row((run, int(link)), |row| {
+            Ok((
+                row.get(0)?,
+                row.get::<_, Option<Vec<u8>>>(1)?,
+                row.get::<_, Option<u32>>(2)?,
+                row.get::<_, Option<i64>>(3)?,
+                count(row, "size")?,
+            ))
+        });
+        let (code, body, own, base, own_size) = row.optional()?.ok_or_else(|| gone(db, run, "step"))?;
+        size = size.or(Some(own_size));
+        let kind = Kind::from_code(code).map_err(unreadable)?;
+        // A base is always before: a damaged store must not lead in a circle.
+        at = base.and_then(|base| u64::try_from(base).ok()).filter(|base| *base < link);
+        match (kind, &body) {
+            (Kind::Same, None) => {}
+            (Kind::Same, Some(_)) => return Err(unreadable(Unreadable::Form)),
+            _ => {
+                changed = changed.or(Some(link));
+                links.push((kind, body.unwrap_or_default()));
+            }
+        }
+        if kind == Kind::Full {
+            version = own.unwrap_or_default();
+            at = None;
+        }
+    }
+    let mut unfolding = Unfolding::default();
+    for (kind, body) in links.into_iter().rev() {
+        unfolding.push(kind, &body).map_err(unreadable)?;
+    }
+    let chain = unfolding.into_chain(full_every).map_err(unreadable)?;
+    // Where a page was cut off SQLite reads zeros, which are a row, too: of another size than its state.
+    if size != Some(chain.state().len() as u64) {
+        return Err(unreadable(Unreadable::Check));
+    }
+    Ok(Restored { version, changed: changed.unwrap_or_default(), chain })
+}
+
+fn asked(db: &Connection, id: &RunId, run: i64, seq: u64) -> Result<Option<Asked>, Error> {
+    let mut select = db.prepare_cached(
+        "SELECT question, schema, answer, expired_at, version FROM pauses WHERE run = ?1 AND seq = ?2",
+    )?;
+    let row = select
+        .query_row((run, int(seq)), |row| {
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, String>(1)?,
+                row.get::<_, Option<String>>(2)?,
+                row.get::<_, Option<i64>>(3)?,
+                row.get(4)?,
+            ))
+        })
+        .optional()?;
+    let Some((question, schema, answer, expired, version)) = row else { return Ok(None) };
+    let readable = |answer: String| match serde_json::from_str(&answer) {
+        Ok(answer) => Ok(Ok(answer)),
+        // Nobody damaged it: it was written before such JSON was refused.
+        Err(error) if is_deep(&answer) => Ok(Err(error.to_string())),
+        Err(error) => Err(damaged(format!("an answer to run `{id}`: {error}"))),
+    };
+    let answer = answer.map(readable).transpose()?;
+    Ok(Some(Asked {
+        version,
+        question: json_or_text(id, question)?,
+        schema: json_or_text(id, schema)?,
+        answer,
+        expired: expired.is_some(),
+    }))
+}
+
+fn under_way(db: &Connection, run: i64, seq: u64) -> Result<UnderWay, Error> {
+    let mut found = UnderWay::default();
+    let mut items = db.prepare_cached(
+        "SELECT item, output, attempt, wake_at, item_key, wait_ms, version FROM items WHERE run = ?1 AND seq = ?2",
+    )?;
+    let mut rows = items.query((run, int(seq)))?;
+    while let Some(row) = rows.next()? {
+        let kept = match (row.get::<_, Option<Vec<u8>>>(1)?, row.get(2)?, row.get(3)?) {
+            (Some(output), _, _) => Kept::Output(output),
+            (None, Some(attempt), Some(wake_at)) => Kept::Wait { attempt, wait: Wait::seen_now(wake_at, row.get(5)?) },
+            _ => return Err(damaged(format!("an item of run #{run} has neither output nor wait"))),
+        };
+        let (key, version) = (row.get::<_, Option<[u8; 16]>>(4)?.map(ItemKey::from_bytes), row.get(6)?);
+        found.items.insert(row.get(0)?, KeptItem { key, version, kept });
+    }
+    let mut children = db.prepare_cached(
+        "SELECT item, run, item_key, status,
+             (SELECT seq FROM visits WHERE visits.run = runs.run ORDER BY seq DESC LIMIT 1) AS seq
+         FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND parent IS NOT NULL",
+    )?;
+    let mut rows = children.query((run, int(seq)))?;
+    while let Some(row) = rows.next()? {
+        let index = usize::try_from(count(row, "item")?).unwrap_or(usize::MAX);
+        let key = row.get::<_, Option<[u8; 16]>>(2)?.map(ItemKey::from_bytes);
+        let code = row.get(3)?;
+        let status = Status::of_code(code).ok_or_else(|| damaged(format!("a run with status {code}")))?;
+        let item = ItemId { index, key };
+        found.children.push(KnownChild { run: row.get(1)?, item, status, visits: count(row, "seq")? });
+    }
+    let mut visit =
+        db.prepare_cached("SELECT items, ends_at, left_ms, retried FROM under_way WHERE run = ?1 AND seq = ?2")?;
+    let visit = visit.query_row((run, int(seq)), |row| {
+        let items: Option<i64> = row.get(0)?;
+        found.began_with = items.and_then(|items| u64::try_from(items).ok());
+        let (ends_at, left): (Option<i64>, _) = (row.get(1)?, row.get(2)?);
+        found.ends = ends_at.map(|at| Wait::seen_now(at, left));
+        (found.retried, found.has_row) = (row.get(3)?, true);
+        Ok(())
+    });
+    visit.optional()?;
+    Ok(found)
+}
+
+/// Reads JSON of a run that was written as text. What an older version wrote, and nested deeper than can be read, is given as
+/// the text that it is.
+pub(crate) fn json_or_text(run: &RunId, text: String) -> Result<Value, Error> {
+    match serde_json::from_str(&text) {
+        Ok(json) => Ok(json),
+        Err(_) if is_deep(&text) => Ok(Value::String(text)),
+        Err(error) => Err(damaged(format!("JSON of run `{run}`: {error}"))),
+    }
+}
+
+/// Returns whether JSON is nested deeper than can be read.
+fn is_deep(text: &str) -> bool {
+    let (mut depth, mut is_text, mut is_escaped) = (0_usize, false, false);
+    text.bytes().any(|byte| {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_text => is_escaped = true,
+            b'"' => is_text = !is_text,
+            b'[' | b'{' if !is_text => depth += 1,
+            b']' | b'}' if !is_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > DEPTH
+    })
+}
+
+/// The error of a run that lacks what every run has: it was deleted a moment ago, or the store is damaged.
+pub(crate) fn gone(db: &Connection, run: i64, what: &str) -> Error {
+    let look = || db.prepare_cached("SELECT 1 FROM runs WHERE run = ?1")?.exists([run]);
+    match look() {
+        Ok(true) => damaged(format!("run #{run} lacks a {what}")),
+        Ok(false) => Error::UnknownRun { run: format!("#{run}").into() },
+        Err(error) => error.into(),
+    }
+}
+
+/// The error of something in the store that is not what was written.
+pub(crate) fn damaged(what: impl Into<flowstone_core::BoxError>) -> Error {
+    StoreError::because(StoreFault::Corrupt, what).into()
+}

@@ -1,0 +1,236 @@
+//! Runs that are put away, and the runs around them: a parent whose children wait is put away with them.
+//!
+//! ```text
+//! child asks ─▶ paused ┐
+//! child sleeps         ┴─▶ no other can go on ─▶ the parent is paused, or asleep if none asks
+//! an answer, or a time ─▶ the child runs, and so do all around it ─▶ the root is driven: the visit is made again
+//! ```
+//!
+//! **Invariant:** while a child can go on, no run around it is parked. Both are changed in one transaction.
+
+use flowstone_core::NodePath;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::{
+    drive::{answers::IsNode, watch::status},
+    records::{
+        load::damaged,
+        rows::{self, Change, int},
+    },
+    words::{error::Error, status::Status, waits::Moment},
+};
+
+/// A run that can go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GoesOn {
+    /// The run, and those around it below the root: each is waited for by the visit of the next.
+    pub(crate) children: Vec<i64>,
+    /// The run that the user started, which is driven; the same if it is no child.
+    pub(crate) root: i64,
+}
+
+impl GoesOn {
+    fn of(run: i64, around: &[(i64, Status)]) -> Self {
+        let mut children: Vec<i64> = std::iter::once(run).chain(around.iter().map(|(run, _)| *run)).collect();
+        let root = children.pop().unwrap_or(run);
+        Self { children, root }
+    }
+}
+
+/// Returns the runs around a run with their statuses, the nearest first.
+pub(crate) fn around(db: &Connection, run: i64) -> Result<Vec<(i64, Status)>, Error> {
+    let mut select = db.prepare_cached(
+        "SELECT parents.run, parents.status FROM runs JOIN runs AS parents ON parents.run = runs.parent
+         WHERE runs.run = ?1 AND parents.run < runs.run",
+    )?;
+    let (mut found, mut at) = (Vec::new(), run);
+    // A parent is older than its child: a damaged store must not lead in a circle.
+    while let Some((parent, code)) =
+        select.query_row([at], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?))).optional()?
+    {
+        found.push((parent, Status::of_code(code).ok_or_else(|| damaged(format!("a run with status {code}")))?));
+        at = parent;
+    }
+    Ok(found)
+}
+
+/// Returns the run that the user started, of which a run is a child, or itself.
+pub(crate) fn root_of(db: &Connection, run: i64) -> Result<i64, Error> {
+    Ok(around(db, run)?.last().map_or(run, |(root, _)| *root))
+}
+
+/// Returns a run that was let go on, with the runs around it.
+pub(crate) fn goes_on(db: &Connection, run: i64) -> Result<GoesOn, Error> {
+    Ok(GoesOn::of(run, &around(db, run)?))
+}
+
+/// Returns what a run and those around it are, before it is let go on by a process that does not have its flow.
+pub(crate) fn remember(db: &Connection, run: i64) -> Result<Vec<(i64, String)>, Error> {
+    let line = std::iter::once(run).chain(around(db, run)?.into_iter().map(|(run, _)| run));
+    line.filter_map(|run| rows::was(db, run).map(|was| was.map(|was| (run, was))).transpose()).collect()
+}
+
+/// Returns those of a run and its children that are paused and have an answer, which no program could take yet.
+pub(crate) fn answered(db: &Connection, run: i64) -> Result<Vec<i64>, Error> {
+    let mut look = db.prepare_cached(
+        "SELECT 1 FROM runs JOIN pauses USING (run) WHERE run = ?1 AND status = ?2 AND answer IS NOT NULL
+             AND seq = (SELECT max(seq) + 1 FROM visits WHERE visits.run = runs.run)",
+    )?;
+    let mut found = Vec::new();
+    for run in rows::tree(db, run)? {
+        if look.exists((run, Status::Paused.code()))? {
+            found.push(run);
+        }
+    }
+    Ok(found)
+}
+
+/// Lets a run go on that is parked, and the runs around it.
+///
+/// # Errors
+///
+/// If a run around it is at an end: nobody would go on with it.
+pub(crate) fn go_on(db: &Connection, run: i64, wanted: &'static str) -> Result<GoesOn, Error> {
+    let around = around(db, run)?;
+    if let Some((over, status)) = around.iter().find(|(_, status)| status.is_final()) {
+        return Err(Error::WrongStatus { run: rows::id_of(db, *over)?, status: *status, wanted });
+    }
+    rows::set_status(db, run, Status::Running, &Change::default())?;
+    for (parent, status) in &around {
+        if *status != Status::Running {
+            rows::set_status(db, *parent, Status::Running, &Change::default())?;
+        }
+    }
+    Ok(GoesOn::of(run, &around))
+}
+
+/// Parks a run whose visit under way waits for its children; `left` are those that it has no more use for.
+///
+/// Returns whether it is parked: not if one of its children can go on.
+pub(crate) fn park(db: &Connection, run: i64, seq: u64, left: &[i64]) -> Result<bool, Error> {
+    left.iter().try_for_each(|child| cancel_open(db, *child))?;
+    let mut select = db.prepare_cached(
+        "SELECT status, wake_at, refused FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND parent IS NOT NULL",
+    )?;
+    let mut rows = select.query((run, int(seq)))?;
+    let (mut asks, mut wake_at, mut refused) = (false, None, None);
+    while let Some(row) = rows.next()? {
+        let (code, at) = (row.get(0)?, row.get::<_, Option<i64>>(1)?);
+        refused = refused.or(row.get::<_, Option<String>>(2)?);
+        match Status::of_code(code) {
+            Some(Status::Running) => return Ok(false),
+            Some(Status::Paused) => asks = true,
+            Some(Status::Sleeping) => wake_at = [wake_at, at].into_iter().flatten().min(),
+            _ => {}
+        }
+    }
+    let (status, wake_at) = if asks { (Status::Paused, None) } else { (Status::Sleeping, wake_at) };
+    rows::set_status(db, run, status, &Change { wake_at, ..Change::default() })?;
+    // A child that came due in the meantime could not go on.
+    refused.map_or(Ok(()), |why| rows::refuse(db, run, &why))?;
+    Ok(true)
+}
+
+/// Returns the children of a parked run whose time has come.
+pub(crate) fn due_children(db: &Connection, run: i64, now: Moment) -> Result<Vec<i64>, Error> {
+    let mut select = db.prepare_cached(
+        "SELECT run FROM runs WHERE parent = ?1 AND parent_seq = (SELECT max(seq) + 1 FROM visits WHERE run = ?1)
+             AND parent IS NOT NULL AND run > ?1 AND status IN (1, 2) AND (wake_at <= ?2 OR wake_tick <= ?3)",
+    )?;
+    Ok(select.query_map((run, now.clock, now.ticks), |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Cancels a run, and what is below it, if it is not at an end.
+fn cancel_open(db: &Connection, run: i64) -> Result<(), Error> {
+    match status(db, run)? {
+        status if status.is_final() => Ok(()),
+        _ => rows::set_status(db, run, Status::Cancelled, &Change::default()),
+    }
+}
+
+/// Returns whether the time has come at which a run wakes, or its question expires: by either of two clocks.
+pub(crate) fn is_due(db: &Connection, run: i64, now: Moment) -> Result<bool, Error> {
+    let mut select = db.prepare_cached("SELECT 1 FROM runs WHERE run = ?1 AND (wake_at <= ?2 OR wake_tick <= ?3)")?;
+    Ok(select.exists((run, now.clock, now.ticks))?)
+}
+
+/// Lets a run go on whose time has come: it has slept, or its question has expired. `None` if it waits no more, or for
+/// something else than it did a moment ago.
+pub(crate) fn wake(db: &Connection, run: i64, now: Moment) -> Result<Option<GoesOn>, Error> {
+    if !is_due(db, run, now)? {
+        return Ok(None);
+    }
+    let mut select = db.prepare_cached("SELECT status FROM runs WHERE run = ?1")?;
+    let code: Option<i64> = select.query_row([run], |row| row.get(0)).optional()?;
+    match code.and_then(Status::of_code) {
+        Some(Status::Sleeping) => rows::end_sleep(db, run)?,
+        Some(Status::Paused) if expire(db, run, now.clock)? => {}
+        _ => return Ok(None),
+    }
+    match go_on(db, run, "woken") {
+        Ok(goes_on) => Ok(Some(goes_on)),
+        // Its parent came to an end a moment ago.
+        Err(Error::WrongStatus { .. }) => cancel_open(db, run).map(|()| None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Notes that the open question of a run has expired; returns whether there is one that has.
+fn expire(db: &Connection, run: i64, now: i64) -> Result<bool, Error> {
+    let mut update = db.prepare_cached(
+        "UPDATE pauses SET expired_at = ?2
+         WHERE run = ?1 AND seq = (SELECT max(seq) + 1 FROM visits WHERE run = ?1)
+             AND answer IS NULL AND expired_at IS NULL AND expires_at IS NOT NULL",
+    )?;
+    Ok(update.execute((run, now))? > 0)
+}
+
+/// Finds the run at whose node a path ends that leads from a run through its children, and the path from there.
+///
+/// `is_node` knows the nodes of the run itself by all their names. Where an item that is gone had this place, too, its child is
+/// left out if it is at an end.
+pub(crate) fn resolve(
+    db: &Connection,
+    run: i64,
+    node: &NodePath,
+    is_node: IsNode<'_>,
+) -> Result<(i64, NodePath), Error> {
+    let mut next = db.prepare_cached("SELECT seq, next FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
+    let mut child = db.prepare_cached(
+        "SELECT run FROM runs WHERE parent = ?1 AND parent_seq = ?2 + 1 AND item = ?3 AND parent IS NOT NULL AND run > ?1
+         ORDER BY status > 2, run DESC LIMIT 1",
+    )?;
+    let (mut run, mut node, mut is_root) = (run, node.clone(), true);
+    'inwards: loop {
+        let at =
+            next.query_row([run], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<String>>(1)?))).optional()?;
+        let Some((seq, Some(next))) = at else { return Ok((run, node)) };
+        let next = NodePath::from(next);
+        for (outer, item, inner) in node.clone().into_child() {
+            let is_next = outer == next || (is_root && is_node(&outer, &next));
+            if is_next && let Some(found) = child.query_row((run, seq, int(item)), |row| row.get(0)).optional()? {
+                (run, node, is_root) = (found, inner, false);
+                continue 'inwards;
+            }
+        }
+        return Ok((run, node));
+    }
+}
+
+/// The path of a run's nodes from the run that the user started: `review[3]/`, or nothing if it is that run.
+pub(crate) fn prefix(db: &Connection, run: i64) -> Result<String, Error> {
+    let mut select = db.prepare_cached(
+        "SELECT runs.parent, visits.next, runs.item FROM runs
+         JOIN visits ON visits.run = runs.parent AND visits.seq = runs.parent_seq - 1
+         WHERE runs.run = ?1 AND runs.parent < runs.run",
+    )?;
+    let (mut prefix, mut at) = (String::new(), run);
+    while let Some((parent, node, item)) = select
+        .query_row(params![at], |row| Ok((row.get(0)?, row.get::<_, Option<String>>(1)?, row.get::<_, i64>(2)?)))
+        .optional()?
+    {
+        prefix = format!("{}[{item}]/{prefix}", node.unwrap_or_default());
+        at = parent;
+    }
+    Ok(prefix)
+}

@@ -1,0 +1,122 @@
+//! The questions of a run and of its children: which there are, and which one an answer is for.
+
+use flowstone_core::{NodePath, RunId};
+use rusqlite::{Connection, Row, params};
+use serde_json::Value;
+
+use crate::{
+    records::{
+        load::json_or_text,
+        parked,
+        reader::Reader,
+        rows::{count, int, time},
+    },
+    words::{error::Error, status::Question},
+};
+
+impl Reader {
+    /// Returns the questions of a run with their answers, oldest first, and then those of its children, in order. Of a run
+    /// that is paused, some have no answer; see [`Question::is_open`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownRun`] if there is none of this id.
+    pub fn questions(&self, id: impl Into<RunId>) -> Result<Vec<Question>, Error> {
+        let id = id.into();
+        self.at_once(|reader| {
+            let run = reader.number(&id)?;
+            of_tree(&reader.db, run)
+        })
+    }
+
+    /// Returns the open questions of a run and of its children, see [`questions`](Self::questions).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownRun`] if there is none of this id.
+    pub fn open_questions(&self, id: impl Into<RunId>) -> Result<Vec<Question>, Error> {
+        Ok(self.questions(id)?.into_iter().filter(Question::is_open).collect())
+    }
+}
+
+/// The questions of a run, oldest first, and then those of its children, with the paths from the run that the user started.
+pub(crate) fn of_tree(db: &Connection, run: i64) -> Result<Vec<Question>, Error> {
+    // A child is younger than its parent: a damaged store must not lead in a circle.
+    let mut select = db.prepare_cached(
+        "WITH RECURSIVE tree (run, prefix) AS (
+             VALUES (?1, ?2)
+             UNION ALL
+             SELECT child.run, prefix || visits.next || '[' || child.item || ']/' FROM tree
+             JOIN runs AS child ON child.parent = tree.run AND child.parent IS NOT NULL AND child.run > tree.run
+             JOIN visits ON visits.run = tree.run AND visits.seq = child.parent_seq - 1
+         )
+         SELECT tree.prefix, pauses.*, runs.id, runs.status = 1 AND pauses.seq =
+             (SELECT seq + 1 FROM visits WHERE visits.run = pauses.run ORDER BY seq DESC LIMIT 1) AS is_open
+         FROM tree CROSS JOIN pauses ON pauses.run = tree.run JOIN runs ON runs.run = pauses.run",
+    )?;
+    let mut rows = select.query(params![run, parked::prefix(db, run)?])?;
+    let mut questions = Vec::new();
+    while let Some(row) = rows.next()? {
+        questions.push((row.get::<_, i64>("run")?, question(row, &row.get::<_, String>("prefix")?)?));
+    }
+    questions.sort_by_key(|(run, question)| (*run, question.step));
+    Ok(questions.into_iter().map(|(_, question)| question).collect())
+}
+
+/// The questions of one run, oldest first, by the paths of its own nodes.
+pub(crate) fn of_run(db: &Connection, run: i64) -> Result<Vec<Question>, Error> {
+    between(db, run, 0, u64::MAX)
+}
+
+/// The question of one run that an answer would complete as this step, if there is one.
+pub(crate) fn at(db: &Connection, run: i64, step: u64) -> Result<Option<Question>, Error> {
+    Ok(between(db, run, step, step)?.pop())
+}
+
+fn between(db: &Connection, run: i64, from: u64, to: u64) -> Result<Vec<Question>, Error> {
+    let mut select = db.prepare_cached(
+        "SELECT pauses.*, runs.id, runs.status = 1 AND pauses.seq =
+             (SELECT seq + 1 FROM visits WHERE visits.run = pauses.run ORDER BY seq DESC LIMIT 1) AS is_open
+         FROM pauses JOIN runs ON runs.run = pauses.run
+         WHERE pauses.run = ?1 AND pauses.seq BETWEEN ?2 AND ?3 ORDER BY pauses.seq",
+    )?;
+    let mut rows = select.query(params![run, int(from), int(to)])?;
+    let mut questions = Vec::new();
+    while let Some(row) = rows.next()? {
+        questions.push(question(row, "")?);
+    }
+    Ok(questions)
+}
+
+fn question(row: &Row<'_>, prefix: &str) -> Result<Question, Error> {
+    let run = RunId::from(row.get::<_, String>("id")?);
+    let text = |column: &str| row.get::<_, String>(column);
+    let json = |column: &str| json_or_text(&run, text(column)?);
+    // A store of an older schema has no columns for questions that expire.
+    let at = |column: &str| match row.as_ref().column_index(column) {
+        Ok(index) => Ok::<_, Error>(row.get::<_, Option<i64>>(index)?.map(time)),
+        Err(_) => Ok(None),
+    };
+    let answer: Option<String> = row.get("answer")?;
+    let (question, schema) = (json("question")?, json("schema")?);
+    let answer: Option<Value> = answer.map(|answer| json_or_text(&run, answer)).transpose()?;
+    let (answered_at, expires_at, expired_at) = (at("answered_at")?, at("expires_at")?, at("expired_at")?);
+    // Nor one for versions.
+    let version = row.as_ref().column_index("version").map_or(Ok(0), |index| row.get(index))?;
+    let is_open = row.get::<_, bool>("is_open")? && answer.is_none() && expired_at.is_none();
+    Ok(Question {
+        step: count(row, "seq")?,
+        node: NodePath::from(format!("{prefix}{}", text("node")?)),
+        question,
+        schema,
+        asked_at: time(row.get("asked_at")?),
+        expires_at,
+        expired_at,
+        answer,
+        answered_at,
+        refused: row.get("refused")?,
+        is_open,
+        version,
+        run,
+    })
+}

@@ -1,0 +1,447 @@
+//! Reading a store, beside whoever drives it: runs, steps, states, questions, graphs.
+
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use flowstone_core::{Action, NodePath, RunId, Usage};
+use rusqlite::{Connection, OptionalExtension, Row, params, types::FromSql};
+use serde_json::Value;
+
+use crate::{
+    api::run::decode,
+    disk::{
+        files::{Files, Held},
+        lock,
+        schema::{self, Access, Opened},
+    },
+    drive::changes::check_id,
+    records::{
+        deleting,
+        load::{damaged, gone, state_at},
+        rows::{count, int, time},
+        usage,
+    },
+    words::{
+        error::{Error, OpenError},
+        renamed::Renamed,
+        status::{Cursor, Items, RunInfo, Status, Step},
+    },
+};
+
+/// A store opened for reading, also while a process drives it.
+///
+/// Its methods block for as long as SQLite reads: microseconds, as a rule.
+///
+/// # Example
+///
+/// ```
+/// use flowstone_core::{AsyncFlow, Result};
+/// use flowstone_durable::{Filter, Reader, Runs, Status};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("numbers.db");
+/// let mut flow = AsyncFlow::builder("parse");
+/// let parse = flow.add("parse", |text: &mut String| -> Result<()> { text.parse::<u8>()?; Ok(()) });
+/// flow.start(parse);
+/// let runs = Runs::open(&path, flow.build()?).await?;
+/// runs.start("r", "seven".to_owned()).await?.settled().await?;
+///
+/// let store = Reader::open(&path)?; // in any process
+/// let failed = store.list(&Filter::new().status(Status::Failed))?;
+/// assert_eq!((failed[0].id.as_str(), failed[0].node.as_ref().unwrap().as_str()), ("r", "parse"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Reader {
+    path: PathBuf,
+    pub(crate) db: Connection,
+    files: Files,
+    _held: Held,
+}
+
+impl Reader {
+    /// Opens a store that is there.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file, it is no store, or it was written by a newer version.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        Ok(Self::over(path, schema::open(path, None, Access::Read)?))
+    }
+
+    pub(crate) fn over(path: &Path, opened: Opened) -> Self {
+        let Opened { db, files, held } = opened;
+        Self { path: path.to_owned(), db, files, _held: held }
+    }
+
+    /// Reads everything that `read` reads as it is at one moment, and takes the file's lock once for all of it.
+    ///
+    /// One inside another is a part of that.
+    pub(crate) fn at_once<T>(&self, read: impl FnOnce(&Self) -> Result<T, Error>) -> Result<T, Error> {
+        if !self.db.is_autocommit() {
+            return read(self);
+        }
+        self.files.check_data()?;
+        self.run_cached("BEGIN")?;
+        let moment = Moment(self);
+        let result = read(self);
+        drop(moment);
+        result
+    }
+
+    fn run_cached(&self, sql: &str) -> rusqlite::Result<()> {
+        self.db.prepare_cached(sql)?.execute([]).map(drop)
+    }
+
+    /// Returns the process that drives the store now, if one does.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn driver(&self) -> Result<Option<u32>, Error> {
+        if !lock::is_driven(&self.path) {
+            return Ok(None);
+        }
+        self.at_once(|reader| {
+            let mut select = reader.db.prepare_cached("SELECT pid FROM owner WHERE one = 1")?;
+            let pid = select.query_row([], |row| row.get::<_, i64>(0)).optional()?;
+            let pid = pid.ok_or_else(|| damaged("the table `owner` has no row"))?;
+            Ok(u32::try_from(pid).ok())
+        })
+    }
+
+    /// Returns how many runs are in each status, without children of batch flows. Counting takes a look at each run.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn count(&self) -> Result<Vec<(Status, u64)>, Error> {
+        self.at_once(|reader| {
+            let mut select = reader.db.prepare_cached(
+                "SELECT count(*) AS runs FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL",
+            )?;
+            let flows = reader.flow_numbers(&[])?;
+            let mut counted = Vec::new();
+            for status in Status::ALL {
+                let runs = flows.iter().map(|flow| select.query_row((flow, status.code()), |row| count(row, "runs")));
+                let runs = runs.sum::<rusqlite::Result<u64>>()?;
+                counted.extend((runs > 0).then_some((status, runs)));
+            }
+            Ok(counted)
+        })
+    }
+
+    /// Returns a run.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownRun`] if there is none of this id.
+    pub fn run(&self, id: impl Into<RunId>) -> Result<RunInfo, Error> {
+        let id = id.into();
+        self.at_once(|reader| {
+            let run = reader.number(&id)?;
+            reader.info(run)?.ok_or_else(|| Error::UnknownRun { run: id.clone() })
+        })
+    }
+
+    /// Returns the children of a run, in order: the runs that journaled batch flows made for their items, and those that
+    /// its `exec`s ran (`AsyncFlow::run_in`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownRun`] if there is none of this id.
+    pub fn children(&self, id: impl Into<RunId>) -> Result<Vec<RunInfo>, Error> {
+        self.at_once(|reader| {
+            let run = reader.number(&id.into())?;
+            let mut select = reader.db.prepare_cached(
+                "SELECT run FROM runs WHERE parent = ?1 AND parent IS NOT NULL ORDER BY parent_seq, item",
+            )?;
+            let rows = select.query_map([run], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
+            rows.into_iter().filter_map(|run| reader.info(run).transpose()).collect()
+        })
+    }
+
+    /// Returns the steps of a run from a number on, at most so many, oldest first. Step 0 is the start.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownRun`] if there is none of this id.
+    pub fn steps(&self, id: impl Into<RunId>, from: u64, limit: usize) -> Result<Vec<Step>, Error> {
+        self.at_once(|reader| reader.steps_of(reader.number(&id.into())?, from, limit))
+    }
+
+    pub(crate) fn steps_of(&self, run: i64, from: u64, limit: usize) -> Result<Vec<Step>, Error> {
+        let mut select = self.db.prepare_cached(
+            "SELECT seq, node, action, next, started_at, took_us, attempts, retries, recorded, recalled, size,
+                    length(body) AS stored
+             FROM visits WHERE run = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3",
+        )?;
+        let mut rows = select.query(params![run, int(from), int(limit)])?;
+        let mut steps = Vec::new();
+        while let Some(row) = rows.next()? {
+            steps.push(step(row)?);
+        }
+        if let Some(last) = steps.last() {
+            let used = usage::of_steps(&self.db, run, from, last.step)?;
+            steps.iter_mut().for_each(|step| step.usage = used.get(&step.step).copied().unwrap_or_default());
+        }
+        Ok(steps)
+    }
+
+    /// Returns what a run has used of paid services so far, its children included: also in visits that failed, or were cut
+    /// off between two commits. What a crash cut off is not known. A fork begins at nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownRun`] if there is none of this id.
+    pub fn usage(&self, id: impl Into<RunId>) -> Result<Usage, Error> {
+        self.at_once(|reader| usage::total(&reader.db, reader.number(&id.into())?))
+    }
+
+    /// Returns the state after a step; the last one, if none is given. It is given as it is stored, in the version that it had
+    /// then.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run or step.
+    pub fn state(&self, id: impl Into<RunId>, step: Option<u64>) -> Result<Value, Error> {
+        let id = id.into();
+        let restored = self.at_once(|reader| {
+            let run = reader.number(&id)?;
+            let last = reader.last_step(run)?;
+            let step = step.unwrap_or(last);
+            if step > last {
+                return Err(Error::UnknownStep { run: id.clone(), step, last });
+            }
+            state_at(&reader.db, run, step, 1)
+        })?;
+        // Its check says that it is what was written.
+        decode(&id, restored.chain.state())
+    }
+
+    /// Returns what changed in the state between two steps, as a JSON patch (RFC 6902): of both as they are stored.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such run or step.
+    pub fn diff(&self, id: impl Into<RunId>, from: u64, to: u64) -> Result<Value, Error> {
+        let id = id.into();
+        let both = |reader: &Self| Ok((reader.state(id.clone(), Some(from))?, reader.state(id.clone(), Some(to))?));
+        let (old, new) = self.at_once(both)?;
+        let failed = |error: serde_json::Error| {
+            let (run, path) = (id.clone(), ".".to_owned());
+            Error::Decode { run, path, source: error.into() }
+        };
+        serde_json::to_value(json_patch::diff(&old, &new)).map_err(failed)
+    }
+
+    /// Returns how many items the visit under way has recorded so far, see [`journaled`](flowstone_core::NodeExt::journaled).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownRun`] if there is none of this id.
+    pub fn items_done(&self, id: impl Into<RunId>) -> Result<u64, Error> {
+        self.at_once(|reader| reader.items_of(reader.number(&id.into())?))
+    }
+
+    fn items_of(&self, run: i64) -> Result<u64, Error> {
+        let next = int(self.last_step(run)? + 1);
+        let sql = "SELECT (SELECT count(*) FROM items WHERE run = ?1 AND seq = ?2 AND output IS NOT NULL)
+            + (SELECT count(*) FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND status = ?3 AND parent IS NOT NULL
+                AND NOT EXISTS (SELECT 1 FROM items WHERE items.run = ?1 AND seq = ?2 AND items.item = runs.item
+                    AND output IS NOT NULL))";
+        let done: i64 = self.db.query_row(sql, (run, next, Status::Ended.code()), |row| row.get(0))?;
+        Ok(u64::try_from(done).unwrap_or_default())
+    }
+
+    /// Returns the flows of the store: each version that a run was started or went on with, newest last.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn flows(&self) -> Result<Vec<StoredFlow>, Error> {
+        self.at_once(|reader| {
+            let sql = "SELECT name, fingerprint, graph, mermaid, dot FROM flows ORDER BY flow";
+            let mut select = reader.db.prepare_cached(sql)?;
+            let mut rows = select.query([])?;
+            let mut flows = Vec::new();
+            while let Some(row) = rows.next()? {
+                let graph: String = row.get(2)?;
+                flows.push(StoredFlow {
+                    name: row.get(0)?,
+                    fingerprint: row.get(1)?,
+                    graph: serde_json::from_str(&graph).map_err(|error| damaged(format!("a flow's graph: {error}")))?,
+                    mermaid: row.get(3)?,
+                    dot: row.get(4)?,
+                });
+            }
+            Ok(flows)
+        })
+    }
+
+    pub(crate) fn number(&self, id: &RunId) -> Result<i64, Error> {
+        let mut select = self.db.prepare_cached("SELECT run FROM runs WHERE id = ?1")?;
+        match select.query_row([id.as_str()], |row| row.get(0)).optional()? {
+            Some(run) if !deleting::is_gone(&self.db, run)? => Ok(run),
+            // An error names the id, which should not be megabytes long.
+            _ => Err(check_id(id).err().unwrap_or_else(|| Error::UnknownRun { run: id.clone() })),
+        }
+    }
+
+    /// The number of a run that is no child, which is what something can be asked of.
+    pub(crate) fn own_number(&self, id: &RunId) -> Result<i64, Error> {
+        let run = self.number(id)?;
+        let mut select = self.db.prepare_cached(
+            "SELECT parents.id FROM runs JOIN runs AS parents ON parents.run = runs.parent WHERE runs.run = ?1",
+        )?;
+        match select.query_row([run], |row| row.get::<_, String>(0)).optional()? {
+            Some(parent) => Err(Error::IsChild { run: id.clone(), parent: parent.into() }),
+            None => Ok(run),
+        }
+    }
+
+    /// Returns how the nodes of a run's flow were called before, as far as a program has said so.
+    pub(crate) fn renamed(&self, id: &RunId) -> Result<Renamed, Error> {
+        let run = self.number(id)?;
+        let mut select = self.db.prepare_cached("SELECT renamed FROM runs JOIN flows USING (flow) WHERE run = ?1")?;
+        match select.query_row([run], |row| row.get::<_, Option<String>>(0)).optional()?.flatten() {
+            Some(json) => Renamed::from_json(&json).map_err(|error| damaged(format!("names of nodes: {error}"))),
+            None => Ok(Renamed::default()),
+        }
+    }
+
+    /// The name of a run's flow.
+    pub(crate) fn flow_of(&self, run: i64) -> Result<String, Error> {
+        self.flow_version_of(run).map(|(_, name)| name)
+    }
+
+    /// The version of a run's flow, by number, and the name of the flow.
+    pub(crate) fn flow_version_of(&self, run: i64) -> Result<(i64, String), Error> {
+        let mut select =
+            self.db.prepare_cached("SELECT flow, name FROM runs JOIN flows USING (flow) WHERE run = ?1")?;
+        let found = select.query_row([run], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        found.ok_or_else(|| gone(&self.db, run, "flow"))
+    }
+
+    pub(crate) fn last_step(&self, run: i64) -> Result<u64, Error> {
+        let mut select = self.db.prepare_cached("SELECT seq FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
+        let last = select.query_row([run], |row| count(row, "seq")).optional()?;
+        last.ok_or_else(|| gone(&self.db, run, "step"))
+    }
+
+    pub(crate) fn info(&self, run: i64) -> Result<Option<RunInfo>, Error> {
+        let mut select = self.db.prepare_cached(
+            "SELECT runs.*, name, fingerprint, seq, next, parents.id AS parent_id, origins.id AS origin_id
+             FROM runs JOIN flows USING (flow)
+             JOIN visits ON visits.run = runs.run AND seq = (SELECT max(seq) FROM visits WHERE run = runs.run)
+             LEFT JOIN runs AS parents ON parents.run = runs.parent
+             LEFT JOIN runs AS origins ON origins.run = runs.origin WHERE runs.run = ?1",
+        )?;
+        let mut rows = select.query([run])?;
+        rows.next()?.map(info).transpose()
+    }
+}
+
+/// The transaction of a reader; it ends when dropped, also by a panic.
+struct Moment<'a>(&'a Reader);
+
+impl Drop for Moment<'_> {
+    fn drop(&mut self) {
+        // There is nothing to write down. If it fails, the next call does.
+        drop(self.0.run_cached("COMMIT"));
+    }
+}
+
+/// A version of a flow, as it is in a store.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct StoredFlow {
+    /// Its name.
+    pub name: String,
+    /// What tells its versions apart.
+    pub fingerprint: String,
+    /// The flow as JSON, see [`AsyncFlow::to_json`](flowstone_core::AsyncFlow::to_json).
+    pub graph: Value,
+    /// The flow as a Mermaid flowchart.
+    pub mermaid: String,
+    /// The flow in Graphviz's DOT language.
+    pub dot: String,
+}
+
+fn info(row: &Row<'_>) -> Result<RunInfo, Error> {
+    let error: Option<String> = row.get("error")?;
+    let error = error.map(|error| serde_json::from_str(&error)).transpose();
+    Ok(RunInfo {
+        id: row.get::<_, String>("id")?.into(),
+        flow: row.get("name")?,
+        fingerprint: row.get("fingerprint")?,
+        status: status(row.get("status")?)?,
+        step: count(row, "seq")?,
+        node: row.get::<_, Option<String>>("next")?.map(NodePath::from),
+        action: row.get::<_, Option<String>>("action")?.map(Action::from),
+        error: error.map_err(|error| damaged(format!("the error of a run: {error}")))?,
+        refused: since_3(row, "refused")?,
+        resumes: match since_3::<Option<i64>>(row, "resumed_seq")?.flatten() {
+            Some(seq) if seq == row.get::<_, i64>("seq")? + 1 => count(row, "resumes")?,
+            _ => 0,
+        },
+        queued_at: queued_at(row)?,
+        created_at: time(row.get("created_at")?),
+        changed_at: time(row.get("changed_at")?),
+        wake_at: row.get::<_, Option<i64>>("wake_at")?.map(time),
+        parent: row.get::<_, Option<String>>("parent_id")?.map(RunId::from),
+        item: row.get::<_, Option<i64>>("item")?.and_then(|item| u64::try_from(item).ok()),
+        origin: match row.get::<_, Option<String>>("origin_id")? {
+            Some(id) => Some((id.into(), count(row, "origin_seq")?)),
+            None => None,
+        },
+        cursor: Cursor(row.get("run")?),
+    })
+}
+
+/// Returns since when a run waits for its turn: since its status changed, if it had begun before.
+fn queued_at(row: &Row<'_>) -> Result<Option<SystemTime>, Error> {
+    let changed_at: i64 = row.get("changed_at")?;
+    Ok(since_3::<Option<i64>>(row, "queued_at")?.flatten().map(|at| time(at.max(changed_at))))
+}
+
+/// Reads a column that came with schema 3: a reader may be at a store that nobody has upgraded yet.
+fn since_3<T: FromSql>(row: &Row<'_>, column: &str) -> Result<Option<T>, Error> {
+    if row.as_ref().column_index(column).is_err() {
+        return Ok(None);
+    }
+    Ok(row.get(column)?)
+}
+
+fn step(row: &Row<'_>) -> Result<Step, Error> {
+    let retries: Option<String> = row.get("retries")?;
+    let retries = retries.map(|retries| serde_json::from_str(&retries)).transpose();
+    let recorded: Option<i64> = row.get("recorded")?;
+    Ok(Step {
+        step: count(row, "seq")?,
+        node: row.get::<_, Option<String>>("node")?.map(NodePath::from),
+        action: row.get::<_, Option<String>>("action")?.map(Action::from),
+        next: row.get::<_, Option<String>>("next")?.map(NodePath::from),
+        started_at: time(row.get("started_at")?),
+        took: std::time::Duration::from_micros(count(row, "took_us")?),
+        attempts: count(row, "attempts")?,
+        retries: retries.map_err(|error| damaged(format!("the retries of a visit: {error}")))?.unwrap_or_default(),
+        items: match recorded {
+            Some(_) => Some(Items { recorded: count(row, "recorded")?, recalled: count(row, "recalled")? }),
+            None => None,
+        },
+        usage: Usage::default(),
+        state_size: count(row, "size")?,
+        stored_size: row.get::<_, Option<i64>>("stored")?.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
+    })
+}
+
+fn status(code: i64) -> Result<Status, Error> {
+    Status::of_code(code).ok_or_else(|| damaged(format!("a run with status {code}")))
+}

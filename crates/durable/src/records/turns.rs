@@ -1,0 +1,387 @@
+//! Whose turn it is, where not all runs can be driven at once: those beyond a limit, and those that may kill their process.
+//!
+//! ```text
+//! runs ─▶ take_up ─┬─ begins
+//!                  └─ waits: runs.queued_at ─▶ due ─▶ choose ─▶ Place ─▶ begins
+//! ```
+//!
+//! A run that waits is a mark in the store, and nothing else: no task, no memory. Children have no turns: they belong to the run
+//! that the user started.
+//!
+//! A run that was under way when its process died is counted when it is taken up again, once a death. From the second death of
+//! one visit on it is a *suspect*: suspects are taken up one at a time, those with the fewest deaths first, so that the next
+//! death is put on the one that ran. Why so: `docs/decisions/0022-suspects-run-one-at-a-time.md`.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use flowstone_core::{NodePath, RunId};
+use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::Notify;
+
+use crate::{
+    drive::observer::lock,
+    records::{
+        deleting,
+        rows::{self, Change, int},
+    },
+    words::{
+        error::Error,
+        status::{Failure, Status},
+    },
+};
+
+/// From how many deaths on a visit is taken up alone. The indexes of the store have the same number.
+pub(crate) const SUSPECT: i64 = 2;
+
+/// The places of the runs that are driven.
+#[derive(Default)]
+pub(crate) struct Turns {
+    /// How many have a place, by flow.
+    placed: Mutex<BTreeMap<String, usize>>,
+    /// The suspect that has its turn; 0 if none has.
+    suspect: AtomicI64,
+    /// Told when a place is free.
+    pub(crate) free: Arc<Notify>,
+}
+
+impl Turns {
+    /// Gives a run a place.
+    pub(crate) fn place(self: &Arc<Self>, run: i64, flow: &str, is_suspect: bool) -> Place {
+        *lock(&self.placed).entry(flow.to_owned()).or_default() += 1;
+        if is_suspect {
+            self.suspect.store(run, Ordering::Relaxed);
+        }
+        Place { turns: Arc::clone(self), run, flow: flow.to_owned() }
+    }
+
+    /// Returns how many have a place, by flow.
+    pub(crate) fn placed(&self) -> BTreeMap<String, usize> {
+        lock(&self.placed).clone()
+    }
+
+    /// Returns whether a suspect may have its turn.
+    pub(crate) fn takes_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed) == 0
+    }
+
+    /// Lets the next suspect have its turn, if this run had it: its visit is committed, or it is driven no more.
+    pub(crate) fn cleared(&self, run: i64) {
+        if self.suspect.load(Ordering::Relaxed) == run {
+            self.suspect.store(0, Ordering::Relaxed);
+            self.free.notify_one();
+        }
+    }
+}
+
+/// The place of a run that is driven; it is free when this is dropped.
+pub(crate) struct Place {
+    turns: Arc<Turns>,
+    run: i64,
+    flow: String,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.turns.cleared(self.run);
+        let mut placed = lock(&self.turns.placed);
+        if let Some(count) = placed.get_mut(&self.flow) {
+            *count -= 1;
+            if *count == 0 {
+                placed.remove(&self.flow);
+            }
+        }
+        drop(placed);
+        self.turns.free.notify_one();
+    }
+}
+
+/// On what terms a run is taken up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    /// Its turn has come.
+    pub(crate) is_placed: bool,
+    /// There is a limit, of its flow or of the store.
+    pub(crate) is_limited: bool,
+    /// The process that drove the store before has died.
+    pub(crate) died: bool,
+    /// How often a visit may be begun again after a death.
+    pub(crate) max_resumes: u32,
+    /// Since when it is due, in milliseconds since 1970; since its status changed, if nothing is said.
+    pub(crate) since: Option<i64>,
+}
+
+/// What came of taking up a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It begins.
+    Begins,
+    /// It waits in the store.
+    Waits,
+    /// It failed: its process has died too often.
+    Failed,
+    /// It was cancelled or deleted since it was read.
+    Gone,
+}
+
+/// A run as it is when it is taken up.
+struct Found {
+    is_queued: bool,
+    /// `true` if the store says why it could not go on, or what it was before.
+    is_refused: bool,
+    /// The driver that let it run, if one did.
+    epoch: Option<i64>,
+    mine: i64,
+    changed_at: i64,
+    /// The step that its visit under way will be.
+    seq: i64,
+    resumes: i64,
+    resumed_seq: Option<i64>,
+    resumed_kept: i64,
+}
+
+/// Lets a run begin that runs by its status and was read back a moment ago, or wait for its turn.
+pub(crate) fn take_up(db: &Connection, run: i64, terms: Terms) -> Result<Turn, Error> {
+    let Some(found) = find(db, run)? else { return Ok(Turn::Gone) };
+    if deleting::is_gone(db, run)? {
+        return Ok(Turn::Gone);
+    }
+    if found.is_refused {
+        rows::accept(db, run)?;
+    }
+    if terms.is_placed {
+        let mut update = db.prepare_cached("UPDATE runs SET queued_at = NULL, epoch = ?2 WHERE run = ?1")?;
+        update.execute((run, found.mine))?;
+        return Ok(Turn::Begins);
+    }
+    if found.is_queued {
+        return Ok(Turn::Waits);
+    }
+    let same_visit = found.resumed_seq == Some(found.seq);
+    let (mut resumes, mut kept) = if same_visit { (found.resumes, found.resumed_kept) } else { (0, 0) };
+    // One that this process let run, or somebody beside it, was not under way when the last one died.
+    let was_begun = found.epoch.is_some_and(|epoch| epoch != found.mine);
+    if terms.died && was_begun {
+        let now = count_kept(db, run, found.seq)?;
+        resumes = if same_visit && now <= kept { resumes + 1 } else { 1 };
+        kept = now;
+        if resumes > i64::from(terms.max_resumes) {
+            fail(db, run, resumes)?;
+            return Ok(Turn::Failed);
+        }
+    }
+    let waits = terms.is_limited || resumes >= SUSPECT;
+    // One that an earlier process had begun comes before all others.
+    let due = if was_begun { 0 } else { terms.since.unwrap_or(found.changed_at) };
+    let mut update = db.prepare_cached(
+        "UPDATE runs SET resumes = ?2, resumed_seq = ?3, resumed_kept = ?4, queued_at = ?5, epoch = ?6 WHERE run = ?1",
+    )?;
+    update.execute((run, resumes, found.seq, kept, waits.then_some(due), found.mine))?;
+    Ok(if waits { Turn::Waits } else { Turn::Begins })
+}
+
+fn find(db: &Connection, run: i64) -> Result<Option<Found>, Error> {
+    let mut select = db.prepare_cached(
+        "SELECT queued_at IS NOT NULL, refused IS NOT NULL OR was IS NOT NULL, epoch,
+             (SELECT epoch FROM owner WHERE one = 1), changed_at,
+             1 + (SELECT max(seq) FROM visits WHERE visits.run = runs.run), resumes, resumed_seq, resumed_kept
+         FROM runs WHERE run = ?1 AND status = ?2",
+    )?;
+    let found = select.query_row((run, Status::Running.code()), |row| {
+        Ok(Found {
+            is_queued: row.get(0)?,
+            is_refused: row.get(1)?,
+            epoch: row.get(2)?,
+            mine: row.get(3)?,
+            changed_at: row.get(4)?,
+            seq: row.get::<_, Option<i64>>(5)?.unwrap_or_default(),
+            resumes: row.get(6)?,
+            resumed_seq: row.get(7)?,
+            resumed_kept: row.get::<_, Option<i64>>(8)?.unwrap_or_default(),
+        })
+    });
+    Ok(found.optional()?)
+}
+
+/// Returns whether a run waits for its turn.
+pub(crate) fn is_queued(db: &Connection, run: i64) -> Result<bool, Error> {
+    Ok(db.prepare_cached("SELECT 1 FROM runs WHERE run = ?1 AND queued_at IS NOT NULL")?.exists([run])?)
+}
+
+/// Counts what a visit under way has kept: its items, and the steps and items of its children.
+fn count_kept(db: &Connection, run: i64, seq: i64) -> Result<i64, Error> {
+    let mut items =
+        db.prepare_cached("SELECT count(*) FROM items WHERE run = ?1 AND seq = ?2 AND output IS NOT NULL")?;
+    let mut kept: i64 = items.query_row((run, seq), |row| row.get(0))?;
+    let mut children = db.prepare_cached(
+        "SELECT run, status, (SELECT max(seq) FROM visits WHERE visits.run = runs.run) FROM runs
+         WHERE parent = ?1 AND parent_seq = ?2 AND parent IS NOT NULL",
+    )?;
+    let rows = children.query_map((run, seq), |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<i64>>(2)?.unwrap_or_default()))
+    })?;
+    for (child, status, last) in rows.collect::<rusqlite::Result<Vec<_>>>()? {
+        kept += 1 + last;
+        if status != Status::Ended.code() {
+            kept += count_kept(db, child, last + 1)?;
+        }
+    }
+    Ok(kept)
+}
+
+/// Marks a run as failed whose process has died too often.
+fn fail(db: &Connection, run: i64, deaths: i64) -> Result<(), Error> {
+    let mut next = db.prepare_cached("SELECT next FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
+    let next: Option<Option<String>> = next.query_row([run], |row| row.get(0)).optional()?;
+    let node = NodePath::from(next.flatten().unwrap_or_default());
+    let id = rows::id_of(db, run)?;
+    let deaths = u32::try_from(deaths).unwrap_or(u32::MAX);
+    let error = Failure::of_deaths(&id, node, deaths);
+    rows::set_status(db, run, Status::Failed, &Change { error: Some(error), ..Change::default() })
+}
+
+impl Failure {
+    pub(crate) fn of_deaths(run: &RunId, node: NodePath, deaths: u32) -> Self {
+        let error = Error::KillsItsProcess { run: run.clone(), node: node.clone(), deaths };
+        Self { node, message: error.to_string(), attempts: 0, item: None, terminal: true, deaths: Some(deaths) }
+    }
+}
+
+/// A flow of which runs may be due.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    /// The name under which the store has the runs.
+    pub(crate) stored: String,
+    /// The name of the flow.
+    pub(crate) flow: String,
+    /// How many are looked at.
+    pub(crate) page: usize,
+}
+
+/// A run whose turn may be now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Candidate {
+    /// Since when it waits, in milliseconds since 1970.
+    pub(crate) due: i64,
+    pub(crate) run: i64,
+}
+
+/// The runs that wait for their turn.
+#[derive(Debug, Default)]
+pub(crate) struct Due {
+    /// By flow, those that are due first first.
+    pub(crate) runs: BTreeMap<String, Vec<Candidate>>,
+    /// The suspect with the fewest deaths, by flow: deaths and run.
+    pub(crate) suspects: BTreeMap<String, (i64, i64)>,
+    /// Whether there may be more than were looked at.
+    pub(crate) is_full: bool,
+}
+
+/// Finds the runs that wait for their turn, of one flow at a time, along the indexes: runs of others are not looked at.
+pub(crate) fn due(db: &Connection, flows: &[Wanted]) -> Result<Due, Error> {
+    let mut versions = db.prepare_cached("SELECT flow FROM flows WHERE name = ?1")?;
+    let mut queued = db.prepare_cached(
+        "SELECT run, queued_at FROM runs INDEXED BY runs_by_turn
+         WHERE flow = ?1 AND queued_at IS NOT NULL AND resumes < 2 AND refused IS NULL ORDER BY queued_at LIMIT ?2",
+    )?;
+    let mut suspects = db.prepare_cached(
+        "SELECT resumes, run FROM runs INDEXED BY runs_by_deaths
+         WHERE flow = ?1 AND queued_at IS NOT NULL AND resumes >= 2 AND refused IS NULL ORDER BY resumes, run LIMIT 1",
+    )?;
+    let mut found = Due::default();
+    for Wanted { stored, flow, page } in flows {
+        let versions = versions.query_map([stored], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
+        for version in versions {
+            let rows =
+                queued.query_map((version, int(*page)), |row| Ok(Candidate { run: row.get(0)?, due: row.get(1)? }))?;
+            let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+            found.is_full |= rows.len() == *page;
+            found.runs.entry(flow.clone()).or_default().extend(rows);
+            let suspect = suspects.query_row([version], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            if let Some(suspect) = suspect {
+                let first = found.suspects.entry(flow.clone()).or_insert(suspect);
+                *first = suspect.min(*first);
+            }
+        }
+    }
+    found.runs.values_mut().for_each(|runs| runs.sort_unstable());
+    Ok(found)
+}
+
+/// Chooses whose turn it is, in order: the flow with the fewest that have a place first, and of a flow those that are due
+/// first.
+pub(crate) fn choose(
+    mut runs: BTreeMap<String, Vec<Candidate>>,
+    mut placed: BTreeMap<String, usize>,
+    limit: impl Fn(&str) -> Option<usize>,
+    of_store: Option<usize>,
+) -> Vec<(String, Candidate)> {
+    let mut chosen = Vec::new();
+    let mut all: usize = placed.values().sum();
+    runs.values_mut().for_each(|runs| runs.reverse()); // so that the first is the last, and is popped
+    while of_store.is_none_or(|limit| all < limit) {
+        let mut first: Option<((usize, Candidate), &String)> = None;
+        for (flow, runs) in &runs {
+            let taken = placed.get(flow).copied().unwrap_or_default();
+            let Some(run) = runs.last().filter(|_| limit(flow).is_none_or(|limit| taken < limit)) else { continue };
+            let taken = if of_store.is_some() { taken } else { 0 };
+            let this = (taken, *run);
+            if first.as_ref().is_none_or(|(known, _)| this < *known) {
+                first = Some((this, flow));
+            }
+        }
+        let Some(((_, run), flow)) = first else { break };
+        let flow = flow.clone();
+        runs.get_mut(&flow).map(Vec::pop);
+        *placed.entry(flow.clone()).or_default() += 1;
+        all += 1;
+        chosen.push((flow, run));
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(flow: &str, due: impl IntoIterator<Item = i64>) -> (String, Vec<Candidate>) {
+        let runs = due.into_iter().map(|due| Candidate { due, run: due });
+        (flow.to_owned(), runs.collect())
+    }
+
+    fn names(chosen: &[(String, Candidate)]) -> Vec<String> {
+        chosen.iter().map(|(flow, run)| format!("{flow}{}", run.due)).collect()
+    }
+
+    #[test]
+    fn of_a_flow_those_that_are_due_first_come_first_up_to_its_limit() {
+        let runs = BTreeMap::from([waiting("a", [1, 3, 5]), waiting("b", [2, 4])]);
+        let placed = BTreeMap::from([("a".to_owned(), 3)]);
+
+        let chosen = choose(runs, placed, |flow| (flow == "a").then_some(5), None);
+
+        assert_eq!(names(&chosen), ["a1", "b2", "a3", "b4"]);
+    }
+
+    #[test]
+    fn no_flow_keeps_the_places_of_the_store_from_another() {
+        let runs = BTreeMap::from([waiting("a", 1..1000), waiting("b", [2000, 2001, 2002])]);
+
+        let chosen = choose(runs, BTreeMap::from([("a".to_owned(), 1)]), |_| None, Some(6));
+
+        assert_eq!(names(&chosen), ["b2000", "a1", "b2001", "a2", "b2002"]);
+    }
+
+    #[test]
+    fn with_a_limit_of_none_nothing_has_its_turn() {
+        let runs = || BTreeMap::from([waiting("a", [1])]);
+
+        assert_eq!(choose(runs(), BTreeMap::new(), |_| Some(0), None), []);
+        assert_eq!(choose(runs(), BTreeMap::new(), |_| None, Some(0)), []);
+    }
+}

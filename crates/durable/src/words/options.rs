@@ -1,0 +1,593 @@
+//! What a store may be told: when it is opened, and of each of its flows.
+
+use std::{
+    fmt,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use flowstone_core::{BoxError, Budget, Listener, NodePath, Panicked};
+use serde_json::Value;
+
+use crate::{
+    api::store::Store,
+    disk::{
+        snapshot::FULL_EVERY,
+        writer::{OnWrite, WritePoint},
+    },
+    flows::{
+        asking::{Asking, MigrateQuestions},
+        registered::{Migrate, MigrateItems},
+    },
+    words::{error::OpenError, renamed::Renamed},
+};
+
+/// How far a run may be ahead of the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// The next visit begins when the last is on disk.
+    #[default]
+    Synced,
+    /// At most so many visits of a run are not on disk yet; a run that is further ahead waits.
+    ///
+    /// After a crash so many visits may run again. Pauses, sleeps, ends and items wait for the disk all the same.
+    Behind(usize),
+}
+
+/// What a store may be told when it is opened.
+///
+/// # Example
+///
+/// ```
+/// use flowstone_core::AsyncFlow;
+/// use flowstone_durable::{Durability, StoreOptions};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("trips.db");
+/// let mut flow = AsyncFlow::builder("count");
+/// let add = flow.add("add", |n: &mut u32| *n += 1);
+/// flow.start(add);
+///
+/// let store = StoreOptions::new().durability(Durability::Behind(8)).max_state(1 << 20).open(&path).await?;
+/// let runs = store.runs(flow.build()?).await?;
+/// assert_eq!(runs.start("r", 1).await?.finished().await?.state, 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct StoreOptions {
+    pub(crate) durability: Durability,
+    pub(crate) full_every: u32,
+    pub(crate) max_state: usize,
+    pub(crate) keep_waits: Duration,
+    pub(crate) concurrency: Option<usize>,
+    pub(crate) clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+    pub(crate) vfs: Option<String>,
+    pub(crate) checkpoint_every: Option<u32>,
+    pub(crate) on_write: Option<OnWrite>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Synced,
+            full_every: FULL_EVERY,
+            max_state: 64 << 20,
+            keep_waits: Duration::from_secs(2),
+            concurrency: None,
+            clock: Arc::new(SystemTime::now),
+            vfs: None,
+            checkpoint_every: None,
+            on_write: None,
+        }
+    }
+}
+
+impl fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreOptions")
+            .field("durability", &self.durability)
+            .field("full_every", &self.full_every)
+            .field("max_state", &self.max_state)
+            .field("keep_waits", &self.keep_waits)
+            .field("concurrency", &self.concurrency)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StoreOptions {
+    /// Creates the defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets how far a run may be ahead of the disk. The default is [`Durability::Synced`].
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Sets after how many changes a state is stored whole, at the latest; the default is 1,000. It is stored whole earlier
+    /// once the changes weigh some times what it does.
+    ///
+    /// More take less room, and longer to read back.
+    #[must_use]
+    pub fn full_every(mut self, visits: u32) -> Self {
+        self.full_every = visits;
+        self
+    }
+
+    /// Sets how large a state may be as JSON, in bytes; the default is 64 MiB.
+    #[must_use]
+    pub fn max_state(mut self, bytes: usize) -> Self {
+        self.max_state = bytes;
+        self
+    }
+
+    /// Sets from which length on a wait survives a restart, and a `Sleep` node puts its run away; the default is two
+    /// seconds.
+    #[must_use]
+    pub fn keep_waits(mut self, from: Duration) -> Self {
+        self.keep_waits = from;
+        self
+    }
+
+    /// Lets at most so many runs of the store be driven at once, of all flows together; by default there is no limit. The
+    /// others wait as with [`FlowOptions::concurrency`]; the flow with the fewest runs under way is next.
+    #[must_use]
+    pub fn concurrency(mut self, runs: usize) -> Self {
+        self.concurrency = Some(runs);
+        self
+    }
+
+    /// Measures when runs wake, and what is old enough to prune, by another clock than the system's, for tests. What is
+    /// written down, such as when a run was started, is the system's time.
+    #[must_use]
+    pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Arc::new(move || match Panicked::catch(&now) {
+            Ok(now) => now,
+            Err(panicked) => {
+                tracing::error!(target: "flowstone", "the clock of a store {panicked}; the system's is taken");
+                SystemTime::now()
+            }
+        });
+        self
+    }
+
+    /// Opens the file through another of SQLite's file systems, for tests that make it fail.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn vfs(mut self, name: impl Into<String>) -> Self {
+        self.vfs = Some(name.into());
+        self
+    }
+
+    /// Copies the log into the file after so many of its pages, for tests: SQLite does that after 1,000.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn checkpoint_every(mut self, pages: u32) -> Self {
+        self.checkpoint_every = Some(pages);
+        self
+    }
+
+    /// Calls back at each moment at which a crash makes a difference, for tests that kill the process there.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn on_write(mut self, on_write: impl Fn(WritePoint) + Send + Sync + 'static) -> Self {
+        self.on_write = Some(Arc::new(on_write));
+        self
+    }
+
+    /// Opens a store to drive it; it is made if it is not there, and upgraded if an older version wrote it.
+    ///
+    /// # Errors
+    ///
+    /// If another process drives it, it is no store, or it cannot be used.
+    pub async fn open(self, path: impl AsRef<Path>) -> Result<Store, OpenError> {
+        Store::open_with(path.as_ref(), self).await
+    }
+}
+
+/// What a store is told of a flow beside the flow itself.
+///
+/// # Example
+///
+/// ```
+/// use flowstone_durable::FlowOptions;
+///
+/// // Version 1 has a list of names where version 0 had one name; the node `ask` is called `greet` now.
+/// let options = FlowOptions::new()
+///     .version(1, |_version, mut state| {
+///         state["names"] = serde_json::json!([state["name"].take()]);
+///         Ok(state)
+///     })
+///     .rename("ask", "greet");
+/// # let _ = options;
+/// ```
+#[derive(Clone)]
+pub struct FlowOptions {
+    pub(crate) max_resumes: u32,
+    pub(crate) concurrency: Option<usize>,
+    pub(crate) version: u32,
+    pub(crate) migrate: Option<Migrate>,
+    pub(crate) migrate_items: Option<MigrateItems>,
+    pub(crate) migrate_questions: Option<MigrateQuestions>,
+    /// The names that the flow had.
+    pub(crate) before: Vec<String>,
+    /// Nodes that have another path now.
+    pub(crate) renamed: Renamed,
+    pub(crate) max_visits: Option<u64>,
+    pub(crate) budget: Option<Budget>,
+    pub(crate) listeners: Vec<Arc<dyn Listener>>,
+}
+
+impl Default for FlowOptions {
+    fn default() -> Self {
+        Self {
+            max_resumes: 5,
+            concurrency: Default::default(),
+            version: Default::default(),
+            migrate: Default::default(),
+            migrate_items: Default::default(),
+            migrate_questions: Default::default(),
+            before: Default::default(),
+            renamed: Default::default(),
+            max_visits: Default::default(),
+            budget: Default::default(),
+            listeners: Default::default(),
+        }
+    }
+}
+
+impl fmt::Debug for FlowOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlowOptions")
+            .field("version", &self.version)
+            .field("before", &self.before)
+            .field("renamed", &self.renamed)
+            .field("listeners", &self.listeners.len())
+            .finish()
+    }
+}
+
+impl FlowOptions {
+    /// Creates options of a flow whose state has version 0, and was never another.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Numbers the state type, and says how a state of an older version becomes one of this: `migrate` gets the older
+    /// version's number and the state as JSON. It is called when a run of an older version goes on, and when such a state is read as its
+    /// type. It should do nothing else: it may be called often for one state.
+    #[must_use]
+    pub fn version(
+        mut self,
+        version: u32,
+        migrate: impl Fn(u32, Value) -> Result<Value, BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        self.version = version;
+        self.migrate = Some(Arc::new(migrate));
+        self
+    }
+
+    /// Says how what an item of a [journaled](flowstone_core::NodeExt::journaled) batch gave under an older
+    /// [`version`](Self::version) becomes an output of this one: `migrate` gets the older version's number, the path of the
+    /// node, and the output as JSON. It is called when a run goes on that was in the middle of a batch.
+    ///
+    /// Without it, an output that does not decode any more refuses its run, which stays as it is. Outputs in children have
+    /// no versions.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_durable::FlowOptions;
+    ///
+    /// // In version 1 the batch `translate` gives objects where it gave texts.
+    /// let options = FlowOptions::new().version(1, |_, state| Ok(state)).migrate_items(|_version, node, output| {
+    ///     Ok(if node == "translate" { serde_json::json!({ "text": output }) } else { output })
+    /// });
+    /// # let _ = options;
+    /// ```
+    #[must_use]
+    pub fn migrate_items(
+        mut self,
+        migrate: impl Fn(u32, &NodePath, Value) -> Result<Value, BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        self.migrate_items = Some(Arc::new(migrate));
+        self
+    }
+
+    /// Says how a question that was asked under an older [`version`](Self::version) is asked in this one: `migrate` gets the
+    /// older version's number, the path of the node (`review[3]/approve` in a child), and the question with the schema of its
+    /// answer. If the run was answered and has not gone on yet, it gets the answer, too; without one in what it returns, or
+    /// with one that does not fit, the question is open again.
+    ///
+    /// It is called when such a question is read by [`Run::questions`](crate::Run::questions), when it is answered, and when
+    /// its run goes on; it is written down with its answer. Without it a question keeps its schema, and an answer has to fit
+    /// that and the type that the node has now. From beside, by [`Requests`](crate::Requests), a question is read and answered
+    /// as it is stored; that answer then goes through `migrate`.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_durable::{Asking, FlowOptions};
+    /// use serde_json::json;
+    ///
+    /// // In version 1 an answer is a text where it was a bool.
+    /// let options = FlowOptions::new().version(1, |_, state| Ok(state)).migrate_questions(|_version, _node, asking| {
+    ///     let answer = asking.answer.map(|yes| if yes == true { json!("yes") } else { json!("no") });
+    ///     Ok(Asking { schema: json!({ "enum": ["yes", "no", "later"] }), answer, ..asking })
+    /// });
+    /// # let _ = options;
+    /// ```
+    #[must_use]
+    pub fn migrate_questions(
+        mut self,
+        migrate: impl Fn(u32, &NodePath, Asking) -> Result<Asking, BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        self.migrate_questions = Some(Arc::new(migrate));
+        self
+    }
+
+    /// Lets at most so many runs of this flow be driven at once; by default there is no limit. With 0 none is.
+    ///
+    /// The others wait in the store, without a task and without memory, and take their turns in the order in which they are
+    /// due: by the time at which they were started, answered or retried, or at which they wake or their question expires. A start returns when it is on
+    /// disk, also if the run has to wait; its status is then [`Running`](crate::Status::Running), and
+    /// [`RunInfo::queued_at`](crate::RunInfo::queued_at) says since when. One that is parked takes no place. Children belong
+    /// to their run.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_core::AsyncFlow;
+    /// use flowstone_durable::{FlowOptions, Store};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("counts.db");
+    /// let mut flow = AsyncFlow::builder("count");
+    /// let add = flow.add("add", |n: &mut u32| *n += 1);
+    /// flow.start(add);
+    ///
+    /// let runs = Store::open(&path).await?.runs_with(flow.build()?, FlowOptions::new().concurrency(2)).await?;
+    /// for n in 0..10 {
+    ///     runs.start(format!("count-{n}"), n).await?;
+    /// }
+    /// assert_eq!(runs.get("count-9").await?.finished().await?.state, 10);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn concurrency(mut self, runs: usize) -> Self {
+        self.concurrency = Some(runs);
+        self
+    }
+
+    /// Sets how often one visit of a run may be begun again after its process has died; the default is 5. A run whose process
+    /// dies once more [fails](crate::Error::KillsItsProcess), so that the others go on;
+    /// [`retry_failed`](crate::Runs::retry_failed) lets it try again.
+    ///
+    /// A process that closes its store, or ends after its handles were dropped, has not died. A visit that has kept more items
+    /// than when it was begun last begins to count anew. Runs whose process has died twice in the same visit are taken up one at
+    /// a time, so that one which kills its process does not take others along.
+    #[must_use]
+    pub fn max_resumes(mut self, times: u32) -> Self {
+        self.max_resumes = times;
+        self
+    }
+
+    /// Fails a run before it makes more visits than this, counted over all its processes; children's are included while they
+    /// run.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_core::{Action, AsyncFlow};
+    /// use flowstone_durable::{FlowOptions, Status, Store};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("loops.db");
+    /// let mut flow = AsyncFlow::builder("loop");
+    /// let again = flow.add("again", |n: &mut u32| { *n += 1; Action::from("again") });
+    /// flow.start(again);
+    /// flow.route(again - "again" >> again);
+    ///
+    /// let store = Store::open(&path).await?;
+    /// let runs = store.runs_with(flow.build()?, FlowOptions::new().max_visits(10)).await?;
+    /// let run = runs.start("r", 0).await?;
+    /// assert_eq!(run.settled().await?, Status::Failed);
+    /// assert_eq!(run.state().await?, 10);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn max_visits(mut self, visits: u64) -> Self {
+        self.max_visits = Some(visits);
+        self
+    }
+
+    /// Bounds what a run and its children may use of paid services, counted over all its processes: a call beyond it fails
+    /// the run with [`OverBudget`](flowstone_core::OverBudget). The state is kept, and the run can be
+    /// [tried again](crate::Runs::retry_failed) once its flow has a larger budget.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_core::{AsyncFlow, AsyncNode, Budget, Context, Result, Usage};
+    /// use flowstone_durable::{FlowOptions, Status, Store};
+    ///
+    /// struct Ask;
+    ///
+    /// impl AsyncNode<u32> for Ask {
+    ///     type Prep = ();
+    ///     type Exec = ();
+    ///     type Action = flowstone_core::Action;
+    ///
+    ///     async fn prep(&self, _: &u32) -> Result<()> { Ok(()) }
+    ///     async fn exec(&self, (): &(), cx: &Context) -> Result<()> {
+    ///         cx.afford()?; // what a node with a model does
+    ///         cx.spend(Usage { calls: 1, ..Usage::default() });
+    ///         Ok(())
+    ///     }
+    ///     async fn post(&self, asked: &mut u32, (): (), (): ()) -> Result<Self::Action> {
+    ///         *asked += 1;
+    ///         Ok(if *asked < 5 { "again".into() } else { "done".into() })
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("asks.db");
+    /// let flow = || {
+    ///     let mut flow = AsyncFlow::builder("ask");
+    ///     let ask = flow.add("ask", Ask);
+    ///     flow.start(ask);
+    ///     flow.route(ask - "again" >> ask);
+    ///     flow.route(ask - "done" >> flowstone_core::END);
+    ///     flow.build()
+    /// };
+    /// let with = |budget| FlowOptions::new().budget(budget);
+    ///
+    /// let store = Store::open(&path).await?;
+    /// let run = store.runs_with(flow()?, with(Budget::new().calls(3))).await?.start("r", 0).await?;
+    /// assert_eq!(run.settled().await?, Status::Failed);
+    /// assert_eq!((run.state().await?, run.usage().await?.calls), (3, 3));
+    ///
+    /// let more = store.runs_with(flow()?, with(Budget::new().calls(10))).await?; // or by the next process
+    /// assert_eq!(more.retry_failed("r").await?.finished().await?.state, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Sends what happens in this flow's runs to a listener, while this process drives them, after those listeners that there
+    /// are.
+    ///
+    /// It hears each run as a whole, once what it hears is on disk: `RunStarted` whenever this process begins to drive it, and
+    /// then one of `Sleeping`, `Paused`, `Ended` and `Failed`, which also tells that it was cancelled, driven or parked, here
+    /// or by another process. No later process tells it again. If the process ends in the middle, the next one begins with
+    /// `RunStarted { resumed: true }`. A child that asks is heard as `Asked`.
+    ///
+    /// Unlike one who [follows](crate::Run::follow) a run, it misses nothing, from the first visit on, and gets nothing a
+    /// second time that is history; a visit that was under way at a crash is made again, and heard again, with the items that
+    /// were kept as `recalled`. It is called in the way of the run, see [`Listener`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// use flowstone_core::{AsyncFlow, Event, EventKind};
+    /// use flowstone_durable::{FlowOptions, Store};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("counts.db");
+    /// let mut flow = AsyncFlow::builder("count");
+    /// let add = flow.add("add", |n: &mut u32| *n += 1);
+    /// flow.start(add);
+    ///
+    /// let seen = Arc::new(Mutex::new(Vec::new()));
+    /// let into = Arc::clone(&seen);
+    /// let options = FlowOptions::new().listen(move |event: &Event| {
+    ///     if matches!(event.kind, EventKind::VisitEnded { .. }) {
+    ///         into.lock().unwrap().push(event.run.to_string());
+    ///     }
+    /// });
+    /// let runs = Store::open(&path).await?.runs_with(flow.build()?, options).await?;
+    /// for id in ["a", "b"] {
+    ///     runs.start(id, 0).await?.finished().await?;
+    /// }
+    /// assert_eq!(*seen.lock().unwrap(), ["a", "b"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn listen(mut self, listener: impl Listener + 'static) -> Self {
+        self.listeners.push(Arc::new(listener));
+        self
+    }
+
+    /// Says that a node has another path now, so that runs that are at the old one go on at the new one, and questions are
+    /// answered under both. Of a flow inside the flow, all its nodes have.
+    ///
+    /// The [key](flowstone_core::Context::idempotency_key) of a visit that is under way stays as it was. Another node may have
+    /// the old name now: a run that made its last step with this version of the flow stands at that one.
+    #[must_use]
+    pub fn rename(mut self, from: impl Into<NodePath>, to: impl Into<NodePath>) -> Self {
+        self.renamed.push(from.into(), to.into());
+        self
+    }
+
+    /// Says that the flow had another name, so that runs which began under it are found, and go on: with the first step that
+    /// one makes it belongs to the flow of the new name, and until then the older program can take it back.
+    ///
+    /// If a flow of that name is registered as well, its runs are its own.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_core::{Ask, AsyncFlow, Result};
+    /// use flowstone_durable::{FlowOptions, Status, Store};
+    ///
+    /// struct Approve;
+    ///
+    /// impl Ask<bool> for Approve {
+    ///     type Question = ();
+    ///     type Answer = bool;
+    ///     type Action = ();
+    ///
+    ///     fn ask(&self, _: &bool) -> Result<()> { Ok(()) }
+    ///     fn post(&self, approved: &mut bool, answer: bool) -> Result<()> { *approved = answer; Ok(()) }
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("invoices.db");
+    /// let flow = |name: &str| {
+    ///     let mut flow = AsyncFlow::builder(name);
+    ///     let approve = flow.add("approve", Approve);
+    ///     flow.start(approve);
+    ///     flow.build()
+    /// };
+    /// let store = Store::open(&path).await?;
+    /// store.runs(flow("invoice")?).await?.start("march", false).await?.settled().await?;
+    /// store.close().await;
+    ///
+    /// let store = Store::open(&path).await?; // the next program
+    /// let bills = store.runs_with(flow("bill")?, FlowOptions::new().renamed_from("invoice")).await?;
+    /// bills.answer("march", "approve", true).await?;
+    /// assert!(bills.get("march").await?.finished().await?.state);
+    /// assert_eq!(bills.get("march").await?.info().await?.flow, "bill");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn renamed_from(mut self, name: impl Into<String>) -> Self {
+        self.before.push(name.into());
+        self
+    }
+
+    /// Returns the names that the flow had, see [`renamed_from`](Self::renamed_from).
+    #[must_use]
+    pub fn former_names(&self) -> &[String] {
+        &self.before
+    }
+}
