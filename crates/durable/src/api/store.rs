@@ -289,9 +289,9 @@ impl Store {
         shared.closing.cancel();
         shared.tasks.close();
         shared.stops.close();
-        let begun = tokio::time::Instant::now();
+        let until = tokio::time::Instant::now() + within;
         drop(tokio::time::timeout(within.max(STOP), shared.stops.wait()).await);
-        let ended = tokio::time::timeout(within.saturating_sub(begun.elapsed()), shared.tasks.wait()).await;
+        let ended = tokio::time::timeout_at(until, shared.tasks.wait()).await;
         let left = if ended.is_ok() { Vec::new() } else { shared.leave().await };
         self.end(left.is_empty()).await;
         left

@@ -150,9 +150,11 @@ fn edited(
 
 /// Begins a run whose id must be new.
 pub(crate) fn begin_new(db: &Connection, new: &NewRun) -> Result<i64, Error> {
-    match rows::start(db, new)? {
-        Started { run, new: true } => Ok(run),
-        Started { .. } => Err(Error::Taken { run: new.id.clone() }),
+    match rows::start(db, new) {
+        Ok(Started { run, new: true }) => Ok(run),
+        // Whichever flow has it, by whichever of its names.
+        Ok(Started { .. }) | Err(Error::OtherFlow { .. }) => Err(Error::Taken { run: new.id.clone() }),
+        Err(error) => Err(error),
     }
 }
 

@@ -147,6 +147,27 @@ async fn a_flow_that_was_renamed_finds_its_runs_and_the_older_program_takes_back
 }
 
 #[tokio::test]
+async fn an_id_that_a_run_has_is_taken_whatever_its_flow_is_called() {
+    let (folder, ledger) = (Folder::new(), Ledger::default());
+    let runs = Runs::open(folder.store(), named("old", &ledger, None)).await.unwrap();
+    for id in ["r", "s"] {
+        runs.start(id, Count::default()).await.unwrap().settled().await.unwrap();
+    }
+    runs.store().close().await;
+
+    let store = Store::open(folder.store()).await.unwrap();
+    let runs = store.runs_with(named("new", &ledger, None), FlowOptions::new().renamed_from("old")).await.unwrap();
+    store.runs(counting(&ledger)).await.unwrap().start("of another", Count::default()).await.unwrap();
+
+    for id in ["s", "of another"] {
+        let here = runs.fork("r", 0, id, |_| ()).await.unwrap_err();
+        assert!(matches!(&here, Error::Taken { run, .. } if run.as_str() == id), "{here:?}");
+        let beside = Requests::open(folder.store()).unwrap().fork("r", 0, id, |_| ()).unwrap_err();
+        assert!(matches!(&beside, Error::Taken { run, .. } if run.as_str() == id), "{beside:?}");
+    }
+}
+
+#[tokio::test]
 async fn sleepers_and_forks_of_a_flow_that_was_renamed_go_on() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let runs = Runs::open(folder.store(), named("old", &ledger, None)).await.unwrap();
