@@ -3,6 +3,11 @@
 //! **Invariant of a checker:** `committed` only grows. What is in it was found in the store after some kill, and no line
 //! of the ledger after that kill may repeat it.
 
+mod counts;
+mod died;
+mod items;
+mod told;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::Path,
@@ -11,14 +16,19 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use flowstone::durable::{Filter, Reader, Status};
 
+pub(crate) use self::counts::Counts;
 use crate::{
+    check::items::{is_optional, limit},
     expected::{Course, Expected},
     found::{Found, Standing},
-    ledger::{Deed, Line, Told, in_memory, life},
-    nodes::always,
+    ledger::{Deed, Line, Told, in_memory, life, root},
+    nodes::NOBODY,
     plan::{Fate, Script, fork_of},
     probe,
 };
+
+/// The attempt of a question that expired.
+const EXPIRED: u32 = 1;
 
 /// What a deed is known by: its key and its attempt.
 type Identity = (String, u32);
@@ -32,39 +42,23 @@ pub(crate) struct Checker<'a> {
     committed: HashSet<Identity>,
     /// Runs that somebody is about to take out of the store.
     leaving: BTreeSet<String>,
+    /// Runs of which somebody was told that they have ended.
+    ended: BTreeSet<String>,
     /// What somebody was told, and nothing has changed since.
     told: BTreeSet<(String, Told)>,
     /// The letters of each key.
     keys: HashMap<String, String>,
+    /// What each question came to that expires, by key: it was answered, or it expired.
+    ways: HashMap<String, u32>,
+    /// How many processes died so far.
+    deaths: u64,
+    /// The runs that failed for that.
+    failed: BTreeSet<String>,
+    /// Whether no run kills its process.
+    calm: bool,
     /// Whether visits that were made may become due again, maybe under other names of their nodes.
     due_again: bool,
     pub(crate) counts: Counts,
-}
-
-/// What was checked.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Counts {
-    /// Lines of ledgers.
-    pub(crate) deeds: u64,
-    /// Deeds found committed.
-    pub(crate) committed: u64,
-    /// Deeds that were under way at a kill, and were done again.
-    pub(crate) repeated: u64,
-    /// States that were compared.
-    pub(crate) states: u64,
-    /// Times that what somebody was told was found to be so.
-    pub(crate) told: u64,
-}
-
-impl Counts {
-    pub(crate) fn add(&mut self, other: Self) {
-        let Self { deeds, committed, repeated, states, told } = other;
-        self.deeds += deeds;
-        self.committed += committed;
-        self.repeated += repeated;
-        self.states += states;
-        self.told += told;
-    }
 }
 
 impl<'a> Checker<'a> {
@@ -78,8 +72,13 @@ impl<'a> Checker<'a> {
             done,
             committed,
             leaving,
+            ended: BTreeSet::new(),
             told,
             keys,
+            ways: HashMap::new(),
+            deaths: 0,
+            failed: BTreeSet::new(),
+            calm: false,
             due_again: script.behind > 0,
             counts: Counts::default(),
         }
@@ -90,7 +89,9 @@ impl<'a> Checker<'a> {
         // A run whose start it lacks begins another life.
         let known = |key: &str| key.split([':', '?']).next().is_some_and(|run| found.runs.contains_key(run));
         let keys = self.keys.iter().filter(|(key, _)| known(key)).map(|(key, whole)| (key.clone(), whole.clone()));
-        let mut checker = Self { keys: keys.collect(), due_again: true, ..Self::new(self.script, self.expected) };
+        let (deaths, calm, due_again) = (self.deaths, true, true);
+        let new = Self::new(self.script, self.expected);
+        let mut checker = Self { keys: keys.collect(), deaths, calm, due_again, ..new };
         for identity in self.expected.courses.values().flat_map(|course| course.deeds.keys()) {
             if self.standing(found, &identity.0, identity.1) == Standing::Committed && self.done.contains(identity) {
                 checker.done.insert(identity.clone());
@@ -121,45 +122,9 @@ impl<'a> Checker<'a> {
         }
         self.in_flight(found, &once)?;
         self.kept_its_word(found)?;
+        self.died(found)?;
         self.read = lines.len();
         self.commit(found)
-    }
-
-    /// Takes down what somebody was told, and forgets what is about to be changed.
-    fn hear(&mut self, line: &Line) {
-        match line {
-            Line::Told(what, run) => drop(self.told.insert((run.clone(), *what))),
-            Line::Mark(what, run) => {
-                let changed = |told: &Told| match &what[..] {
-                    "retry" => *told == Told::Cancelled,
-                    "cancel" => matches!(told, Told::Uncancelled | Told::Retried),
-                    "delete" | "prune" => *told != Told::Gone,
-                    _ => false,
-                };
-                self.told.retain(|(of, told)| of != run || !changed(told));
-            }
-            Line::Deed(_) => {}
-        }
-    }
-
-    /// Checks that everything is so that somebody was told.
-    fn kept_its_word(&mut self, found: &Found) -> Result<()> {
-        for (run, told) in &self.told {
-            let stored = found.runs.get(run);
-            let status = stored.map(|stored| stored.status);
-            let so = match told {
-                Told::Started => stored.is_some(),
-                Told::Ended => status == Some(Status::Ended as i64),
-                Told::Answered(step) => stored.is_some_and(|stored| stored.last >= *step || stored.has_answer(*step)),
-                Told::Cancelled => status == Some(Status::Cancelled as i64),
-                Told::Uncancelled => status.is_some_and(|status| status != Status::Cancelled as i64),
-                Told::Retried => status.is_some_and(|status| status != Status::Failed as i64),
-                Told::Gone => stored.is_none(),
-            };
-            ensure!(so, "somebody was told of run {run}: {told:?}; but it has status {status:?}");
-            self.counts.told += 1;
-        }
-        Ok(())
     }
 
     /// A line that is new.
@@ -174,6 +139,10 @@ impl<'a> Checker<'a> {
             bail!("it had the key {before} before: {deed:?}");
         }
         ensure!(!self.committed.contains(&identity), "committed, and done again: {deed:?}");
+        if known.other_way().is_some() {
+            let way = *self.ways.entry(deed.key.clone()).or_insert(deed.attempt);
+            ensure!(way == deed.attempt, "it came to both an answer and its time: {deed:?}");
+        }
         self.counts.deeds += 1;
         if !self.done.insert(identity) {
             self.counts.repeated += 1;
@@ -183,6 +152,15 @@ impl<'a> Checker<'a> {
 
     /// Says how far something is in a store, by the key that it had when it was done.
     fn standing(&self, found: &Found, key: &str, attempt: u32) -> Standing {
+        if let Some((who, number)) = key.split_once('?')
+            && who.contains('/')
+        {
+            // A child is known by something else that it did.
+            let deed = self.expected.courses.get(root(who, '/')).and_then(|course| course.children.get(who));
+            let child = deed.and_then(|deed| self.keys.get(deed)).map(|whole| in_memory(whole));
+            let id = child.as_deref().and_then(|key| Some(key.rsplit_once(':')?.0.rsplit_once(':')?.0));
+            return id.map_or(Standing::InFlight, |id| found.standing(&format!("{id}?{number}"), attempt));
+        }
         found.standing(&self.keys.get(key).map_or_else(|| key.to_owned(), |whole| in_memory(whole)), attempt)
     }
 
@@ -215,7 +193,9 @@ impl<'a> Checker<'a> {
                 let done = self.done.contains(identity);
                 match standing {
                     Standing::Committed => {}
-                    _ if gone => {}
+                    // What was done of it stays so, also if it was deleted in the middle.
+                    _ if gone && (done || self.ended.contains(run)) => {}
+                    _ if gone => continue,
                     Standing::Ahead(visits) if done => {
                         let most = self.script.behind;
                         ensure!(visits <= most, "{identity:?} was done {visits} visits ahead of the store, of {most}");
@@ -228,7 +208,7 @@ impl<'a> Checker<'a> {
                     }
                 }
                 // An item that one version has, and another has not.
-                if !done && is_optional(&identity.0) {
+                if !done && (is_optional(&identity.0) || self.came_another_way(identity)) {
                     continue;
                 }
                 ensure!(done, "committed, and nobody did it: {identity:?}");
@@ -238,6 +218,11 @@ impl<'a> Checker<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a question came to an answer, and not to its time, or the other way round.
+    fn came_another_way(&self, (key, attempt): &Identity) -> bool {
+        key.contains('?') && *attempt < 2 && self.done.contains(&(key.clone(), 1 - attempt))
     }
 
     /// Compares the last state of each run with the one that it has at this step without kills.
@@ -255,11 +240,17 @@ impl<'a> Checker<'a> {
                 stored.nodes,
                 course.nodes
             );
+            let state = reader.state(run.as_str(), None)?;
             ensure!(
-                course.state(stored.last) == Some(&reader.state(run.as_str(), None)?),
-                "run {run} has another state after step {} than without kills",
+                course.has_state(stored.last, &state),
+                "run {run} has another state after step {} than without kills: {state}",
                 stored.last
             );
+            for (number, answer) in state["answers"].as_array().into_iter().flatten().enumerate() {
+                let way = self.ways.get(&format!("{run}?{number}"));
+                let same = way.is_none_or(|way| (*way == EXPIRED) == (answer == NOBODY));
+                ensure!(same, "run {run} has {answer} for question {number}, which came to {way:?}");
+            }
         }
         Ok(())
     }
@@ -273,6 +264,15 @@ impl<'a> Checker<'a> {
                 (Fate::Deleted | Fate::Pruned, Err(flowstone::durable::Error::UnknownRun { .. })) => continue,
                 (Fate::Deleted | Fate::Pruned, Ok(info)) => bail!("run {} is still there: {}", info.id, info.status),
                 (Fate::Cancelled { retried: false, .. }, Ok(info)) if info.status == Status::Cancelled => continue,
+                (Fate::Poisoned { retried: false, .. }, Ok(info)) if info.status == Status::Failed => {
+                    let why = info.error.as_ref().map_or("", |error| &error.message);
+                    let deaths = found.runs.get(&plan.id).and_then(|run| run.failed_after);
+                    ensure!(deaths.is_some(), "run {} failed, and not for its deaths: {why}", plan.id);
+                    continue;
+                }
+                (Fate::Poisoned { times: u32::MAX, retried: false }, Ok(info)) if !self.calm => {
+                    bail!("run {} kills its process for ever, and is {}", info.id, info.status);
+                }
                 (_, info) => ended(&info?, course)?,
             }
             if matches!(plan.fate, Fate::Forked(_))
@@ -285,8 +285,11 @@ impl<'a> Checker<'a> {
         let running: Vec<_> =
             running.iter().map(|run| &run.id).filter(|id| !id.as_str().starts_with(probe::NAME)).collect();
         ensure!(running.is_empty(), "runs still go on: {running:?}");
+        let expired = self.ways.values().filter(|way| **way == EXPIRED).count();
+        self.counts.expired += expired as u64;
+        self.counts.answered += (self.ways.len() - expired) as u64;
         ensure!(found.deleting.is_empty(), "deleted runs have rows yet: {:?}", found.deleting);
-        ensure!(found.items == 0 || self.has_cancelled(found), "items of visits that are committed are still there");
+        ensure!(found.items == 0 || self.has_stopped(found), "items of visits that are committed are still there");
         self.history(&reader, found)
     }
 
@@ -296,16 +299,18 @@ impl<'a> Checker<'a> {
             let Some(stored) = found.runs.get(run) else { continue };
             for step in 0..=stored.last {
                 self.counts.states += 1;
-                let same = course.state(step) == Some(&reader.state(run.as_str(), Some(step))?);
+                let same = course.has_state(step, &reader.state(run.as_str(), Some(step))?);
                 ensure!(same, "run {run} has another state after step {step} than without kills");
             }
         }
         Ok(())
     }
 
-    fn has_cancelled(&self, found: &Found) -> bool {
-        let cancelled = |id: &str| found.runs.get(id).is_some_and(|run| run.status == Status::Cancelled as i64);
-        self.script.plans.iter().any(|plan| cancelled(&plan.id))
+    /// Whether a run stays as it was in the middle of a visit.
+    fn has_stopped(&self, found: &Found) -> bool {
+        let stopped = [Status::Cancelled as i64, Status::Failed as i64];
+        let has = |id: &str| found.runs.get(id).is_some_and(|run| stopped.contains(&run.status));
+        self.script.plans.iter().any(|plan| has(&plan.id))
     }
 
     fn course(&self, run: &str) -> Result<&'a Course> {
@@ -324,45 +329,4 @@ fn ended(info: &flowstone::durable::RunInfo, course: &Course) -> Result<()> {
     );
     ensure!(info.action.as_ref().is_some_and(|action| *action == "on"), "run {id} ended with {:?}", info.action);
     Ok(())
-}
-
-/// How many items of a batch may be under way, by its key: all of one that is not journaled, or whose run is the child of
-/// a batch flow that is not.
-fn limit(batch: &str) -> usize {
-    let names = || batch.split(':').map(|path| path.rsplit('/').next().unwrap_or(path));
-    if names().any(|name| name.starts_with("flows")) {
-        return usize::MAX;
-    }
-    let kept = names().next_back().and_then(|name| name.strip_prefix("kept")?.rsplit_once("by"));
-    kept.and_then(|(_, limit)| limit.split_once("of")?.0.parse().ok()).unwrap_or(usize::MAX)
-}
-
-/// Whether an item, by its key, is one that not every version of its batch has.
-fn is_optional(key: &str) -> bool {
-    let item = key.rsplit_once('[').and_then(|(batch, item)| {
-        let items: usize = batch.rsplit_once("of")?.1.parse().ok()?;
-        Some((item.trim_end_matches(']').parse::<usize>().ok()?, items))
-    });
-    item.is_some_and(|(item, items)| item >= always(items))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_item_that_not_every_version_has_is_told_by_its_key() {
-        assert!(is_optional("run3:4:nested1/kept2by5of7[5]"));
-        assert!(!is_optional("run3:4:nested1/kept2by5of7[4]"));
-        assert!(!is_optional("run3:4:keptflows1[2]"));
-    }
-
-    #[test]
-    fn the_limit_of_a_batch_is_read_from_its_key() {
-        assert_eq!(limit("run3:4:nested1/kept2by5of7"), 5);
-        assert_eq!(limit("run3:4:keptflows1[2]:0:kept2by1of3"), 1);
-        assert_eq!(limit("run3:4:batch2by5of7"), usize::MAX);
-        assert_eq!(limit("run3:4:nested1/flows1[2]:0:kept2by1of7"), usize::MAX);
-        assert_eq!(limit("run3:4:keptflows1"), usize::MAX);
-    }
 }

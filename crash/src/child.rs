@@ -1,7 +1,7 @@
 //! The process that is killed: it drives the runs of a seed, from wherever an earlier one left them, to their ends.
 //!
 //! It tells the process that started it, by lines on its standard output: `open`, `seen JOB WHEN`, `at JOB WHEN` (and stops
-//! there), `fault KIND TEXT`, `panic TEXT`, `done`.
+//! there), `fault KIND TEXT`, `panic TEXT`, `abort RUN`, `full`, `done`.
 
 use std::{
     collections::BTreeSet,
@@ -14,15 +14,15 @@ use std::{
     },
 };
 
-use flowstone::durable::{StoreOptions, WriteMoment, WritePoint};
+use flowstone::durable::{WriteMoment, WritePoint};
 
 use crate::{
-    clock::Clock,
-    flows::KEEP_WAITS,
-    ledger::{self, Ledger},
+    at_work::AtWork,
+    ledger::{self, Ledger, Line},
     nodes::World,
     operator::{self, Fault},
     plan::{JOBS, MOMENTS, Point, Script},
+    poison::{DEATH, Poison},
     probe,
 };
 
@@ -69,6 +69,13 @@ pub(crate) fn give_up(why: &str) -> ! {
     std::process::exit(4)
 }
 
+/// Kills the process as one of its own runs does.
+pub(crate) fn abort(world: &World, run: &str) -> ! {
+    world.write(Line::Mark(DEATH.to_owned(), run.to_owned()));
+    say(&format!("abort {run}"));
+    std::process::abort()
+}
+
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     // Whoever listened may have gone; then this process ends, too.
@@ -88,10 +95,10 @@ async fn live(start: Start) -> Result<(), Fault> {
     let before = ledger::read(&start.ledger).map_err(|error| Fault::Odd(error.to_string()))?;
     let ledger = Ledger::open(&start.ledger).map_err(|error| Fault::Odd(error.to_string()))?;
     let version = script.version(start.life);
-    let world = World::real(Arc::new(ledger), version);
-    let clock = Clock::of(script.seed, start.life);
-    let options = StoreOptions::new().keep_waits(KEEP_WAITS).durability(script.durability).clock(move || clock.now());
-    let store = options.on_write(watch(start.stop)).open(&start.store).await?;
+    let poison = if version.calm { Poison::default() } else { Poison::of(&script, &before) };
+    let at_work = AtWork::of(&script, version.limits);
+    let world = World::real(Arc::new(ledger), version, at_work.clone(), poison);
+    let store = operator::options(&script, start.life).on_write(watch(start.stop)).open(&start.store).await?;
     say("open");
     let driven = operator::drive(&store, &script, (&world, version), &before);
     if version.full_pool {
@@ -100,6 +107,9 @@ async fn live(start: Start) -> Result<(), Fault> {
         driven.await?;
     }
     store.close().await;
+    if at_work.reached() {
+        say("full");
+    }
     Ok(())
 }
 

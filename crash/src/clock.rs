@@ -29,9 +29,8 @@ pub(crate) struct Clock {
 impl Clock {
     /// The clock of a seed's life of this number: one that nobody sets in two of three seeds.
     pub(crate) fn of(seed: u64, life: usize) -> Self {
-        let mut random = Random::of(seed, "clock");
         let mut sets = Vec::new();
-        if random.one_in(3) {
+        if Self::is_set(seed) {
             let mut random = Random::of(seed.wrapping_add(life as u64), "clock of a life");
             let mut at = 0;
             for _ in 0..=random.below(4) {
@@ -41,6 +40,11 @@ impl Clock {
             }
         }
         Self { begun: Instant::now(), sets }
+    }
+
+    /// Whether somebody sets the clock in some life of a seed.
+    pub(crate) fn is_set(seed: u64) -> bool {
+        Random::of(seed, "clock").one_in(3)
     }
 
     pub(crate) fn now(&self) -> SystemTime {

@@ -7,9 +7,10 @@ use flowstone::{AsyncFlow, Execution, RunOptions, Visit};
 use serde_json::Value;
 
 use crate::{
+    answers,
     flows::{build, name},
     ledger::Deed,
-    nodes::{Job, World, answer},
+    nodes::{Job, NOBODY, World},
     plan::{Fate, Plan, Script, fork_of},
     version::{Names, Version},
 };
@@ -21,8 +22,10 @@ pub(crate) struct Course {
     pub(crate) states: Vec<Value>,
     /// The node of each visit.
     pub(crate) nodes: Vec<String>,
-    /// What it does, by key and attempt.
+    /// What it does, by key and attempt; of a question that expires both ways.
     pub(crate) deeds: BTreeMap<(String, u32), Deed>,
+    /// Of each child that does something, by its name in the state, the key of something that it does.
+    pub(crate) children: BTreeMap<String, String>,
 }
 
 impl Course {
@@ -31,9 +34,22 @@ impl Course {
         self.nodes.len() as u64
     }
 
-    pub(crate) fn state(&self, step: u64) -> Option<&Value> {
-        self.states.get(usize::try_from(step).ok()?)
+    /// Whether it has this state after a step, whichever of its questions were answered, and which expired.
+    pub(crate) fn has_state(&self, step: u64, found: &Value) -> bool {
+        let state = usize::try_from(step).ok().and_then(|step| self.states.get(step));
+        let Some(state) = state else { return false };
+        let (wanted, mut found) = (answers_of(state), found.clone());
+        let same = answers_of(&found).zip(wanted).is_some_and(|(found, wanted)| {
+            found.len() == wanted.len()
+                && found.iter().zip(wanted).all(|(found, wanted)| found == NOBODY || found == wanted)
+        });
+        found["answers"] = state["answers"].clone();
+        same && found == *state
     }
+}
+
+fn answers_of(state: &Value) -> Option<&Vec<Value>> {
+    state["answers"].as_array()
 }
 
 /// The runs of a seed, by id; forks included.
@@ -80,7 +96,7 @@ async fn forked(
     let place = usize::try_from(step)?;
     let mut state = course_of_run.states[place].clone();
     state["who"] = id.clone().into();
-    state["asked"] = 0.into();
+    state["answers"] = Value::Array(Vec::new());
     let (node, state) = (course_of_run.nodes[place].as_str().into(), serde_json::to_vec(&state)?);
     let mut running = flow.restored(&node, 0, &state, &RunOptions::new().id(id.clone()))?;
     Ok(Some((id, course(&mut running, world).await?)))
@@ -94,7 +110,7 @@ async fn course(run: &mut dyn Execution, world: &Arc<World>) -> Result<Course> {
         let mut visited = run.visit().await?;
         if let Visit::Pause(pause) = visited {
             let question = pause.question().as_str().context("a question that is no text")?.to_owned();
-            visited = run.answer(pause, answer(&question).into())?;
+            visited = run.answer(pause, answers::to(&question).into())?;
         }
         course.nodes.push(node);
         course.states.push(serde_json::from_slice(&run.save()?)?);
@@ -105,6 +121,13 @@ async fn course(run: &mut dyn Execution, world: &Arc<World>) -> Result<Course> {
         }
         ensure!(course.nodes.len() < 500, "a random flow goes on for ever");
     }
-    course.deeds = world.ledger.take().into_iter().map(|deed| ((deed.key.clone(), deed.attempt), deed)).collect();
+    for deed in world.ledger.take() {
+        if deed.who != deed.run && !deed.key.contains('?') {
+            course.children.entry(deed.who.clone()).or_insert_with(|| deed.key.clone());
+        }
+        for deed in deed.other_way().into_iter().chain([deed]) {
+            course.deeds.insert((deed.key.clone(), deed.attempt), deed);
+        }
+    }
     Ok(course)
 }

@@ -8,7 +8,7 @@ use flowstone::{Action, AsyncFlow, END, NodeExt, Retry, Sleep, durable::FlowOpti
 use crate::{
     nodes::{Awaiting, Batch, Blocking, Job, Question, Trouble, Work, World},
     random::{Random, mix},
-    version::Names,
+    version::{Names, plain},
 };
 
 /// From which length on a wait is kept in the store: short, so that the waits of a test are.
@@ -41,7 +41,10 @@ pub(crate) enum Stage {
         kept: bool,
         stages: Vec<Self>,
     },
-    Ask,
+    /// A question, which may expire.
+    Ask {
+        expires: bool,
+    },
     Sleep(u64),
 }
 
@@ -51,14 +54,63 @@ pub(crate) fn blueprints(seed: u64) -> Vec<Vec<Stage>> {
     let mut deck: Vec<Stage> = (0..10).map(|kind| stage(&mut random, kind, 0)).collect();
     deck.extend((0..8).map(|_| any(&mut random, 0)));
     random.shuffle(&mut deck);
-    deck.chunks(3)
-        .map(|chunk| {
-            let mut stages = vec![work(&mut random)];
-            stages.extend(chunk.iter().cloned());
-            stages.push(work(&mut random));
-            stages
-        })
-        .collect()
+    let flows = deck.chunks(3).map(|chunk| {
+        let mut stages = vec![work(&mut random)];
+        stages.extend(chunk.iter().cloned());
+        stages.push(work(&mut random));
+        stages
+    });
+    let mut flows: Vec<Vec<Stage>> = flows.collect();
+    let mut random = Random::of(seed, "questions");
+    flows.iter_mut().for_each(|stages| ask_more(&mut random, stages, Asks::Runs));
+    flows
+}
+
+/// A flow with one node that kills its process in some of its runs: by itself, as an item, or in a child.
+pub(crate) fn poisonous(random: &mut Random) -> Vec<Stage> {
+    let trouble = Trouble { poison: true, ..Trouble::default() };
+    let blocking = random.one_in(2);
+    let poison = match random.below(4) {
+        0 => batch(random, true, trouble),
+        1 => {
+            let stages = vec![Stage::Work { blocking, trouble, wait: 0 }];
+            Stage::Flows { children: 1, limit: 1, kept: true, stages }
+        }
+        _ => Stage::Work { blocking, trouble, wait: 0 },
+    };
+    vec![work(random), poison, work(random)]
+}
+
+/// Who may ask.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    Runs,
+    /// The children of a batch flow that is journaled, as is all around it.
+    Children,
+    Nobody,
+}
+
+/// Lets some questions expire, and children ask and sleep.
+fn ask_more(random: &mut Random, stages: &mut Vec<Stage>, asks: Asks) {
+    for stage in &mut *stages {
+        match stage {
+            Stage::Ask { expires } => *expires = random.one_in(2),
+            Stage::Nested(stages) => ask_more(random, stages, if asks == Asks::Runs { asks } else { Asks::Nobody }),
+            Stage::Flows { kept, stages, .. } => {
+                let asks = if *kept && asks != Asks::Nobody { Asks::Children } else { Asks::Nobody };
+                ask_more(random, stages, asks);
+            }
+            _ => {}
+        }
+    }
+    if asks == Asks::Children && random.one_in(2) {
+        // By what it does first a child is known that only asks.
+        stages.insert(0, Stage::Work { blocking: false, trouble: Trouble::default(), wait: 0 });
+        if random.one_in(2) {
+            stages.push(Stage::Sleep(random.between(15, 40)));
+        }
+        stages.push(Stage::Ask { expires: random.one_in(2) });
+    }
 }
 
 fn any(random: &mut Random, depth: u32) -> Stage {
@@ -76,11 +128,11 @@ fn nested(random: &mut Random) -> Stage {
 fn stage(random: &mut Random, kind: u64, depth: u32) -> Stage {
     match kind {
         0 => work(random),
-        1 => Stage::Work { blocking: false, trouble: Trouble { flaky: true, broken: false }, wait: wait(random) },
+        1 => Stage::Work { blocking: false, trouble: Trouble::flaky(), wait: wait(random) },
         2 => Stage::Loop { back: usize::try_from(random.below(3)).unwrap_or_default(), turns: turns(random) },
         3 | 4 => {
             let flaky = random.one_in(2);
-            batch(random, kind == 3, Trouble { flaky, broken: false })
+            batch(random, kind == 3, Trouble { flaky, ..Trouble::default() })
         }
         5 if depth < 2 => flows(random, true, depth),
         6 if depth < 2 => {
@@ -88,10 +140,10 @@ fn stage(random: &mut Random, kind: u64, depth: u32) -> Stage {
             flows(random, kept, depth)
         }
         5 | 6 => Stage::Sleep(random.between(1, 40)),
-        7 => Stage::Ask,
+        7 => Stage::Ask { expires: false },
         8 => Stage::Nested((0..random.between(1, 3)).map(|_| nested(random)).collect()),
-        _ if random.one_in(2) => batch(random, true, Trouble { flaky: false, broken: true }),
-        _ => Stage::Work { blocking: false, trouble: Trouble { flaky: false, broken: true }, wait: 0 },
+        _ if random.one_in(2) => batch(random, true, Trouble::broken()),
+        _ => Stage::Work { blocking: false, trouble: Trouble::broken(), wait: 0 },
     }
 }
 
@@ -122,7 +174,7 @@ fn wait(random: &mut Random) -> u64 {
     if random.one_in(2) { random.between(1, 5) } else { random.between(20, 30) }
 }
 
-/// The name of a seed's flow.
+/// The name of a seed's flow in the first version.
 pub(crate) fn name(flow: usize) -> String {
     format!("flow{flow}")
 }
@@ -160,7 +212,7 @@ fn first_name(at: usize, stage: &Stage) -> String {
         Stage::Batch { limit, items, .. } => format!("batch{at}by{limit}of{items}"),
         Stage::Flows { kept: true, .. } => format!("keptflows{at}"),
         Stage::Flows { .. } => format!("flows{at}"),
-        Stage::Ask => format!("ask{at}"),
+        Stage::Ask { .. } => format!("ask{at}"),
         Stage::Sleep(_) => format!("sleeping{at}"),
     }
 }
@@ -190,7 +242,7 @@ fn add(
     let work =
         |trouble, turns, items| Work { world: Arc::clone(world), name: first.clone(), trouble, most: 4, turns, items };
     let retry = |wait| Retry::attempts(3).fixed(world.time(wait));
-    let (name, inner) = (names.now(&first), format!("{outer}-{at}"));
+    let (name, inner) = (names.now(&first), format!("{}-{at}", plain(outer)));
     Ok(match stage {
         Stage::Work { blocking: true, trouble, .. } => flow.add(name, Blocking(work(*trouble, 0, 0))),
         Stage::Work { trouble, wait, .. } => flow.add(name, Awaiting(work(*trouble, 0, 0)).retry(retry(*wait))),
@@ -212,7 +264,14 @@ fn add(
             let batch = build(&inner, stages, world, &names.of_children(*kept))?.batch(fork, join).parallel(*limit);
             if *kept { flow.add(name, batch.journaled()) } else { flow.add(name, batch) }
         }
-        Stage::Ask => flow.add(name, Question { world: Arc::clone(world), name: first }),
+        Stage::Ask { expires } => {
+            let question = Question { world: Arc::clone(world), name: first, expires: *expires };
+            match names.is_of_children() && world.ideal {
+                // In memory a child cannot ask.
+                true => flow.add(name, move |job: &mut Job| question.answered(job)),
+                false => flow.add(name, question),
+            }
+        }
         Stage::Sleep(millis) => {
             // A `Sleep` has the action `()`: inside a flow of its own its exit can be called as all others are.
             let mut asleep = AsyncFlow::<Job>::builder(inner);

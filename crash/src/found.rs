@@ -25,6 +25,14 @@ pub(crate) struct Stored {
     items: BTreeMap<(u64, String), Kept>,
     /// The steps whose questions have an answer, also one that did not fit.
     answered: BTreeSet<u64>,
+    /// The steps whose questions have taken an answer.
+    pub(crate) taken: BTreeSet<u64>,
+    /// The steps whose questions expired.
+    pub(crate) expired: BTreeSet<u64>,
+    /// How often its process died in the visit under way.
+    pub(crate) deaths: u64,
+    /// After how many deaths it failed for them, if it did.
+    pub(crate) failed_after: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +121,10 @@ impl Found {
         let mut select = db.prepare("SELECT run FROM deleting")?;
         let mut deleted: BTreeSet<i64> = select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
         found.deleting.clone_from(&deleted);
-        let mut select = db.prepare("SELECT run, id, status, parent FROM runs ORDER BY run")?;
+        let mut select = db.prepare(
+            "SELECT run, id, status, parent, resumes,
+                 iif(status = 4, json_extract(error, '$.deaths'), NULL) FROM runs ORDER BY run",
+        )?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
             let (number, id): (i64, String) = (row.get(0)?, row.get(1)?);
@@ -123,7 +134,9 @@ impl Found {
                 continue;
             }
             let id = in_memory(&id);
-            let stored = Stored { status: row.get(2)?, ..Stored::default() };
+            let (deaths, failed_after) = (row.get::<_, i64>(4)?, row.get::<_, Option<i64>>(5)?);
+            let (deaths, failed_after) = (u64::try_from(deaths)?, failed_after.map(u64::try_from).transpose()?);
+            let stored = Stored { status: row.get(2)?, deaths, failed_after, ..Stored::default() };
             ids.insert(number, id.clone());
             found.numbers.insert(number);
             found.runs.insert(id, stored);
@@ -161,26 +174,50 @@ impl Found {
             found.items += usize::from(matches!(kept, Kept::Output));
             stored.items.insert((u64::try_from(row.get::<_, i64>(1)?)?, row.get(2)?), kept);
         }
-        let mut select = db.prepare("SELECT run, seq FROM pauses WHERE answer IS NOT NULL OR refused IS NOT NULL")?;
+        let mut select = db.prepare(
+            "SELECT run, seq, answer IS NOT NULL OR refused IS NOT NULL, answer IS NOT NULL, expired_at IS NOT NULL FROM pauses",
+        )?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
             if deleted.contains(&row.get(0)?) {
                 continue;
             }
             let stored = found.runs.get_mut(id_of(row.get(0)?)?).context("a run that was there a moment ago")?;
-            stored.answered.insert(u64::try_from(row.get::<_, i64>(1)?)?);
+            let step = u64::try_from(row.get::<_, i64>(1)?)?;
+            let (answered, expired): (bool, bool) = (row.get(3)?, row.get(4)?);
+            ensure!(
+                !(answered && expired),
+                "a question of run {:?}, step {step}, was answered, and expired",
+                row.get_ref(0)?
+            );
+            if row.get(2)? {
+                stored.answered.insert(step);
+            }
+            if answered {
+                stored.taken.insert(step);
+            }
+            if expired {
+                stored.expired.insert(step);
+            }
         }
         Ok(found)
     }
 
-    /// Says how far something is, by its key: `run:visit:node[item]`, of a child the parent's key and then its own.
+    /// Says how far something is, by its key: `run:visit:node[item]`, of a child the parent's key and then its own; of what
+    /// follows a question the id of the run or child and `?number`.
     pub(crate) fn standing(&self, key: &str, attempt: u32) -> Standing {
-        if let Some((run, number)) = key.split_once('?') {
-            return self.standing_of_answer(run, number.parse().unwrap_or(u64::MAX));
-        }
+        let (key, question) = match key.split_once('?') {
+            Some((key, number)) => (key, Some(number.parse().unwrap_or(u64::MAX))),
+            None => (key, None),
+        };
         let mut parts = key.split(':');
         let mut run = parts.next().unwrap_or_default().to_owned();
         loop {
+            if let Some(number) = question
+                && parts.clone().next().is_none()
+            {
+                return self.standing_of_answer(&run, number);
+            }
             let (Some(visit), Some(node)) = (parts.next(), parts.next()) else { return Standing::Unknown };
             let Some(stored) = self.runs.get(&run) else { return Standing::Unknown };
             let visit: u64 = visit.parse().unwrap_or(u64::MAX);
@@ -191,7 +228,7 @@ impl Found {
                 return Standing::Ahead(visit - stored.last);
             }
             let child = format!("{run}:{visit}:{node}");
-            if parts.clone().next().is_none() {
+            if question.is_none() && parts.clone().next().is_none() {
                 return stored.in_flight(visit + 1, node, attempt);
             }
             match self.runs.get(&child) {

@@ -52,11 +52,15 @@ pub(crate) enum Told {
     Ended,
     /// The question of this step has its answer.
     Answered(u64),
+    /// The question of this step has expired: an answer was refused.
+    Late(u64),
     Cancelled,
     /// It was cancelled, and goes on; what is broken in it may still be.
     Uncancelled,
     /// It had failed, and goes on; what was broken is mended.
     Retried,
+    /// Its process has died too often.
+    Failed,
     /// It was deleted.
     Gone,
 }
@@ -94,19 +98,31 @@ impl Deed {
         of(self) == of(other)
     }
 
-    /// A question's `post`, which knows of its run only what the state holds.
-    pub(crate) fn answered(who: &str, number: u32) -> Self {
+    /// What follows a question, which knows of its run only what the state holds. That it expired, and not that it was
+    /// answered, is its attempt 1.
+    pub(crate) fn of_question(who: &str, number: usize, expires: bool, expired: bool) -> Self {
         Self {
             key: format!("{who}?{number}"),
             whole: format!("{who}?{number}"),
-            attempt: 0,
-            run: who.to_owned(),
+            attempt: u32::from(expired),
+            run: root(who, '/').to_owned(),
             who: who.to_owned(),
-            visit: u64::from(number),
-            node: "ask".to_owned(),
+            visit: number as u64,
+            node: if expires { "expiring" } else { "ask" }.to_owned(),
             item: None,
         }
     }
+
+    /// The same question's other way, if it has two.
+    pub(crate) fn other_way(&self) -> Option<Self> {
+        let two = self.key.contains('?') && self.node == "expiring";
+        two.then(|| Self { attempt: 1 - self.attempt, ..self.clone() })
+    }
+}
+
+/// The run that the user started, by the id or the name of a child, whose parts come after such a letter.
+pub(crate) fn root(child: &str, after: char) -> &str {
+    child.split(after).next().unwrap_or(child)
 }
 
 impl Line {
@@ -123,12 +139,13 @@ impl Line {
 }
 
 impl Told {
-    const PLAIN: [(Self, &str); 6] = [
+    const PLAIN: [(Self, &str); 7] = [
         (Self::Started, "started"),
         (Self::Ended, "ended"),
         (Self::Cancelled, "cancelled"),
         (Self::Uncancelled, "uncancelled"),
         (Self::Retried, "retried"),
+        (Self::Failed, "failed"),
         (Self::Gone, "gone"),
     ];
 
@@ -137,13 +154,16 @@ impl Told {
         match (plain, self) {
             (Some((_, name)), _) => (*name).to_owned(),
             (None, Self::Answered(step)) => format!("answered{step}"),
+            (None, Self::Late(step)) => format!("late{step}"),
             (None, told) => format!("{told:?}"),
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
         let plain = Self::PLAIN.iter().find(|(_, name)| *name == text).map(|(told, _)| *told);
-        plain.or_else(|| text.strip_prefix("answered")?.parse().ok().map(Self::Answered))
+        let answered = || text.strip_prefix("answered")?.parse().ok().map(Self::Answered);
+        let late = || text.strip_prefix("late")?.parse().ok().map(Self::Late);
+        plain.or_else(answered).or_else(late)
     }
 }
 

@@ -15,11 +15,14 @@
 //! | `expected`, `found`, `check` | what should be, what is in a store, and the comparison |
 //! | `damage` | torn logs and broken files |
 //! | `clock`, `probe` | a clock that is set; a pool that is full |
+//! | `answers`, `poison`, `at_work` | when somebody answers; runs that kill their process; how many work at once |
 //! | `power`, `seen` | power cuts, in this process: `crash/disk` has the disk; what a reader has seen before them |
 //! | `report` | the figures |
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
+mod answers;
+mod at_work;
 mod check;
 mod child;
 mod clock;
@@ -32,6 +35,7 @@ mod nodes;
 mod operator;
 mod other;
 mod plan;
+mod poison;
 mod power;
 mod probe;
 mod process;

@@ -10,7 +10,10 @@ use flowstone::{Action, Ask, AsyncBatchNode, AsyncNode, Context, Node, NodeError
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    answers,
+    at_work::AtWork,
     ledger::{Deed, Ledger, Line},
+    poison::Poison,
     random::{Random, mix},
     version::Version,
 };
@@ -24,7 +27,8 @@ pub(crate) struct Job {
     pub(crate) digest: u64,
     /// How often each node was visited.
     pub(crate) turns: BTreeMap<String, u32>,
-    pub(crate) asked: u32,
+    /// What each of its questions came to, in order; see [`NOBODY`].
+    pub(crate) answers: Vec<String>,
     /// What each visit did, in order: it grows, as the state of a chat does.
     pub(crate) notes: Vec<String>,
     /// Text that takes room and never changes.
@@ -73,16 +77,21 @@ pub(crate) struct World {
     pub(crate) ideal: bool,
     /// The version of the lists that batches have, unless it is the first.
     pub(crate) lists: Option<u64>,
+    /// How many runs are at work.
+    pub(crate) at_work: AtWork,
+    /// The runs that kill this process.
+    pub(crate) poison: Poison,
 }
 
 impl World {
     pub(crate) fn ideal() -> Arc<Self> {
         let ledger = Arc::new(Ledger::Memory(Mutex::default()));
-        Arc::new(Self { ledger, mended: Mutex::default(), ideal: true, lists: None })
+        let (mended, at_work, poison) = (Mutex::default(), AtWork::default(), Poison::default());
+        Arc::new(Self { ledger, mended, ideal: true, lists: None, at_work, poison })
     }
 
-    pub(crate) fn real(ledger: Arc<Ledger>, version: Version) -> Arc<Self> {
-        Arc::new(Self { ledger, mended: Mutex::default(), ideal: false, lists: version.lists })
+    pub(crate) fn real(ledger: Arc<Ledger>, version: Version, at_work: AtWork, poison: Poison) -> Arc<Self> {
+        Arc::new(Self { ledger, mended: Mutex::default(), ideal: false, lists: version.lists, at_work, poison })
     }
 
     pub(crate) fn mend(&self, run: &str) {
@@ -99,7 +108,11 @@ impl World {
     }
 
     fn deed(&self, deed: Deed) {
-        if let Err(error) = self.ledger.write(Line::Deed(deed)) {
+        self.write(Line::Deed(deed));
+    }
+
+    pub(crate) fn write(&self, line: Line) {
+        if let Err(error) = self.ledger.write(line) {
             crate::child::give_up(&format!("{}: {error}", crate::ledger::FULL));
         }
     }
@@ -112,6 +125,18 @@ pub(crate) struct Trouble {
     pub(crate) flaky: bool,
     /// Whether it fails for good until somebody mends it and retries the run.
     pub(crate) broken: bool,
+    /// Whether it kills its process, in the runs that are to do so.
+    pub(crate) poison: bool,
+}
+
+impl Trouble {
+    pub(crate) fn flaky() -> Self {
+        Self { flaky: true, ..Self::default() }
+    }
+
+    pub(crate) fn broken() -> Self {
+        Self { broken: true, ..Self::default() }
+    }
 }
 
 /// Work of one node on one input or item.
@@ -132,8 +157,7 @@ impl Work {
     fn begin(&self, input: &Input, cx: &Context) -> Result<u64> {
         self.world.deed(Deed::of(cx, &input.who, input.item));
         let made = mix(input.number);
-        if self.trouble.broken && input.item.is_none_or(|item| item == 1) && !self.world.is_mended(cx.run_id().as_str())
-        {
+        if self.trouble.broken && is_first(input) && !self.world.is_mended(cx.run_id().as_str()) {
             return Err(NodeError::terminal("broken until somebody mends it"));
         }
         if self.trouble.flaky && u64::from(cx.attempt()) < made % 3 {
@@ -146,8 +170,23 @@ impl Work {
         self.world.time((made >> 8) % (self.most + 1))
     }
 
+    /// Returns how long to wait before killing the process, if that is to be.
+    fn dies_in(&self, input: &Input, cx: &Context, made: u64) -> Option<Duration> {
+        let run = cx.run_id();
+        let dies = self.trouble.poison
+            && is_first(input)
+            && self.world.poison.is_deadly(run.as_str())
+            && !self.world.is_mended(run.as_str());
+        dies.then(|| Poison::wait(made))
+    }
+
     async fn work(&self, input: &Input, cx: &Context) -> Result<u64> {
+        let _at_work = self.world.at_work.begin(cx.run_id().as_str());
         let made = self.begin(input, cx)?;
+        if let Some(wait) = self.dies_in(input, cx, made) {
+            tokio::time::sleep(wait).await;
+            crate::child::abort(&self.world, cx.run_id().as_str());
+        }
         let time = self.time(made);
         if !time.is_zero() {
             tokio::time::sleep(time).await;
@@ -155,10 +194,26 @@ impl Work {
         Ok(made)
     }
 
+    fn block(&self, input: &Input, cx: &Context) -> Result<u64> {
+        let _at_work = self.world.at_work.begin(cx.run_id().as_str());
+        let made = self.begin(input, cx)?;
+        if let Some(wait) = self.dies_in(input, cx, made) {
+            std::thread::sleep(wait);
+            crate::child::abort(&self.world, cx.run_id().as_str());
+        }
+        std::thread::sleep(self.time(made));
+        Ok(made)
+    }
+
     fn end(&self, job: &mut Job, made: u64) -> Action {
         job.absorb(&self.name, made);
         if job.turn(&self.name) < self.turns { "again".into() } else { "on".into() }
     }
+}
+
+/// Whether trouble is to come: of a batch only one item has it, one that every version has.
+fn is_first(input: &Input) -> bool {
+    input.item.is_none_or(|item| item == 1)
 }
 
 /// Work that awaits.
@@ -197,9 +252,7 @@ impl Node<Job> for Blocking {
     }
 
     fn exec(&self, input: &Input, cx: &Context) -> Result<u64> {
-        let made = self.0.begin(input, cx)?;
-        std::thread::sleep(self.0.time(made));
-        Ok(made)
+        self.0.block(input, cx)
     }
 
     fn post(&self, job: &mut Job, _: Input, made: u64) -> Result<Action> {
@@ -270,6 +323,33 @@ pub(crate) fn always(items: usize) -> usize {
 pub(crate) struct Question {
     pub(crate) world: Arc<World>,
     pub(crate) name: String,
+    /// Whether it expires.
+    pub(crate) expires: bool,
+}
+
+/// What stands in a state where a question expired.
+pub(crate) const NOBODY: &str = "nobody";
+
+impl Question {
+    fn text(job: &Job) -> String {
+        format!("{}?{}", job.who, job.answers.len())
+    }
+
+    /// Asks and answers itself.
+    pub(crate) fn answered(&self, job: &mut Job) -> Action {
+        let answer = answers::to(&Self::text(job));
+        self.goes_on(job, Some(answer))
+    }
+
+    /// Goes on after a question. What the run makes of it is the same both ways, so that one run in memory stands for both.
+    fn goes_on(&self, job: &mut Job, answer: Option<bool>) -> Action {
+        let (text, number) = (Self::text(job), job.answers.len());
+        self.world.deed(Deed::of_question(&job.who, number, self.expires, answer.is_none()));
+        let made = answer.unwrap_or_else(|| answers::to(&text));
+        job.answers.push(answer.map_or_else(|| NOBODY.to_owned(), |answer| answer.to_string()));
+        job.absorb(&self.name, u64::from(made));
+        "on".into()
+    }
 }
 
 impl Ask<Job> for Question {
@@ -278,18 +358,18 @@ impl Ask<Job> for Question {
     type Action = Action;
 
     fn ask(&self, job: &Job) -> Result<String> {
-        Ok(format!("{}?{}", job.who, job.asked))
+        Ok(Self::text(job))
+    }
+
+    fn expires(&self, job: &Job) -> Option<Duration> {
+        self.expires.then(|| answers::stands(&Self::text(job)))
+    }
+
+    fn expired(&self, job: &mut Job) -> Result<Action> {
+        Ok(self.goes_on(job, None))
     }
 
     fn post(&self, job: &mut Job, answer: bool) -> Result<Action> {
-        self.world.deed(Deed::answered(&job.who, job.asked));
-        job.asked += 1;
-        job.absorb(&self.name, u64::from(answer));
-        Ok("on".into())
+        Ok(self.goes_on(job, Some(answer)))
     }
-}
-
-/// What anybody who is asked answers.
-pub(crate) fn answer(question: &str) -> bool {
-    question.bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte))).is_multiple_of(2)
 }

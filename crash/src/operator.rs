@@ -10,16 +10,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flowstone::durable::{Error, FlowOptions, OpenError, Prune, Run, Runs, Status, Store};
+use flowstone::durable::{Error, FlowOptions, OpenError, Prune, Question, Run, Runs, Status, Store, StoreOptions};
 use tokio::task::JoinSet;
 
 use crate::{
-    flows::{build, name, renames},
-    ledger::{self, Line, Told},
-    nodes::{Job, World, answer},
+    answers,
+    clock::Clock,
+    flows::{KEEP_WAITS, build, name, renames},
+    ledger::{self, Line, Told, in_memory},
+    nodes::{Job, World},
     plan::{Fate, Plan, Script, Who, fork_of},
     version::{Names, Version},
 };
+
+mod missing;
 
 /// How often to look at a run that somebody else is to do something to.
 const LOOK: Duration = Duration::from_millis(20);
@@ -47,6 +51,16 @@ impl From<Error> for Fault {
     }
 }
 
+/// What a store is told when a life of a seed opens it.
+pub(crate) fn options(script: &Script, life: usize) -> StoreOptions {
+    let (clock, version) = (Clock::of(script.seed, life), script.version(life));
+    let options = StoreOptions::new().keep_waits(KEEP_WAITS).durability(script.durability).clock(move || clock.now());
+    match version.limits.store {
+        Some(most) => options.concurrency(most),
+        None => options,
+    }
+}
+
 /// Drives everything in a store that was just opened to its end, from wherever earlier drivers left it; `before` is what
 /// they wrote down.
 pub(crate) async fn drive(
@@ -57,23 +71,41 @@ pub(crate) async fn drive(
 ) -> Result<(), Fault> {
     let (mut runs, names) = (BTreeMap::new(), Names::new(version));
     for (flow, stages) in script.flows.iter().enumerate().filter(|(flow, _)| version.lacks != Some(*flow)) {
-        let built = build(&name(flow), stages, world, &names).map_err(|error| Fault::Odd(error.to_string()))?;
-        runs.insert(flow, store.runs_with(built, renames(FlowOptions::new(), stages, &names)).await?);
+        let name = name(flow);
+        let built =
+            build(&version.flow(&name), stages, world, &names).map_err(|error| Fault::Odd(error.to_string()))?;
+        let options = renames(flow_options(script, flow, version), stages, &names);
+        let options = version.flow_before(&name).into_iter().fold(options, FlowOptions::renamed_from);
+        runs.insert(flow, store.runs_with(built, options).await?);
     }
     let marks = before.iter().filter_map(|line| match line {
         Line::Mark(what, run) => Some((what.clone(), run.clone())),
         Line::Deed(_) | Line::Told(..) => None,
     });
     let (world, marks) = (Arc::clone(world), marks.collect());
-    let operator = Arc::new(Operator { runs, world, marks, faulty: AtomicBool::new(false) });
+    let is_right = !Clock::is_set(script.seed);
+    let operator = Arc::new(Operator { runs, world, marks, is_right, faulty: AtomicBool::new(false) });
     for (_, run) in operator.marks.iter().filter(|(what, _)| what == "retry") {
         operator.world.mend(run);
     }
-    if let Some(refused) = store.resume_all().await?.refused.into_iter().next() {
+    let refused = store.resume_all().await?.refused.into_iter();
+    if let Some(refused) = refused.into_iter().find(|error| !matches!(error, Error::KillsItsProcess { .. })) {
         return Err(refused.into());
     }
-    operator.operate_all(script).await?;
-    operator.prune(store, script).await
+    let missing = script.plans.iter().filter(|plan| version.lacks == Some(plan.flow));
+    tokio::try_join!(operator.operate_all(script), operator.of_missing_flow(store, missing))?;
+    operator.prune(script).await
+}
+
+/// What the store is told of a flow beside its names.
+fn flow_options(script: &Script, flow: usize, version: Version) -> FlowOptions {
+    let options = FlowOptions::new();
+    // One flow has another limit than the one that all have that say nothing.
+    let options = if flow + 2 == script.flows.len() { options.max_resumes(script.max_resumes(flow)) } else { options };
+    match version.limits.flow {
+        Some((limited, most)) if limited == flow => options.concurrency(most),
+        _ => options,
+    }
 }
 
 /// Does to the runs what their plans say.
@@ -83,6 +115,8 @@ struct Operator {
     world: Arc<World>,
     /// What earlier processes were about to do.
     marks: BTreeSet<(String, String)>,
+    /// Whether the store's clock is that of the system, and stays so.
+    is_right: bool,
     /// Whether some run was stopped by a fault; then nobody waits any more.
     faulty: AtomicBool,
 }
@@ -108,10 +142,10 @@ impl Operator {
         first
     }
 
-    async fn prune(&self, store: &Store, script: &Script) -> Result<(), Fault> {
+    async fn prune(&self, script: &Script) -> Result<(), Fault> {
         let pruned = || script.plans.iter().filter(|plan| plan.fate == Fate::Pruned);
         pruned().for_each(|plan| self.mark("prune", &plan.id));
-        store.prune(&Prune::new().flow(name(script.flows.len() - 1)).keep(0)).await?;
+        self.runs[&(script.flows.len() - 1)].prune(&Prune::new().keep(0)).await?;
         pruned().for_each(|plan| self.told(Told::Gone, &plan.id));
         Ok(())
     }
@@ -158,9 +192,18 @@ impl Operator {
     }
 
     async fn delete(&self, plan: &Plan) -> Result<(), Fault> {
-        match self.runs[&plan.flow].delete(plan.id.clone()).await {
-            Ok(()) | Err(Error::UnknownRun { .. }) => self.told(Told::Gone, &plan.id),
-            Err(error) => return Err(error.into()),
+        let runs = &self.runs[&plan.flow];
+        loop {
+            match runs.delete(plan.id.clone()).await {
+                Ok(()) | Err(Error::UnknownRun { .. }) => break self.told(Told::Gone, &plan.id),
+                // An earlier process, which lacked its flow, was about to cancel it first.
+                Err(Error::WrongStatus { status: Status::Running, .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            match runs.cancel(plan.id.clone()).await {
+                Ok(()) | Err(Error::WrongStatus { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }
@@ -171,7 +214,7 @@ impl Operator {
         // A fork counts its visits anew, so it counts its questions anew.
         let edit = move |state: &mut serde_json::Value| {
             state["who"] = who.into();
-            state["asked"] = 0.into();
+            state["answers"] = serde_json::Value::Array(Vec::new());
         };
         let run = match runs.fork(plan.id.clone(), step, id.clone(), edit).await {
             Ok(run) => run,
@@ -206,13 +249,17 @@ impl Operator {
                 Ok(status) => match status? {
                     Status::Ended => {
                         self.told(Told::Ended, run.id().as_str());
+                        self.answer_late(run).await?;
                         return Ok(true);
                     }
+                    Status::Failed if self.has_died_for_good(plan, run).await? => return Ok(false),
                     Status::Cancelled if matches!(plan.fate, Fate::Cancelled { retried: false, .. }) => {
                         return Ok(false);
                     }
                     status => self.help(plan, run, status).await?,
                 },
+                // Children ask while others of their siblings work.
+                Err(_) if plan.by == Who::Driver => self.answer(run).await?,
                 Err(_) => continue,
             }
             tokio::time::sleep(LOOK).await;
@@ -238,15 +285,67 @@ impl Operator {
             (Status::Cancelled, _) => {
                 return Err(Fault::Odd(format!("run {id} was cancelled, and nobody asked for it")));
             }
-            (Status::Paused, _) if plan.by == Who::Driver => {
-                let questions = run.questions().await?;
-                let Some(open) = questions.last().filter(|question| question.answer.is_none()) else { return Ok(()) };
-                let text = open.question.as_str().unwrap_or_default();
-                self.did(Told::Answered(open.step), id, run.answer_question(open, answer(text)).await)?;
-            }
+            (Status::Paused, _) if plan.by == Who::Driver => self.answer(run).await?,
             _ => {}
         }
         Ok(())
+    }
+
+    /// Answers the open questions of a run and of its children, as far as it is time to.
+    async fn answer(&self, run: &Run<Job>) -> Result<(), Fault> {
+        let mut questions = run.questions().await?;
+        questions.retain(|question| question.is_open() && answers::is_time(question));
+        answers::in_any_order(&mut questions);
+        for open in questions {
+            let answer = answers::to(open.question.as_str().unwrap_or_default());
+            let result = run.answer_question(&open, answer).await;
+            self.answered(&open, result)?;
+        }
+        Ok(())
+    }
+
+    /// Writes down what came of an answer.
+    fn answered(&self, question: &Question, result: Result<(), Error>) -> Result<(), Fault> {
+        let of = in_memory(question.run.as_str());
+        match result {
+            Err(Error::Expired { .. }) if question.expires_at.is_none() => {
+                Err(Fault::Odd(format!("question {} of {of} never expires, and has", question.step)))
+            }
+            // By a clock that is set back it may not have.
+            Err(Error::Expired { .. }) if self.is_right => self.did(Told::Late(question.step), &of, Ok(())),
+            Err(Error::Expired { .. }) => Ok(()),
+            result => self.did(Told::Answered(question.step), &of, result),
+        }
+    }
+
+    /// Answers what has expired, which must be refused.
+    async fn answer_late(&self, run: &Run<Job>) -> Result<(), Fault> {
+        let questions = run.questions().await?;
+        for question in questions.iter().filter(|question| question.expired_at.is_some()) {
+            let answer = answers::to(question.question.as_str().unwrap_or_default());
+            match run.answer_question(question, answer).await {
+                result @ Err(Error::Expired { .. }) => self.answered(question, result)?,
+                // The visit that the child belonged to is over.
+                Err(Error::NotAsking { .. }) if question.run != *run.id() => {}
+                other => return Err(Fault::Odd(format!("{question:?} has expired, and an answer to it is {other:?}"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whether a run has failed since its process died too often, and is to stay so.
+    async fn has_died_for_good(&self, plan: &Plan, run: &Run<Job>) -> Result<bool, Fault> {
+        let Fate::Poisoned { retried, .. } = plan.fate else { return Ok(false) };
+        match run.finished().await {
+            Err(Error::KillsItsProcess { .. }) if retried && plan.by == Who::Other => Ok(false),
+            Err(Error::KillsItsProcess { .. }) => {
+                self.told(Told::Failed, &plan.id);
+                Ok(!retried)
+            }
+            // Somebody beside may have retried it in the meantime.
+            other if plan.by == Who::Other => Ok(matches!(other, Err(Error::KillsItsProcess { .. }))),
+            other => Err(Fault::Odd(format!("run {} kills its process, and has come to {other:?}", plan.id))),
+        }
     }
 
     /// Writes down that something was done; passes over errors that say that somebody else was faster.

@@ -1,7 +1,7 @@
 //! The other process: answers, cancels and retries from beside the one that drives the store.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -12,14 +12,18 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
-use flowstone::durable::{Error, Filter, OpenError, Requests, RunInfo, Status, StoreFault};
+use flowstone::durable::{Error, Filter, OpenError, Question, Requests, RunInfo, Status, StoreFault};
 use serde_json::Value;
 
 use crate::{
-    ledger::{Ledger, Line, Told},
-    nodes::answer,
+    answers,
+    clock::Clock,
+    ledger::{Ledger, Line, Told, in_memory},
     plan::{Fate, Script, Who},
 };
+
+/// After how long it deletes runs of a flow that the driver lacks.
+const SOON: Duration = Duration::from_millis(100);
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(15);
@@ -31,7 +35,8 @@ pub(crate) struct Meddler {
 }
 
 impl Meddler {
-    pub(crate) fn start(script: &Arc<Script>, store: &Path, ledger: Arc<Ledger>) -> Result<Self> {
+    /// Begins, beside a driver that lacks this flow.
+    pub(crate) fn start(script: &Arc<Script>, store: &Path, ledger: Arc<Ledger>, lacks: Option<usize>) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut meddling = Meddling {
             script: Arc::clone(script),
@@ -39,6 +44,9 @@ impl Meddler {
             ledger,
             begun: Instant::now(),
             cancelled: BTreeSet::new(),
+            late: Vec::new(),
+            lacks,
+            deleting: BTreeMap::new(),
         };
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("meddle".to_owned()).spawn(move || {
@@ -78,6 +86,12 @@ struct Meddling {
     ledger: Arc<Ledger>,
     begun: Instant,
     cancelled: BTreeSet<String>,
+    /// The questions, by run, that were answered late or expire soon: once their time is over an answer is refused.
+    late: Vec<(String, Question)>,
+    /// The flow that the driver lacks.
+    lacks: Option<usize>,
+    /// The runs of that flow that are to be deleted, and whether they are.
+    deleting: BTreeMap<String, bool>,
 }
 
 impl Meddling {
@@ -93,31 +107,65 @@ impl Meddling {
         for info in requests.reader().list(&filter)? {
             passed(self.help(&mut requests, &info))?;
         }
-        self.cancel(&mut requests)
+        self.answer_late(&mut requests)?;
+        self.cancel(&mut requests)?;
+        self.delete(&mut requests)
     }
 
-    fn help(&self, requests: &mut Requests, info: &RunInfo) -> Result<(), Error> {
-        let id = info.id.as_str();
-        let Some(plan) = self.script.plan(id.strip_suffix("-fork").unwrap_or(id)) else { return Ok(()) };
+    fn help(&mut self, requests: &mut Requests, info: &RunInfo) -> Result<(), Error> {
+        let (id, script) = (info.id.as_str(), Arc::clone(&self.script));
+        let Some(plan) = script.plan(id).filter(|_| !self.deleting.contains_key(id)) else { return Ok(()) };
         match (info.status, plan.fate) {
             (Status::Paused, _) if plan.by == Who::Other => {
-                let questions = requests.reader().questions(id)?;
-                let Some(open) = questions.last().filter(|question| question.answer.is_none()) else { return Ok(()) };
-                let text = open.question.as_str().unwrap_or_default();
-                // Its schema allows anything; the driver, which knows its type, refuses this and asks again.
-                let unfit = open.refused.is_none() && answer(&format!("unfit {text}"));
-                let answer: Value = if unfit { "perhaps".into() } else { answer(text).into() };
-                requests.answer(id, open.node.clone(), Some(open.step), answer)?;
-                // One that does not fit is taken here, and given back by the driver.
-                if !unfit {
-                    drop(self.ledger.write(Line::Told(Told::Answered(open.step), id.to_owned())));
+                let mut questions = requests.reader().open_questions(id)?;
+                answers::in_any_order(&mut questions);
+                for open in questions {
+                    if answers::is_time(&open) {
+                        self.answer(requests, id, &open)?;
+                    } else if !self.late.iter().any(|(_, known)| (&known.run, known.step) == (&open.run, open.step)) {
+                        self.late.push((id.to_owned(), open));
+                    }
                 }
                 Ok(())
             }
+            (Status::Failed, Fate::Poisoned { retried: false, .. }) => Ok(()),
             (Status::Failed, _) if plan.by == Who::Other => self.retry(requests, id),
             (Status::Cancelled, Fate::Cancelled { by: Who::Other, retried: true, .. }) => self.retry(requests, id),
             _ => Ok(()),
         }
+    }
+
+    fn answer(&self, requests: &mut Requests, id: &str, open: &Question) -> Result<(), Error> {
+        let text = open.question.as_str().unwrap_or_default();
+        // Its schema allows anything; the driver, which knows its type, refuses this and asks again.
+        let unfit = open.refused.is_none() && answers::to(&format!("unfit {text}"));
+        let answer: Value = if unfit { "perhaps".into() } else { answers::to(text).into() };
+        let told = match requests.answer(id, open.node.clone(), Some(open.step), answer) {
+            // One that does not fit is taken here, and given back by the driver.
+            Ok(()) if unfit => return Ok(()),
+            Ok(()) => Told::Answered(open.step),
+            Err(Error::Expired { .. }) if open.expires_at.is_some() => {
+                // The driver may have a clock by which it has not.
+                if Clock::is_set(self.script.seed) {
+                    return Ok(());
+                }
+                Told::Late(open.step)
+            }
+            Err(error) => return Err(error),
+        };
+        drop(self.ledger.write(Line::Told(told, in_memory(open.run.as_str()))));
+        Ok(())
+    }
+
+    /// Answers questions that others may have answered, or that have expired, each once.
+    fn answer_late(&mut self, requests: &mut Requests) -> Result<()> {
+        let (due, late) =
+            std::mem::take(&mut self.late).into_iter().partition(|(_, question)| answers::is_over(question));
+        self.late = late;
+        for (id, question) in due {
+            passed(self.answer(requests, &id, &question))?;
+        }
+        Ok(())
     }
 
     fn retry(&self, requests: &mut Requests, id: &str) -> Result<(), Error> {
@@ -133,6 +181,40 @@ impl Meddling {
                 continue;
             }
             passed(requests.cancel(plan.id.as_str()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Meddling {
+    /// Deletes runs of the flow that the driver lacks, after they were cancelled where that has to be.
+    fn delete(&mut self, requests: &mut Requests) -> Result<()> {
+        if self.begun.elapsed() < SOON {
+            return Ok(());
+        }
+        for plan in self.script.plans.iter().filter(|plan| Some(plan.flow) == self.lacks && plan.by == Who::Other) {
+            if plan.fate != Fate::Deleted || self.deleting.get(&plan.id).is_some_and(|deleted| *deleted) {
+                continue;
+            }
+            if !self.deleting.contains_key(&plan.id) {
+                // Before it is: it is never started again.
+                drop(self.ledger.write(Line::Mark("delete".to_owned(), plan.id.clone())));
+            }
+            let deleted = match requests.delete(plan.id.as_str()) {
+                Ok(()) | Err(Error::UnknownRun { .. }) => true,
+                Err(Error::WrongStatus { status: Status::Running, .. }) => {
+                    passed(requests.cancel(plan.id.as_str()))?;
+                    false
+                }
+                result => {
+                    passed(result)?;
+                    false
+                }
+            };
+            self.deleting.insert(plan.id.clone(), deleted);
+            if deleted {
+                drop(self.ledger.write(Line::Told(Told::Gone, plan.id.clone())));
+            }
         }
         Ok(())
     }

@@ -1,20 +1,22 @@
 //! What a seed determines: its flows and runs, what is done to them from outside, and when the process is killed.
 
-use std::ops::Range;
+use std::{cmp::Ordering, ops::Range};
 
 use flowstone::durable::{Durability, WriteMoment};
 
 use crate::{
-    flows::{Stage, blueprints},
+    flows::{Stage, blueprints, poisonous},
+    ledger::root,
     nodes::Job,
     random::{Random, mix},
     version::Version,
 };
 
 /// The jobs of the writer thread. One that a process meets and that is not here is reported.
-pub(crate) const JOBS: [&str; 25] = [
+pub(crate) const JOBS: [&str; 26] = [
     "start", "visit", "item", "child", "wait", "pause", "answer", "refuse", "sleep", "wake", "stop", "retry", "cancel",
     "inbox", "fork", "delete", "piece", "prune", "flow", "usage", "begin", "park", "place", "resume", "refused",
+    "panic",
 ];
 
 pub(crate) const MOMENTS: [(WriteMoment, &str); 3] =
@@ -70,13 +72,18 @@ pub(crate) enum Fate {
     Deleted,
     /// Once all have ended, it is pruned.
     Pruned,
+    /// It kills its process so often, unless it has failed before; if it has, it stays so, or is mended and retried.
+    Poisoned {
+        times: u32,
+        retried: bool,
+    },
 }
 
 /// A run of a seed.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) id: String,
-    /// The flow's place among the seed's; those to be pruned have the last.
+    /// The flow's place among the seed's: those that kill their process have the last but one, those to be pruned the last.
     pub(crate) flow: usize,
     pub(crate) job: Job,
     pub(crate) fate: Fate,
@@ -94,11 +101,18 @@ pub(crate) struct Script {
     pub(crate) durability: Durability,
     /// How many visits of a run may be made and not be on disk.
     pub(crate) behind: u64,
+    /// How often a visit of the flow whose runs kill their process may be begun again.
+    pub(crate) max_resumes: u32,
 }
+
+/// The same of all other flows, if they say nothing of it.
+const MAX_RESUMES: u32 = 5;
 
 impl Script {
     pub(crate) fn of(seed: u64) -> Self {
-        Self::with(seed, 0..RUNS, 300)
+        let mut script = Self::with(seed, 0..RUNS, 300);
+        script.poison();
+        script
     }
 
     /// A few runs of the same kinds, which are over soon.
@@ -110,27 +124,73 @@ impl Script {
     /// The runs of these numbers, which are cancelled within so many milliseconds, if they are.
     fn with(seed: u64, runs: Range<usize>, soon: u64) -> Self {
         let mut flows = blueprints(seed);
-        // The runs of one flow are pruned, all of them.
-        flows.push(flows[0].clone());
         let mut random = Random::of(seed, "runs");
         let plans = runs.map(|run| plan(&mut random, run, (flows.len(), soon))).collect();
+        let mut poison = Random::of(seed, "poison");
+        let max_resumes = [1, 1, 2, MAX_RESUMES][usize::try_from(poison.below(4)).unwrap_or_default()];
+        flows.push(poisonous(&mut poison));
+        // The runs of one flow are pruned, all of them.
+        flows.push(flows[0].clone());
         let behind = if random.one_in(4) { random.between(1, 4) } else { 0 };
         let durability = match usize::try_from(behind) {
             Ok(behind) if behind > 0 => Durability::Behind(behind),
             _ => Durability::Synced,
         };
-        Self { seed, flows, plans, lives: lives(seed), durability, behind }
+        Self { seed, flows, plans, lives: lives(seed), durability, behind, max_resumes }
     }
 
-    /// The program of a life, by its number.
+    /// Adds runs that kill their process, in half of the seeds: some as often as they may, some for ever.
+    fn poison(&mut self) {
+        let mut random = Random::of(self.seed, "poisoned runs");
+        let flow = self.flows.len() - 2;
+        for run in 0..random.below(4).saturating_sub(1) {
+            let for_ever = random.one_in(2);
+            let times = if for_ever {
+                u32::MAX
+            } else {
+                u32::try_from(random.between(1, u64::from(self.max_resumes))).unwrap_or(1)
+            };
+            let fate = Fate::Poisoned { times, retried: !for_ever || random.one_in(2) };
+            let by = if random.one_in(2) { Who::Driver } else { Who::Other };
+            let id = format!("poison{run}");
+            let job = Job::new(id.clone(), mix(random.next()), 0);
+            self.plans.push(Plan { id, flow, job, fate, by });
+        }
+    }
+
+    /// How often a visit of a flow may be begun again after its process has died.
+    pub(crate) fn max_resumes(&self, flow: usize) -> u32 {
+        if flow + 2 == self.flows.len() { self.max_resumes } else { MAX_RESUMES }
+    }
+
+    /// How often the runs that kill their process may do so, all together.
+    pub(crate) fn most_deaths(&self) -> u64 {
+        let poisoned = self.plans.iter().filter(|plan| matches!(plan.fate, Fate::Poisoned { .. })).count() as u64;
+        // A visit that has kept another item is counted anew.
+        poisoned * (u64::from(self.max_resumes) + 1) * 3
+    }
+
+    /// The program of a life, by its number; that of a life after the last is the same, and no run kills it.
     pub(crate) fn version(&self, life: usize) -> Version {
-        let version = Version::of(self.seed, life, self.flows.len());
-        if life + 1 < self.lives.len() { version } else { version.whole() }
+        let last = self.lives.len() - 1;
+        let version = Version::of(self.seed, life.min(last), self.flows.len() - 2);
+        match life.cmp(&last) {
+            Ordering::Less => version,
+            Ordering::Equal => version.whole(),
+            Ordering::Greater => version.whole().calm(),
+        }
     }
 
+    /// The plan of a run, also by the id of its fork or of a child.
     pub(crate) fn plan(&self, id: &str) -> Option<&Plan> {
-        self.plans.iter().find(|plan| plan.id == id)
+        self.plans.iter().find(|plan| plan.id == origin(id))
     }
+}
+
+/// The id of the run that another is, or is a fork or a child of.
+pub(crate) fn origin(id: &str) -> &str {
+    let root = root(id, ':');
+    root.strip_suffix("-fork").unwrap_or(root)
 }
 
 /// The id of a run's fork.
@@ -140,9 +200,9 @@ pub(crate) fn fork_of(id: &str) -> String {
 
 fn plan(random: &mut Random, run: usize, (flows, soon): (usize, u64)) -> Plan {
     let id = format!("run{run}");
-    let last = flows - 1;
     let by = if random.one_in(2) { Who::Driver } else { Who::Other };
-    let flow = if run % 16 == 15 { last } else { run % last };
+    // The last flow is the only one whose runs are pruned.
+    let flow = if run % 16 == 15 { flows + 1 } else { run % flows };
     let fate = match run % 16 {
         15 => Fate::Pruned,
         3 | 9 => Fate::Cancelled { after: random.below(soon), by, retried: random.one_in(2) },
@@ -181,4 +241,41 @@ fn lives(seed: u64) -> Vec<Life> {
     random.shuffle(&mut lives);
     lives.push(Life::Whole);
     lives
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeSet,
+        fs,
+        path::{Path, PathBuf},
+    };
+
+    use super::*;
+
+    /// The names that the store gives its jobs, by how it calls its writer.
+    fn names(folder: &Path, names: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                self::names(&path, names);
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            for call in [".call(", ".call_blocking(", ".put(", ".write(", ".keep("] {
+                let arguments = text.split(call).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"'));
+                names.extend(arguments.filter_map(|rest| Some(rest.split_once("\",")?.0.to_owned())));
+            }
+        }
+    }
+
+    #[test]
+    fn every_job_of_the_writer_is_a_point_to_be_killed_at() {
+        let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../crates/durable/src");
+        let mut found = BTreeSet::new();
+
+        names(&source, &mut found);
+
+        assert_eq!(found.iter().map(String::as_str).collect::<BTreeSet<_>>(), JOBS.into_iter().collect());
+    }
 }

@@ -24,16 +24,16 @@ use tokio::sync::Notify;
 
 use crate::{
     Options,
+    at_work::AtWork,
     check::{self, Checker},
-    clock::Clock,
     expected::Expected,
-    flows::KEEP_WAITS,
     found::Found,
     ledger::{Ledger, Line},
     nodes::World,
     operator::{self, Fault},
     other::Meddler,
     plan::Script,
+    poison::Poison,
     random::Random,
     seen::Watch,
     version::Version,
@@ -225,6 +225,7 @@ impl Trial {
             let store = copy.join("runs.db");
             let found = Found::read(&store)?;
             outcome.seen += found.has_all_of(&seen)?;
+            checker.death();
             checker.after_life(&found, &lines, false)?;
             checker.states(&store, &found)?;
             outcome.cut(cut, life > 0, losses);
@@ -254,14 +255,13 @@ impl Trial {
         let disk = Arc::new(if self.lying { disk.lying() } else { disk });
         let store = folder.join("runs.db");
         let ledger = Arc::new(Ledger::Powered { disk: Arc::clone(&disk), lines: Arc::clone(lines) });
-        let version = Version::of(self.script.seed, life, self.script.flows.len()).whole();
-        let world = World::real(Arc::clone(&ledger), version);
+        let version = self.script.version(life).whole().calm();
+        let at_work = AtWork::of(&self.script, version.limits);
+        let world = World::real(Arc::clone(&ledger), version, at_work, Poison::default());
         let seen = Watch::start(&store, &disk)?;
-        let meddler = Meddler::start(&self.script, &store, ledger)?;
-        let options = StoreOptions::new().keep_waits(KEEP_WAITS).durability(self.script.durability);
-        let clock = Clock::of(self.script.seed, life);
-        let options =
-            options.clock(move || clock.now()).checkpoint_every([4, 16, 64, 1000][usize::try_from(random.below(4))?]);
+        let meddler = Meddler::start(&self.script, &store, ledger, None)?;
+        let options = operator::options(&self.script, life);
+        let options = options.checkpoint_every([4, 16, 64, 1000][usize::try_from(random.below(4))?]);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let driven = runtime.block_on(async {
             tokio::select! {

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    os::unix::process::ExitStatusExt,
     path::Path,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
@@ -12,6 +13,9 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::plan::{Life, Point};
 
+/// The signal of an abort.
+const ABORT: i32 = 6;
+
 /// How a process came to its end.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -19,6 +23,8 @@ pub(crate) enum End {
     Killed,
     /// Killed at the point that it was to be killed at.
     KilledAt,
+    /// One of its runs killed it.
+    Aborted,
     /// It ended by itself, with everything done.
     Done,
     /// It ended by itself, for a reason that it told.
@@ -35,6 +41,8 @@ pub(crate) enum News {
         job: String,
         when: String,
     },
+    /// So many runs were at work at once as may be.
+    Full,
 }
 
 /// A child process, killed and waited for at the latest when this is dropped.
@@ -120,6 +128,8 @@ impl Process {
                     }
                 }
                 ("done", _) => end = Some(End::Done),
+                ("abort", _) => end = Some(End::Aborted),
+                ("full", _) => drop(news(News::Full, pid)?),
                 ("at", _) => break end = Some(End::KilledAt),
                 ("seen", point) => {
                     let (job, when) = point.split_once(' ').unwrap_or((point, ""));
@@ -137,6 +147,9 @@ impl Process {
             }
         }
         let (status, killed) = self.kill()?;
+        if matches!(end, Some(End::Aborted)) && status.signal() != Some(ABORT) && !killed {
+            return Ok(odd(format!("it was about to abort, and ended with {status}")));
+        }
         Ok(match end {
             Some(End::Done) if !status.success() && !killed => odd(format!("it was done, and ended with {status}")),
             Some(end) => end,

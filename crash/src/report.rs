@@ -21,11 +21,13 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn add(&mut self, outcome: Outcome) {
-        let Outcome { runs, visits, kills, points, limited, locked, damaged, stuck, counts } = outcome;
+        let Outcome { runs, visits, kills, aborts, full, points, limited, locked, damaged, stuck, counts } = outcome;
         let sum = &mut self.sum;
         sum.runs += runs;
         sum.visits += visits;
         sum.kills += kills;
+        sum.aborts += aborts;
+        sum.full += full;
         sum.limited += limited;
         sum.locked += locked;
         sum.stuck += stuck;
@@ -62,12 +64,18 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { runs, visits, kills, limited, locked, damaged, stuck, counts, .. } = &self.sum;
-        let Counts { deeds, committed, repeated, states, told } = counts;
+        let Outcome { runs, visits, kills, aborts, full, limited, locked, damaged, stuck, counts, .. } = &self.sum;
+        let Counts { deeds, committed, repeated, states, told, answered, expired, poisoned, beside } = counts;
         writeln!(f, "{} seeds, {} failed", self.seeds + self.failed.len() as u64, self.failed.len())?;
         writeln!(f, "{runs} runs, {visits} visits, {deeds} lines of ledgers, {states} states compared")?;
         writeln!(f, "{kills} kills; {committed} deeds committed; {repeated} under way at a kill and done again")?;
         writeln!(f, "{told} times that what somebody was told was found so")?;
+        writeln!(
+            f,
+            "{aborts} lives ended by a run that kills its process; {poisoned} such runs failed, {beside} others"
+        )?;
+        writeln!(f, "{answered} questions that may expire answered, {expired} expired")?;
+        writeln!(f, "{full} lives in which so many runs were at work at once as may be")?;
         writeln!(f, "{limited} lives ended by a limit of file sizes; {locked} stores found locked")?;
         damage(f, damaged, *stuck)?;
         writeln!(f, "\nkills at      before  applied  committed")?;

@@ -16,7 +16,7 @@ use crate::{
     damage::{Damage, Snapshot, ends_of_damaged, is_prefix, read_damaged},
     expected::Expected,
     found::Found,
-    ledger::{self, Ledger, Line},
+    ledger::{self, Ledger, Line, root},
     other::Meddler,
     plan::{Life, Script},
     process::{End, News, Process},
@@ -39,6 +39,10 @@ pub(crate) struct Outcome {
     pub(crate) runs: u64,
     pub(crate) visits: u64,
     pub(crate) kills: u64,
+    /// Lives that one of the runs ended.
+    pub(crate) aborts: u64,
+    /// Lives in which so many runs were at work as may be.
+    pub(crate) full: u64,
     /// Kills and occurrences of each write point.
     pub(crate) points: BTreeMap<(String, String), (u64, bool)>,
     /// Lives that a limit of the size of files ended.
@@ -94,17 +98,24 @@ impl Trial {
         let (script, expected) = (Arc::clone(&self.script), std::mem::take(&mut self.expected));
         let place = Place::new(self.folder.path());
         let mut checker = Checker::new(&script, &expected);
-        let harmed = usize::try_from(self.random.below(3))?;
+        // The life after which copies are damaged; nobody meddles with it.
+        let mut harmed = Some(usize::try_from(self.random.below(3))?);
         let (mut before, mut read) = (Found::default(), 0);
-        for (at, life) in script.lives.iter().enumerate() {
-            let step = || format!("life {at}, {life:?}, {:?}", script.version(at));
+        let mut at = 0;
+        while let Some(life) = script.lives.get(at) {
+            let (number, version) = (at, script.version(at));
+            let step = || format!("life {number}, {life:?}, {version:?}");
+            let harms = harmed.take_if(|harmed| *harmed == number).is_some();
             let end =
-                self.live(&place, (at, life), (PATIENCE, at != harmed || *life == Life::Whole)).with_context(step)?;
-            let snapshot = match at == harmed {
+                self.live(&place, (number, life), (PATIENCE, !harms || *life == Life::Whole)).with_context(step)?;
+            let snapshot = match harms {
                 true => Some(Snapshot::take(&place.store, &self.folder.path().join("snapshot"))?),
                 false => None,
             };
             self.told(&end, life).with_context(step)?;
+            if !matches!(end, End::Done) {
+                checker.death();
+            }
             let found = Found::read(&place.store).with_context(step)?;
             if matches!(life, Life::Limit(_)) {
                 ledger::cut_part(&place.ledger)?;
@@ -117,7 +128,16 @@ impl Trial {
             if let Some(snapshot) = snapshot {
                 self.harm(&snapshot, &found, &checker, &expected)?;
             }
-            let version = script.version(at);
+            // It was not killed as it was to be.
+            if matches!(end, End::Aborted) {
+                ensure!(
+                    self.outcome.aborts <= script.most_deaths(),
+                    "its runs killed it {} times",
+                    self.outcome.aborts
+                );
+            } else {
+                at += 1;
+            }
             stays(&script, version, (&before, &found), &lines[read..]).with_context(step)?;
             (before, read) = (found, lines.len());
             if matches!(end, End::Done) && version.lacks.is_none() {
@@ -134,7 +154,7 @@ impl Trial {
 
     /// The last life, which no damaged copy has had.
     fn last(&self) -> (usize, &'static Life) {
-        (self.script.lives.len() - 1, &Life::Whole)
+        (self.script.lives.len(), &Life::Whole)
     }
 
     /// Lets a process live, alone or beside another. A request that is made when nobody drives the store empties the log,
@@ -149,11 +169,14 @@ impl Trial {
         let (patience, late) = if meddling { (patience, End::Stuck) } else { (ALONE, End::Killed) };
         let mut process = Process::start(&place.store, &place.ledger, (self.script.seed, number), life)?;
         let meddler = match meddling {
-            true => Some(Meddler::start(&self.script, &place.store, Arc::new(Ledger::open(&place.ledger)?))?),
+            true => {
+                let (ledger, lacks) = (Ledger::open(&place.ledger)?, self.script.version(number).lacks);
+                Some(Meddler::start(&self.script, &place.store, Arc::new(ledger), lacks)?)
+            }
             false => None,
         };
         let second = self.random.one_in(3);
-        let (mut locked, points, runtime) = (0, &mut self.outcome.points, &self.runtime);
+        let (mut locked, mut full, points, runtime) = (0, 0, &mut self.outcome.points, &self.runtime);
         let end = process.live(life, (patience, late), |news, pid| match news {
             News::Open if second => {
                 let free = !is_locked(runtime, &place.store, pid)?;
@@ -165,11 +188,16 @@ impl Trial {
                 points.entry((job, when)).or_default().1 = true;
                 Ok(false)
             }
+            News::Full => {
+                full += 1;
+                Ok(false)
+            }
         })?;
         if let (End::KilledAt, Life::Point(point)) = (&end, life) {
             self.outcome.points.entry((point.job.to_owned(), point.when.to_owned())).or_default().0 += 1;
         }
         self.outcome.locked += locked;
+        self.outcome.full += full;
         meddler.map_or(Ok(()), Meddler::end)?;
         Ok(end)
     }
@@ -178,6 +206,7 @@ impl Trial {
     fn told(&mut self, end: &End, life: &Life) -> Result<()> {
         match end {
             End::Killed | End::KilledAt => self.outcome.kills += 1,
+            End::Aborted => self.outcome.aborts += 1,
             End::Done => {}
             End::Fault { kind, .. } if matches!(life, Life::Limit(_)) && (kind == "io" || kind == "full") => {
                 self.outcome.limited += 1;
@@ -252,13 +281,18 @@ impl Trial {
 /// Checks that nobody drove the runs of a flow that the program lacked.
 fn stays(script: &Script, version: Version, (before, after): (&Found, &Found), new: &[Line]) -> Result<()> {
     let Some(lacking) = version.lacks else { return Ok(()) };
-    let of_it =
-        |run: &str| script.plan(run.strip_suffix("-fork").unwrap_or(run)).is_some_and(|plan| plan.flow == lacking);
+    let of_it = |run: &str| script.plan(run).is_some_and(|plan| plan.flow == lacking);
+    let deleted = |run: &str| {
+        new.iter().any(|line| matches!(line, Line::Mark(what, of) if what == "delete" && of == root(run, ':')))
+    };
     for line in new {
         let done = matches!(line, Line::Deed(deed) if of_it(&deed.run));
         ensure!(!done, "its flow was not registered, and it was driven: {line:?}");
     }
     for (id, run) in before.runs.iter().filter(|(id, _)| of_it(id)) {
+        if deleted(id) {
+            continue;
+        }
         let stored = after.runs.get(id).with_context(|| format!("run {id} is gone, whose flow was not registered"))?;
         ensure!(stored.last == run.last, "run {id} went on, whose flow was not registered");
     }

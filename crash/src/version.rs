@@ -1,9 +1,11 @@
 //! The versions of the program: what each life of a seed's store has changed since the one before.
 //!
-//! Nodes get other names, with `FlowOptions::rename` for the old ones; the lists of batches come in another order, and with
-//! other items; one flow may be missing for a life; in some the pool for
-//! blocking work is full for a while. What is
-//! compared with a run in memory is compared by the names of the first version.
+//! Nodes get other names, with `FlowOptions::rename` for the old ones, and so do flows, with `FlowOptions::renamed_from`; the
+//! lists of batches come in another order, and with other items; one flow may be missing for a life; in some lives the pool
+//! for blocking work is full for a while, in some not all runs may be at work at once. What is compared with a run in memory is
+//! compared by the names of the first version.
+
+use std::collections::BTreeSet;
 
 use flowstone::durable::FlowOptions;
 
@@ -11,6 +13,9 @@ use crate::random::{Random, mix};
 
 /// What marks the name of a node that was renamed: `work2-g1` was `work2` until the first renaming.
 const MARK: &str = "-g";
+
+/// What flows are in, beside nodes that are in nodes.
+const FLOWS: &str = "/flows";
 
 /// A version of the program.
 #[derive(Debug, Clone, Copy)]
@@ -24,34 +29,77 @@ pub(crate) struct Version {
     pub(crate) lists: Option<u64>,
     /// Whether its pool for blocking work is full for a while.
     pub(crate) full_pool: bool,
+    pub(crate) limits: Limits,
+    /// Whether no run kills the process.
+    pub(crate) calm: bool,
+}
+
+/// How many runs may be at work at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Of all flows together.
+    pub(crate) store: Option<usize>,
+    /// Of the flow of this number.
+    pub(crate) flow: Option<(usize, usize)>,
+}
+
+impl Limits {
+    fn of(seed: u64, life: usize, flows: usize) -> Self {
+        let mut random = Random::of(seed.wrapping_add(life as u64), "limits");
+        let mut below = |bound: usize| usize::try_from(random.below(bound as u64)).unwrap_or_default();
+        let store = (below(4) == 0).then(|| 4 + below(40));
+        let flow = (below(4) == 0).then(|| (below(flows), 1 + below(8)));
+        Self { store, flow }
+    }
 }
 
 impl Version {
-    /// The program of a seed's life of this number; each renames some nodes, or none.
+    /// The program of a seed's life of this number; each renames some nodes and flows, or none. The first `flows` are those that
+    /// may be missing.
     pub(crate) fn of(seed: u64, life: usize, flows: usize) -> Self {
         let mut random = Random::of(seed, "versions");
         let (mut renamings, mut lacks, mut lists, mut full_pool) = (0, None, None, false);
         for _ in 0..life {
             renamings += random.below(2);
-            // The last flow is that of the runs that are pruned.
-            let flow = usize::try_from(random.below(flows as u64 - 1)).unwrap_or_default();
+            let flow = usize::try_from(random.below(flows as u64)).unwrap_or_default();
             lacks = random.one_in(3).then_some(flow);
             full_pool = random.one_in(4);
             if random.one_in(2) {
                 lists = Some(random.next());
             }
         }
-        Self { seed, renamings, lacks, lists, full_pool }
+        let mut limits = Limits::of(seed, life, flows);
+        if full_pool {
+            // What waits for the pool keeps its place, and so all would wait for the pool.
+            limits.store = None;
+        }
+        Self { seed, renamings, lacks, lists, full_pool, limits, calm: false }
     }
 
     /// The first one: every name is as it is compared.
     pub(crate) fn first(seed: u64) -> Self {
-        Self { seed, renamings: 0, lacks: None, lists: None, full_pool: false }
+        Self { seed, renamings: 0, lacks: None, lists: None, full_pool: false, limits: Limits::default(), calm: false }
     }
 
     /// The same with all flows.
     pub(crate) fn whole(self) -> Self {
         Self { lacks: None, ..self }
+    }
+
+    /// The same, in which no run kills the process.
+    pub(crate) fn calm(self) -> Self {
+        Self { calm: true, ..self }
+    }
+
+    /// The name of a flow, given its name in the first version.
+    pub(crate) fn flow(self, name: &str) -> String {
+        self.name(FLOWS, name)
+    }
+
+    /// The names that a flow had in the versions before, and has no more.
+    pub(crate) fn flow_before(self, name: &str) -> BTreeSet<String> {
+        let before = (0..self.renamings).map(|renamings| Self { renamings, ..self }.flow(name));
+        before.filter(|before| *before != self.flow(name)).collect()
     }
 
     /// The name of a node, given its name in the first version and the path of what it is in.
@@ -89,6 +137,10 @@ impl Names {
     /// The names in a flow of children.
     pub(crate) fn of_children(&self, kept: bool) -> Self {
         Self { fixed: true, unkept: self.unkept || !kept, ..self.clone() }
+    }
+
+    pub(crate) fn is_of_children(&self) -> bool {
+        self.fixed
     }
 
     /// The name that a node has in this version.

@@ -1,0 +1,71 @@
+//! What can be done to the runs of a flow that the program lacks: they are cancelled and deleted, and nothing else.
+
+use std::time::Duration;
+
+use flowstone::durable::{Error, Status, Store};
+
+use crate::{
+    ledger::Told,
+    operator::{Fault, Operator},
+    plan::{Fate, Plan, Who},
+};
+
+/// After how long runs are deleted that are to be, in milliseconds.
+const SOON: u64 = 100;
+
+impl Operator {
+    /// Cancels and deletes those of the runs that are to be, whatever they are in the middle of.
+    pub(super) async fn of_missing_flow(&self, store: &Store, plans: impl Iterator<Item = &Plan>) -> Result<(), Fault> {
+        let mut waited = 0;
+        let mut plans: Vec<_> = plans.filter_map(|plan| Some((at(plan)?, plan))).collect();
+        plans.sort_by_key(|(at, _)| *at);
+        for (at, plan) in plans {
+            tokio::time::sleep(Duration::from_millis(at - waited)).await;
+            waited = at;
+            match plan.fate {
+                Fate::Deleted => self.delete_of_missing(store, plan).await?,
+                _ if !self.marked("cancel", &plan.id) => self.cancel_of_missing(store, plan).await?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn cancel_of_missing(&self, store: &Store, plan: &Plan) -> Result<(), Fault> {
+        self.mark("cancel", &plan.id);
+        match store.cancel(plan.id.as_str()).await {
+            Ok(()) => self.told(Told::Cancelled, &plan.id),
+            Err(Error::WrongStatus { .. } | Error::UnknownRun { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        match store.retry_failed(plan.id.as_str()).await {
+            Err(Error::UnknownFlow { .. }) => Ok(()),
+            other => Err(Fault::Odd(format!("run {}, whose flow is missing, is retried: {other:?}", plan.id))),
+        }
+    }
+
+    async fn delete_of_missing(&self, store: &Store, plan: &Plan) -> Result<(), Fault> {
+        self.mark("delete", &plan.id);
+        loop {
+            match store.delete(plan.id.as_str()).await {
+                Ok(()) | Err(Error::UnknownRun { .. }) => break self.told(Told::Gone, &plan.id),
+                Err(Error::WrongStatus { status: Status::Running, .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            match store.cancel(plan.id.as_str()).await {
+                Ok(()) | Err(Error::WrongStatus { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When something is done to a run, in milliseconds.
+fn at(plan: &Plan) -> Option<u64> {
+    match plan.fate {
+        Fate::Cancelled { after, by: Who::Driver, .. } => Some(after),
+        Fate::Deleted if plan.by == Who::Driver => Some(SOON),
+        _ => None,
+    }
+}

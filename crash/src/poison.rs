@@ -1,0 +1,53 @@
+//! Runs that kill their process: how often, and how soon after they have begun to.
+//!
+//! Each death is written down as a mark before it comes, so that the next process knows how many there were.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::{
+    ledger::Line,
+    plan::{Fate, Script},
+    random::mix,
+};
+
+/// What a process writes down before one of its runs kills it.
+pub(crate) const DEATH: &str = "death";
+
+/// How long a run waits at most before it kills its process, in milliseconds: others are to get on meanwhile.
+const WAIT: u64 = 200;
+
+/// The runs that kill this process.
+#[derive(Debug, Default)]
+pub(crate) struct Poison(BTreeSet<String>);
+
+impl Poison {
+    /// Finds them by what earlier processes wrote down.
+    pub(crate) fn of(script: &Script, before: &[Line]) -> Self {
+        let mut deaths: BTreeMap<&str, u32> = BTreeMap::new();
+        for line in before {
+            if let Line::Mark(what, run) = line
+                && what == DEATH
+            {
+                *deaths.entry(run).or_default() += 1;
+            }
+        }
+        let died = |run: &str| deaths.get(run).copied().unwrap_or_default();
+        let deadly = script
+            .plans
+            .iter()
+            .filter(|plan| matches!(plan.fate, Fate::Poisoned { times, .. } if died(&plan.id) < times));
+        Self(deadly.map(|plan| plan.id.clone()).collect())
+    }
+
+    pub(crate) fn is_deadly(&self, run: &str) -> bool {
+        self.0.contains(run)
+    }
+
+    /// How long to wait before killing the process, by what the node has made.
+    pub(crate) fn wait(made: u64) -> Duration {
+        Duration::from_millis(mix(made) % WAIT)
+    }
+}
