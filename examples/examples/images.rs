@@ -1,8 +1,8 @@
 //! Images × filters as a batch flow: for each pair a flow of its own loads, filters and saves, four at once.
 //!
 //! ```text
-//! cargo run --release --example images                          # three images made here, into a temporary folder
-//! cargo run --release --example images -- --out folder a.png b.png
+//! cargo run --release --features images --example images    # three images made here, into a temporary folder
+//! cargo run --release --features images --example images -- --out folder a.png b.png
 //! ```
 #![expect(clippy::print_stdout, reason = "what it prints is what it shows")]
 

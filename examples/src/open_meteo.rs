@@ -3,13 +3,12 @@
 //! Its methods return [`flowstone::Result`], so that a node's `exec` is one line: each error says in its type whether
 //! another attempt can help, and after what time.
 
-use std::time::Duration;
-
+use anyhow::{Result as Setup, bail};
 use flowstone::{NodeError, Result};
-use reqwest::StatusCode;
+use hyper::StatusCode;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::http::{client, plain_client, retry_after};
+use crate::http::client::{Answer, Client};
 
 /// A place as the geocoding knows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,32 +59,18 @@ impl Weather {
     }
 }
 
-/// Why a request came to nothing.
+/// The reason why an answer is of no use.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServiceError {
-    /// No connection: no network, no such host, nobody listens.
-    #[error("{host} cannot be reached")]
-    Unreachable {
-        /// The host.
-        host: String,
-        /// What the connection failed of.
-        source: reqwest::Error,
-    },
-    /// The connection ended before the answer did.
-    #[error("the connection broke off")]
-    BrokenOff(#[source] reqwest::Error),
     /// An answer that is an error.
     #[error("the service answered {status}{}", Reason(.reason.as_ref()))]
     Refused {
         /// The status.
         status: StatusCode,
-        /// What the service said of it.
+        /// The service's own words, if it has any.
         reason: Option<String>,
     },
-    /// An answer of more than a megabyte.
-    #[error("the service does not stop answering")]
-    TooLong,
     /// An answer that is no JSON, half of one, or not the one that was expected.
     #[error("the service sent a broken answer")]
     Garbled(#[source] serde_json::Error),
@@ -94,7 +79,7 @@ pub enum ServiceError {
 /// The client: cheap to clone, one for all nodes.
 #[derive(Debug, Clone)]
 pub struct OpenMeteo {
-    http: reqwest::Client,
+    http: Client,
     geocoding: String,
     forecast: String,
 }
@@ -105,21 +90,33 @@ impl OpenMeteo {
     /// # Errors
     ///
     /// If the machine has no certificates to check the service's with.
-    pub fn live() -> reqwest::Result<Self> {
-        let http = client().build()?;
+    #[cfg(feature = "live")]
+    pub fn live() -> Setup<Self> {
         let (geocoding, forecast) = ("https://geocoding-api.open-meteo.com", "https://api.open-meteo.com");
-        Ok(Self { http, geocoding: geocoding.to_owned(), forecast: forecast.to_owned() })
+        Ok(Self { http: Client::tls()?, geocoding: geocoding.to_owned(), forecast: forecast.to_owned() })
     }
 
-    /// Makes a client for a service at a base URL, which answers both kinds of request.
+    /// Makes a client for the real service.
     ///
     /// # Errors
     ///
-    /// As for [`live`](Self::live), if the URL begins with `https`.
-    pub fn at(url: &str) -> reqwest::Result<Self> {
+    /// Always: this build has no TLS.
+    #[cfg(not(feature = "live"))]
+    pub fn live() -> Setup<Self> {
+        bail!(crate::features::lacks("weather", "--live", "live"))
+    }
+
+    /// Makes a client for a service at a base URL, over plain HTTP, which answers both kinds of request.
+    ///
+    /// # Errors
+    ///
+    /// If the URL asks for TLS.
+    pub fn at(url: &str) -> Setup<Self> {
+        if url.starts_with("https:") {
+            bail!("a service of one's own is asked over plain HTTP, and {url} is HTTPS");
+        }
         let url = url.trim_end_matches('/').to_owned();
-        let builder = if url.starts_with("https") { client().no_proxy() } else { plain_client() };
-        Ok(Self { http: builder.build()?, geocoding: url.clone(), forecast: url })
+        Ok(Self { http: Client::plain(), geocoding: url.clone(), forecast: url })
     }
 
     /// Finds the best known place of a name; `None` if there is none.
@@ -150,67 +147,37 @@ impl OpenMeteo {
             current: Weather,
         }
 
-        let query = [
-            ("latitude", place.latitude.to_string()),
-            ("longitude", place.longitude.to_string()),
-            ("current", "temperature_2m,wind_speed_10m,weather_code".to_owned()),
-        ];
+        let (latitude, longitude) = (place.latitude.to_string(), place.longitude.to_string());
+        let current = "temperature_2m,wind_speed_10m,weather_code";
+        let query = [("latitude", &*latitude), ("longitude", &longitude), ("current", current)];
         let forecast: Forecast = self.get(&format!("{}/v1/forecast", self.forecast), &query).await?;
         Ok(forecast.current)
     }
 
-    async fn get<T: DeserializeOwned>(&self, url: &str, query: &(impl Serialize + ?Sized)) -> Result<T> {
-        let response = self.http.get(url).query(query).send().await.map_err(|error| no_answer(url, error))?;
-        let status = response.status();
-        let wait = retry_after(response.headers());
-        let body = read(response).await?;
-        if status.is_success() {
-            return Ok(serde_json::from_slice(&body).map_err(ServiceError::Garbled)?);
+    async fn get<T: DeserializeOwned>(&self, url: &str, query: &[(&str, &str)]) -> Result<T> {
+        let answer = self.http.get(url, query).await?;
+        if answer.status.is_success() {
+            return Ok(serde_json::from_slice(&answer.body).map_err(ServiceError::Garbled)?);
         }
-        Err(refused(status, wait, &body))
+        Err(refused(&answer))
     }
-}
-
-/// Reads the body of an answer, which is small if it is an answer.
-async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, ServiceError> {
-    const MOST: usize = 1 << 20;
-
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| ServiceError::BrokenOff(error.without_url()))? {
-        body.extend_from_slice(&chunk);
-        if body.len() > MOST {
-            return Err(ServiceError::TooLong);
-        }
-    }
-    Ok(body)
-}
-
-fn no_answer(url: &str, error: reqwest::Error) -> NodeError {
-    let source = error.without_url();
-    if source.is_builder() {
-        return NodeError::terminal(format!("`{url}` is no URL"));
-    }
-    if !source.is_connect() {
-        return ServiceError::BrokenOff(source).into();
-    }
-    let host = url.split('/').nth(2).unwrap_or(url).to_owned();
-    ServiceError::Unreachable { host, source }.into()
 }
 
 /// Another attempt can help where the service failed, or was too slow or too busy; where the request is wrong it cannot.
-fn refused(status: StatusCode, wait: Option<Duration>, body: &[u8]) -> NodeError {
+fn refused(answer: &Answer) -> NodeError {
     #[derive(Deserialize)]
     struct Refusal {
         reason: String,
     }
 
-    let reason = serde_json::from_slice(body).ok().map(|refusal: Refusal| refusal.reason);
+    let status = answer.status;
+    let reason = serde_json::from_slice(&answer.body).ok().map(|refusal: Refusal| refusal.reason);
     let error = ServiceError::Refused { status, reason };
     let again = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
     if !status.is_server_error() && !again {
         return NodeError::terminal(error);
     }
-    match wait {
+    match answer.retry_after {
         Some(wait) => NodeError::new(error).with_retry_after(wait),
         None => error.into(),
     }

@@ -14,17 +14,14 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Json, Router,
-    extract::{Query, State},
-    http::StatusCode,
-    routing::get,
-};
-use serde::Deserialize;
+use hyper::StatusCode;
 use serde_json::{Map, Value, json};
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{net::TcpListener, task::AbortHandle};
 
-use crate::cities::{CITIES, City, folded};
+use crate::{
+    cities::{CITIES, City, folded},
+    http::server::{self, Call, Reply, serve},
+};
 
 /// How slow and how unreliable the service is.
 #[derive(Debug, Clone, Copy)]
@@ -39,8 +36,7 @@ pub struct Manners {
 #[derive(Debug)]
 pub struct Service {
     url: String,
-    /// The service serves until the other end hears that this one is gone.
-    _alive: oneshot::Sender<()>,
+    serving: AbortHandle,
 }
 
 impl Service {
@@ -53,13 +49,8 @@ impl Service {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);
         let desk = Arc::new(Desk { manners, requests: AtomicU64::new(FIRST_REQUEST) });
-        let app = Router::new().route("/v1/search", get(search)).route("/v1/forecast", get(forecast)).with_state(desk);
-        let (alive, gone) = oneshot::channel();
-        let serve = axum::serve(listener, app).with_graceful_shutdown(async {
-            let _ = gone.await;
-        });
-        tokio::spawn(serve.into_future());
-        Ok(Self { url, _alive: alive })
+        let serving = tokio::spawn(serve(listener, move |call| answer(Arc::clone(&desk), call))).abort_handle();
+        Ok(Self { url, serving })
     }
 
     /// Returns the service's base URL, without a slash at its end.
@@ -69,12 +60,31 @@ impl Service {
     }
 }
 
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
 /// The number of the first request: chosen so that of one in twenty failures the first comes early enough to be seen.
 const FIRST_REQUEST: u64 = 17;
 
-type Answer = (StatusCode, Json<Value>);
+/// An answer as Open-Meteo words it, or its refusal.
+type Answer = Result<Value, (StatusCode, String)>;
 
-/// What every request passes.
+async fn answer(desk: Arc<Desk>, call: Call) -> Reply {
+    let answer = match &*call.path {
+        "/v1/search" => desk.admit().await.map(|()| search(&call)),
+        "/v1/forecast" => desk.admit().await.and_then(|()| forecast(&call)),
+        _ => Err((StatusCode::NOT_FOUND, "Not Found".to_owned())),
+    };
+    match answer {
+        Ok(value) => server::json(StatusCode::OK, &value),
+        Err((status, reason)) => server::json(status, &json!({ "error": true, "reason": reason })),
+    }
+}
+
+/// The place that every request passes.
 struct Desk {
     manners: Manners,
     requests: AtomicU64,
@@ -82,32 +92,27 @@ struct Desk {
 
 impl Desk {
     /// Takes its time, and fails as often as it should.
-    async fn admit(&self) -> Result<(), Answer> {
+    async fn admit(&self) -> Result<(), (StatusCode, String)> {
         tokio::time::sleep(self.manners.delay).await;
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let failures = self.manners.failures.min(100);
         if (number + 1) * failures / 100 > number * failures / 100 {
-            return Err(refusal(StatusCode::INTERNAL_SERVER_ERROR, "something went wrong, as it does at times"));
+            let reason = "something went wrong, as it does at times";
+            return Err((StatusCode::INTERNAL_SERVER_ERROR, reason.to_owned()));
         }
         Ok(())
     }
 }
 
-#[derive(Deserialize)]
-struct Search {
-    #[serde(default)]
-    name: String,
-    count: Option<usize>,
-}
-
-async fn search(State(desk): State<Arc<Desk>>, Query(search): Query<Search>) -> Result<Json<Value>, Answer> {
-    desk.admit().await?;
-    let found: Vec<Value> = found(&search.name).take(search.count.unwrap_or(10)).map(in_json).collect();
+fn search(call: &Call) -> Value {
+    let count = call.value("count").and_then(|count| count.parse().ok()).unwrap_or(10);
+    let name = call.value("name").unwrap_or_default();
+    let found: Vec<Value> = found(&name).take(count).map(in_json).collect();
     if found.is_empty() {
         // As in Open-Meteo, which leaves out what is empty.
-        return Ok(Json(json!({ "generationtime_ms": 0.1 })));
+        return json!({ "generationtime_ms": 0.1 });
     }
-    Ok(Json(json!({ "results": found, "generationtime_ms": 0.1 })))
+    json!({ "results": found, "generationtime_ms": 0.1 })
 }
 
 /// One letter finds nothing, two a city of that name, three and more also those that begin with them.
@@ -133,34 +138,27 @@ fn in_json(city: &City) -> Value {
     })
 }
 
-#[derive(Deserialize)]
-struct Forecast {
-    latitude: Option<f64>,
-    longitude: Option<f64>,
-    #[serde(default)]
-    current: String,
-}
-
-async fn forecast(State(desk): State<Arc<Desk>>, Query(asked): Query<Forecast>) -> Result<Json<Value>, Answer> {
-    desk.admit().await?;
-    let (Some(latitude), Some(longitude)) = (asked.latitude, asked.longitude) else {
-        return Err(refusal(StatusCode::BAD_REQUEST, "Parameters 'latitude' and 'longitude' are required"));
+fn forecast(call: &Call) -> Answer {
+    let refuse = |reason: &str| Err((StatusCode::BAD_REQUEST, reason.to_owned()));
+    let degrees = |name| call.value(name).and_then(|value| value.parse::<f64>().ok());
+    let (Some(latitude), Some(longitude)) = (degrees("latitude"), degrees("longitude")) else {
+        return refuse("Parameters 'latitude' and 'longitude' are required");
     };
     if !(-90.0..=90.0).contains(&latitude) || !(-180.0..=180.0).contains(&longitude) {
-        return Err(refusal(StatusCode::BAD_REQUEST, "Latitude is -90 to 90°, longitude -180 to 180°"));
+        return refuse("Latitude is -90 to 90°, longitude -180 to 180°");
     }
     let mut units = Map::from_iter([("time".to_owned(), json!("iso8601")), ("interval".to_owned(), json!("seconds"))]);
     let mut current =
         Map::from_iter([("time".to_owned(), json!("2026-03-20T12:00")), ("interval".to_owned(), json!(900))]);
-    for variable in asked.current.split(',').filter(|variable| !variable.is_empty()) {
+    let asked = call.value("current").unwrap_or_default();
+    for variable in asked.split(',').filter(|variable| !variable.is_empty()) {
         let Some((unit, value)) = measured(variable, latitude, longitude) else {
-            let reason = format!("Cannot initialize weather variable from invalid value {variable}");
-            return Err(refusal(StatusCode::BAD_REQUEST, &reason));
+            return refuse(&format!("Cannot initialize weather variable from invalid value {variable}"));
         };
         units.insert(variable.to_owned(), json!(unit));
         current.insert(variable.to_owned(), value);
     }
-    Ok(Json(json!({
+    Ok(json!({
         "latitude": latitude,
         "longitude": longitude,
         "generationtime_ms": 0.1,
@@ -170,7 +168,7 @@ async fn forecast(State(desk): State<Arc<Desk>>, Query(asked): Query<Forecast>) 
         "elevation": 0.0,
         "current_units": units,
         "current": current,
-    })))
+    }))
 }
 
 /// The weather is colder towards the poles; the rest follows from the place in a way that looks like chance.
@@ -189,9 +187,4 @@ fn measured(variable: &str, latitude: f64, longitude: f64) -> Option<(&'static s
 
 fn tenths(value: f64) -> Value {
     json!((value * 10.0).round() / 10.0)
-}
-
-/// An error as Open-Meteo words it.
-fn refusal(status: StatusCode, reason: &str) -> Answer {
-    (status, Json(json!({ "error": true, "reason": reason })))
 }

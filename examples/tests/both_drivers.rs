@@ -213,11 +213,11 @@ async fn invoices_tells_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let (counts, ledger) = (folder.path().join("requests.txt"), folder.path().join("ledger.csv"));
     // A seed with which the service fails four times, and lets nobody wait.
-    let router = invoices::service::router(&counts, 17, Duration::ZERO).unwrap();
+    let desk = invoices::service::Desk::open(&counts, 17, Duration::ZERO).unwrap();
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let service = tokio::spawn(axum::serve(listener, router).into_future());
-    let client = invoices::extraction::Extraction::at(&url).unwrap();
+    let service = tokio::spawn(invoices::service::answer_all(desk, listener));
+    let client = invoices::extraction::Extraction::at(&url);
     let flow = invoices::flow::flow(client, invoices::ledger::Ledger::open(&ledger).unwrap()).unwrap();
 
     // A number that was not asked about is no answer.

@@ -6,7 +6,8 @@
 //! | [`rust`] | what STYLE says of Rust files |
 //! | [`prose`] | the pages that have to be there, their links, their length |
 //! | [`places`] | no file knows the machine that it was written on |
-//! | [`layers`] | which package may depend on which, and how much the core pulls in |
+//! | [`layers`] | which package may depend on which |
+//! | [`weight`] | how much the core, and a newcomer's first command, pull in |
 
 use std::path::Path;
 
@@ -23,11 +24,14 @@ mod places;
 mod prose;
 mod rust;
 mod tree;
+mod weight;
 
 /// Cargo's own checks.
-const PROGRAMS: [&[&str]; 3] = [
+const PROGRAMS: [&[&str]; 4] = [
     &["fmt", "--all", "--check"],
     &["clippy", "--workspace", "--all-targets", "--all-features", "--keep-going", "--", "-D", "warnings"],
+    // What a newcomer compiles first, with no feature and nothing else: as the README has it, without `-p`.
+    &["check", "--example", "weather"],
     &["doc", "--workspace", "--no-deps", "--all-features", "--keep-going"],
 ];
 
@@ -44,7 +48,7 @@ pub(crate) fn lint(arguments: Arguments) -> Result<()> {
         failed.push(format!("{} fault(s) in the text", faults.len()));
     }
     for program in PROGRAMS {
-        // Only rustdoc reads the variable, so that all three share what they build.
+        // Only rustdoc reads the variable, so that all share what they build.
         if let Err(error) = run(cargo(&root).args(program).env("RUSTDOCFLAGS", "-D warnings")) {
             failed.push(error.to_string());
         }
@@ -63,7 +67,7 @@ fn faults(root: &Path) -> Result<Vec<Fault>> {
     }
 
     let mut faults = layers::check(&packages, &files);
-    faults.extend(layers::check_weight(root)?);
+    faults.extend(weight::check(root)?);
     faults.extend(files.iter().flat_map(rust::check));
     faults.extend(files.iter().flat_map(places::check));
     let names: Vec<&str> = packages.iter().map(|package| &*package.name).collect();

@@ -8,31 +8,31 @@ use std::{
 };
 
 use flowstone::prelude::*;
-use flowstone_examples::http::{plain_client, retry_after};
+use flowstone_examples::http::client::Client;
 
 use super::flow::Invoice;
 
 /// The client: cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Extraction {
-    http: reqwest::Client,
+    http: Client,
     url: String,
 }
 
 impl Extraction {
-    pub(crate) fn at(url: &str) -> reqwest::Result<Self> {
-        Ok(Self { http: plain_client().build()?, url: format!("{url}/extract") })
+    pub(crate) fn at(url: &str) -> Self {
+        Self { http: Client::plain(), url: format!("{url}/extract") }
     }
 
     /// Sends a text, and returns what the service finds in it.
     pub(crate) async fn extract(&self, text: &str) -> Result<Invoice> {
-        let response = self.http.post(&self.url).body(text.to_owned()).send().await?;
-        let (status, wait) = (response.status(), retry_after(response.headers()));
+        let answer = self.http.post(&self.url, text.to_owned()).await?;
+        let status = answer.status;
         if status.is_success() {
-            return Ok(serde_json::from_slice(&response.bytes().await?)?);
+            return Ok(serde_json::from_slice(&answer.body)?);
         }
         let error = format!("the extraction service answered {status}");
-        Err(match wait {
+        Err(match answer.retry_after {
             Some(wait) => NodeError::new(error).with_retry_after(wait),
             None if status.is_server_error() => NodeError::new(error),
             None => NodeError::terminal(error),

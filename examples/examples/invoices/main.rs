@@ -1,8 +1,8 @@
 //! A batch of invoices, from texts to the ledger, that can be killed at any time: nothing is paid for twice.
 //!
 //! ```text
-//! cargo run --release --example invoices -- --store invoices.db              # kill it; start it again; it goes on
-//! cargo run --release --example invoices -- --store invoices.db --approve    # no question is asked
+//! cargo run --release --features durable --example invoices -- --store invoices.db    # kill it; again
+//! cargo run --release --features durable --example invoices -- --store invoices.db --approve  # asks nothing
 //! ```
 //!
 //! 2,000 invoices are read by a slow and flaky service, which is a process of its own. A person approves those over a
@@ -90,7 +90,7 @@ async fn main() -> anyhow::Result<()> {
     let service = Service::start(&beside(&args.store, ".requests.txt"), args.seed, args.latency)
         .context("the extraction service does not start")?;
     eprintln!("invoices: extractions are served at {}", service.url);
-    let runs = store.runs(flow(Extraction::at(&service.url)?, ledger)?).await?;
+    let runs = store.runs(flow(Extraction::at(&service.url), ledger)?).await?;
 
     let Args { seed, count, limit, .. } = args;
     let id = format!("{count}-invoices-of-seed-{seed}-limit-{limit}");

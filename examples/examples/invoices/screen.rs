@@ -3,52 +3,50 @@
 use std::path::Path;
 
 use flowstone::{NodePath, RunId, durable::Question};
-use indicatif::{ProgressBar, ProgressStyle};
+use flowstone_examples::progress::Progress;
 
 use super::flow::{Batch, Invoice};
 
 /// Shows how far a run is, on standard error.
 #[derive(Debug)]
 pub(crate) struct Screen {
-    bar: ProgressBar,
-    /// The node that is shown.
-    node: Option<NodePath>,
+    progress: Progress,
+    /// The node that is shown, and how many items it has.
+    node: Option<(NodePath, u64)>,
     /// Where there is no terminal: how many items the last line told of.
     told: u64,
 }
 
 impl Default for Screen {
     fn default() -> Self {
-        let style = ProgressStyle::with_template("{msg:8} {bar:40} {pos}/{len} {elapsed}");
-        let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, node: None, told: 0 }
+        Self { progress: Progress::new(0, "invoices"), node: None, told: 0 }
     }
 }
 
 impl Screen {
     pub(crate) fn node(&self) -> Option<&NodePath> {
-        self.node.as_ref()
+        self.node.as_ref().map(|(node, _)| node)
     }
 
     /// Turns to a node with so many items.
     pub(crate) fn begin(&mut self, node: &NodePath, items: u64) {
-        self.bar.set_length(items);
-        self.bar.set_message(node.to_string());
-        (self.node, self.told) = (Some(node.clone()), 0);
+        self.progress.begin(items);
+        self.progress.say(node.to_string());
+        (self.node, self.told) = (Some((node.clone(), items)), 0);
     }
 
     /// Shows how many items are done.
     pub(crate) fn show(&mut self, done: u64) {
-        self.bar.set_position(done);
-        let items = self.bar.length().unwrap_or_default();
-        if self.bar.is_hidden() && done > self.told + items / 10 {
+        self.progress.set(done);
+        let Some((node, items)) = &self.node else { return };
+        if self.progress.is_hidden() && done > self.told + items / 10 {
             self.told = done;
-            eprintln!("invoices: {}: {done} of {items}", self.bar.message());
+            eprintln!("invoices: {node}: {done} of {items}");
         }
     }
 
     pub(crate) fn clear(&self) {
-        self.bar.finish_and_clear();
+        self.progress.clear();
     }
 
     /// Says what is asked, and how it is answered.
@@ -57,7 +55,7 @@ impl Screen {
         let total = invoices.iter().map(|invoice| invoice.cents).sum();
         let (count, node, store) = (invoices.len(), &question.node, store.display());
         let all_but = invoices.first().map_or(0, |invoice| invoice.number);
-        self.bar.suspend(|| {
+        self.progress.aside(|| {
             for Invoice { number, vendor, date, cents } in &invoices {
                 eprintln!("  {number:>6}  {date}  {vendor:<24} {:>12}", euros(*cents));
             }

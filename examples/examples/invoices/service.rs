@@ -16,15 +16,15 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Json, Router,
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-    routing::post,
-};
 use clap::Args;
-use flowstone_examples::wait::millis;
+use flowstone_examples::{
+    http::server::{self, Call, Reply},
+    wait::millis,
+};
+use hyper::{
+    StatusCode,
+    header::{HeaderValue, RETRY_AFTER},
+};
 use tokio::{net::TcpListener, sync::oneshot};
 
 use super::{flow::Invoice, texts::random};
@@ -47,7 +47,7 @@ pub(crate) struct ServiceArgs {
 }
 
 pub(crate) async fn serve(args: &ServiceArgs) -> anyhow::Result<()> {
-    let app = router(&args.counts, args.seed, args.latency)?;
+    let desk = Desk::open(&args.counts, args.seed, args.latency)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port)).await?;
     println!("http://{}", listener.local_addr()?);
 
@@ -55,24 +55,18 @@ pub(crate) async fn serve(args: &ServiceArgs) -> anyhow::Result<()> {
     // A thread of its own, since reading blocks, and is not waited for should serving fail.
     thread::spawn(move || end.send(io::copy(&mut stdin(), &mut io::sink())));
     tokio::select! {
-        served = axum::serve(listener, app) => Ok(served?),
+        () = answer_all(desk, listener) => Ok(()),
         _ = ended => Ok(()),
     }
 }
 
-pub(crate) fn router(counts: &Path, seed: u64, latency: Duration) -> io::Result<Router> {
-    let mut counts = OpenOptions::new().create(true).read(true).append(true).open(counts)?;
-    let mut text = String::new();
-    counts.read_to_string(&mut text)?;
-    let mut requests = HashMap::new();
-    for number in text.lines().filter_map(|line| line.split(' ').next()?.parse().ok()) {
-        *requests.entry(number).or_default() += 1;
-    }
-    let desk = Desk { seed, latency, counts, requests: Mutex::new(requests) };
-    Ok(Router::new().route("/extract", post(extract)).with_state(Arc::new(desk)))
+/// Answers all that comes, for as long as it is polled.
+pub(crate) async fn answer_all(desk: Desk, listener: TcpListener) {
+    let desk = Arc::new(desk);
+    server::serve(listener, move |call| extract(Arc::clone(&desk), call)).await;
 }
 
-struct Desk {
+pub(crate) struct Desk {
     seed: u64,
     latency: Duration,
     counts: File,
@@ -80,9 +74,10 @@ struct Desk {
     requests: Mutex<HashMap<u32, u64>>,
 }
 
-async fn extract(State(desk): State<Arc<Desk>>, text: String) -> Response {
-    let Some(invoice) = read(&text) else {
-        return (StatusCode::UNPROCESSABLE_ENTITY, "this is no invoice").into_response();
+async fn extract(desk: Arc<Desk>, call: Call) -> Reply {
+    let invoice = if call.path == "/extract" { read(&call.body) } else { None };
+    let Some(invoice) = invoice else {
+        return server::text(StatusCode::UNPROCESSABLE_ENTITY, "this is no invoice");
     };
     tokio::time::sleep(desk.latency).await;
     let outcome = match desk.chance(invoice.number) {
@@ -94,14 +89,30 @@ async fn extract(State(desk): State<Arc<Desk>>, text: String) -> Response {
     // One write, so that no kill and no other process divides it; and before the answer, so that none goes uncounted.
     let counted = (&desk.counts).write_all(format!("{} {outcome}\n", invoice.number).as_bytes());
     match (counted, outcome) {
-        (Ok(()), "served") => Json(invoice).into_response(),
-        (Ok(()), "busy") => (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")]).into_response(),
+        (Ok(()), "served") => server::json(StatusCode::OK, &invoice),
+        (Ok(()), "busy") => {
+            let mut reply = server::text(StatusCode::SERVICE_UNAVAILABLE, "");
+            reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            reply
+        }
         (Ok(()), "hung") => future::pending().await,
-        _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        _ => server::text(StatusCode::INTERNAL_SERVER_ERROR, ""),
     }
 }
 
 impl Desk {
+    /// Opens the file of counts, and reads how often each invoice was asked for.
+    pub(crate) fn open(counts: &Path, seed: u64, latency: Duration) -> io::Result<Self> {
+        let mut counts = OpenOptions::new().create(true).read(true).append(true).open(counts)?;
+        let mut text = String::new();
+        counts.read_to_string(&mut text)?;
+        let mut requests = HashMap::new();
+        for number in text.lines().filter_map(|line| line.split(' ').next()?.parse().ok()) {
+            *requests.entry(number).or_default() += 1;
+        }
+        Ok(Self { seed, latency, counts, requests: Mutex::new(requests) })
+    }
+
     /// Draws from a hundred for this request.
     fn chance(&self, number: u32) -> u64 {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);

@@ -13,7 +13,8 @@ use std::iter::successors;
 use flowstone::{BuildError, Child, prelude::*};
 use flowstone_examples::{
     cities::closest,
-    open_meteo::{OpenMeteo, Place, ServiceError, Weather},
+    http::client::HttpError,
+    open_meteo::{OpenMeteo, Place, Weather},
 };
 use serde::{Deserialize, Serialize};
 
@@ -237,5 +238,5 @@ fn explain(error: &RunError) -> String {
 
 fn is_unreachable(error: &RunError) -> bool {
     let RunError::Node { source, .. } = error else { return false };
-    matches!(source.downcast_ref(), Some(ServiceError::Unreachable { .. }))
+    matches!(source.downcast_ref(), Some(HttpError::Unreachable { .. }))
 }

@@ -3,8 +3,8 @@
 //! ```text
 //! cargo run --release --example weather -- London Paris Tokyo
 //! cargo run --release --example weather              # asks for the cities
-//! cargo run --release --example weather -- --live Oslo
-//! cargo run --release --example weather -- --store weather.db --delay-ms 2000 London Paris Tokyo   # kill it; again
+//! cargo run --release --features live --example weather -- --live Oslo
+//! cargo run --release --features durable --example weather -- --store weather.db --delay-ms 2000 London Paris Tokyo
 //! ```
 //!
 //! By default the program brings its own small weather service, of whose answers one in twenty is an error 500: the
@@ -12,14 +12,16 @@
 //! is a line on standard error, and the others go on. The exit code is 0 if every city has its weather, 1 if one has
 //! not, 2 if there was nothing to ask for.
 //!
-//! With `--store` the run is kept in a file. Killed in the middle and started again with the same command, it goes on, and
-//! says which cities it does not ask again.
+//! `--live` asks the real Open-Meteo. With `--store` the run is kept in a file: killed in the middle and started again with
+//! the same command, it goes on, and says which cities it does not ask again. Both take longer to compile, so each has a
+//! feature.
 //!
 //! `flow` has the flows: one over a city, and the one around it. `terminal` has everything that a person sees. `store`
 //! runs the same flow in a file.
 #![expect(clippy::print_stderr, reason = "a program for the command line")]
 
 pub(crate) mod flow;
+#[cfg(feature = "durable")]
 mod store;
 mod terminal;
 
@@ -27,13 +29,16 @@ use std::{
     io::{self, IsTerminal, stdin},
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::Context as _;
 use clap::Parser;
 use flowstone::prelude::*;
 use flowstone_examples::{
+    features::lacks,
     open_meteo::OpenMeteo,
+    progress::Progress,
     service::{Manners, Service},
     wait::millis,
 };
@@ -41,7 +46,7 @@ use serde_json::Value;
 
 use self::{
     flow::{Patience, Trip, city_flow, trip_flow},
-    terminal::{Person, complain, draw_table, print, progress, put, show},
+    terminal::{Person, complain, draw_table, print, put, show},
 };
 
 /// Shows the weather of cities.
@@ -105,24 +110,25 @@ async fn main() -> anyhow::Result<ExitCode> {
     }
     let own = own_service(&args).await.context("the program's own weather service does not start")?;
     let service = match own.as_ref().map(Service::url).or(args.service.as_deref()) {
-        Some(url) => OpenMeteo::at(url),
-        None => OpenMeteo::live(),
+        Some(url) => OpenMeteo::at(url)?,
+        None => OpenMeteo::live().context("the HTTP client does not start")?,
     };
-    let service = service.context("the HTTP client does not start")?;
     let patience = Patience { attempts: args.attempts, attempt: args.timeout_ms, total: args.patience_ms };
     let flow = trip_flow(city_flow(service, patience)?)?;
     let mut trip = Trip::default();
     trip.add(args.cities.iter().cloned());
 
-    let bar = progress(trip.cities.len());
-    let shown = bar.clone();
+    let bar = Arc::new(Progress::new(trip.cities.len() as u64, "cities"));
+    let shown = Arc::clone(&bar);
     let show = move |event: &Event| show(event, &shown, args.verbose);
     let ask = |question: &_| put(question, person, &bar);
     match &args.store {
+        Some(_) if !cfg!(feature = "durable") => anyhow::bail!(lacks("weather", "--store", "durable")),
+        #[cfg(feature = "durable")]
         Some(file) => trip = store::run(file, flow, trip, show, ask).await?,
-        None => run(&flow, &mut trip, show, ask).await?,
+        _ => run(&flow, &mut trip, show, ask).await?,
     }
-    bar.finish_and_clear();
+    bar.clear();
 
     let text = if args.json { serde_json::to_string_pretty(&trip)? } else { draw_table(&trip) };
     print(&text)?;

@@ -1,43 +1,36 @@
 //! What a person sees: progress, questions, the table, and what went wrong.
 
 use std::{
+    array,
     io::{self, ErrorKind, Write, stdin, stdout},
+    iter,
     process::ExitCode,
 };
 
-use comfy_table::{CellAlignment, Table};
 use flowstone::prelude::*;
-use indicatif::{ProgressBar, ProgressStyle};
+use flowstone_examples::progress::Progress;
 
 use super::{
-    flow::{Problem, Trip, Unknown},
+    flow::{City, Problem, Trip, Unknown},
     name,
 };
 
-/// Whether there is somebody to ask.
+/// The person at the terminal, or that nobody is there to ask.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Person {
     Here,
     Away,
 }
 
-/// A bar on standard error, which draws nothing into a pipe.
-pub(crate) fn progress(cities: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} {elapsed} {bar:20} {pos}/{len} cities {wide_msg}");
-    let bar = ProgressBar::new(cities as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.enable_steady_tick(Duration::from_millis(80));
-    bar
-}
-
 /// Shows something that happens in the run.
-pub(crate) fn show(event: &Event, bar: &ProgressBar, verbose: bool) {
+pub(crate) fn show(event: &Event, bar: &Progress, verbose: bool) {
     match (&event.kind, &event.node) {
-        (EventKind::ItemEnded { .. }, _) => bar.inc(1),
+        (EventKind::ItemEnded { .. }, _) => bar.one_more(),
         (EventKind::Retry { reason, wait }, Some(node)) => {
-            bar.set_message(format!("{node}: {reason}"));
+            bar.say(format!("{node}: {reason}"));
             if verbose {
                 let wait = wait.as_millis();
-                bar.suspend(|| eprintln!("weather: {node}: {reason}; trying again in {wait} ms"));
+                bar.aside(|| eprintln!("weather: {node}: {reason}; trying again in {wait} ms"));
             }
         }
         _ => {}
@@ -45,18 +38,13 @@ pub(crate) fn show(event: &Event, bar: &ProgressBar, verbose: bool) {
 }
 
 /// Puts a question to whoever there is, and makes the bar one for the cities of the answer.
-pub(crate) fn put(
-    question: &serde_json::Value,
-    person: Person,
-    bar: &ProgressBar,
-) -> anyhow::Result<Option<Vec<String>>> {
+pub(crate) fn put(question: &serde_json::Value, person: Person, bar: &Progress) -> anyhow::Result<Option<Vec<String>>> {
     if person == Person::Away {
         return Ok(None);
     }
-    let answer = bar.suspend(|| answer(question))?;
+    let answer = bar.aside(|| answer(question))?;
     if let Some(answer) = &answer {
-        bar.set_length(answer.len() as u64);
-        bar.set_position(0);
+        bar.begin(answer.len() as u64);
     }
     Ok(answer)
 }
@@ -97,21 +85,36 @@ fn ask(question: &str) -> io::Result<Option<String>> {
 
 /// Draws a table of the cities that have their weather; nothing if there are none.
 pub(crate) fn draw_table(trip: &Trip) -> String {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED.with_rounded_corners());
-    table.set_header(["City", "Country", "Temperature", "Wind", "Sky"]);
-    for column in [2, 3] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+    let row = |city: &City| {
+        let (place, weather) = (city.place.as_ref()?, city.weather.as_ref()?);
+        let (temperature, wind) = (format!("{:.1} °C", weather.temperature), format!("{:.1} km/h", weather.wind));
+        Some([place.name.clone(), place.country.clone(), temperature, wind, weather.sky().to_owned()])
+    };
+    let rows: Vec<_> = trip.cities.iter().filter_map(row).collect();
+    if rows.is_empty() {
+        return String::new();
     }
-    for city in &trip.cities {
-        let (Some(place), Some(weather)) = (&city.place, &city.weather) else { continue };
-        let temperature = format!("{:.1} °C", weather.temperature);
-        let wind = format!("{:.1} km/h", weather.wind);
-        table.add_row([&place.name, &place.country, &temperature, &wind, weather.sky()]);
-    }
-    if table.is_empty() { String::new() } else { table.to_string() }
+    let header = ["City", "Country", "Temperature", "Wind", "Sky"].map(str::to_owned);
+    let all = || iter::once(&header).chain(&rows);
+    let widths: [usize; 5] =
+        array::from_fn(|column| all().map(|row| row[column].chars().count()).max().unwrap_or_default());
+
+    let rule = |left, cross: &str, right, dash: &str| {
+        let parts = widths.map(|width| dash.repeat(width + 2));
+        format!("{left}{}{right}", parts.join(cross))
+    };
+    let line = |row: &[String; 5]| {
+        let cell = |column: usize| {
+            let (text, width) = (&row[column], widths[column]);
+            // Numbers stand at the right.
+            if matches!(column, 2 | 3) { format!(" {text:>width$} ") } else { format!(" {text:<width$} ") }
+        };
+        format!("│{}│", array::from_fn::<_, 5, _>(cell).join("┆"))
+    };
+    let mut lines = vec![rule("╭", "┬", "╮", "─"), line(&header), rule("╞", "╪", "╡", "═")];
+    lines.extend(rows.iter().map(line));
+    lines.push(rule("╰", "┴", "╯", "─"));
+    lines.join("\n")
 }
 
 /// Prints what there is to print. A reader who has seen enough, as `head` has, is no error.

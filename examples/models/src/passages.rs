@@ -42,7 +42,7 @@ pub fn read(folder: &Path) -> io::Result<Vec<Passage>> {
 /// # Example
 ///
 /// ```
-/// use flowstone_examples::passages::{Passage, search};
+/// use flowstone_examples_models::passages::{Passage, search};
 ///
 /// let passage = |text: &str| Passage { file: "tea.md".into(), text: text.into() };
 /// let passages = [passage("Tea is kept dry."), passage("Green tea is brewed.")];

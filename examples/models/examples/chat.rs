@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! cargo xtask model &
-//! cargo run --release --example chat
-//! cargo run --release --example chat -- --store chat.db --model openai:gpt-5-mini
+//! cargo run --release -p flowstone-examples-models --example chat
+//! cargo run --release -p flowstone-examples-models --example chat -- --store chat.db --model openai:gpt-5-mini
 //! ```
 //!
 //! The person is a node: while it listens nothing runs, and a line may come from another program, too:
@@ -16,7 +16,7 @@ use flowstone::{
     llm::{Chat, Conversation, History, Model, Options},
     prelude::*,
 };
-use flowstone_examples::{
+use flowstone_examples_models::{
     llm::{ModelArgs, Question, line},
     scripts,
 };

@@ -1,7 +1,7 @@
 //! An agent with the tools of an MCP server, which is a program of any kind.
 //!
 //! ```text
-//! cargo run --release --example mcp -- --model openai:gpt-5-mini "What is in this folder?" \\
+//! cargo run --release -p flowstone-examples-models --example mcp -- --model openai:gpt-5-mini "What is in this folder?" \\
 //!     -- npx -y @modelcontextprotocol/server-filesystem .
 //! ```
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the command line")]
@@ -13,7 +13,7 @@ use flowstone::{
     llm::{AgentExit, AgentState, Approval, Model, Options, Tools, agent, mcp::Mcp},
     prelude::*,
 };
-use flowstone_examples::{
+use flowstone_examples_models::{
     llm::{ModelArgs, Question, line},
     scripts,
 };

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! cargo xtask model &
-//! cargo run --release --example extract
-//! cargo run --release --example extract -- --store extract.db my_invoices.txt
+//! cargo run --release -p flowstone-examples-models --example extract
+//! cargo run --release -p flowstone-examples-models --example extract -- --store extract.db my_invoices.txt
 //! ```
 //!
 //! Killed in the middle and started again with the same `--store` and file, it goes on with the invoices that are left.
@@ -23,7 +23,7 @@ use flowstone::{
     llm::{Extract, Model, Options},
     prelude::*,
 };
-use flowstone_examples::{
+use flowstone_examples_models::{
     llm::{ModelArgs, nobody},
     scripts,
 };

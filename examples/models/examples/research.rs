@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! cargo xtask model &
-//! cargo run --release --example research -- "how green and black tea differ" --docs my_documents
+//! cargo run --release -p flowstone-examples-models --example research -- "how green and black tea differ" --docs folder
 //! ```
 #![expect(clippy::print_stdout, reason = "a program for the command line")]
 
@@ -20,7 +20,7 @@ use flowstone::{
     llm::{Chat, Extract, Model, Options},
     prelude::*,
 };
-use flowstone_examples::{
+use flowstone_examples_models::{
     llm::{ModelArgs, nobody},
     passages::{self, Passage},
     scripts,

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! ```text
-//! cargo run --release --example support -- --model openai:gpt-5-mini "Order 1042 came broken. I want my money back."
-//! cargo run --release --example support -- --model scripted --store support.db --ticket t-1
+//! cargo run --release -p flowstone-examples-models --example support -- "Order 1042 came broken. I want my money back."
+//! cargo run --release -p flowstone-examples-models --example support -- --model scripted --store support.db --ticket t-1
 //! cargo run --release -p flowstone-cli -- runs answer t-1 --node refunds/approve '{"all":{"decision":"approve"}}' --store support.db
 //! ```
 #![expect(clippy::print_stdout, reason = "a program for the command line")]
@@ -19,7 +19,7 @@ use flowstone::{
     llm::{AgentState, Approval, ApprovalQuestion, Chat, Classify, Model, Options, Tools, agent},
     prelude::*,
 };
-use flowstone_examples::{
+use flowstone_examples_models::{
     llm::{ModelArgs, Question, Ran, line},
     scripts,
 };

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! ```text
-//! cargo run --release --example sql -- --model openai:gpt-5-mini "Who spent most?" --db shop.db
+//! cargo run --release -p flowstone-examples-models --example sql -- "Who spent most?" --db shop.db
 //! ```
 //!
 //! Without `--db` the questions are about a small shop, `data/shop.sql`. Nothing is ever written to the database.
@@ -23,7 +23,7 @@ use flowstone::{
     llm::{Extract, Model, Options},
     prelude::*,
 };
-use flowstone_examples::{
+use flowstone_examples_models::{
     database::Database,
     llm::{ModelArgs, nobody},
     scripts,

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! cargo xtask model &
-//! cargo run --release --example rag -- "How hot should the water for green tea be?"
+//! cargo run --release -p flowstone-examples-models --example rag -- "How hot should the water for green tea be?"
 //! ```
 #![expect(clippy::print_stdout, reason = "a program for the command line")]
 
@@ -20,7 +20,7 @@ use flowstone::{
     llm::{Chat, Embed, Model, Options},
     prelude::*,
 };
-use flowstone_examples::{
+use flowstone_examples_models::{
     index::Index,
     llm::{ModelArgs, nobody},
     passages::{self, Passage},

@@ -1,7 +1,7 @@
 //! The programs that speak with a model, without one: the scripted model replies, and what they print is in `expected/`.
 //!
-//! `UPDATE_EXPECT=1` writes those files anew. `cargo test -p flowstone-examples` builds the programs first; with
-//! `--test llm` besides it does not.
+//! `UPDATE_EXPECT=1` writes those files anew. `cargo test -p flowstone-examples-models` builds the programs first; with
+//! `--test programs` besides it does not.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -5,6 +5,7 @@
 use std::{
     env,
     io::{IsTerminal, Write, stdin, stdout},
+    num::ParseIntError,
     path::{Path, PathBuf},
     pin::pin,
     sync::{
@@ -25,7 +26,7 @@ use futures_util::StreamExt;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{scripts::vector, wait::millis};
+use crate::scripts::vector;
 
 /// What `cargo xtask model` serves.
 const LOCAL: &str = "http://127.0.0.1:8080/v1#smollm2";
@@ -45,7 +46,11 @@ pub struct ModelArgs {
     script_takes: Duration,
 }
 
-/// What a run asks a person.
+fn millis(text: &str) -> Result<Duration, ParseIntError> {
+    text.parse().map(Duration::from_millis)
+}
+
+/// A run's question to a person.
 #[derive(Debug)]
 pub struct Question<'a> {
     /// The node that asks.

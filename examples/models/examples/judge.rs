@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo xtask model &
-//! cargo run --release --example judge -- "a tea shop by the sea"
+//! cargo run --release -p flowstone-examples-models --example judge -- "a tea shop by the sea"
 //! ```
 #![expect(clippy::print_stdout, reason = "a program for the command line")]
 
@@ -12,7 +12,7 @@ use flowstone::{
     llm::{Chat, Extract, Model, Options},
     prelude::*,
 };
-use flowstone_examples::{
+use flowstone_examples_models::{
     llm::{ModelArgs, nobody},
     scripts,
 };
