@@ -33,6 +33,7 @@ mod api {
     //! What users call.
 
     pub(crate) mod follow;
+    pub(crate) mod handle;
     pub(crate) mod prune;
     pub(crate) mod requests;
     pub(crate) mod run;
@@ -43,11 +44,15 @@ mod api {
 mod disk {
     //! The files of a store.
 
+    pub(crate) mod access;
     pub(crate) mod files;
+    pub(crate) mod job;
     pub(crate) mod lock;
+    pub(crate) mod owner;
     pub(crate) mod pair;
     pub(crate) mod schema;
     pub(crate) mod snapshot;
+    pub(crate) mod space;
     pub(crate) mod states;
     pub(crate) mod writer;
 }
@@ -55,16 +60,30 @@ mod disk {
 mod drive {
     //! The runs that this process drives.
 
+    pub(crate) mod active;
+    pub(crate) mod announce;
     pub(crate) mod answers;
     pub(crate) mod changes;
     pub(crate) mod children;
-    pub(crate) mod control;
+    pub(crate) mod drives;
+    pub(crate) mod engine;
+    pub(crate) mod halts;
+    pub(crate) mod heard;
+    pub(crate) mod inbox;
     pub(crate) mod journal;
-    pub(crate) mod keeper;
+    pub(crate) mod meter;
+    pub(crate) mod news;
     pub(crate) mod observer;
+    pub(crate) mod places;
     pub(crate) mod readers;
+    pub(crate) mod resume;
+    pub(crate) mod run_driver;
     pub(crate) mod shared;
-    pub(crate) mod watch;
+    pub(crate) mod storage;
+    pub(crate) mod surroundings;
+    pub(crate) mod turns;
+    pub(crate) mod wakes;
+    pub(crate) mod work;
 }
 
 mod flows {
@@ -79,24 +98,43 @@ mod records {
     //! Runs as rows of a store.
 
     pub(crate) mod deleting;
+    pub(crate) mod flows;
+    pub(crate) mod ids;
+    pub(crate) mod inbox;
+    pub(crate) mod items;
     pub(crate) mod list;
     pub(crate) mod load;
+    pub(crate) mod owner;
     pub(crate) mod parked;
+    pub(crate) mod pauses;
     pub(crate) mod questions;
     pub(crate) mod reader;
-    pub(crate) mod rows;
+    pub(crate) mod retry;
+    pub(crate) mod runs;
+    pub(crate) mod state;
+    pub(crate) mod status;
+    pub(crate) mod steps;
+    pub(crate) mod stored_flow;
     pub(crate) mod turns;
     pub(crate) mod usage;
+    pub(crate) mod visits;
 }
 
 mod words {
     //! What every layer speaks of.
 
     pub(crate) mod checked;
+    pub(crate) mod columns;
     pub(crate) mod error;
-    pub(crate) mod options;
+    pub(crate) mod flow_options;
+    pub(crate) mod guard;
+    pub(crate) mod ids;
+    pub(crate) mod info;
+    pub(crate) mod migrate;
+    pub(crate) mod points;
     pub(crate) mod renamed;
     pub(crate) mod status;
+    pub(crate) mod store_options;
     pub(crate) mod waits;
 }
 
@@ -104,13 +142,18 @@ pub use api::follow::Seen;
 pub use api::prune::{Prune, Pruned};
 pub use api::requests::Requests;
 pub use api::run::{Finished, Run};
-pub use api::runs::{Resumed, Runs, Unregistered};
+pub use api::runs::Runs;
 pub use api::store::Store;
-#[doc(hidden)]
-pub use disk::writer::{WriteMoment, WritePoint};
-pub use flows::asking::Asking;
+
+pub use drive::resume::{Resumed, Unregistered};
 pub use records::list::Filter;
-pub use records::reader::{Reader, StoredFlow};
+pub use records::reader::Reader;
+pub use records::stored_flow::StoredFlow;
 pub use words::error::{Error, OpenError, StoreError, StoreFault, Written};
-pub use words::options::{Durability, FlowOptions, StoreOptions};
-pub use words::status::{Cursor, FailedAttempt, Failure, Items, Left, Question, RunInfo, Status, Step, UnknownStatus};
+pub use words::flow_options::FlowOptions;
+pub use words::info::{Cursor, FailedAttempt, Failure, Items, Left, Question, RunInfo, Step};
+pub use words::migrate::Asking;
+#[doc(hidden)]
+pub use words::points::{WriteMoment, WritePoint};
+pub use words::status::{Status, UnknownStatus};
+pub use words::store_options::{Durability, StoreOptions};

@@ -9,11 +9,8 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{
     api::run::Run,
-    drive::{observer::Live, shared::Waiter},
-    words::{
-        error::Error,
-        status::{Status, Step},
-    },
+    drive::{news::Waiter, observer::Live},
+    words::{error::Error, info::Step, status::Status},
 };
 
 /// How many steps are read from the store at once.

@@ -8,14 +8,14 @@ use std::{
 use rusqlite::Connection;
 
 use crate::{
-    disk::schema::BUSY,
-    drive::{changes::size, shared::Shared},
-    records::{
-        deleting,
-        reader::Reader,
-        rows::{int, millis},
+    disk::space::{cut_log, give_some_back, size},
+    drive::shared::Shared,
+    records::{deleting, reader::Reader},
+    words::{
+        columns::{int, millis},
+        error::Error,
+        status::Status,
     },
-    words::{error::Error, status::Status},
 };
 
 /// The most runs that are found at once, and marked in one transaction, so that others need not wait for long.
@@ -153,7 +153,7 @@ impl Prune {
         let statuses = self.statuses();
         let mut deleted = 0;
         for run in runs {
-            match crate::drive::watch::status(db, *run) {
+            match crate::records::status::status(db, *run) {
                 Ok(status) if statuses.contains(&status) => {}
                 Ok(_) | Err(Error::UnknownRun { .. }) => continue,
                 Err(error) => return Err(error),
@@ -203,29 +203,4 @@ pub(crate) async fn prune(shared: &Arc<Shared>, prune: &Prune) -> Result<Pruned,
     let after = shared.read(|reader| size(&reader.db)).await?;
     pruned.bytes = before.saturating_sub(after);
     Ok(pruned)
-}
-
-/// Gives some of the free pages back to the system, and returns whether there are more.
-pub(crate) fn give_some_back(db: &Connection) -> Result<bool, Error> {
-    let free = || db.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0));
-    let before = free()?;
-    let mut vacuum = db.prepare_cached("PRAGMA incremental_vacuum(1000)")?;
-    let mut rows = vacuum.query([])?;
-    while rows.next()?.is_some() {}
-    let left = free()?;
-    // Where nothing could be moved the rest is given back the next time.
-    Ok(left > 0 && left < before)
-}
-
-/// Writes the log into the file and cuts it off, and returns whether that was possible: if somebody reads just then, the next
-/// one does it.
-pub(crate) fn cut_log(db: &Connection) -> Result<bool, Error> {
-    db.busy_timeout(Duration::ZERO)?;
-    let is_held = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
-    db.busy_timeout(BUSY)?;
-    match is_held {
-        Ok(is_held) => Ok(!is_held),
-        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
 }

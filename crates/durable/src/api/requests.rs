@@ -8,22 +8,29 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    api::prune::{self, Prune, Pruned},
-    disk::schema::{self, Access, Opened},
+    api::prune::{Prune, Pruned},
+    disk::{
+        access::Access,
+        schema::{self, Opened},
+        space,
+    },
     drive::{
         answers,
-        changes::{self, Limits, ask_driver, begin_new},
-        watch::status,
+        changes::{self, Limits, begin_new},
     },
     records::{
-        deleting, parked,
+        deleting,
+        inbox::ask_driver,
+        owner, parked,
         reader::Reader,
-        rows::{self, Change},
+        retry,
+        status::{self, Change, status},
     },
     words::{
+        columns,
         error::{Error, OpenError},
-        options::StoreOptions,
-        status::Status,
+        status::{Happened, Status},
+        store_options::StoreOptions,
         waits::Moment,
     },
 };
@@ -112,7 +119,7 @@ impl Requests {
         let check = |reader: &Reader| {
             let renamed = reader.renamed(&run)?;
             let is_node = |node: &NodePath, known: &NodePath| renamed.is_same(node, known);
-            let now = Moment { clock: rows::now(), ticks: rows::ticks(&reader.db)? };
+            let now = Moment { clock: columns::now(), ticks: owner::ticks(&reader.db)? };
             let (found, question) = answers::find(reader, (&run, &node, step), &is_node, now)?;
             answers::check(&run, &node, &question, &answer)?;
             Ok(found)
@@ -121,7 +128,7 @@ impl Requests {
         self.write(|db| {
             let before = parked::remember(db, found.run)?;
             answers::keep(db, &found, &answer)?;
-            rows::set_was(db, &before)?;
+            status::set_was(db, &before)?;
             ask_driver(db, found.run, "resume")
         })
     }
@@ -138,7 +145,7 @@ impl Requests {
             Status::Running => ask_driver(db, number, "cancel"),
             status if status.is_final() => Err(Error::WrongStatus { run, status, wanted: "cancelled" }),
             _ => {
-                rows::set_status(db, number, Status::Cancelled, &Change::default())?;
+                status::change(db, number, Happened::Cancelled, &Change::default())?;
                 // The driver tells those who wait for it, and those who listen.
                 ask_driver(db, number, "cancelled")
             }
@@ -155,7 +162,7 @@ impl Requests {
         let run = run.into();
         let number = self.reader.at_once(|reader| reader.own_number(&run))?;
         self.write(|db| {
-            changes::retry_beside(db, number)?;
+            retry::retry_beside(db, number)?;
             ask_driver(db, number, "resume")
         })
     }
@@ -191,7 +198,7 @@ impl Requests {
         let run = run.into();
         let number = self.reader.at_once(|reader| reader.own_number(&run))?;
         self.write(|db| {
-            changes::delete(db, number)?;
+            changes::mark_deleted(db, number)?;
             ask_driver(db, number, "deleted")
         })?;
         self.delete_left()
@@ -204,7 +211,7 @@ impl Requests {
     /// If the store cannot be written.
     pub fn prune(&mut self, prune: &Prune) -> Result<Pruned, Error> {
         let mut bounds = self.reader.at_once(|reader| prune.bounds(reader, SystemTime::now()))?;
-        let before = changes::size(&self.writer.db)?;
+        let before = space::size(&self.writer.db)?;
         let mut pruned = Pruned::default();
         loop {
             let runs = self.reader.at_once(|reader| prune.page(reader, &mut bounds))?;
@@ -221,9 +228,9 @@ impl Requests {
         if prune.is_dry() {
             return Ok(pruned);
         }
-        while prune::give_some_back(&self.writer.db)? {}
-        prune::cut_log(&self.writer.db)?;
-        pruned.bytes = before.saturating_sub(changes::size(&self.writer.db)?);
+        while space::give_some_back(&self.writer.db)? {}
+        space::cut_log(&self.writer.db)?;
+        pruned.bytes = before.saturating_sub(space::size(&self.writer.db)?);
         Ok(pruned)
     }
 

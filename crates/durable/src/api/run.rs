@@ -2,17 +2,19 @@
 
 use std::{fmt, sync::Arc};
 
-use flowstone_core::{Action, NodePath, Panicked, RunId, State, Usage};
+use flowstone_core::{Action, NodePath, RunId, State, Usage};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    api::runs::Runs,
-    drive::{answers, control, shared::Shared},
-    records::{load::state_at, reader::Reader},
+    api::handle::Handle,
+    drive::{answers, changes, shared::Shared},
+    flows::registered::FlowOver,
+    records::{reader::Reader, state::state_at},
     words::{
         error::Error,
-        status::{Question, RunInfo, Status, Step},
+        info::{Question, RunInfo, Step},
+        status::Status,
     },
 };
 
@@ -28,14 +30,15 @@ pub struct Finished<S> {
 
 /// One run in a store. Cheap to clone.
 pub struct Run<S> {
-    pub(crate) runs: Runs<S>,
-    pub(crate) id: RunId,
-    pub(crate) run: i64,
+    pub(super) handle: Arc<Handle>,
+    pub(super) flow: Arc<dyn FlowOver<S>>,
+    pub(super) id: RunId,
+    pub(super) run: i64,
 }
 
 impl<S> Clone for Run<S> {
     fn clone(&self) -> Self {
-        Self { runs: self.runs.clone(), id: self.id.clone(), run: self.run }
+        Self { handle: Arc::clone(&self.handle), flow: Arc::clone(&self.flow), id: self.id.clone(), run: self.run }
     }
 }
 
@@ -53,7 +56,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
-        self.runs.shared()
+        &self.handle.shared
     }
 
     /// Returns what the store knows of it.
@@ -83,7 +86,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
             (Status::Ended, _) => {
                 let (run, step, full_every) = (self.run, info.step, self.shared().options.full_every);
                 let state = self.shared().read(move |reader| state_at(&reader.db, run, step, full_every)).await?;
-                let state = self.runs.flow.decode(&self.id, state.version, state.chain.state())?;
+                let state = self.flow.decode(&self.id, state.version, state.chain.state())?;
                 Ok(Finished { action: info.action.unwrap_or_default(), state })
             }
             _ => Err(Error::Cancelled { run: self.id.clone() }),
@@ -131,7 +134,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
             state_at(&reader.db, run, info.step, full_every)
         });
         let state = state.await?;
-        self.runs.flow.decode(&self.id, state.version, state.chain.state())
+        self.flow.decode(&self.id, state.version, state.chain.state())
     }
 
     /// Returns its steps from a number on, at most so many, oldest first. Step 0 is the start.
@@ -181,7 +184,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     ///
     /// If it was deleted, or `migrate_questions` fails.
     pub async fn questions(&self) -> Result<Vec<Question>, Error> {
-        let (id, flow) = (self.id.clone(), Arc::clone(&self.runs.flow));
+        let (id, flow) = (self.id.clone(), Arc::clone(&self.flow));
         let read = move |reader: &Reader| {
             let mut questions = reader.questions(id.clone())?;
             questions.iter_mut().try_for_each(|question| question.migrate(&*flow, &id))?;
@@ -217,7 +220,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     ) -> Result<(), Error> {
         let node = node.into();
         let answer = answers::to_json(&self.id, &node, answer, self.shared().options.max_state)?;
-        control::answer(self.shared(), (self.run, &self.id), (node, step), answer).await
+        answers::answer(self.shared(), (self.run, &self.id), (node, step), answer).await
     }
 
     /// Cancels it: where it waits, if it is driven.
@@ -226,7 +229,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     ///
     /// If it is at an end.
     pub async fn cancel(&self) -> Result<(), Error> {
-        control::cancel(self.shared(), self.run).await
+        changes::cancel(self.shared(), self.run).await
     }
 
     /// Lets it go on after it failed or was cancelled, from the node where it stopped, with the items that are recorded.
@@ -235,22 +238,11 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     ///
     /// If it neither failed nor was cancelled, or its flow cannot take it: then it stays as it is.
     pub async fn retry_failed(&self) -> Result<(), Error> {
-        control::retry(self.shared(), self.run).await
+        changes::retry(self.shared(), self.run).await
     }
 
     /// Lets it go on after a [`StoreError`](crate::StoreError) stopped it; one that is driven or parked stays as it is.
     pub fn resume(&self) {
         self.shared().resume(self.run);
-    }
-}
-
-/// Reads a state that is as it was written.
-pub(crate) fn decode<S: DeserializeOwned>(run: &RunId, json: &[u8]) -> Result<S, Error> {
-    let failed =
-        |path: String, source: serde_json::Error| Error::Decode { run: run.clone(), path, source: source.into() };
-    let decode = || serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(json));
-    match Panicked::catch(decode) {
-        Ok(state) => state.map_err(|error| failed(error.path().to_string(), error.into_inner())),
-        Err(panicked) => Err(failed(".".to_owned(), serde::de::Error::custom(panicked))),
     }
 }

@@ -8,28 +8,32 @@ use serde_json::Value;
 
 use crate::{
     api::{
+        handle::Handle,
         prune::{Prune, Pruned},
         run::Run,
-        store::{Handle, Store},
+        store::Store,
     },
     disk::states::States,
     drive::{
         changes::{self, Limits},
-        control,
-        observer::lock,
-        shared::{New, Shared},
-        watch,
+        drives::New,
+        inbox,
+        resume::{self, Resumed},
+        shared::Shared,
     },
     flows::registered::{AnyFlow, FlowOver, Registered, describe},
     records::{
+        flows,
         list::Filter,
         reader::Reader,
-        rows::{self, NewRun, Started},
+        runs::{self, NewRun, Started},
     },
     words::{
         error::{Error, OpenError},
-        options::FlowOptions,
-        status::RunInfo,
+        flow_options::FlowOptions,
+        guard::lock,
+        ids,
+        info::RunInfo,
     },
 };
 
@@ -75,31 +79,6 @@ impl<S> fmt::Debug for Runs<S> {
     }
 }
 
-/// What came of resuming runs.
-#[derive(Debug, Default)]
-#[non_exhaustive]
-pub struct Resumed {
-    /// The runs that go on.
-    pub runs: Vec<RunId>,
-    /// Why others cannot, also those that are parked: their flow or their state has changed too much. They stay as they are.
-    pub refused: Vec<Error>,
-    /// How many wait for their turn in the store: for room, where the number of runs that are driven at once is limited, or
-    /// since their process died in the same visit twice.
-    pub waiting: u64,
-    /// The flows that are not registered and have runs that are not at an end. They stay as they are, too.
-    pub unregistered: Vec<Unregistered>,
-}
-
-/// A flow that a store has runs of, and that is not registered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Unregistered {
-    /// Its name.
-    pub flow: String,
-    /// How many of its runs are not at an end.
-    pub runs: u64,
-}
-
 impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     /// Opens a store that has one flow; see [`Store::open`] for several, and [`StoreOptions`](crate::StoreOptions).
     ///
@@ -126,10 +105,10 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     ) -> Result<Self, Error> {
         let shared = &store.handle.shared;
         let row = describe(&flow, &options)?;
-        let row = shared.writer.call("flow", move |db| rows::flow(db, &row)).await?;
+        let row = shared.writer.call("flow", move |db| flows::flow(db, &row)).await?;
         let flow = Arc::new(Registered { flow, row, options });
         shared.flows.insert(Arc::clone(&flow) as Arc<dyn AnyFlow>);
-        watch::try_again(shared, flow.name()).await?;
+        resume::try_again(shared, flow.name()).await?;
         shared.wakes.notify_one();
         lock(&shared.inbox).look_again();
         Ok(Self { handle: Arc::clone(&store.handle), flow })
@@ -159,11 +138,11 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     /// When dropped, the run may have been started or not; starting it again tells.
     pub async fn start(&self, id: impl Into<RunId>, state: S) -> Result<Run<S>, Error> {
         let id = id.into();
-        changes::check_id(&id)?;
+        ids::check_id(&id)?;
         let shared = self.shared();
         let (cancel, observer) = (CancellationToken::new(), shared.new_observer());
         let key = KeyBase::new(&id);
-        let execution = self.flow.execution(&id, key.clone(), state, cancel.clone(), &observer);
+        let execution = self.flow.execution(&id, key.clone(), state, &observer.hooks(cancel.clone()));
         let mut states = States::starting(shared.options.full_every, self.flow.version());
         let waits = shared.is_limited(&*self.flow);
         let new = NewRun {
@@ -186,10 +165,10 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
                 driver.begin(started.run, flow, states, New { execution, cancel, observer });
             }
         };
-        let started = shared.writer.put("start", move |db| rows::start(db, &new), begin).await?.done().await?;
+        let started = shared.writer.put("start", move |db| runs::start(db, &new), begin).await?.done().await?;
         if !started.new && !shared.is_active(started.run) {
             // Another process may have asked to cancel it while nobody drove it.
-            watch::read_inbox(shared).await?;
+            inbox::read_inbox(shared).await?;
             shared.resume(started.run);
         }
         Ok(self.run(id, started.run))
@@ -202,7 +181,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     }
 
     fn run(&self, id: RunId, run: i64) -> Run<S> {
-        Run { runs: self.clone(), id, run }
+        Run { handle: Arc::clone(&self.handle), flow: Arc::clone(&self.flow), id, run }
     }
 
     /// Returns a run of this flow.
@@ -241,7 +220,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     ///
     /// If the store cannot be read.
     pub async fn resume_all(&self) -> Result<Resumed, Error> {
-        watch::resume_all(self.shared(), Some(self.flow.name())).await
+        resume::resume_all(self.shared(), Some(self.flow.name())).await
     }
 
     /// Deletes runs of this flow that are at an end, and makes the file smaller.
@@ -333,6 +312,38 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     ///
     /// If there is no such run, or it is under way.
     pub async fn delete(&self, run: impl Into<RunId>) -> Result<(), Error> {
-        control::delete(self.shared(), self.get(run).await?.run).await
+        changes::delete(self.shared(), self.get(run).await?.run).await
+    }
+}
+
+impl Store {
+    /// Registers a flow, and gives its runs. Of two flows with one name, the second takes the place of the first.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    pub async fn runs<S, X>(&self, flow: impl Into<AsyncFlow<S, X>>) -> Result<Runs<S>, Error>
+    where
+        S: State + Serialize + DeserializeOwned,
+        X: Label,
+    {
+        self.runs_with(flow, FlowOptions::new()).await
+    }
+
+    /// Registers a flow with options: the version of its state, and how to go on with runs of older ones.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    pub async fn runs_with<S, X>(
+        &self,
+        flow: impl Into<AsyncFlow<S, X>>,
+        options: FlowOptions,
+    ) -> Result<Runs<S>, Error>
+    where
+        S: State + Serialize + DeserializeOwned,
+        X: Label,
+    {
+        Runs::register(self, flow.into(), options).await
     }
 }

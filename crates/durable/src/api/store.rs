@@ -2,21 +2,26 @@
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
-use flowstone_core::{AsyncFlow, CancellationToken, Label, NodePath, RunId, State};
-use serde::{Serialize, de::DeserializeOwned};
+use flowstone_core::{CancellationToken, NodePath, RunId};
+use serde::Serialize;
 
 use crate::{
     api::{
+        handle::Handle,
         prune::{Prune, Pruned},
-        runs::{Resumed, Runs},
     },
     disk::writer,
-    drive::{answers, control, shared::Shared, watch},
+    drive::{
+        answers, changes, inbox,
+        resume::{self, Resumed},
+        shared::Shared,
+        wakes,
+    },
     records::reader::Reader,
     words::{
         error::{Error, OpenError},
-        options::{FlowOptions, StoreOptions},
-        status::{Left, RunInfo},
+        info::{Left, RunInfo},
+        store_options::StoreOptions,
     },
 };
 
@@ -58,16 +63,14 @@ pub struct Store {
     pub(crate) handle: Arc<Handle>,
 }
 
-/// What users hold; the tasks of the store do not, so that the last one to go can stop them.
-pub(crate) struct Handle {
-    pub(crate) shared: Arc<Shared>,
-    /// Cancelled when the writer has given up the file.
-    ended: CancellationToken,
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.shared.closing.cancel();
+impl StoreOptions {
+    /// Opens a store to drive it; it is made if it is not there, and upgraded if an older version wrote it.
+    ///
+    /// # Errors
+    ///
+    /// If another process drives it, it is no store, or it cannot be used.
+    pub async fn open(self, path: impl AsRef<Path>) -> Result<Store, OpenError> {
+        Store::open_with(path.as_ref(), self).await
     }
 }
 
@@ -93,41 +96,11 @@ impl Store {
         let driven = writer::open(path, options.clone(), closing.child_token()).await?;
         let ended = driven.ended.clone();
         let shared = Shared::new(driven, options, closing);
-        shared.tasks.spawn(watch::inbox(Arc::clone(&shared)));
-        shared.tasks.spawn(watch::wakes(Arc::clone(&shared)));
+        shared.tasks.spawn(inbox::watch(Arc::clone(&shared)));
+        shared.tasks.spawn(wakes::watch(Arc::clone(&shared)));
         // Of runs whose deleting was cut off.
-        shared.tasks.spawn(watch::delete_left(Arc::clone(&shared)));
+        shared.tasks.spawn(changes::delete_left(Arc::clone(&shared)));
         Ok(Self { handle: Arc::new(Handle { shared, ended }) })
-    }
-
-    /// Registers a flow, and gives its runs. Of two flows with one name, the second takes the place of the first.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be written.
-    pub async fn runs<S, X>(&self, flow: impl Into<AsyncFlow<S, X>>) -> Result<Runs<S>, Error>
-    where
-        S: State + Serialize + DeserializeOwned,
-        X: Label,
-    {
-        self.runs_with(flow, FlowOptions::new()).await
-    }
-
-    /// Registers a flow with options: the version of its state, and how to go on with runs of older ones.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be written.
-    pub async fn runs_with<S, X>(
-        &self,
-        flow: impl Into<AsyncFlow<S, X>>,
-        options: FlowOptions,
-    ) -> Result<Runs<S>, Error>
-    where
-        S: State + Serialize + DeserializeOwned,
-        X: Label,
-    {
-        Runs::register(self, flow.into(), options).await
     }
 
     /// Goes on with the runs of all registered flows that are neither parked nor at an end. Those that are parked are looked
@@ -137,7 +110,7 @@ impl Store {
     ///
     /// If the store cannot be read.
     pub async fn resume_all(&self) -> Result<Resumed, Error> {
-        watch::resume_all(&self.handle.shared, None).await
+        resume::resume_all(&self.handle.shared, None).await
     }
 
     /// Returns what the store knows of a run, whatever its flow.
@@ -165,7 +138,7 @@ impl Store {
         let (id, node) = (run.into(), node.into());
         let answer = answers::to_json(&id, &node, answer, self.handle.shared.options.max_state)?;
         let number = self.number(&id).await?;
-        control::answer(&self.handle.shared, (number, &id), (node, None), answer).await
+        answers::answer(&self.handle.shared, (number, &id), (node, None), answer).await
     }
 
     /// Cancels a run, whatever its flow, also of one that is not registered.
@@ -174,7 +147,7 @@ impl Store {
     ///
     /// If there is no such run, or it is at an end.
     pub async fn cancel(&self, run: impl Into<RunId>) -> Result<(), Error> {
-        control::cancel(&self.handle.shared, self.number(&run.into()).await?).await
+        changes::cancel(&self.handle.shared, self.number(&run.into()).await?).await
     }
 
     /// Lets a run go on that failed or was cancelled, from the node where it stopped.
@@ -183,7 +156,7 @@ impl Store {
     ///
     /// If there is no such run, it neither failed nor was cancelled, or its flow is not registered or cannot take it.
     pub async fn retry_failed(&self, run: impl Into<RunId>) -> Result<(), Error> {
-        control::retry(&self.handle.shared, self.number(&run.into()).await?).await
+        changes::retry(&self.handle.shared, self.number(&run.into()).await?).await
     }
 
     /// Deletes a run that is not under way, with its history, whatever its flow, also of one that is not registered.
@@ -192,7 +165,7 @@ impl Store {
     ///
     /// If there is no such run, or it is under way.
     pub async fn delete(&self, run: impl Into<RunId>) -> Result<(), Error> {
-        control::delete(&self.handle.shared, self.number(&run.into()).await?).await
+        changes::delete(&self.handle.shared, self.number(&run.into()).await?).await
     }
 
     async fn number(&self, run: &RunId) -> Result<i64, Error> {

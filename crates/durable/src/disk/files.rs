@@ -11,9 +11,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::{
-    drive::observer::lock,
-    words::error::{StoreError, StoreFault},
+use crate::words::{
+    error::{StoreError, StoreFault},
+    guard::lock,
 };
 
 /// The stores that this process has open, by their main files, with how often.

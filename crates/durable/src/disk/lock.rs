@@ -18,8 +18,7 @@ use std::{
 
 use crate::{
     disk::files::{beside, real},
-    drive::observer::lock,
-    words::{error::OpenError, status::Left},
+    words::{error::OpenError, guard::lock, info::Left},
 };
 
 /// The locks of this process: to find what is left of a store whose lock file was deleted.

@@ -18,9 +18,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::{
     disk::{
+        access::{APPLICATION, Access},
         files::{Held, beside, real},
         lock,
-        schema::{APPLICATION, Access},
     },
     words::error::OpenError,
 };

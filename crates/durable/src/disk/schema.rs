@@ -21,14 +21,12 @@ use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior, c
 
 use crate::{
     disk::{
+        access::{APPLICATION, Access, BUSY},
         files::{Files, Held, real},
         pair,
     },
     words::error::{OpenError, StoreError, StoreFault},
 };
-
-/// `FLOW`, where SQLite keeps the number of the program that a file belongs to.
-pub(crate) const APPLICATION: i64 = 0x464c_4f57;
 
 /// The schema that this version writes.
 pub(crate) const SCHEMA: i64 = 3;
@@ -36,20 +34,6 @@ pub(crate) const SCHEMA: i64 = 3;
 /// For each schema, what makes the next one of it; the first makes an empty file a store.
 const UPGRADES: [&str; SCHEMA as usize] =
     [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
-
-/// How long to wait for a lock that another program holds on the file: no program that behaves holds it for so long.
-pub(crate) const BUSY: Duration = Duration::from_secs(20);
-
-/// How a file is opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Access {
-    /// To drive it; it is made if it is not there.
-    Drive,
-    /// To write a few rows beside the process that drives it.
-    Write,
-    /// Also one of an older schema.
-    Read,
-}
 
 /// A store that is open. Invariant: the connection is closed before it stops being held.
 #[derive(Debug)]
@@ -172,7 +156,7 @@ fn upgrade(connection: &mut Connection, from: i64, steps: &[&str]) -> rusqlite::
         upgrade.execute_batch(step)?;
     }
     upgrade.pragma_update(None, "application_id", APPLICATION)?;
-    upgrade.pragma_update(None, "user_version", crate::records::rows::int(steps.len()))?;
+    upgrade.pragma_update(None, "user_version", crate::words::columns::int(steps.len()))?;
     upgrade.commit()
 }
 

@@ -26,9 +26,6 @@ use thiserror::Error;
 /// SQLite takes values of up to 10^9 bytes, but a state is held three times while it is compressed.
 pub(crate) const MAX_STATE: usize = 128 << 20;
 
-/// How many deltas may follow a full snapshot, unless an application sets another number.
-pub(crate) const FULL_EVERY: u32 = 1_000;
-
 /// A full snapshot is due once what followed the last one weighs so many times as much. So full ones cost at most a
 /// quarter of what deltas do, however large the state, and a reader reads at most five times the bytes of a full one.
 const DELTAS_PER_FULL: usize = 4;

@@ -18,21 +18,24 @@ use std::{
 };
 
 use flowstone_core::{BoxError, CancellationToken};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    api::prune::cut_log,
     disk::{
+        access::Access,
         files::{Files, real},
+        job::{Job, TypedJob},
         lock::Lock,
+        owner::{epoch, take_over},
         pair::{self, Log},
-        schema::{self, Access, Opened},
+        schema::{self, Opened},
+        space::cut_log,
     },
-    records::rows::now,
     words::{
         error::{Error, OpenError, StoreError, StoreFault},
-        options::StoreOptions,
+        points::{OnWrite, WriteMoment, WritePoint},
+        store_options::StoreOptions,
         waits::Ticks,
     },
 };
@@ -49,31 +52,6 @@ const AWAKE: Duration = Duration::from_micros(40);
 
 /// How often all files of the store are looked at, and its log: the main file and the log themselves are in each commit.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// A moment in the life of a job, for tests that kill the process there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[doc(hidden)]
-pub struct WritePoint {
-    /// What the job does, as `visit`.
-    pub job: &'static str,
-    /// How far it is.
-    pub when: WriteMoment,
-}
-
-/// How far a job is, see [`WritePoint`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[doc(hidden)]
-pub enum WriteMoment {
-    /// Nothing is written.
-    Before,
-    /// It is written, but not committed.
-    Applied,
-    /// It is committed, but nobody was told.
-    Committed,
-}
-
-/// Gets every [`WritePoint`].
-pub(crate) type OnWrite = Arc<dyn Fn(WritePoint) + Send + Sync>;
 
 /// The way to the writer thread; cheap to clone. The thread ends when the last one is dropped.
 #[derive(Clone)]
@@ -178,7 +156,7 @@ impl Writer {
         then: impl FnOnce(&T) + Send + 'static,
     ) -> Result<Reply<T>, StoreError> {
         let (reply, done) = oneshot::channel();
-        let call = Call { name, work: Some(work), result: None, reply, then };
+        let call = TypedJob { name, work: Some(work), result: None, reply, then };
         self.send(Message::Job(Box::new(call))).await?;
         Ok(Reply(done))
     }
@@ -200,7 +178,7 @@ impl Writer {
     ) -> Result<T, Error> {
         let closed = || StoreError::new(StoreFault::Closed);
         let (reply, done) = oneshot::channel();
-        let call = Call { name, work: Some(work), result: None, reply, then: |_: &T| () };
+        let call = TypedJob { name, work: Some(work), result: None, reply, then: |_: &T| () };
         self.queue.blocking_send(Message::Job(Box::new(call))).map_err(|_| closed())?;
         done.blocking_recv().unwrap_or_else(|_| Err(closed().into()))
     }
@@ -223,63 +201,6 @@ impl Writer {
 
     async fn send(&self, message: Message) -> Result<(), StoreError> {
         self.queue.send(message).await.map_err(|_| StoreError::new(StoreFault::Closed))
-    }
-}
-
-/// Something to write.
-trait Job: Send {
-    fn name(&self) -> &'static str;
-
-    /// Writes it, in the transaction of its group; an error is one that undoes the group.
-    fn apply(&mut self, connection: &Connection) -> Result<(), StoreError>;
-
-    /// Tells the caller: the result of the job, or why its group failed.
-    fn tell(self: Box<Self>, group: Result<(), StoreError>);
-}
-
-struct Call<T, W, D> {
-    name: &'static str,
-    work: Option<W>,
-    result: Option<Result<T, Error>>,
-    reply: oneshot::Sender<Result<T, Error>>,
-    /// What is done when it is on disk.
-    then: D,
-}
-
-impl<T, W, D> Job for Call<T, W, D>
-where
-    T: Send,
-    W: FnOnce(&Connection) -> Result<T, Error> + Send,
-    D: FnOnce(&T) + Send,
-{
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn apply(&mut self, connection: &Connection) -> Result<(), StoreError> {
-        let work = self.work.take().expect("invariant: a job is applied once");
-        let before = connection.total_changes();
-        match work(connection) {
-            Err(Error::Store(error)) => return Err(error),
-            // It would be committed with the others. A savepoint for each job would cost all of them.
-            Err(refused) if connection.total_changes() != before => {
-                let what = format!("the job `{}` wrote something before it refused: {refused}", self.name);
-                return Err(StoreError::because(StoreFault::Internal, what));
-            }
-            result => self.result = Some(result),
-        }
-        Ok(())
-    }
-
-    fn tell(self: Box<Self>, group: Result<(), StoreError>) {
-        let Self { result, reply, then, .. } = *self;
-        let never = || Err(StoreError::new(StoreFault::Closed).into());
-        let result = group.map_err(Error::from).and_then(|()| result.unwrap_or_else(never));
-        if let Ok(result) = &result {
-            then(result);
-        }
-        // Whoever asked may have gone: what was committed stands.
-        drop(reply.send(result));
     }
 }
 
@@ -437,26 +358,4 @@ impl Thread {
             on_write(WritePoint { job, when });
         }
     }
-}
-
-/// Writes down that this process drives the store, and returns the number that says so, and whether the last one has died.
-fn take_over(connection: &Connection) -> Result<(i64, bool), StoreError> {
-    let before = connection.query_row("SELECT epoch > 0 AND clean = 0 FROM owner WHERE one = 1", [], |row| row.get(0));
-    let died = before.optional()?.unwrap_or_default();
-    // A log that goes on has its marker already.
-    let is_new = cut_log(connection).unwrap_or(false);
-    let row = (i64::from(std::process::id()), now(), is_new, pair::new_marker());
-    // By `execute`, which tells whether the commit succeeded, and not by `RETURNING`.
-    connection.execute(
-        "UPDATE owner SET epoch = epoch + 1, pid = ?1, since = ?2, clean = 0,
-             log_before = iif(?3, log, log_before), log = iif(?3, ?4, log) WHERE one = 1",
-        row,
-    )?;
-    let gone = || StoreError::because(StoreFault::Corrupt, "the table `owner` has no row");
-    Ok((epoch(connection)?.ok_or_else(gone)?, died))
-}
-
-fn epoch(connection: &Connection) -> Result<Option<i64>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT epoch FROM owner WHERE one = 1")?;
-    Ok(statement.query_row([], |row| row.get(0)).optional()?)
 }

@@ -1,26 +1,66 @@
-//! Answers: whether one fits the question that a run asks, and keeping it once.
+//! Answers: an answer is checked against the question that a run asks, kept once, and the run goes on.
+//!
+//! ```text
+//! answer: find ─▶ check ─▶ keep, in one transaction ─▶ the run is driven
+//! ```
+
+use std::sync::Arc;
 
 use flowstone_core::{NodePath, RunId};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    drive::watch::status,
-    flows::asking::AskedNow,
+    drive::shared::Shared,
     records::{
-        parked::{self, GoesOn},
+        ids,
+        parked::{self, GoesOn, IsNode},
+        pauses::AskedNow,
         questions,
         reader::Reader,
-        rows::{self, time},
+        status::status,
     },
     words::{
-        checked::Slip,
+        checked::{Slip, fits_schema},
+        columns::{self, int, now, time},
         error::{Error, Written},
-        status::{Question, Status},
+        info::Question,
+        status::{Happened, Status},
         waits::Moment,
     },
 };
+
+/// Answers the question of a run at a node, once, and lets the run go on.
+pub(crate) async fn answer(
+    shared: &Arc<Shared>,
+    (run, id): (i64, &RunId),
+    (node, step): (NodePath, Option<u64>),
+    answer: Value,
+) -> Result<(), Error> {
+    let (store, asked, at, given) = (Arc::clone(shared), id.clone(), node.clone(), answer.clone());
+    let now = shared.moment();
+    let check = move |reader: &Reader| {
+        let flow = store.flow_of(reader, run)?;
+        let is_node = |node: &NodePath, known: &NodePath| flow.is_same(node, known);
+        let (mut found, mut question) = find(reader, (&asked, &at, step), &is_node, now)?;
+        let fit = store.flows.check_alone(reader, parked::root_of(&reader.db, found.run)?)?;
+        store.flows.check_line(reader, &fit, found.run)?;
+        let before = question.version;
+        question.migrate(&*flow, &asked)?;
+        if question.version != before {
+            found.now = Some(question.to_text(&asked, store.options.max_state)?);
+        }
+        check(&asked, &at, &question, &given)?;
+        let (version, _) = reader.flow_version_of(run)?;
+        flow.fits(&asked, version, &found.node, &given)?;
+        Ok(found)
+    };
+    let found = shared.unless_refused(run, shared.read(check).await).await?;
+    let goes_on = shared.writer.call("answer", move |db| keep(db, &found, &answer)).await?;
+    shared.go_on(&goes_on);
+    Ok(())
+}
 
 /// Returns an answer as JSON, as it will be read.
 pub(crate) fn to_json(run: &RunId, node: &NodePath, answer: impl Serialize, most: usize) -> Result<Value, Error> {
@@ -37,9 +77,6 @@ pub(crate) struct Found {
     /// The question as it was migrated, if it was.
     pub(crate) now: Option<AskedNow>,
 }
-
-/// Knows a node of the run that the user started by all its names: the one that was asked for, and the one that is stored.
-pub(crate) type IsNode<'a> = &'a dyn Fn(&NodePath, &NodePath) -> bool;
 
 /// Finds the question that an answer is for.
 pub(crate) fn find(
@@ -89,51 +126,43 @@ pub(crate) fn check(run: &RunId, node: &NodePath, question: &Question, answer: &
     fits_schema(&question.schema, answer).map_err(unfit)
 }
 
-/// Says what is wrong with the schema of an answer, if it is none.
-pub(crate) fn check_schema(schema: &Value) -> Result<(), String> {
-    if *schema == Value::Bool(true) {
-        return Ok(());
-    }
-    jsonschema::validator_for(schema).map(drop).map_err(|error| error.to_string())
-}
-
-/// Says what in an answer does not fit a schema.
-pub(crate) fn fits_schema(schema: &Value, answer: &Value) -> Result<(), String> {
-    if *schema == Value::Bool(true) {
-        return Ok(());
-    }
-    // Only an older version kept a schema that is none: the type of the answer is still checked, by the driver.
-    let Ok(validator) = jsonschema::validator_for(schema) else { return Ok(()) };
-    let faults: Vec<String> = validator
-        .iter_errors(answer)
-        .map(|error| match error.instance_path().to_string() {
-            path if path.is_empty() => error.to_string(),
-            path => format!("at {path}: {error}"),
-        })
-        .collect();
-    if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
-}
-
 /// Keeps an answer that was checked, if the run still waits for it, and lets the run go on.
 pub(crate) fn keep(db: &Connection, found: &Found, answer: &Value) -> Result<GoesOn, Error> {
     let Found { run, step, node, now } = found;
     let mut select = db.prepare_cached("SELECT answer IS NULL, expired_at FROM pauses WHERE run = ?1 AND seq = ?2")?;
-    let asked = select.query_row((run, rows::int(*step)), |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)));
+    let asked = select.query_row((run, columns::int(*step)), |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)));
     let asked: Option<(bool, Option<i64>)> = asked.optional()?;
     match (status(db, *run)?, asked) {
         (Status::Paused, Some((true, None))) => {
-            let goes_on = parked::go_on(db, *run, "answered")?;
-            rows::keep_answer(db, *run, *step, &answer.to_string())?;
-            now.as_ref().map_or(Ok(()), |now| rows::set_question(db, *run, *step, now))?;
+            let goes_on = parked::go_on(db, *run, Happened::Answered)?;
+            keep_answer(db, *run, *step, &answer.to_string())?;
+            now.as_ref().map_or(Ok(()), |now| set_question(db, *run, *step, now))?;
             Ok(goes_on)
         }
         // Since it was looked at, it expired, was answered, or asks again.
         (_, Some((true, Some(at)))) => {
-            Err(Error::Expired { run: rows::id_of(db, *run)?, node: node.clone(), at: time(at) })
+            Err(Error::Expired { run: ids::id_of(db, *run)?, node: node.clone(), at: time(at) })
         }
         (status, Some((true, None))) if status.is_final() => {
-            Err(Error::WrongStatus { run: rows::id_of(db, *run)?, status, wanted: "answered" })
+            Err(Error::WrongStatus { run: ids::id_of(db, *run)?, status, wanted: "answered" })
         }
-        _ => Err(Error::AlreadyAnswered { run: rows::id_of(db, *run)?, node: node.clone() }),
+        _ => Err(Error::AlreadyAnswered { run: ids::id_of(db, *run)?, node: node.clone() }),
     }
+}
+
+/// Keeps an answer, if the question is open; returns whether it was kept.
+fn keep_answer(db: &Connection, run: i64, seq: u64, answer: &str) -> Result<bool, Error> {
+    let mut update = db.prepare_cached(
+        "UPDATE pauses SET answer = ?3, answered_at = ?4, refused = NULL WHERE run = ?1 AND seq = ?2 AND answer IS NULL
+             AND expired_at IS NULL",
+    )?;
+    Ok(update.execute(params![run, int(seq), answer, now()])? > 0)
+}
+
+/// Writes a question down as it was migrated.
+fn set_question(db: &Connection, run: i64, seq: u64, asked: &AskedNow) -> Result<(), Error> {
+    let mut update =
+        db.prepare_cached("UPDATE pauses SET question = ?3, schema = ?4, version = ?5 WHERE run = ?1 AND seq = ?2")?;
+    update.execute(params![run, int(seq), asked.question, asked.schema, asked.version])?;
+    Ok(())
 }

@@ -1,66 +1,98 @@
-//! What is done to a run from outside, each in one transaction: retry, fork, delete.
+//! Changes of a run by its id, whatever the type of its state: it is cancelled, retried, forked or deleted.
+//!
+//! **Invariant:** a run that is to go on is read back first, as its flow is now. What refuses it has not changed it, and
+//! notes why (`docs/decisions/0018-load-first-then-change.md`).
+
+use std::sync::Arc;
 
 use flowstone_core::{KeyBase, NodePath, RunId};
 use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::{
-    api::run::decode,
     disk::states::States,
-    drive::watch::status,
+    drive::shared::Shared,
     flows::registered::AnyFlow,
     records::{
         deleting,
-        load::state_at,
+        ids::id_of,
         reader::Reader,
-        rows::{self, Change, MAX_ID, NewRun, Started, count, id_of},
+        retry,
+        runs::{self, NewRun, Started},
+        state::{decode, state_at},
+        status::{self, Change, status},
     },
     words::{
         checked::Slip,
         error::{Error, Written},
-        options::StoreOptions,
-        status::Status,
+        ids::check_id,
+        status::{Happened, Status},
+        store_options::StoreOptions,
     },
 };
 
-/// Checks the id of a run that is to begin.
-pub(crate) fn check_id(id: &RunId) -> Result<(), Error> {
-    let length = id.as_str().len();
-    if length == 0 || length > MAX_ID { Err(Error::BadId { length, most: MAX_ID }) } else { Ok(()) }
+/// Lets a run that failed or was cancelled go on, from the node where it stopped.
+pub(crate) async fn retry(shared: &Arc<Shared>, run: i64) -> Result<(), Error> {
+    let store = Arc::clone(shared);
+    let check = move |reader: &Reader| {
+        retry::check_retry(&reader.db, run)?;
+        store.flows.check(reader, run)
+    };
+    shared.unless_refused(run, shared.read(check).await).await?;
+    shared.writer.call("retry", move |db| retry::retry(db, run)).await?;
+    shared.resume(run);
+    Ok(())
 }
 
-/// Checks that a run failed or was cancelled, and returns which.
-pub(crate) fn check_retry(db: &Connection, run: i64) -> Result<Status, Error> {
+/// Cancels a run: one that is driven is stopped where it waits, one that is parked needs only be marked.
+pub(crate) async fn cancel(shared: &Arc<Shared>, run: i64) -> Result<(), Error> {
+    loop {
+        let mut news = shared.wait_for(run);
+        if let Some(_reserved) = shared.reserve(run) {
+            // Nobody begins to drive it before it is marked.
+            if shared.writer.call("cancel", move |db| cancel_stored(db, run)).await? {
+                shared.tell_stopped(run).await;
+            }
+            return Ok(());
+        }
+        // Its own drive writes down that it was cancelled, unless it comes to a halt before it sees that; if it goes on
+        // after that, it is another drive.
+        while let Some(cancel) = shared.cancel(run) {
+            if !cancel.is_written() {
+                news.changed().await?;
+            }
+            if cancel.is_written() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Marks a run as cancelled; returns whether it was not before.
+fn cancel_stored(db: &Connection, run: i64) -> Result<bool, Error> {
     match status(db, run)? {
-        found @ (Status::Failed | Status::Cancelled) => Ok(found),
-        found => Err(Error::WrongStatus { run: id_of(db, run)?, status: found, wanted: "retried" }),
+        Status::Cancelled => Ok(false),
+        status if status.is_final() => Err(Error::WrongStatus { run: id_of(db, run)?, status, wanted: "cancelled" }),
+        _ => status::change(db, run, Happened::Cancelled, &Change::default()).map(|()| true),
     }
 }
 
-/// Lets a run that failed or was cancelled go on, from the node where it stopped, with the items that are recorded.
-///
-/// To cancel it, as was asked for before, is done.
-pub(crate) fn retry(db: &Connection, run: i64) -> Result<(), Error> {
-    prepare_retry(db, run)?;
-    rows::set_status(db, run, Status::Running, &Change::default())
+/// Deletes a run that is not under way, with its history.
+pub(crate) async fn delete(shared: &Arc<Shared>, run: i64) -> Result<(), Error> {
+    shared.writer.call("delete", move |db| mark_deleted(db, run)).await?;
+    shared.tell(run, None);
+    shared.delete_left().await
 }
 
-/// Lets a run go on as [`retry`] does, where its flow is not at hand.
-pub(crate) fn retry_beside(db: &Connection, run: i64) -> Result<(), Error> {
-    let was = rows::was(db, run)?.map(|was| (run, was));
-    retry(db, run)?;
-    rows::set_was(db, was.as_slice())
-}
-
-fn prepare_retry(db: &Connection, run: i64) -> Result<(), Error> {
-    let found = check_retry(db, run)?;
-    db.prepare_cached("DELETE FROM inbox WHERE run = ?1 AND what = 'cancel'")?.execute([run])?;
-    if found == Status::Failed {
-        rows::forget_waits(db, run)?;
-        rows::forget_expired(db, run)?;
-    }
-    db.prepare_cached("UPDATE runs SET resumes = 0, resumed_seq = NULL WHERE run = ?1")?.execute([run])?;
-    rows::set_retried(db, run)
+/// Deletes what deleted runs have left, unless the store is closed before.
+pub(crate) async fn delete_left(shared: Arc<Shared>) {
+    shared
+        .until_closed(async {
+            if let Err(error) = shared.delete_left().await {
+                tracing::warn!(target: "flowstone", %error, "what deleted runs have left could not be deleted");
+            }
+        })
+        .await;
 }
 
 /// What a store's options say of the states of runs.
@@ -150,7 +182,7 @@ fn edited(
 
 /// Begins a run whose id must be new.
 pub(crate) fn begin_new(db: &Connection, new: &NewRun) -> Result<i64, Error> {
-    match rows::start(db, new) {
+    match runs::start(db, new) {
         Ok(Started { run, new: true }) => Ok(run),
         // Whichever flow has it, by whichever of its names.
         Ok(Started { .. }) | Err(Error::OtherFlow { .. }) => Err(Error::Taken { run: new.id.clone() }),
@@ -159,7 +191,7 @@ pub(crate) fn begin_new(db: &Connection, new: &NewRun) -> Result<i64, Error> {
 }
 
 /// Marks a run as deleted that makes no visits; what it has is then deleted [in pieces](deleting::piece).
-pub(crate) fn delete(db: &Connection, run: i64) -> Result<(), Error> {
+pub(crate) fn mark_deleted(db: &Connection, run: i64) -> Result<(), Error> {
     match status(db, run)? {
         Status::Running => Err(Error::WrongStatus {
             run: id_of(db, run)?,
@@ -168,17 +200,4 @@ pub(crate) fn delete(db: &Connection, run: i64) -> Result<(), Error> {
         }),
         _ => deleting::mark(db, run),
     }
-}
-
-/// Asks the process that drives the store for something.
-pub(crate) fn ask_driver(db: &Connection, run: i64, what: &str) -> Result<(), Error> {
-    let mut insert = db.prepare_cached("INSERT INTO inbox (run, what, sent_at) VALUES (?1, ?2, ?3)")?;
-    insert.execute((run, what, rows::now()))?;
-    Ok(())
-}
-
-/// Returns how many bytes the pages of a store take.
-pub(crate) fn size(db: &Connection) -> Result<u64, Error> {
-    let pragma = |name: &str| db.query_row(&format!("PRAGMA {name}"), [], |row| count(row, name));
-    Ok(pragma("page_count")?.saturating_mul(pragma("page_size")?))
 }

@@ -17,17 +17,23 @@ use flowstone_core::{Action, Execution, Forked, ItemId, ItemKey, RunError};
 use crate::{
     disk::states::States,
     drive::{
-        changes,
         journal::{Called, RunJournal},
-        keeper::{Halted, Keeper, Watched},
-        observer::lock,
-        shared::unstorable,
+        run_driver::{Halted, RunDriver},
+        storage::unstorable,
+        surroundings::Surroundings,
     },
     records::{
-        load::{Asked, KnownChild, Loaded, damaged, load, state_at},
-        rows::{self, NewRun, Parent},
+        load::{Asked, KnownChild, Loaded, load},
+        retry,
+        runs::{self, NewRun, Parent},
+        state::state_at,
+        status,
     },
-    words::{error::Error, status::Status},
+    words::{
+        error::{Error, damaged},
+        guard::lock,
+        status::Status,
+    },
 };
 
 /// States of children have no version of their own: `migrate` is for the state of a run.
@@ -64,7 +70,7 @@ fn failed(journal: &RunJournal, item: ItemId) -> impl Fn(Error) -> RunError {
 async fn halt(journal: &RunJournal, item: ItemId, child: &mut dyn Execution, parks: bool) -> Result<Halted, RunError> {
     let (node, index, failed) = (journal.node(), item.index, failed(journal, item));
     let mut call = Call::begin(journal, item, child, parks).map_err(&failed)?;
-    let watched = Watched {
+    let around = Surroundings {
         root: journal.root.clone(),
         flow: Arc::clone(&journal.flow),
         observer: Arc::clone(&journal.observer),
@@ -75,7 +81,7 @@ async fn halt(journal: &RunJournal, item: ItemId, child: &mut dyn Execution, par
     let mut answered = None;
     let known = call.known(child).await.map_err(&failed)?;
     journal.place_children().await.map_err(&failed)?;
-    let mut keeper = match known {
+    let mut driver = match known {
         Some(run) => {
             if parks {
                 journal.forked_as(run, index);
@@ -92,22 +98,22 @@ async fn halt(journal: &RunJournal, item: ItemId, child: &mut dyn Execution, par
             }
             if loaded.standing.refused {
                 // What it was before it was answered from beside is over, also if its parent is refused later.
-                let accept = move |db: &_| rows::accept(db, run);
-                journal.shared.writer.call("begin", accept).await.map_err(&failed)?;
+                let accept = move |db: &_| status::accept(db, run);
+                journal.storage.writer.call("begin", accept).await.map_err(&failed)?;
             }
             answered = loaded.asked.take().filter(Asked::is_over);
             if let (Some(asked), Some(next)) = (&mut answered, &loaded.next) {
                 let path = format!("{node}[{index}]/{next}").into();
                 asked.migrate(&*journal.flow, &journal.root, &path).map_err(&failed)?;
             }
-            Keeper::resuming(&journal.shared, loaded, CHILD_VERSION, watched)
+            RunDriver::resuming(&journal.storage, loaded, CHILD_VERSION, around)
         }
-        None => begin(journal, item, child, watched).await.map_err(&failed)?,
+        None => begin(journal, item, child, around).await.map_err(&failed)?,
     };
     if parks {
-        journal.forked_as(keeper.number(), index);
+        journal.forked_as(driver.number(), index);
     }
-    let halted = keeper.drive(child, answered).await.map_err(&failed)?;
+    let halted = driver.drive(child, answered).await.map_err(&failed)?;
     call.halted = true;
     if let Halted::Ended(_) = &halted {
         journal.count_child(index, false);
@@ -160,8 +166,8 @@ impl<'a> Call<'a> {
         let known = lock(&journal.called).get(&item.index).and_then(|called| called.run);
         // A call that was dropped may have left something in the writer's queue: this comes after it.
         let (parent, seq) = (journal.run, journal.seq());
-        let find = move |db: &_| if known.is_some() { Ok(known) } else { rows::child(db, parent, seq, item) };
-        let Some(run) = journal.shared.writer.call("child", find).await? else { return Ok(None) };
+        let find = move |db: &_| if known.is_some() { Ok(known) } else { runs::child(db, parent, seq, item) };
+        let Some(run) = journal.storage.writer.call("child", find).await? else { return Ok(None) };
         if self.parks || first_state(journal, run).await? == key_of(child)? {
             return Ok(Some(run));
         }
@@ -197,8 +203,8 @@ impl<'a> Call<'a> {
 
 /// Returns what tells the first state of a stored child from others.
 async fn first_state(journal: &RunJournal, run: i64) -> Result<ItemKey, Error> {
-    let full_every = journal.shared.options.full_every;
-    let first = journal.shared.read(move |reader| state_at(&reader.db, run, 0, full_every)).await?;
+    let full_every = journal.storage.options.full_every;
+    let first = journal.storage.read(move |reader| state_at(&reader.db, run, 0, full_every)).await?;
     Ok(ItemKey::of_json(first.chain.state(), 0))
 }
 
@@ -224,8 +230,13 @@ fn second(journal: &RunJournal, item: ItemId) -> Error {
 }
 
 /// Writes a new child down.
-async fn begin(journal: &RunJournal, item: ItemId, child: &dyn Execution, watched: Watched) -> Result<Keeper, Error> {
-    let mut states = States::starting(journal.shared.options.full_every, CHILD_VERSION);
+async fn begin(
+    journal: &RunJournal,
+    item: ItemId,
+    child: &dyn Execution,
+    around: Surroundings,
+) -> Result<RunDriver, Error> {
+    let mut states = States::starting(journal.storage.options.full_every, CHILD_VERSION);
     let new = NewRun {
         id: child.id(),
         flow: journal.flow.row(),
@@ -233,19 +244,19 @@ async fn begin(journal: &RunJournal, item: ItemId, child: &dyn Execution, watche
         flow_before: Vec::new(),
         key: None,
         start: child.node().clone(),
-        state: journal.shared.store_surely(child, &mut states, 0)?,
+        state: journal.storage.store_surely(child, &mut states, 0)?,
         parent: Some(Parent { run: journal.run, seq: journal.seq(), item }),
         origin: None,
         waits: false,
     };
-    let started = journal.shared.writer.call("child", move |db| rows::start(db, &new)).await?;
-    Ok(Keeper::starting(&journal.shared, started.run, states, watched))
+    let started = journal.storage.writer.call("child", move |db| runs::start(db, &new)).await?;
+    Ok(RunDriver::starting(&journal.storage, started.run, states, around))
 }
 
 /// Reads a child that was begun before; one that failed goes on.
 async fn recall(journal: &RunJournal, run: i64, child: &mut dyn Execution) -> Result<Loaded, Error> {
-    let full_every = journal.shared.options.full_every;
-    let read = || journal.shared.read(move |reader| load(&reader.db, run, full_every));
+    let full_every = journal.storage.options.full_every;
+    let read = || journal.storage.read(move |reader| load(&reader.db, run, full_every));
     let gone = || damaged(format!("the child #{run} is gone"));
     let loaded = read().await?.ok_or_else(gone)?;
     if !matches!(loaded.status, Status::Failed | Status::Cancelled) {
@@ -253,7 +264,7 @@ async fn recall(journal: &RunJournal, run: i64, child: &mut dyn Execution) -> Re
     }
     // One that its flow cannot take stays as it is.
     restore(&loaded, child)?;
-    journal.shared.writer.call("child", move |db| changes::retry(db, run)).await?;
+    journal.storage.writer.call("child", move |db| retry::retry(db, run)).await?;
     // Its waits are forgotten now, too.
     read().await?.ok_or_else(gone)
 }

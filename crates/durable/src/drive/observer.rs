@@ -3,15 +3,19 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use flowstone_core::{Event, EventKind, Listener, NodePath, RunId};
+use flowstone_core::{CancellationToken, Event, EventKind, Listener, NodePath, RunId};
 use tokio::sync::{Notify, broadcast};
 
-use crate::{drive::shared::Working, records::usage::Purses, words::status::FailedAttempt};
+use crate::{
+    drive::{meter::UsageMeters, work::Working},
+    flows::registered::Hooks,
+    words::{guard::lock, info::FailedAttempt},
+};
 
 /// How many failed attempts of a visit are written down, so that its row stays small.
 const RETRIES: usize = 100;
@@ -26,7 +30,7 @@ pub(crate) struct Observer {
     /// The visits under way that will be written down, by path. Those of other children leave nothing here, however many
     /// there are.
     visits: Mutex<HashMap<NodePath, Seen>>,
-    pub(crate) purses: Arc<Purses>,
+    pub(crate) meters: Arc<UsageMeters>,
     followers: Mutex<Option<broadcast::Sender<Live>>>,
     /// The step that the run's visit under way will be.
     step: AtomicU64,
@@ -67,6 +71,11 @@ impl Observer {
     /// Makes who watches a drive that has this under way.
     pub(crate) fn new(working: Working) -> Self {
         Self { working: Mutex::new(working), ..Self::default() }
+    }
+
+    /// Returns what the observer adds to a run that it observes.
+    pub(crate) fn hooks(self: &Arc<Self>, cancel: CancellationToken) -> Hooks {
+        Hooks { cancel, listener: Some(Arc::clone(self) as _), hold: lock(&self.working).held() }
     }
 
     /// Begins to note what is seen of a visit that will be written down.
@@ -144,7 +153,7 @@ impl Listener for Observer {
                     seen.retries.push(FailedAttempt { item, attempt, error, wait: *wait });
                 }
             }
-            (EventKind::Used { usage }, Some(node)) => self.purses.add(node, *usage),
+            (EventKind::Used { usage }, Some(node)) => self.meters.add(node, *usage),
             // Who follows the run learns from the store how it stands.
             (EventKind::RunStarted { .. } | EventKind::Asked { .. }, _) => return,
             _ if event.is_terminal() => return self.announced.store(false, Ordering::Relaxed),
@@ -159,10 +168,6 @@ impl Listener for Observer {
     fn hears(&self) -> bool {
         lock(&self.followers).as_ref().is_some_and(|followers| followers.receiver_count() > 0)
     }
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

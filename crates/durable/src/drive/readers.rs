@@ -23,13 +23,12 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    disk::{
-        files::Files,
-        schema::{self, Access},
-    },
-    drive::observer::lock,
+    disk::{access::Access, files::Files, schema},
     records::reader::Reader,
-    words::error::{Error, OpenError, StoreError, StoreFault},
+    words::{
+        error::{Error, OpenError, StoreError, StoreFault},
+        guard::lock,
+    },
 };
 
 /// The most threads that read at once: more would wait for the processor, and each costs a look at the schema.

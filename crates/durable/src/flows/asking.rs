@@ -3,36 +3,19 @@
 //! **Invariant:** an answer has the version of its question. So an open question stays as it was asked, and is migrated each time
 //! that it is looked at; with an answer to the migrated one, that is written down.
 
-use std::sync::Arc;
-
-use flowstone_core::{BoxError, NodePath, RunId};
+use flowstone_core::{NodePath, RunId};
 use serde_json::Value;
 
 use crate::{
-    drive::answers,
     flows::registered::AnyFlow,
-    records::load::Asked,
+    records::{load::Asked, pauses::AskedNow},
     words::{
-        checked::Slip,
+        checked::{self, Slip},
         error::{Error, Written},
-        status::Question,
+        info::Question,
+        migrate::Asking,
     },
 };
-
-/// A question of an older version, as [`FlowOptions::migrate_questions`](crate::FlowOptions::migrate_questions) gets it and
-/// returns it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Asking {
-    /// The question.
-    pub question: Value,
-    /// The JSON schema of its answer.
-    pub schema: Value,
-    /// The answer, if one was taken in.
-    pub answer: Option<Value>,
-}
-
-/// Brings a question of an older version to the newest: that version's number, the node, and the question.
-pub(crate) type MigrateQuestions = Arc<dyn Fn(u32, &NodePath, Asking) -> Result<Asking, BoxError> + Send + Sync>;
 
 /// Why an answer is given back that `migrate_questions` left out.
 const LEFT_OUT: &str = "it was given to an older version of the flow, and `migrate_questions` left it out";
@@ -46,19 +29,12 @@ impl Asked {
         let before = Asking { question: self.question.clone(), schema: self.schema.clone(), answer };
         let Some(now) = flow.migrate_question(run, node, self.version, before)? else { return Ok(()) };
         if had_answer {
-            let fitting = |answer: Value| answers::fits_schema(&now.schema, &answer).map(|()| answer);
+            let fitting = |answer: Value| checked::fits_schema(&now.schema, &answer).map(|()| answer);
             self.answer = Some(now.answer.ok_or_else(|| LEFT_OUT.to_owned()).and_then(fitting));
         }
         (self.question, self.schema) = (now.question, now.schema);
         Ok(())
     }
-}
-
-/// A question as it is written down again, with an answer to it.
-pub(crate) struct AskedNow {
-    pub(crate) question: String,
-    pub(crate) schema: String,
-    pub(crate) version: u32,
 }
 
 impl Question {

@@ -4,17 +4,16 @@
 
 use std::sync::Arc;
 
-use flowstone_core::{CancellationToken, NodePath, Usage};
+use flowstone_core::{NodePath, Usage};
 
 use crate::{
-    drive::shared::{Shared, drop_quietly},
-    flows::registered::AnyFlow,
+    flows::registered::{AnyFlow, Flows, Hooks},
     records::{
         load::{KnownChild, Loaded, load},
         parked,
         reader::Reader,
     },
-    words::{error::Error, status::Status},
+    words::{error::Error, guard::drop_quietly, status::Status},
 };
 
 /// A run that the user started, and that its flow takes; its children are not checked yet.
@@ -28,38 +27,36 @@ struct Root<'a> {
     reader: &'a Reader,
     flow: &'a dyn AnyFlow,
     loaded: &'a Loaded,
-    full_every: u32,
     /// In which statuses children are checked that are not taken up at once.
     waiting: &'a [Status],
 }
 
-impl Shared {
+impl Flows {
     /// Checks that a run that is not at its end, and its children, could go on with its flow as that is now. Nothing is changed.
     pub(crate) fn check(&self, reader: &Reader, run: i64) -> Result<(), Error> {
         let Fit { loaded, flow } = self.check_alone(reader, run)?;
         let waiting = &[Status::Paused, Status::Sleeping];
-        Root { reader, flow: &*flow, loaded: &loaded, full_every: self.options.full_every, waiting }
-            .children(&loaded, "")
+        Root { reader, flow: &*flow, loaded: &loaded, waiting }.children(&loaded, "")
     }
 
     /// Checks that a run or a child could go on, with the runs around it, of which the first was checked.
     pub(crate) fn check_line(&self, reader: &Reader, Fit { loaded, flow }: &Fit, run: i64) -> Result<(), Error> {
-        Root { reader, flow: &**flow, loaded, full_every: self.options.full_every, waiting: &[] }.line(run)
+        Root { reader, flow: &**flow, loaded, waiting: &[] }.line(run)
     }
 
     /// Checks the children of a run that are taken up when it goes on.
     pub(crate) fn check_open(&self, reader: &Reader, flow: &dyn AnyFlow, loaded: &Loaded) -> Result<(), Error> {
-        Root { reader, flow, loaded, full_every: self.options.full_every, waiting: &[] }.children(loaded, "")
+        Root { reader, flow, loaded, waiting: &[] }.children(loaded, "")
     }
 
     /// Checks a run that the user started as [`check`](Self::check) does, without its children.
     pub(crate) fn check_alone(&self, reader: &Reader, run: i64) -> Result<Fit, Error> {
         let unknown = || Error::UnknownRun { run: format!("#{run}").into() };
-        let mut loaded = load(&reader.db, run, self.options.full_every)?.ok_or_else(unknown)?;
-        let Some(flow) = self.flows.get(&loaded.flow_name) else {
+        let mut loaded = load(&reader.db, run, 1)?.ok_or_else(unknown)?;
+        let Some(flow) = self.get(&loaded.flow_name) else {
             return Err(Error::UnknownFlow { flow: loaded.flow_name });
         };
-        let execution = flow.restore(&loaded, Usage::default(), CancellationToken::new(), &Arc::default())?;
+        let execution = flow.restore(&loaded, Usage::default(), &Hooks::default())?;
         drop_quietly(execution);
         flow.migrate_items(&mut loaded)?;
         if let (Some(mut asked), Some(node)) = (loaded.asked.take(), &loaded.next) {
@@ -105,7 +102,7 @@ impl Root<'_> {
 
     /// Checks one child; `None` if it is gone, or at its end.
     fn child(&self, run: i64, prefix: &str) -> Result<Option<Loaded>, Error> {
-        let Some(mut loaded) = load(&self.reader.db, run, self.full_every)? else { return Ok(None) };
+        let Some(mut loaded) = load(&self.reader.db, run, 1)? else { return Ok(None) };
         let Some(next) = &loaded.next else { return Ok(None) };
         let (root, node) = (&self.loaded.id, NodePath::from(format!("{prefix}{next}")));
         self.flow.takes_child((root, self.loaded.flow), &node, loaded.seq, loaded.chain.state())?;

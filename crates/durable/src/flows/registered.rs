@@ -1,6 +1,7 @@
 //! The flows of a store: what a stored run needs to become one that is driven.
 
 use std::{
+    any::Any,
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
@@ -13,24 +14,18 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    api::run::decode,
-    drive::{
-        observer::{Observer, lock},
-        shared::drop_quietly,
-    },
-    flows::asking::Asking,
     records::{
-        load::{Kept, Loaded, damaged},
-        rows::FlowRow,
+        flows::FlowRow,
+        load::{Kept, Loaded},
+        state::decode,
     },
-    words::{error::Error, options::FlowOptions},
+    words::{
+        error::{Error, damaged},
+        flow_options::FlowOptions,
+        guard::{drop_quietly, lock},
+        migrate::{Asking, MigrateItems},
+    },
 };
-
-/// What brings a state of an older version to the newest: the older version's number, and the state as JSON.
-pub(crate) type Migrate = Arc<dyn Fn(u32, Value) -> Result<Value, BoxError> + Send + Sync>;
-
-/// What brings the output of an item, kept by an older version, to the newest: that version's number, the node, and JSON.
-pub(crate) type MigrateItems = Arc<dyn Fn(u32, &NodePath, Value) -> Result<Value, BoxError> + Send + Sync>;
 
 /// The flows that are registered with a store, by name.
 #[derive(Default)]
@@ -61,6 +56,14 @@ impl Flows {
     }
 }
 
+/// What a drive adds to a run: who hears its events, what cancels it, and what everything that it starts holds on to.
+#[derive(Clone, Default)]
+pub(crate) struct Hooks {
+    pub(crate) cancel: CancellationToken,
+    pub(crate) listener: Option<Arc<dyn Listener>>,
+    pub(crate) hold: Option<Arc<dyn Any + Send + Sync>>,
+}
+
 /// A flow of a store, without its types.
 pub(crate) trait AnyFlow: Send + Sync {
     fn name(&self) -> &str;
@@ -87,13 +90,7 @@ pub(crate) trait AnyFlow: Send + Sync {
     fn has_budget(&self) -> bool;
 
     /// Places a stored run where it was. `used` counts for its budget.
-    fn restore(
-        &self,
-        loaded: &Loaded,
-        used: Usage,
-        cancel: CancellationToken,
-        observer: &Arc<Observer>,
-    ) -> Result<Box<dyn Execution>, Error>;
+    fn restore(&self, loaded: &Loaded, used: Usage, hooks: &Hooks) -> Result<Box<dyn Execution>, Error>;
 
     /// Brings what items of the visit under way gave to the newest version.
     fn migrate_items(&self, loaded: &mut Loaded) -> Result<(), Error>;
@@ -128,14 +125,7 @@ pub(crate) trait AnyFlow: Send + Sync {
 /// A flow of a store.
 pub(crate) trait FlowOver<S>: AnyFlow {
     /// Places a new run before its first visit.
-    fn execution(
-        &self,
-        id: &RunId,
-        key: KeyBase,
-        state: S,
-        cancel: CancellationToken,
-        observer: &Arc<Observer>,
-    ) -> Box<dyn Execution>;
+    fn execution(&self, id: &RunId, key: KeyBase, state: S, hooks: &Hooks) -> Box<dyn Execution>;
 
     /// Reads a state of this version or an older one.
     fn decode(&self, run: &RunId, version: u32, state: &[u8]) -> Result<S, Error>;
@@ -153,14 +143,13 @@ where
     S: State + Serialize + DeserializeOwned,
     X: Label,
 {
-    fn run_options(&self, id: &RunId, key: KeyBase, cancel: CancellationToken, observer: &Arc<Observer>) -> RunOptions {
-        let options = RunOptions::new().id(id.clone()).key_base(key).cancel(cancel);
-        let mut options = options.listen_shared(Arc::<Observer>::clone(observer));
-        for listener in &self.options.listeners {
+    fn run_options(&self, id: &RunId, key: KeyBase, hooks: &Hooks) -> RunOptions {
+        let mut options = RunOptions::new().id(id.clone()).key_base(key).cancel(hooks.cancel.clone());
+        for listener in hooks.listener.iter().chain(&self.options.listeners) {
             options = options.listen_shared(Arc::clone(listener));
         }
-        if let Some(work) = lock(&observer.working).held() {
-            options = options.hold(&work);
+        if let Some(work) = &hooks.hold {
+            options = options.hold(work);
         }
         if let Some(visits) = self.options.max_visits {
             options = options.max_visits(visits);
@@ -201,19 +190,13 @@ where
         self.flow.restored(node, step, state, options).map_err(failed)
     }
 
-    fn read_back(
-        &self,
-        loaded: &Loaded,
-        used: Usage,
-        cancel: CancellationToken,
-        observer: &Arc<Observer>,
-    ) -> Result<Box<dyn Execution>, Error> {
+    fn read_back(&self, loaded: &Loaded, used: Usage, hooks: &Hooks) -> Result<Box<dyn Execution>, Error> {
         let no_next = || damaged(format!("run `{}` runs, but has no next node", loaded.id));
         let due = loaded.next.as_ref().ok_or_else(no_next)?;
         let migrated = self.migrate(&loaded.id, loaded.version, loaded.chain.state())?;
         let state = migrated.as_deref().unwrap_or(loaded.chain.state());
         // The key of the visit under way has the name that is stored, whatever its node is called now.
-        let options = self.run_options(&loaded.id, loaded.key.clone(), cancel, observer);
+        let options = self.run_options(&loaded.id, loaded.key.clone(), hooks);
         let options = options.used(used).due(loaded.seq, due.clone());
         let now = self.now(loaded.flow, due);
         Ok(Box::new(self.place(&loaded.id, (&now, loaded.seq, state), &options)?))
@@ -306,14 +289,8 @@ where
         self.options.budget.is_some()
     }
 
-    fn restore(
-        &self,
-        loaded: &Loaded,
-        used: Usage,
-        cancel: CancellationToken,
-        observer: &Arc<Observer>,
-    ) -> Result<Box<dyn Execution>, Error> {
-        self.read_back(loaded, used, cancel, observer)
+    fn restore(&self, loaded: &Loaded, used: Usage, hooks: &Hooks) -> Result<Box<dyn Execution>, Error> {
+        self.read_back(loaded, used, hooks)
     }
 
     fn migrate_items(&self, loaded: &mut Loaded) -> Result<(), Error> {
@@ -374,15 +351,8 @@ where
     S: State + Serialize + DeserializeOwned,
     X: Label,
 {
-    fn execution(
-        &self,
-        id: &RunId,
-        key: KeyBase,
-        state: S,
-        cancel: CancellationToken,
-        observer: &Arc<Observer>,
-    ) -> Box<dyn Execution> {
-        Box::new(self.flow.execution(state, &self.run_options(id, key, cancel, observer)))
+    fn execution(&self, id: &RunId, key: KeyBase, state: S, hooks: &Hooks) -> Box<dyn Execution> {
+        Box::new(self.flow.execution(state, &self.run_options(id, key, hooks)))
     }
 
     fn decode(&self, run: &RunId, version: u32, state: &[u8]) -> Result<S, Error> {

@@ -11,7 +11,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::{records::rows::int, words::error::Error};
+use crate::words::{columns::int, error::Error};
 
 /// The most rows that are deleted in one transaction, which takes a few milliseconds.
 const ROWS: usize = 500;

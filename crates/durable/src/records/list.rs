@@ -5,13 +5,12 @@ use std::time::SystemTime;
 use rusqlite::OptionalExtension;
 
 use crate::{
-    records::{
-        reader::Reader,
-        rows::{int, millis},
-    },
+    records::reader::Reader,
     words::{
+        columns::{int, millis},
         error::Error,
-        status::{Cursor, RunInfo, Status},
+        info::{Cursor, RunInfo},
+        status::Status,
     },
 };
 

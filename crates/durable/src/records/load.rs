@@ -7,10 +7,14 @@ use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
 
 use crate::{
-    disk::snapshot::{Chain, Kind, Unfolding, Unreadable},
-    records::rows::{count, int},
+    disk::snapshot::Chain,
+    records::{
+        ids::gone,
+        state::{Restored, state_at},
+    },
     words::{
-        error::{Error, StoreError, StoreFault},
+        columns::{count, int},
+        error::{Error, damaged},
         status::Status,
         waits::Wait,
     },
@@ -190,66 +194,6 @@ pub(crate) fn load(db: &Connection, run: i64, full_every: u32) -> Result<Option<
     }))
 }
 
-/// A state as it was after a step.
-pub(crate) struct Restored {
-    pub(crate) version: u32,
-    /// The step that changed the state last.
-    pub(crate) changed: u64,
-    /// Holds the state itself, too.
-    pub(crate) chain: Chain,
-}
-
-/// Reads the state after a step: from the last whole one, over the changes since.
-///
-/// Each row names the one that it changes, so that it takes a look at each change, however many visits left the state as
-/// it was.
-pub(crate) fn state_at(db: &Connection, run: i64, seq: u64, full_every: u32) -> Result<Restored, Error> {
-    let mut select =
-        db.prepare_cached("SELECT kind, body, version, base, size FROM visits WHERE run = ?1 AND seq = ?2")?;
-    let unreadable = |error: Unreadable| damaged(format!("the state after step {seq} of run #{run}: {error}"));
-    let mut links: Vec<(Kind, Vec<u8>)> = Vec::new();
-    let mut at = Some(seq);
-    let (mut version, mut changed, mut size) = (0, None, None);
-    while let Some(link) = at {
-        let row = select.query_row((run, int(link)), |row| {
-            Ok((
-                row.get(0)?,
-                row.get::<_, Option<Vec<u8>>>(1)?,
-                row.get::<_, Option<u32>>(2)?,
-                row.get::<_, Option<i64>>(3)?,
-                count(row, "size")?,
-            ))
-        });
-        let (code, body, own, base, own_size) = row.optional()?.ok_or_else(|| gone(db, run, "step"))?;
-        size = size.or(Some(own_size));
-        let kind = Kind::from_code(code).map_err(unreadable)?;
-        // A base is always before: a damaged store must not lead in a circle.
-        at = base.and_then(|base| u64::try_from(base).ok()).filter(|base| *base < link);
-        match (kind, &body) {
-            (Kind::Same, None) => {}
-            (Kind::Same, Some(_)) => return Err(unreadable(Unreadable::Form)),
-            _ => {
-                changed = changed.or(Some(link));
-                links.push((kind, body.unwrap_or_default()));
-            }
-        }
-        if kind == Kind::Full {
-            version = own.unwrap_or_default();
-            at = None;
-        }
-    }
-    let mut unfolding = Unfolding::default();
-    for (kind, body) in links.into_iter().rev() {
-        unfolding.push(kind, &body).map_err(unreadable)?;
-    }
-    let chain = unfolding.into_chain(full_every).map_err(unreadable)?;
-    // Where a page was cut off SQLite reads zeros, which are a row, too: of another size than its state.
-    if size != Some(chain.state().len() as u64) {
-        return Err(unreadable(Unreadable::Check));
-    }
-    Ok(Restored { version, changed: changed.unwrap_or_default(), chain })
-}
-
 fn asked(db: &Connection, id: &RunId, run: i64, seq: u64) -> Result<Option<Asked>, Error> {
     let mut select = db.prepare_cached(
         "SELECT question, schema, answer, expired_at, version FROM pauses WHERE run = ?1 AND seq = ?2",
@@ -349,19 +293,4 @@ fn is_deep(text: &str) -> bool {
         }
         depth > DEPTH
     })
-}
-
-/// The error of a run that lacks what every run has: it was deleted a moment ago, or the store is damaged.
-pub(crate) fn gone(db: &Connection, run: i64, what: &str) -> Error {
-    let look = || db.prepare_cached("SELECT 1 FROM runs WHERE run = ?1")?.exists([run]);
-    match look() {
-        Ok(true) => damaged(format!("run #{run} lacks a {what}")),
-        Ok(false) => Error::UnknownRun { run: format!("#{run}").into() },
-        Err(error) => error.into(),
-    }
-}
-
-/// The error of something in the store that is not what was written.
-pub(crate) fn damaged(what: impl Into<flowstone_core::BoxError>) -> Error {
-    StoreError::because(StoreFault::Corrupt, what).into()
 }

@@ -12,12 +12,16 @@ use flowstone_core::NodePath;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
-    drive::{answers::IsNode, watch::status},
     records::{
-        load::damaged,
-        rows::{self, Change, int},
+        ids, items,
+        status::{self, Change, status},
     },
-    words::{error::Error, status::Status, waits::Moment},
+    words::{
+        columns::int,
+        error::{Error, damaged},
+        status::{Happened, Status},
+        waits::Moment,
+    },
 };
 
 /// A run that can go on.
@@ -67,7 +71,7 @@ pub(crate) fn goes_on(db: &Connection, run: i64) -> Result<GoesOn, Error> {
 /// Returns what a run and those around it are, before it is let go on by a process that does not have its flow.
 pub(crate) fn remember(db: &Connection, run: i64) -> Result<Vec<(i64, String)>, Error> {
     let line = std::iter::once(run).chain(around(db, run)?.into_iter().map(|(run, _)| run));
-    line.filter_map(|run| rows::was(db, run).map(|was| was.map(|was| (run, was))).transpose()).collect()
+    line.filter_map(|run| status::was(db, run).map(|was| was.map(|was| (run, was))).transpose()).collect()
 }
 
 /// Returns those of a run and its children that are paused and have an answer, which no program could take yet.
@@ -77,7 +81,7 @@ pub(crate) fn answered(db: &Connection, run: i64) -> Result<Vec<i64>, Error> {
              AND seq = (SELECT max(seq) + 1 FROM visits WHERE visits.run = runs.run)",
     )?;
     let mut found = Vec::new();
-    for run in rows::tree(db, run)? {
+    for run in ids::tree(db, run)? {
         if look.exists((run, Status::Paused.code()))? {
             found.push(run);
         }
@@ -90,15 +94,15 @@ pub(crate) fn answered(db: &Connection, run: i64) -> Result<Vec<i64>, Error> {
 /// # Errors
 ///
 /// If a run around it is at an end: nobody would go on with it.
-pub(crate) fn go_on(db: &Connection, run: i64, wanted: &'static str) -> Result<GoesOn, Error> {
+pub(crate) fn go_on(db: &Connection, run: i64, happened: Happened) -> Result<GoesOn, Error> {
     let around = around(db, run)?;
     if let Some((over, status)) = around.iter().find(|(_, status)| status.is_final()) {
-        return Err(Error::WrongStatus { run: rows::id_of(db, *over)?, status: *status, wanted });
+        return Err(Error::WrongStatus { run: ids::id_of(db, *over)?, status: *status, wanted: happened.word() });
     }
-    rows::set_status(db, run, Status::Running, &Change::default())?;
+    status::change(db, run, happened, &Change::default())?;
     for (parent, status) in &around {
         if *status != Status::Running {
-            rows::set_status(db, *parent, Status::Running, &Change::default())?;
+            status::change(db, *parent, Happened::ChildWent, &Change::default())?;
         }
     }
     Ok(GoesOn::of(run, &around))
@@ -124,10 +128,10 @@ pub(crate) fn park(db: &Connection, run: i64, seq: u64, left: &[i64]) -> Result<
             _ => {}
         }
     }
-    let (status, wake_at) = if asks { (Status::Paused, None) } else { (Status::Sleeping, wake_at) };
-    rows::set_status(db, run, status, &Change { wake_at, ..Change::default() })?;
+    let (happened, wake_at) = if asks { (Happened::Asked, None) } else { (Happened::FellAsleep, wake_at) };
+    status::change(db, run, happened, &Change { wake_at, ..Change::default() })?;
     // A child that came due in the meantime could not go on.
-    refused.map_or(Ok(()), |why| rows::refuse(db, run, &why))?;
+    refused.map_or(Ok(()), |why| status::refuse(db, run, &why))?;
     Ok(true)
 }
 
@@ -144,7 +148,7 @@ pub(crate) fn due_children(db: &Connection, run: i64, now: Moment) -> Result<Vec
 fn cancel_open(db: &Connection, run: i64) -> Result<(), Error> {
     match status(db, run)? {
         status if status.is_final() => Ok(()),
-        _ => rows::set_status(db, run, Status::Cancelled, &Change::default()),
+        _ => status::change(db, run, Happened::Cancelled, &Change::default()),
     }
 }
 
@@ -162,12 +166,15 @@ pub(crate) fn wake(db: &Connection, run: i64, now: Moment) -> Result<Option<Goes
     }
     let mut select = db.prepare_cached("SELECT status FROM runs WHERE run = ?1")?;
     let code: Option<i64> = select.query_row([run], |row| row.get(0)).optional()?;
-    match code.and_then(Status::of_code) {
-        Some(Status::Sleeping) => rows::end_sleep(db, run)?,
-        Some(Status::Paused) if expire(db, run, now.clock)? => {}
+    let happened = match code.and_then(Status::of_code) {
+        Some(Status::Sleeping) => {
+            items::end_sleep(db, run)?;
+            Happened::Woken
+        }
+        Some(Status::Paused) if expire(db, run, now.clock)? => Happened::Expired,
         _ => return Ok(None),
-    }
-    match go_on(db, run, "woken") {
+    };
+    match go_on(db, run, happened) {
         Ok(goes_on) => Ok(Some(goes_on)),
         // Its parent came to an end a moment ago.
         Err(Error::WrongStatus { .. }) => cancel_open(db, run).map(|()| None),
@@ -184,6 +191,9 @@ fn expire(db: &Connection, run: i64, now: i64) -> Result<bool, Error> {
     )?;
     Ok(update.execute((run, now))? > 0)
 }
+
+/// Knows a node of the run that the user started by all its names: the one that was asked for, and the one that is stored.
+pub(crate) type IsNode<'a> = &'a dyn Fn(&NodePath, &NodePath) -> bool;
 
 /// Finds the run at whose node a path ends that leads from a run through its children, and the path from there.
 ///

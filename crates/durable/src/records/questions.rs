@@ -1,17 +1,17 @@
 //! The questions of a run and of its children: which there are, and which one an answer is for.
 
-use flowstone_core::{NodePath, RunId};
+use flowstone_core::{EventKind, NodePath, RunId};
 use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
 use crate::{
-    records::{
-        load::json_or_text,
-        parked,
-        reader::Reader,
-        rows::{count, int, time},
+    records::{ids::id_of, load::json_or_text, parked, reader::Reader, status::status},
+    words::{
+        columns::{count, int, time},
+        error::{Error, damaged},
+        info::Question,
+        status::Status,
     },
-    words::{error::Error, status::Question},
 };
 
 impl Reader {
@@ -119,4 +119,23 @@ fn question(row: &Row<'_>, prefix: &str) -> Result<Question, Error> {
         version,
         run,
     })
+}
+
+/// What a run waits for whose children wait: the first open question, or a time.
+pub(crate) fn waits_for(db: &Connection, run: i64) -> Result<(Option<NodePath>, EventKind), Error> {
+    if status(db, run)? == Status::Paused {
+        let open = of_tree(db, run)?.into_iter().find(Question::is_open);
+        let Question { node, question, .. } = open.ok_or_else(|| no_reason(db, run))?;
+        return Ok((Some(node), EventKind::Paused { question }));
+    }
+    let mut select = db.prepare_cached("SELECT wake_at FROM runs WHERE run = ?1")?;
+    let wake_at: Option<i64> = select.query_row([run], |row| row.get(0))?;
+    Ok((None, EventKind::Sleeping { until: time(wake_at.ok_or_else(|| no_reason(db, run))?) }))
+}
+
+fn no_reason(db: &Connection, run: i64) -> Error {
+    match id_of(db, run) {
+        Ok(id) => damaged(format!("run `{id}` waits for its children, of which none waits")),
+        Err(error) => error,
+    }
 }

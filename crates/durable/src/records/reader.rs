@@ -6,27 +6,23 @@ use std::{
 };
 
 use flowstone_core::{Action, NodePath, RunId, Usage};
-use rusqlite::{Connection, OptionalExtension, Row, params, types::FromSql};
-use serde_json::Value;
+use rusqlite::{Connection, OptionalExtension, Row, types::FromSql};
 
 use crate::{
-    api::run::decode,
     disk::{
+        access::Access,
         files::{Files, Held},
         lock,
-        schema::{self, Access, Opened},
+        schema::{self, Opened},
     },
-    drive::changes::check_id,
-    records::{
-        deleting,
-        load::{damaged, gone, state_at},
-        rows::{count, int, time},
-        usage,
-    },
+    records::{deleting, ids::gone, usage},
     words::{
-        error::{Error, OpenError},
+        columns::{count, int, time},
+        error::{Error, OpenError, damaged},
+        ids::check_id,
+        info::{Cursor, RunInfo},
         renamed::Renamed,
-        status::{Cursor, Items, RunInfo, Status, Step},
+        status::Status,
     },
 };
 
@@ -167,33 +163,6 @@ impl Reader {
         })
     }
 
-    /// Returns the steps of a run from a number on, at most so many, oldest first. Step 0 is the start.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::UnknownRun`] if there is none of this id.
-    pub fn steps(&self, id: impl Into<RunId>, from: u64, limit: usize) -> Result<Vec<Step>, Error> {
-        self.at_once(|reader| reader.steps_of(reader.number(&id.into())?, from, limit))
-    }
-
-    pub(crate) fn steps_of(&self, run: i64, from: u64, limit: usize) -> Result<Vec<Step>, Error> {
-        let mut select = self.db.prepare_cached(
-            "SELECT seq, node, action, next, started_at, took_us, attempts, retries, recorded, recalled, size,
-                    length(body) AS stored
-             FROM visits WHERE run = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3",
-        )?;
-        let mut rows = select.query(params![run, int(from), int(limit)])?;
-        let mut steps = Vec::new();
-        while let Some(row) = rows.next()? {
-            steps.push(step(row)?);
-        }
-        if let Some(last) = steps.last() {
-            let used = usage::of_steps(&self.db, run, from, last.step)?;
-            steps.iter_mut().for_each(|step| step.usage = used.get(&step.step).copied().unwrap_or_default());
-        }
-        Ok(steps)
-    }
-
     /// Returns what a run has used of paid services so far, its children included: also in visits that failed, or were cut
     /// off between two commits. What a crash cut off is not known. A fork begins at nothing.
     ///
@@ -202,43 +171,6 @@ impl Reader {
     /// [`Error::UnknownRun`] if there is none of this id.
     pub fn usage(&self, id: impl Into<RunId>) -> Result<Usage, Error> {
         self.at_once(|reader| usage::total(&reader.db, reader.number(&id.into())?))
-    }
-
-    /// Returns the state after a step; the last one, if none is given. It is given as it is stored, in the version that it had
-    /// then.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such run or step.
-    pub fn state(&self, id: impl Into<RunId>, step: Option<u64>) -> Result<Value, Error> {
-        let id = id.into();
-        let restored = self.at_once(|reader| {
-            let run = reader.number(&id)?;
-            let last = reader.last_step(run)?;
-            let step = step.unwrap_or(last);
-            if step > last {
-                return Err(Error::UnknownStep { run: id.clone(), step, last });
-            }
-            state_at(&reader.db, run, step, 1)
-        })?;
-        // Its check says that it is what was written.
-        decode(&id, restored.chain.state())
-    }
-
-    /// Returns what changed in the state between two steps, as a JSON patch (RFC 6902): of both as they are stored.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such run or step.
-    pub fn diff(&self, id: impl Into<RunId>, from: u64, to: u64) -> Result<Value, Error> {
-        let id = id.into();
-        let both = |reader: &Self| Ok((reader.state(id.clone(), Some(from))?, reader.state(id.clone(), Some(to))?));
-        let (old, new) = self.at_once(both)?;
-        let failed = |error: serde_json::Error| {
-            let (run, path) = (id.clone(), ".".to_owned());
-            Error::Decode { run, path, source: error.into() }
-        };
-        serde_json::to_value(json_patch::diff(&old, &new)).map_err(failed)
     }
 
     /// Returns how many items the visit under way has recorded so far, see [`journaled`](flowstone_core::NodeExt::journaled).
@@ -258,31 +190,6 @@ impl Reader {
                     AND output IS NOT NULL))";
         let done: i64 = self.db.query_row(sql, (run, next, Status::Ended.code()), |row| row.get(0))?;
         Ok(u64::try_from(done).unwrap_or_default())
-    }
-
-    /// Returns the flows of the store: each version that a run was started or went on with, newest last.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be read.
-    pub fn flows(&self) -> Result<Vec<StoredFlow>, Error> {
-        self.at_once(|reader| {
-            let sql = "SELECT name, fingerprint, graph, mermaid, dot FROM flows ORDER BY flow";
-            let mut select = reader.db.prepare_cached(sql)?;
-            let mut rows = select.query([])?;
-            let mut flows = Vec::new();
-            while let Some(row) = rows.next()? {
-                let graph: String = row.get(2)?;
-                flows.push(StoredFlow {
-                    name: row.get(0)?,
-                    fingerprint: row.get(1)?,
-                    graph: serde_json::from_str(&graph).map_err(|error| damaged(format!("a flow's graph: {error}")))?,
-                    mermaid: row.get(3)?,
-                    dot: row.get(4)?,
-                });
-            }
-            Ok(flows)
-        })
     }
 
     pub(crate) fn number(&self, id: &RunId) -> Result<i64, Error> {
@@ -358,22 +265,6 @@ impl Drop for Moment<'_> {
     }
 }
 
-/// A version of a flow, as it is in a store.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct StoredFlow {
-    /// Its name.
-    pub name: String,
-    /// What tells its versions apart.
-    pub fingerprint: String,
-    /// The flow as JSON, see [`AsyncFlow::to_json`](flowstone_core::AsyncFlow::to_json).
-    pub graph: Value,
-    /// The flow as a Mermaid flowchart.
-    pub mermaid: String,
-    /// The flow in Graphviz's DOT language.
-    pub dot: String,
-}
-
 fn info(row: &Row<'_>) -> Result<RunInfo, Error> {
     let error: Option<String> = row.get("error")?;
     let error = error.map(|error| serde_json::from_str(&error)).transpose();
@@ -417,29 +308,6 @@ fn since_3<T: FromSql>(row: &Row<'_>, column: &str) -> Result<Option<T>, Error> 
         return Ok(None);
     }
     Ok(row.get(column)?)
-}
-
-fn step(row: &Row<'_>) -> Result<Step, Error> {
-    let retries: Option<String> = row.get("retries")?;
-    let retries = retries.map(|retries| serde_json::from_str(&retries)).transpose();
-    let recorded: Option<i64> = row.get("recorded")?;
-    Ok(Step {
-        step: count(row, "seq")?,
-        node: row.get::<_, Option<String>>("node")?.map(NodePath::from),
-        action: row.get::<_, Option<String>>("action")?.map(Action::from),
-        next: row.get::<_, Option<String>>("next")?.map(NodePath::from),
-        started_at: time(row.get("started_at")?),
-        took: std::time::Duration::from_micros(count(row, "took_us")?),
-        attempts: count(row, "attempts")?,
-        retries: retries.map_err(|error| damaged(format!("the retries of a visit: {error}")))?.unwrap_or_default(),
-        items: match recorded {
-            Some(_) => Some(Items { recorded: count(row, "recorded")?, recalled: count(row, "recalled")? }),
-            None => None,
-        },
-        usage: Usage::default(),
-        state_size: count(row, "size")?,
-        stored_size: row.get::<_, Option<i64>>("stored")?.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
-    })
 }
 
 fn status(code: i64) -> Result<Status, Error> {

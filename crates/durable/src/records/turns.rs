@@ -12,94 +12,26 @@
 //! one visit on it is a *suspect*: suspects are taken up one at a time, those with the fewest deaths first, so that the next
 //! death is put on the one that ran. Why so: `docs/decisions/0022-suspects-run-one-at-a-time.md`.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicI64, Ordering},
-    },
-};
+use std::collections::BTreeMap;
 
 use flowstone_core::{NodePath, RunId};
 use rusqlite::{Connection, OptionalExtension};
-use tokio::sync::Notify;
 
 use crate::{
-    drive::observer::lock,
     records::{
-        deleting,
-        rows::{self, Change, int},
+        deleting, ids,
+        status::{self, Change},
     },
     words::{
+        columns::int,
         error::Error,
-        status::{Failure, Status},
+        info::Failure,
+        status::{Happened, Status},
     },
 };
 
 /// From how many deaths on a visit is taken up alone. The indexes of the store have the same number.
 pub(crate) const SUSPECT: i64 = 2;
-
-/// The places of the runs that are driven.
-#[derive(Default)]
-pub(crate) struct Turns {
-    /// How many have a place, by flow.
-    placed: Mutex<BTreeMap<String, usize>>,
-    /// The suspect that has its turn; 0 if none has.
-    suspect: AtomicI64,
-    /// Told when a place is free.
-    pub(crate) free: Arc<Notify>,
-}
-
-impl Turns {
-    /// Gives a run a place.
-    pub(crate) fn place(self: &Arc<Self>, run: i64, flow: &str, is_suspect: bool) -> Place {
-        *lock(&self.placed).entry(flow.to_owned()).or_default() += 1;
-        if is_suspect {
-            self.suspect.store(run, Ordering::Relaxed);
-        }
-        Place { turns: Arc::clone(self), run, flow: flow.to_owned() }
-    }
-
-    /// Returns how many have a place, by flow.
-    pub(crate) fn placed(&self) -> BTreeMap<String, usize> {
-        lock(&self.placed).clone()
-    }
-
-    /// Returns whether a suspect may have its turn.
-    pub(crate) fn takes_suspect(&self) -> bool {
-        self.suspect.load(Ordering::Relaxed) == 0
-    }
-
-    /// Lets the next suspect have its turn, if this run had it: its visit is committed, or it is driven no more.
-    pub(crate) fn cleared(&self, run: i64) {
-        if self.suspect.load(Ordering::Relaxed) == run {
-            self.suspect.store(0, Ordering::Relaxed);
-            self.free.notify_one();
-        }
-    }
-}
-
-/// The place of a run that is driven; it is free when this is dropped.
-pub(crate) struct Place {
-    turns: Arc<Turns>,
-    run: i64,
-    flow: String,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.turns.cleared(self.run);
-        let mut placed = lock(&self.turns.placed);
-        if let Some(count) = placed.get_mut(&self.flow) {
-            *count -= 1;
-            if *count == 0 {
-                placed.remove(&self.flow);
-            }
-        }
-        drop(placed);
-        self.turns.free.notify_one();
-    }
-}
 
 /// On what terms a run is taken up.
 #[derive(Debug, Clone, Copy)]
@@ -152,7 +84,7 @@ pub(crate) fn take_up(db: &Connection, run: i64, terms: Terms) -> Result<Turn, E
         return Ok(Turn::Gone);
     }
     if found.is_refused {
-        rows::accept(db, run)?;
+        status::accept(db, run)?;
     }
     if terms.is_placed {
         let mut update = db.prepare_cached("UPDATE runs SET queued_at = NULL, epoch = ?2 WHERE run = ?1")?;
@@ -239,10 +171,10 @@ fn fail(db: &Connection, run: i64, deaths: i64) -> Result<(), Error> {
     let mut next = db.prepare_cached("SELECT next FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
     let next: Option<Option<String>> = next.query_row([run], |row| row.get(0)).optional()?;
     let node = NodePath::from(next.flatten().unwrap_or_default());
-    let id = rows::id_of(db, run)?;
+    let id = ids::id_of(db, run)?;
     let deaths = u32::try_from(deaths).unwrap_or(u32::MAX);
     let error = Failure::of_deaths(&id, node, deaths);
-    rows::set_status(db, run, Status::Failed, &Change { error: Some(error), ..Change::default() })
+    status::change(db, run, Happened::Failed, &Change { error: Some(error), ..Change::default() })
 }
 
 impl Failure {
@@ -311,77 +243,4 @@ pub(crate) fn due(db: &Connection, flows: &[Wanted]) -> Result<Due, Error> {
     }
     found.runs.values_mut().for_each(|runs| runs.sort_unstable());
     Ok(found)
-}
-
-/// Chooses whose turn it is, in order: the flow with the fewest that have a place first, and of a flow those that are due
-/// first.
-pub(crate) fn choose(
-    mut runs: BTreeMap<String, Vec<Candidate>>,
-    mut placed: BTreeMap<String, usize>,
-    limit: impl Fn(&str) -> Option<usize>,
-    of_store: Option<usize>,
-) -> Vec<(String, Candidate)> {
-    let mut chosen = Vec::new();
-    let mut all: usize = placed.values().sum();
-    runs.values_mut().for_each(|runs| runs.reverse()); // so that the first is the last, and is popped
-    while of_store.is_none_or(|limit| all < limit) {
-        let mut first: Option<((usize, Candidate), &String)> = None;
-        for (flow, runs) in &runs {
-            let taken = placed.get(flow).copied().unwrap_or_default();
-            let Some(run) = runs.last().filter(|_| limit(flow).is_none_or(|limit| taken < limit)) else { continue };
-            let taken = if of_store.is_some() { taken } else { 0 };
-            let this = (taken, *run);
-            if first.as_ref().is_none_or(|(known, _)| this < *known) {
-                first = Some((this, flow));
-            }
-        }
-        let Some(((_, run), flow)) = first else { break };
-        let flow = flow.clone();
-        runs.get_mut(&flow).map(Vec::pop);
-        *placed.entry(flow.clone()).or_default() += 1;
-        all += 1;
-        chosen.push((flow, run));
-    }
-    chosen
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn waiting(flow: &str, due: impl IntoIterator<Item = i64>) -> (String, Vec<Candidate>) {
-        let runs = due.into_iter().map(|due| Candidate { due, run: due });
-        (flow.to_owned(), runs.collect())
-    }
-
-    fn names(chosen: &[(String, Candidate)]) -> Vec<String> {
-        chosen.iter().map(|(flow, run)| format!("{flow}{}", run.due)).collect()
-    }
-
-    #[test]
-    fn of_a_flow_those_that_are_due_first_come_first_up_to_its_limit() {
-        let runs = BTreeMap::from([waiting("a", [1, 3, 5]), waiting("b", [2, 4])]);
-        let placed = BTreeMap::from([("a".to_owned(), 3)]);
-
-        let chosen = choose(runs, placed, |flow| (flow == "a").then_some(5), None);
-
-        assert_eq!(names(&chosen), ["a1", "b2", "a3", "b4"]);
-    }
-
-    #[test]
-    fn no_flow_keeps_the_places_of_the_store_from_another() {
-        let runs = BTreeMap::from([waiting("a", 1..1000), waiting("b", [2000, 2001, 2002])]);
-
-        let chosen = choose(runs, BTreeMap::from([("a".to_owned(), 1)]), |_| None, Some(6));
-
-        assert_eq!(names(&chosen), ["b2000", "a1", "b2001", "a2", "b2002"]);
-    }
-
-    #[test]
-    fn with_a_limit_of_none_nothing_has_its_turn() {
-        let runs = || BTreeMap::from([waiting("a", [1])]);
-
-        assert_eq!(choose(runs(), BTreeMap::new(), |_| Some(0), None), []);
-        assert_eq!(choose(runs(), BTreeMap::new(), |_| None, Some(0)), []);
-    }
 }

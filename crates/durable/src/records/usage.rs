@@ -1,173 +1,31 @@
-//! What the visits of a run use of paid services: gathered while they are under way, and kept.
-//!
-//! ```text
-//! cx.spend ─▶ event `Used` ─▶ Purses ─▶ the Purse of the run, or child, whose node it is
-//!                                          └▶ written with the next that is: an item, a wait, the visit, its failure
-//! ```
-//!
-//! A child that is no run of its own, since its batch is not journaled, spends from the purse of the run around it.
-//!
-//! **Invariant:** what is taken out of a purse is written in one transaction, or put back, or lost with a commit that
-//! failed: nothing is counted twice.
+//! What the visits of runs have used of paid services, as rows.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-};
+use std::collections::HashMap;
 
-use flowstone_core::{NodePath, Usage, Usd};
+use flowstone_core::{Usage, Usd};
 use rusqlite::{Connection, Row, params};
 
 use crate::{
     disk::schema,
-    drive::observer::lock,
-    records::rows::{count, int},
-    words::error::Error,
+    words::{
+        columns::{count, int},
+        error::Error,
+    },
 };
 
 /// The first schema with the table.
 const SINCE: i64 = 2;
 
-/// The purses of a run that is driven, and of its children.
-#[derive(Debug, Default)]
-pub(crate) struct Purses {
-    /// By what stands before the paths of their nodes in events; the run itself has an empty text.
-    open: Mutex<HashMap<String, Arc<Purse>>>,
-    /// What visits had used that were left under way.
-    left: Mutex<Vec<Spent>>,
-    /// Whether anything was ever used: of a run that uses nothing, no visit takes a look.
-    any: AtomicBool,
-}
-
-/// What the visit under way of one run has used and is not written down.
-#[derive(Debug)]
-pub(crate) struct Purse {
-    run: i64,
-    /// The step that the visit will be.
-    seq: AtomicU64,
-    used: Mutex<Usage>,
-}
-
 /// What a visit has used, to be added to what is known of it.
 #[derive(Debug)]
 pub(crate) struct Spent {
-    run: i64,
-    seq: u64,
-    usage: Usage,
+    pub(crate) run: i64,
+    pub(crate) seq: u64,
+    pub(crate) usage: Usage,
 }
 
-impl Purses {
-    /// Opens the purse of a run, whose nodes have this before their paths.
-    pub(crate) fn open(self: &Arc<Self>, prefix: &str, run: i64) -> OpenPurse {
-        let purse = Arc::new(Purse { run, seq: AtomicU64::new(0), used: Mutex::default() });
-        lock(&self.open).insert(prefix.to_owned(), Arc::clone(&purse));
-        OpenPurse { purses: Arc::clone(self), prefix: prefix.to_owned(), purse }
-    }
-
-    /// Counts what a node has used.
-    pub(crate) fn add(&self, node: &NodePath, usage: Usage) {
-        let open = lock(&self.open);
-        let mut path = node.as_str();
-        loop {
-            // `plan[2]/fan[0]/ask` is a node of the child `plan[2]/fan[0]/`, or else of `plan[2]/`, or else of the run.
-            let child = path.rfind("]/");
-            let prefix = child.map_or("", |at| &path[..at + 2]);
-            if let Some(purse) = open.get(prefix) {
-                *lock(&purse.used) += usage;
-                return self.any.store(true, Ordering::Relaxed);
-            }
-            match child {
-                Some(at) => path = &path[..at],
-                // Nobody drives the run any more.
-                None => return,
-            }
-        }
-    }
-
-    /// Takes what is in a purse, and what was left by others, to write it down.
-    pub(crate) fn take(self: &Arc<Self>, purse: &Purse) -> Taken {
-        if !self.any.load(Ordering::Relaxed) {
-            return Taken { purses: None, spent: Vec::new() };
-        }
-        let mut taken = self.take_left();
-        taken.spent.extend(purse.empty());
-        taken
-    }
-
-    /// Takes what visits had used that were left under way.
-    pub(crate) fn take_left(self: &Arc<Self>) -> Taken {
-        Taken { purses: Some(Arc::clone(self)), spent: std::mem::take(&mut *lock(&self.left)) }
-    }
-}
-
-impl Purse {
-    /// Turns to the visit that will be this step, and returns the step of the one before, or 0.
-    pub(crate) fn begin(&self, seq: u64) -> u64 {
-        self.seq.swap(seq, Ordering::Relaxed)
-    }
-
-    pub(crate) fn seq(&self) -> u64 {
-        self.seq.load(Ordering::Relaxed)
-    }
-
-    fn empty(&self) -> Option<Spent> {
-        let usage = std::mem::take(&mut *lock(&self.used));
-        (usage != Usage::default()).then(|| Spent { run: self.run, seq: self.seq(), usage })
-    }
-}
-
-/// The purse of a run while it is driven; it closes when dropped, and what is in it is left to whoever writes next.
-pub(crate) struct OpenPurse {
-    purses: Arc<Purses>,
-    prefix: String,
-    pub(crate) purse: Arc<Purse>,
-}
-
-impl OpenPurse {
-    /// Takes what is to be written down.
-    pub(crate) fn take(&self) -> Taken {
-        self.purses.take(&self.purse)
-    }
-}
-
-impl Drop for OpenPurse {
-    fn drop(&mut self) {
-        lock(&self.purses.open).remove(&self.prefix);
-        lock(&self.purses.left).extend(self.purse.empty());
-    }
-}
-
-/// What is on its way to be written down; it is put back if that is given up.
-pub(crate) struct Taken {
-    purses: Option<Arc<Purses>>,
-    spent: Vec<Spent>,
-}
-
-impl Taken {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.spent.is_empty()
-    }
-
-    /// Adds it to what the store knows of the visits, in the transaction around it.
-    pub(crate) fn write(mut self, db: &Connection) -> Result<(), Error> {
-        self.spent.iter().try_for_each(|spent| add(db, spent))?;
-        self.spent.clear();
-        Ok(())
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        if let Some(purses) = self.purses.take().filter(|_| !self.spent.is_empty()) {
-            lock(&purses.left).append(&mut self.spent);
-        }
-    }
-}
-
-fn add(db: &Connection, spent: &Spent) -> Result<(), Error> {
+/// Adds what a visit has used to what is known of it, in the transaction around it.
+pub(crate) fn add(db: &Connection, spent: &Spent) -> Result<(), Error> {
     // Sums stop at the largest number: SQLite would make a float of a larger one, which the column does not take.
     let mut upsert = db.prepare_cached(
         "INSERT INTO usage (run, seq, calls, input_tokens, output_tokens, cost_nanos)

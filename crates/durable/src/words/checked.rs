@@ -51,3 +51,28 @@ impl Slip<'_> {
         Err(Error::TooLarge { run: run.clone(), node: node.clone(), what, size, most })
     }
 }
+
+/// Says what is wrong with the schema of an answer, if it is none.
+pub(crate) fn check_schema(schema: &Value) -> Result<(), String> {
+    if *schema == Value::Bool(true) {
+        return Ok(());
+    }
+    jsonschema::validator_for(schema).map(drop).map_err(|error| error.to_string())
+}
+
+/// Says what in an answer does not fit a schema.
+pub(crate) fn fits_schema(schema: &Value, answer: &Value) -> Result<(), String> {
+    if *schema == Value::Bool(true) {
+        return Ok(());
+    }
+    // Only an older version kept a schema that is none: the type of the answer is still checked, by the driver.
+    let Ok(validator) = jsonschema::validator_for(schema) else { return Ok(()) };
+    let faults: Vec<String> = validator
+        .iter_errors(answer)
+        .map(|error| match error.instance_path().to_string() {
+            path if path.is_empty() => error.to_string(),
+            path => format!("at {path}: {error}"),
+        })
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
+}

@@ -7,7 +7,10 @@ use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use flowstone_core::{BoxError, NodePath, RestoreError, RunId, Unstorable};
 
-use crate::words::status::{Failure, Left, Status};
+use crate::words::{
+    info::{Failure, Left},
+    status::Status,
+};
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -686,4 +689,9 @@ impl Error {
             None => Self::Failed { run: run.clone(), node, message },
         }
     }
+}
+
+/// The error of something in the store that is not what was written.
+pub(crate) fn damaged(what: impl Into<BoxError>) -> Error {
+    StoreError::because(StoreFault::Corrupt, what).into()
 }

@@ -1,14 +1,16 @@
-//! What is known of a run from outside: its status, its steps, its questions.
+//! The status of a run, and the one rule of what follows what: [`Status::after`].
+//!
+//! ```text
+//!            Asked, FellAsleep             Ended
+//! Running ────────────────────▶ parked     ──▶ Ended
+//!    ▲ ◀──────────────────────────┘        Failed, Cancelled
+//!    │   Answered, Expired, Woken, …       ──▶ Failed, Cancelled
+//!    └─────────────────────────────────────────── Retried ┘
+//! ```
 
-use std::{
-    fmt,
-    str::FromStr,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, str::FromStr};
 
-use flowstone_core::{Action, NodePath, RunId, Usage};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// Where a run is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -38,6 +40,26 @@ impl Status {
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Ended | Self::Failed | Self::Cancelled)
+    }
+
+    /// Returns the status that a run has after something happened to it; `None` if that cannot happen in this status.
+    ///
+    /// Live runs, runs that are resumed, and requests of other processes all go by this.
+    pub(crate) fn after(self, happened: Happened) -> Option<Self> {
+        use Happened as H;
+
+        match (self, happened) {
+            (Self::Running, H::Ended) => Some(Self::Ended),
+            (Self::Running, H::Failed) => Some(Self::Failed),
+            (Self::Running, H::Asked | H::AnswerRefused) => Some(Self::Paused),
+            (Self::Running, H::FellAsleep) => Some(Self::Sleeping),
+            (Self::Running | Self::Paused | Self::Sleeping, H::Cancelled) => Some(Self::Cancelled),
+            (Self::Paused, H::Answered | H::Expired) | (Self::Sleeping, H::Woken) => Some(Self::Running),
+            (Self::Running | Self::Paused | Self::Sleeping, H::ChildWent) => Some(Self::Running),
+            (Self::Failed | Self::Cancelled, H::Retried) => Some(Self::Running),
+            (Self::Running, H::TakenBack(before)) if before != Self::Ended => Some(before),
+            _ => None,
+        }
     }
 
     /// Its number in a store. Written out, so that another order of the variants leaves stores as they are.
@@ -78,6 +100,55 @@ impl Status {
     }
 }
 
+/// Something that happens to a run, and decides its next status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Happened {
+    /// Its last visit led to an exit.
+    Ended,
+    /// A node failed, its driving panicked, or its process has died too often.
+    Failed,
+    /// Somebody cancelled it, or the run that it is a child of came to an end.
+    Cancelled,
+    /// It asks a question, or one of its children does and none can go on.
+    Asked,
+    /// It waits for a time, or its children do.
+    FellAsleep,
+    /// Its question was answered.
+    Answered,
+    /// Its question expired.
+    Expired,
+    /// Its answer does not fit after all: the question is open again.
+    AnswerRefused,
+    /// The time came for which it slept.
+    Woken,
+    /// One of its children can go on.
+    ChildWent,
+    /// Somebody lets it try again.
+    Retried,
+    /// Another process had let it go on, and its flow cannot take it: it is what it was before.
+    TakenBack(Status),
+}
+
+impl Happened {
+    /// Returns the word for it in an error that says that it cannot happen.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Asked => "paused",
+            Self::FellAsleep => "put to sleep",
+            Self::Answered => "answered",
+            Self::Expired => "continued after its question",
+            Self::AnswerRefused => "asked again",
+            Self::Woken => "woken",
+            Self::ChildWent => "continued with its child",
+            Self::Retried => "retried",
+            Self::TakenBack(_) => "taken back",
+        }
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
@@ -97,214 +168,42 @@ impl FromStr for Status {
 #[error("`{0}` is no status: running, paused, sleeping, ended, failed or cancelled")]
 pub struct UnknownStatus(String);
 
-/// A run as it is in the store.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct RunInfo {
-    /// Its id.
-    pub id: RunId,
-    /// The name of its flow.
-    pub flow: String,
-    /// The fingerprint of its flow when it began, or made its last step.
-    pub fingerprint: String,
-    /// Where it is in its life.
-    pub status: Status,
-    /// The number of its last step: how many visits it has completed.
-    pub step: u64,
-    /// The node that it visits next; none once it has ended.
-    pub node: Option<NodePath>,
-    /// Its last action, once it has ended.
-    pub action: Option<Action>,
-    /// Why it failed.
-    pub error: Option<Failure>,
-    /// Why the program that drives the store cannot go on with it, as a rule because its flow has changed too much. Nothing
-    /// else of it has changed, and a program that can goes on with it.
-    pub refused: Option<String>,
-    /// When it was started.
-    pub created_at: SystemTime,
-    /// When its status last changed.
-    pub changed_at: SystemTime,
-    /// When it wakes, if it sleeps; when its question expires, if it is paused.
-    pub wake_at: Option<SystemTime>,
-    /// How often the visit under way was begun again after its process had died; from twice on the run waits for a turn of
-    /// its own, see [`FlowOptions::max_resumes`](crate::FlowOptions::max_resumes).
-    pub resumes: u64,
-    /// Since when it waits for its turn, see [`FlowOptions::concurrency`](crate::FlowOptions::concurrency).
-    pub queued_at: Option<SystemTime>,
-    /// For a child of a journaled batch flow: the run that it belongs to.
-    pub parent: Option<RunId>,
-    /// For a child: its item.
-    pub item: Option<u64>,
-    /// For a fork: the run that it is a fork of, if that is still there, and the step.
-    pub origin: Option<(RunId, u64)>,
-    /// Its place in the store, which [`list`](crate::Reader::list) goes on from.
-    #[serde(skip)]
-    pub cursor: Cursor,
-}
-
-/// A place in the list of runs, see [`Filter::after`](crate::Filter::after).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Cursor(pub(crate) i64);
-
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl FromStr for Cursor {
-    type Err = std::num::ParseIntError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
-    }
-}
-
-/// Why a run failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Failure {
-    /// The node.
-    pub node: NodePath,
-    /// The error with its causes, in one line.
-    pub message: String,
-    /// How often `exec` was tried; 0 where that does not apply.
-    pub attempts: u32,
-    /// The item, in a batch.
-    pub item: Option<usize>,
-    /// Whether the error said that no further attempt can help.
-    pub terminal: bool,
-    /// How often the process died in this visit, if that is why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deaths: Option<u32>,
-}
-
-/// A run of a store that was closed of which something still runs, since it cannot be interrupted: a blocking `exec`, a job of
-/// [`Context::blocking`](flowstone_core::Context::blocking), or a spawned item between two `.await`s.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Left {
-    /// The run.
-    pub run: RunId,
-    /// The node that it visited.
-    pub node: NodePath,
-}
-
-/// A step of a run: a visit that was committed, or its start, which is step 0.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Step {
-    /// Its number; the visit of step `n` is visit `n - 1` of [`Context::visit`](flowstone_core::Context::visit).
-    pub step: u64,
-    /// The node that was visited; none for the start.
-    pub node: Option<NodePath>,
-    /// What it returned.
-    pub action: Option<Action>,
-    /// The node to visit next; none at the end.
-    pub next: Option<NodePath>,
-    /// When the visit began.
-    pub started_at: SystemTime,
-    /// How long it took.
-    pub took: Duration,
-    /// How often `exec` was tried, all items together.
-    pub attempts: u64,
-    /// The errors of attempts that were followed by another: the first hundred.
-    pub retries: Vec<FailedAttempt>,
-    /// How many items a journaled batch had, and how many of them an earlier process had done.
-    pub items: Option<Items>,
-    /// What it used of paid services, all attempts together; what its children used is theirs.
-    pub usage: Usage,
-    /// The size of the state as JSON, in bytes.
-    pub state_size: u64,
-    /// What the state takes in the store, in bytes.
-    pub stored_size: u64,
-}
-
-/// An attempt that failed and was followed by another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct FailedAttempt {
-    /// The item, in a batch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub item: Option<usize>,
-    /// The number of the attempt, from 0.
-    pub attempt: u32,
-    /// What went wrong.
-    pub error: String,
-    /// The wait before the next one.
-    #[serde(rename = "wait_ms", with = "millis")]
-    pub wait: Duration,
-}
-
-mod millis {
-    //! A duration as whole milliseconds.
-
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(wait: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        u64::deserialize(deserializer).map(Duration::from_millis)
-    }
-}
-
-/// The items of a journaled batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Items {
-    /// How many were recorded.
-    pub recorded: u64,
-    /// How many of them were recalled from an earlier process instead of run again.
-    pub recalled: u64,
-}
-
-/// A question that a run asked.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Question {
-    /// The run that asks: the run itself, or one of its children.
-    pub run: RunId,
-    /// The step that the answer completes, of the run that asks.
-    pub step: u64,
-    /// The node that asks; in a child, by its path from the run that the user started, as `review[3]/approve`.
-    pub node: NodePath,
-    /// What it asks.
-    pub question: Value,
-    /// The JSON schema of the answer; `true` describes anything.
-    pub schema: Value,
-    /// When it was asked.
-    pub asked_at: SystemTime,
-    /// When it expires, see [`Ask::expires`](flowstone_core::Ask::expires).
-    pub expires_at: Option<SystemTime>,
-    /// When it did.
-    pub expired_at: Option<SystemTime>,
-    /// The answer, once there is one.
-    pub answer: Option<Value>,
-    /// When it was answered.
-    pub answered_at: Option<SystemTime>,
-    /// Why the last answer from another process was refused.
-    pub refused: Option<String>,
-    /// Whether it waits for an answer.
-    pub(crate) is_open: bool,
-    /// The version of the flow that asked.
-    pub(crate) version: u32,
-}
-
-impl Question {
-    /// Returns whether it waits for an answer.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        self.is_open
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Each event with the status that follows it in each status, in the order of [`Status::ALL`].
+    #[test]
+    fn each_event_leads_from_each_status_to_one_other_or_to_none() {
+        use Happened as H;
+        use Status::{Cancelled, Ended, Failed, Paused, Running, Sleeping};
+
+        let table: [(H, [Option<Status>; 6]); 17] = [
+            (H::Ended, [Some(Ended), None, None, None, None, None]),
+            (H::Failed, [Some(Failed), None, None, None, None, None]),
+            (H::Cancelled, [Some(Cancelled), Some(Cancelled), Some(Cancelled), None, None, None]),
+            (H::Asked, [Some(Paused), None, None, None, None, None]),
+            (H::FellAsleep, [Some(Sleeping), None, None, None, None, None]),
+            (H::Answered, [None, Some(Running), None, None, None, None]),
+            (H::Expired, [None, Some(Running), None, None, None, None]),
+            (H::AnswerRefused, [Some(Paused), None, None, None, None, None]),
+            (H::Woken, [None, None, Some(Running), None, None, None]),
+            (H::ChildWent, [Some(Running), Some(Running), Some(Running), None, None, None]),
+            (H::Retried, [None, None, None, None, Some(Running), Some(Running)]),
+            (H::TakenBack(Running), [Some(Running), None, None, None, None, None]),
+            (H::TakenBack(Paused), [Some(Paused), None, None, None, None, None]),
+            (H::TakenBack(Sleeping), [Some(Sleeping), None, None, None, None, None]),
+            (H::TakenBack(Ended), [None, None, None, None, None, None]),
+            (H::TakenBack(Failed), [Some(Failed), None, None, None, None, None]),
+            (H::TakenBack(Cancelled), [Some(Cancelled), None, None, None, None, None]),
+        ];
+
+        for (happened, follows) in table {
+            for (status, next) in Status::ALL.into_iter().zip(follows) {
+                assert_eq!(status.after(happened), next, "{status} after {happened:?}");
+            }
+        }
+    }
 
     /// Stores hold these numbers: they never change.
     #[test]

@@ -13,10 +13,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{
-    drive::shared::Shared,
-    records::rows::{Expiry, int},
-};
+use crate::words::columns::{int, length_ms};
 
 /// How often the store's clock is looked at while something waits.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
@@ -40,7 +37,7 @@ impl Wait {
 
     /// A wait of so long that begins now.
     pub(crate) fn begin(length: Duration, now: i64) -> Self {
-        Self { ends_at: now.saturating_add(millis(length)), length: Some(length), seen: Instant::now() }
+        Self { ends_at: now.saturating_add(length_ms(length)), length: Some(length), seen: Instant::now() }
     }
 
     /// Returns what is left of it at most.
@@ -49,21 +46,16 @@ impl Wait {
         self.length.map_or(by_clock, |length| by_clock.min(length.saturating_sub(self.seen.elapsed())))
     }
 
-    /// Waits for the rest of it.
-    pub(crate) async fn rest(&self, shared: &Shared) {
+    /// Waits for the rest of it. `now` reads the store's clock.
+    pub(crate) async fn rest(&self, now: impl Fn() -> i64) {
         loop {
-            let left = self.left(shared.now());
+            let left = self.left(now());
             if left.is_zero() {
                 return;
             }
             tokio::time::sleep(left.min(LOOK)).await;
         }
     }
-}
-
-/// Whole milliseconds, of which there is at least one in a length that is not zero.
-pub(crate) fn millis(length: Duration) -> i64 {
-    int(length.as_nanos().div_ceil(1_000_000))
 }
 
 /// A moment by both clocks of a store, in milliseconds.
@@ -78,9 +70,15 @@ pub(crate) struct Moment {
 impl Moment {
     /// Returns when a question expires that stands for so long from this moment on.
     pub(crate) fn after(self, stands: Duration) -> Expiry {
-        let length = millis(stands);
+        let length = length_ms(stands);
         Expiry { at: self.clock.saturating_add(length), tick: self.ticks.saturating_add(length) }
     }
+}
+
+/// When a question expires: at a time of day, or when the store has counted so many ticks.
+pub(crate) struct Expiry {
+    pub(crate) at: i64,
+    pub(crate) tick: i64,
 }
 
 /// Counts the milliseconds for which a store has been driven, by whatever process, from what was written down last.

@@ -4,7 +4,9 @@ mod figures;
 
 use proptest::{prelude::*, sample::Index};
 
-use super::{Chain, FULL_EVERY, Kind, MAX_STATE, Snapshot, TooLarge, Unfolding, Unreadable, check::check, delta, pack};
+use super::{Chain, Kind, MAX_STATE, Snapshot, TooLarge, Unfolding, Unreadable, check::check, delta, pack};
+
+use crate::words::store_options::FULL_EVERY;
 
 #[test]
 fn an_unchanged_state_costs_no_body() {

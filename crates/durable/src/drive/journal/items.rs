@@ -12,10 +12,10 @@ use flowstone_core::{ItemId, ItemKey, NodePath, RunId};
 
 use crate::{
     records::{
+        items::{NODE, VisitUnderWay},
         load::{Kept, KeptItem, UnderWay},
-        rows::{NODE, VisitUnderWay, int},
     },
-    words::{error::Error, waits::Wait},
+    words::{columns::int, error::Error, waits::Wait},
 };
 
 /// What is kept of the visit under way, as far as nobody has taken it yet.

@@ -2,15 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::Shared;
 use crate::{
+    drive::{shared::Shared, turns},
     flows::registered::AnyFlow,
     records::{
         load::{Standing, standing},
         reader::Reader,
-        turns::{self, Due, Terms, Wanted},
+        turns::{Due, Terms, Wanted},
     },
-    words::{error::Error, status::Failure},
+    words::{error::Error, info::Failure},
 };
 
 /// How many runs that wait are looked at in one go, where no limit says how many there is room for.
@@ -30,7 +30,7 @@ impl Shared {
 
     /// Returns whether the store has to be told before a run goes on: that nothing keeps it from that, that it waits, or that
     /// it was under way when its process died.
-    pub(super) fn is_taken_up(&self, standing: &Standing, terms: Terms) -> bool {
+    pub(crate) fn is_taken_up(&self, standing: &Standing, terms: Terms) -> bool {
         let known = standing.epoch.is_some_and(|epoch| epoch == self.epoch || !self.died);
         standing.refused || standing.queued || standing.suspect || terms.is_placed || terms.is_limited || !known
     }
@@ -47,7 +47,7 @@ impl Shared {
         }
         // One that waits already was read back before.
         if !head.queued {
-            self.check(reader, run)?;
+            self.flows.check(reader, run)?;
         }
         Ok(Some(terms))
     }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use flowstone_core::{Event, EventKind, Panicked, RunError};
 
-use super::Shared;
-use crate::words::status::Status;
+use crate::{drive::shared::Shared, words::status::Status};
 
 impl Shared {
     /// Tells the listeners of a run that it has failed, from a thread that reads.

@@ -5,8 +5,16 @@ use std::time::Duration;
 use flowstone_core::ItemKey;
 use rusqlite::{Connection, params};
 
-use super::{NODE, id_of, int};
-use crate::words::{error::Error, waits::millis};
+use crate::{
+    records::ids::id_of,
+    words::{
+        columns::{int, length_ms},
+        error::Error,
+    },
+};
+
+/// What stands in the column `item` for the node itself.
+pub(crate) const NODE: i64 = -1;
 
 /// What an item, or the node itself, has done, to be kept.
 pub(crate) struct NewItem {
@@ -32,7 +40,9 @@ pub(crate) fn keep_item(db: &Connection, run: i64, seq: u64, item: &NewItem) -> 
     )?;
     let (output, version, attempt, wake_at, length) = match &item.did {
         Did::Give { output, version } => (Some(output), Some(*version), None, None, None),
-        Did::Wait { attempt, wake_at, length } => (None, None, Some(*attempt), Some(*wake_at), Some(millis(*length))),
+        Did::Wait { attempt, wake_at, length } => {
+            (None, None, Some(*attempt), Some(*wake_at), Some(length_ms(*length)))
+        }
     };
     let key = item.key.as_ref().map(ItemKey::as_bytes);
     match upsert.execute(params![run, int(seq), item.number, output, attempt, wake_at, key, length, version])? {
@@ -58,7 +68,7 @@ pub(crate) fn keep_visit(db: &Connection, run: i64, seq: u64, visit: &VisitUnder
          ON CONFLICT (run, seq) DO UPDATE SET items = coalesce(?3, items), ends_at = coalesce(ends_at, ?4),
              left_ms = min(coalesce(left_ms, ?5), coalesce(?5, left_ms))",
     )?;
-    let (ends_at, left) = (visit.ends.map(|(at, _)| at), visit.ends.map(|(_, left)| millis(left)));
+    let (ends_at, left) = (visit.ends.map(|(at, _)| at), visit.ends.map(|(_, left)| length_ms(left)));
     upsert.execute(params![run, int(seq), visit.items.map(int), ends_at, left])?;
     let mut adopt = db.prepare_cached("UPDATE items SET item_key = ?4 WHERE run = ?1 AND seq = ?2 AND item = ?3")?;
     visit

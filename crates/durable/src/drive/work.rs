@@ -20,7 +20,7 @@ use std::{
 use flowstone_core::{NodePath, RunId};
 use tokio::sync::oneshot;
 
-use crate::{disk::lock::Lock, words::status::Left};
+use crate::{disk::lock::Lock, words::info::Left};
 
 /// Held by everything that a drive has started.
 pub(crate) struct Work {

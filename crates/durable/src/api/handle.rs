@@ -1,0 +1,20 @@
+//! What users hold of a store.
+
+use std::sync::Arc;
+
+use flowstone_core::CancellationToken;
+
+use crate::drive::shared::Shared;
+
+/// What users hold; the tasks of the store do not, so that the last one to go can stop them.
+pub(crate) struct Handle {
+    pub(crate) shared: Arc<Shared>,
+    /// Cancelled when the writer has given up the file.
+    pub(super) ended: CancellationToken,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.closing.cancel();
+    }
+}

@@ -1,0 +1,240 @@
+//! Drives: a run is read back, driven until it comes to a halt, and again while it is to go on.
+//!
+//! **Invariant:** as long as something that a drive started still runs, its run stays on the list of those that are driven.
+
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
+
+use flowstone_core::{BoxFuture, CancellationToken, Execution, Panicked, Usage};
+use futures_util::FutureExt;
+use rusqlite::Connection;
+use tracing::Instrument;
+
+use crate::{
+    disk::states::States,
+    drive::{
+        active::{Active, Cancel},
+        observer::Observer,
+        run_driver::{Halted, RunDriver},
+        shared::Shared,
+        surroundings::Surroundings,
+    },
+    flows::registered::AnyFlow,
+    records::{
+        load::{Asked, load},
+        reader::Reader,
+        status,
+        turns::{self, Terms, Turn},
+        usage,
+    },
+    words::{
+        error::{Error, StoreError, StoreFault},
+        guard::{drop_quietly, lock},
+        status::Status,
+    },
+};
+
+/// A run that has just been written down.
+pub(crate) struct New {
+    pub(crate) execution: Box<dyn Execution>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) observer: Arc<Observer>,
+}
+
+/// What a drive begins with.
+pub(super) struct Begin {
+    execution: Box<dyn Execution>,
+    driver: RunDriver,
+    answered: Option<Asked>,
+    /// On what terms it goes on, if the store has to be told first.
+    terms: Option<Terms>,
+}
+
+impl Shared {
+    /// Drives a run that has just been written down. It is called on the writer's thread before anything else is written,
+    /// so that nobody can find the run and not find it driven.
+    pub(crate) fn begin(self: &Arc<Self>, run: i64, flow: Arc<dyn AnyFlow>, states: States, new: New) {
+        let New { execution, cancel, observer } = new;
+        let cancel = Cancel::by(cancel);
+        if !self.enter(run, || Active { cancel, ..Active::new(Arc::clone(&observer)) }) {
+            return;
+        }
+        let driver =
+            RunDriver::starting(&self.storage, run, states, Surroundings::root(execution.id(), flow, observer));
+        self.spawn(run, Some(Begin { execution, driver, answered: None, terms: None }));
+    }
+
+    /// Reads a run that is to go on, and drives it; returns whether it went on.
+    pub(crate) fn resume_here(self: &Arc<Self>, reader: &Reader, run: i64) -> Result<bool, Error> {
+        if !self.enter(run, || Active::new(self.new_observer())) {
+            return Ok(false);
+        }
+        match reader.at_once(|reader| self.load(reader, run)) {
+            Ok(Some(begin)) => {
+                self.spawn(run, Some(begin));
+                Ok(true)
+            }
+            stays => {
+                self.take_off(run);
+                stays.map(|_| false)
+            }
+        }
+    }
+
+    pub(super) fn spawn(self: &Arc<Self>, run: i64, begin: Option<Begin>) {
+        self.tell(run, None);
+        let shared = Arc::clone(self);
+        self.tasks.spawn_on(shared.drive(run, begin), &self.runtime);
+    }
+
+    /// Drives a run until it comes to a halt, and again while it is to go on.
+    fn drive(self: Arc<Self>, run: i64, mut begin: Option<Begin>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            loop {
+                let Some(observer) = self.observer(run) else { return };
+                let driven = self.drive_to_end(run, begin.take(), &observer).await;
+                let halts = self.halt.is_cancelled();
+                if let Err(error) = &driven
+                    && !halts
+                {
+                    tracing::warn!(target: "flowstone", run, %error, "the driving of a run stopped");
+                }
+                self.keep_left(run, &observer).await;
+                if let Err(error) = &driven
+                    && let Err(error) = self.note_refusal(run, error).await
+                {
+                    tracing::warn!(target: "flowstone", run, %error, "why a run cannot go on could not be written down");
+                }
+                let again = self.halted(run, driven.is_ok());
+                // Who waits sees by itself that the store was closed.
+                self.tell(run, driven.err().filter(|_| !self.closing.is_cancelled()));
+                if !again {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Marks a run as failed whose driving panicked.
+    async fn panicked(&self, run: i64, payload: Box<dyn Any + Send>) -> Error {
+        let message = Panicked::new(payload).message;
+        let mark = move |db: &Connection| status::mark_panicked(db, run, message);
+        let error = self.writer.call("panic", mark).await.unwrap_or_else(|error| error);
+        self.tell_stopped(run).await;
+        error
+    }
+
+    /// Drives a run until it comes to a halt, and nothing that it started still runs.
+    ///
+    /// **Invariant:** as long as something does, the run stays on the list of those that are driven: at most one `exec` of a
+    /// visit runs at a time.
+    async fn drive_to_end(
+        self: &Arc<Self>,
+        run: i64,
+        begin: Option<Begin>,
+        observer: &Arc<Observer>,
+    ) -> Result<(), Error> {
+        let under_way = self.stops.token();
+        let leaving = Leaving(observer);
+        // A run that nobody drives must not look as if it were driven, whatever happens.
+        let once = AssertUnwindSafe(self.drive_once(run, begin)).catch_unwind();
+        let driven = tokio::select! {
+            driven = once => driven,
+            () = self.halt.cancelled() => Ok(Err(self.halt_fault().into())),
+        };
+        // Here the visit is dropped, and what is left of it was told to stop.
+        let ended = lock(&observer.working).let_go();
+        if let Some(mut ended) = ended {
+            tokio::select! {
+                biased;
+                _ = &mut ended => {}
+                () = self.halt.cancelled() => {
+                    drop(leaving);
+                    drop(under_way);
+                    drop(ended.await);
+                }
+            }
+        }
+        match driven {
+            Ok(driven) => driven,
+            Err(payload) => Err(self.panicked(run, payload).await),
+        }
+    }
+
+    /// Says why nothing goes on any more.
+    fn halt_fault(&self) -> StoreError {
+        StoreError::new(if self.closing.is_cancelled() { StoreFault::Closed } else { StoreFault::LockLost })
+    }
+
+    async fn drive_once(self: &Arc<Self>, run: i64, begin: Option<Begin>) -> Result<(), Error> {
+        let begin = match begin {
+            Some(begin) => Some(begin),
+            None => {
+                let shared = Arc::clone(self);
+                self.read(move |reader| shared.load(reader, run)).await?
+            }
+        };
+        let Some(Begin { mut execution, mut driver, answered, terms }) = begin else { return Ok(()) };
+        let span = execution.span();
+        if let Some(terms) = terms {
+            match self.writer.call("begin", move |db| turns::take_up(db, run, terms)).await? {
+                Turn::Begins => {}
+                Turn::Failed => {
+                    self.tell_stopped(run).await;
+                    return Ok(());
+                }
+                Turn::Waits | Turn::Gone => {
+                    self.wakes.notify_one();
+                    return Ok(());
+                }
+            }
+        }
+        match driver.drive(&mut *execution, answered).instrument(span.clone()).await? {
+            Halted::Ended(_) | Halted::Parked => {}
+            // A child was answered while the others came to a halt.
+            Halted::Again => self.resume(run),
+            Halted::Stopped(error) => {
+                error.record_in(&span);
+                self.stopped(run, &error);
+            }
+        }
+        drop_quietly(execution);
+        Ok(())
+    }
+
+    /// Reads what a run needs to go on; `None` if it is not to.
+    fn load(self: &Arc<Self>, reader: &Reader, run: i64) -> Result<Option<Begin>, Error> {
+        let Some(mut loaded) = load(&reader.db, run, self.options.full_every)? else { return Ok(None) };
+        if loaded.status != Status::Running {
+            return Ok(None);
+        }
+        let Some(flow) = self.flows.get(&loaded.flow_name) else {
+            return Err(Error::UnknownFlow { flow: loaded.flow_name });
+        };
+        let Some((cancel, observer, is_placed)) = self.drive_of(run) else { return Ok(None) };
+        observer.forget();
+        let used = if flow.has_budget() { usage::total(&reader.db, run)? } else { Usage::default() };
+        let execution = flow.restore(&loaded, used, &observer.hooks(cancel))?;
+        flow.migrate_items(&mut loaded)?;
+        let mut answered = loaded.asked.take().filter(Asked::is_over);
+        if let (Some(asked), Some(node)) = (&mut answered, &loaded.next) {
+            asked.migrate(&*flow, &loaded.id, node)?;
+        }
+        self.flows.check_open(reader, &*flow, &loaded)?;
+        let terms = Terms { is_placed, ..self.terms(&*flow) };
+        let terms = Some(terms).filter(|terms| self.is_taken_up(&loaded.standing, *terms));
+        let around = Surroundings::root(loaded.id.clone(), Arc::clone(&flow), observer);
+        let driver = RunDriver::resuming(&self.storage, loaded, flow.version(), around);
+        Ok(Some(Begin { execution, driver, answered, terms }))
+    }
+}
+
+/// Lets go of a drive's work when the drive is over, or its task is dropped with the runtime: what is left is noted.
+struct Leaving<'a>(&'a Observer);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        let mut working = lock(&self.0.working);
+        drop(working.let_go());
+        working.left();
+    }
+}

@@ -1,0 +1,195 @@
+//! Halts of a run that is driven: it is put away, or stops, and that is written down.
+
+use std::time::Duration;
+
+use flowstone_core::{BoxError, EventKind, Execution, Pause, RunError};
+use rusqlite::Connection;
+use serde_json::Value;
+
+use crate::{
+    drive::{
+        run_driver::{Halted, RunDriver},
+        storage::unstorable,
+    },
+    records::{
+        owner, parked,
+        pauses::{self, NewPause},
+        questions,
+        status::{self, Change},
+    },
+    words::{
+        checked::{self, Slip},
+        columns::{length_ms, time},
+        error::{Error, StoreError, StoreFault, Written},
+        info::Failure,
+        status::Happened,
+    },
+};
+
+impl RunDriver {
+    pub(super) async fn pause(&mut self, execution: &dyn Execution, pause: &Pause) -> Result<Halted, Error> {
+        let asked = match self.question(execution, pause) {
+            Ok(asked) => asked,
+            Err(error) => return self.stop(execution, self.not_kept(pause.node(), error)).await,
+        };
+        self.caught_up().await?;
+        let (expires, ticks) = (asked.expires.is_some(), self.storage.writer.ticks());
+        let write = move |db: &Connection| {
+            pauses::pause(db, &asked)?;
+            if expires { owner::set_ticks(db, ticks) } else { Ok(()) }
+        };
+        self.write("pause", write).await?;
+        if expires {
+            self.storage.wakes.notify_one();
+        }
+        self.announce_question(execution, pause.question());
+        Ok(Halted::Parked)
+    }
+
+    /// What to write of a question. What is put away is read back by whoever goes on with it, so the state is checked, too.
+    fn question(&self, execution: &dyn Execution, pause: &Pause) -> Result<NewPause, Error> {
+        check_state(execution)?;
+        let (run, node, most) = (&self.journal.root, pause.node(), self.storage.options.max_state);
+        let text = |what, json: &Value| Slip { run, node, what, most }.text(json);
+        checked::check_schema(pause.schema()).map_err(|what| {
+            let (run, node) = (run.clone(), node.clone());
+            Error::BadSchema { run, node, what }
+        })?;
+        Ok(NewPause {
+            run: self.run,
+            seq: self.seq + 1,
+            node: execution.node().clone(),
+            question: text(Written::Question, pause.question())?,
+            schema: text(Written::Schema, pause.schema())?,
+            version: self.journal.flow.version(),
+            expires: pause.expires().map(|wait| self.storage.moment().after(wait)),
+        })
+    }
+
+    pub(super) async fn sleep(&mut self, execution: &dyn Execution, wait: Duration) -> Result<Halted, Error> {
+        if let Err(error) = check_state(execution) {
+            return self.stop(execution, self.not_kept(execution.node(), error)).await;
+        }
+        self.caught_up().await?;
+        let length = length_ms(wait);
+        let until = self.journal.wakes_at().unwrap_or_else(|| self.storage.now().saturating_add(length));
+        let ticks = self.storage.writer.ticks();
+        let (run, wake_tick) = (self.run, Some(ticks.saturating_add(length)));
+        let change = Change { wake_at: Some(until), wake_tick, ..Change::default() };
+        self.write("sleep", move |db| {
+            status::change(db, run, Happened::FellAsleep, &change)?;
+            owner::set_ticks(db, ticks)
+        })
+        .await?;
+        self.storage.wakes.notify_one();
+        self.announce(execution, Some(execution.node()), || EventKind::Sleeping { until: time(until) });
+        Ok(Halted::Parked)
+    }
+
+    /// Puts the run away while its children wait.
+    pub(super) async fn park(&mut self, execution: &dyn Execution) -> Result<Halted, Error> {
+        if let Err(error) = check_state(execution) {
+            return self.stop(execution, self.not_kept(execution.node(), error)).await;
+        }
+        self.caught_up().await?;
+        self.journal.place_children().await?;
+        let (run, seq, left, meter) = (self.run, self.seq + 1, self.journal.left_children(), self.meter.take());
+        let is_heard = self.is_heard();
+        let park = move |db: &Connection| {
+            let parked = parked::park(db, run, seq, &left)?;
+            meter.write(db)?;
+            let waits = if parked && is_heard { Some(questions::waits_for(db, run)?) } else { None };
+            Ok((parked, waits))
+        };
+        let (parked, waits) = self.storage.writer.call("park", park).await?;
+        if let Some((node, kind)) = waits {
+            self.announce(execution, node.as_ref(), || kind);
+        }
+        Ok(if parked { Halted::Parked } else { Halted::Again })
+    }
+
+    /// Writes down why the run goes no further; passes on what is the store's fault, which is none of the run's.
+    pub(super) async fn stop(&mut self, execution: &dyn Execution, error: RunError) -> Result<Halted, Error> {
+        self.caught_up().await?;
+        let run = self.run;
+        let error = match error {
+            RunError::Journal { source, .. } if !is_of_run(&source) => return Err(of_journal(source)),
+            error => error,
+        };
+        if let RunError::Answer { pause, source, .. } = &error {
+            return self.refuse(execution, pause.question().clone(), source.to_string()).await;
+        }
+        let (happened, change) = match &error {
+            RunError::Cancelled { .. } => (Happened::Cancelled, Change::default()),
+            error => (Happened::Failed, Change { error: Some(Failure::of(error)), ..Change::default() }),
+        };
+        self.write("stop", move |db| status::change(db, run, happened, &change)).await?;
+        self.announce(execution, Some(error.node()), || EventKind::failed(&error));
+        Ok(Halted::Stopped(error))
+    }
+
+    /// Gives an answer back that does not fit: the question is open again.
+    pub(super) async fn refuse(
+        &mut self,
+        execution: &dyn Execution,
+        question: Value,
+        why: String,
+    ) -> Result<Halted, Error> {
+        self.caught_up().await?;
+        let (run, seq) = (self.run, self.seq + 1);
+        self.write("refuse", move |db| pauses::refuse_answer(db, run, seq, &why)).await?;
+        self.announce_question(execution, &question);
+        Ok(Halted::Parked)
+    }
+
+    /// Writes down that a visit did not end, with what it has used: that is spent all the same.
+    async fn write(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(&Connection) -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        let used = self.meter.take();
+        let work = move |db: &Connection| {
+            work(db)?;
+            used.write(db)
+        };
+        self.storage.writer.call(name, work).await
+    }
+}
+
+/// Checks that a run can be read back that is to be put away.
+fn check_state(execution: &dyn Execution) -> Result<(), Error> {
+    execution.save_surely().map(drop).map_err(|source| unstorable(execution, source))
+}
+
+/// Whether the run is at fault, by its state or by what its `exec` runs, and not the store.
+fn is_of_run(source: &BoxError) -> bool {
+    matches!(
+        source.downcast_ref(),
+        Some(
+            Error::StateTooLarge { .. }
+                | Error::Unstorable { .. }
+                | Error::TooLarge { .. }
+                | Error::BadSchema { .. }
+                | Error::SecondChild { .. }
+        )
+    )
+}
+
+/// The store's error inside the error of a visit whose journal failed.
+fn of_journal(source: BoxError) -> Error {
+    match source.downcast::<Error>() {
+        Ok(error) => *error,
+        Err(other) => StoreError::because(StoreFault::Io, other).into(),
+    }
+}
+
+impl Failure {
+    pub(crate) fn of(error: &RunError) -> Self {
+        let (attempts, item, terminal) = match error {
+            RunError::Node { attempts, item, terminal, .. } => (*attempts, *item, *terminal),
+            _ => (0, None, false),
+        };
+        Self { node: error.node().clone(), message: error.report(), attempts, item, terminal, deaths: None }
+    }
+}

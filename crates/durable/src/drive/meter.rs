@@ -1,0 +1,155 @@
+//! Meters of usage: what the visits of a run use of paid services, gathered while they are under way.
+//!
+//! ```text
+//! cx.spend ─▶ event `Used` ─▶ UsageMeters ─▶ the UsageMeter of the run, or child, whose node it is
+//!                                              └▶ written with the next that is: an item, a wait, the visit, its failure
+//! ```
+//!
+//! A child that is no run of its own, since its batch is not journaled, counts on the meter of the run around it.
+//!
+//! **Invariant:** what is taken from a meter is written in one transaction, or put back, or lost with a commit that
+//! failed: nothing is counted twice.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use flowstone_core::{NodePath, Usage};
+use rusqlite::Connection;
+
+use crate::{
+    records::usage::{self, Spent},
+    words::{error::Error, guard::lock},
+};
+
+/// The meters of a run that is driven, and of its children.
+#[derive(Debug, Default)]
+pub(crate) struct UsageMeters {
+    /// By what stands before the paths of their nodes in events; the run itself has an empty text.
+    open: Mutex<HashMap<String, Arc<UsageMeter>>>,
+    /// What visits had used that were left under way.
+    left: Mutex<Vec<Spent>>,
+    /// Whether anything was ever used: of a run that uses nothing, no visit takes a look.
+    any: AtomicBool,
+}
+
+/// What the visit under way of one run has used and is not written down.
+#[derive(Debug)]
+pub(crate) struct UsageMeter {
+    run: i64,
+    /// The step that the visit will be.
+    seq: AtomicU64,
+    used: Mutex<Usage>,
+}
+
+impl UsageMeters {
+    /// Opens the meter of a run, whose nodes have this before their paths.
+    pub(crate) fn open(self: &Arc<Self>, prefix: &str, run: i64) -> OpenMeter {
+        let meter = Arc::new(UsageMeter { run, seq: AtomicU64::new(0), used: Mutex::default() });
+        lock(&self.open).insert(prefix.to_owned(), Arc::clone(&meter));
+        OpenMeter { meters: Arc::clone(self), prefix: prefix.to_owned(), meter }
+    }
+
+    /// Counts what a node has used.
+    pub(crate) fn add(&self, node: &NodePath, usage: Usage) {
+        let open = lock(&self.open);
+        let mut path = node.as_str();
+        loop {
+            // `plan[2]/fan[0]/ask` is a node of the child `plan[2]/fan[0]/`, or else of `plan[2]/`, or else of the run.
+            let child = path.rfind("]/");
+            let prefix = child.map_or("", |at| &path[..at + 2]);
+            if let Some(meter) = open.get(prefix) {
+                *lock(&meter.used) += usage;
+                return self.any.store(true, Ordering::Relaxed);
+            }
+            match child {
+                Some(at) => path = &path[..at],
+                // Nobody drives the run any more.
+                None => return,
+            }
+        }
+    }
+
+    /// Takes what is in a meter, and what was left by others, to write it down.
+    pub(crate) fn take(self: &Arc<Self>, meter: &UsageMeter) -> Taken {
+        if !self.any.load(Ordering::Relaxed) {
+            return Taken { meters: None, spent: Vec::new() };
+        }
+        let mut taken = self.take_left();
+        taken.spent.extend(meter.empty());
+        taken
+    }
+
+    /// Takes what visits had used that were left under way.
+    pub(crate) fn take_left(self: &Arc<Self>) -> Taken {
+        Taken { meters: Some(Arc::clone(self)), spent: std::mem::take(&mut *lock(&self.left)) }
+    }
+}
+
+impl UsageMeter {
+    /// Turns to the visit that will be this step, and returns the step of the one before, or 0.
+    pub(crate) fn begin(&self, seq: u64) -> u64 {
+        self.seq.swap(seq, Ordering::Relaxed)
+    }
+
+    pub(crate) fn seq(&self) -> u64 {
+        self.seq.load(Ordering::Relaxed)
+    }
+
+    fn empty(&self) -> Option<Spent> {
+        let usage = std::mem::take(&mut *lock(&self.used));
+        (usage != Usage::default()).then(|| Spent { run: self.run, seq: self.seq(), usage })
+    }
+}
+
+/// The meter of a run while it is driven; it closes when dropped, and what is in it is left to whoever writes next.
+pub(crate) struct OpenMeter {
+    meters: Arc<UsageMeters>,
+    prefix: String,
+    pub(crate) meter: Arc<UsageMeter>,
+}
+
+impl OpenMeter {
+    /// Takes what is to be written down.
+    pub(crate) fn take(&self) -> Taken {
+        self.meters.take(&self.meter)
+    }
+}
+
+impl Drop for OpenMeter {
+    fn drop(&mut self) {
+        lock(&self.meters.open).remove(&self.prefix);
+        lock(&self.meters.left).extend(self.meter.empty());
+    }
+}
+
+/// What is on its way to be written down; it is put back if that is given up.
+pub(crate) struct Taken {
+    meters: Option<Arc<UsageMeters>>,
+    spent: Vec<Spent>,
+}
+
+impl Taken {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.spent.is_empty()
+    }
+
+    /// Adds it to what the store knows of the visits, in the transaction around it.
+    pub(crate) fn write(mut self, db: &Connection) -> Result<(), Error> {
+        self.spent.iter().try_for_each(|spent| usage::add(db, spent))?;
+        self.spent.clear();
+        Ok(())
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(meters) = self.meters.take().filter(|_| !self.spent.is_empty()) {
+            lock(&meters.left).append(&mut self.spent);
+        }
+    }
+}

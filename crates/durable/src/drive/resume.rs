@@ -1,0 +1,272 @@
+//! Resuming: after a start every run that is not at an end is looked at, and goes on if it can.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use flowstone_core::RunId;
+use rusqlite::Connection;
+use serde::Serialize;
+
+use crate::{
+    drive::{inbox::read_inbox, shared::Shared},
+    records::{
+        parked,
+        reader::Reader,
+        status,
+        turns::{self, Turn},
+    },
+    words::{
+        columns::int,
+        error::Error,
+        status::{Happened, Status},
+    },
+};
+
+/// How many runs are read at once.
+const PAGE: usize = 1000;
+
+/// A run, and why it cannot go on; nothing if it can.
+pub(super) type Note = (i64, Option<String>);
+
+/// What came of resuming runs.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Resumed {
+    /// The runs that go on.
+    pub runs: Vec<RunId>,
+    /// Why others cannot, also those that are parked: their flow or their state has changed too much. They stay as they are.
+    pub refused: Vec<Error>,
+    /// How many wait for their turn in the store: for room, where the number of runs that are driven at once is limited, or
+    /// since their process died in the same visit twice.
+    pub waiting: u64,
+    /// The flows that are not registered and have runs that are not at an end. They stay as they are, too.
+    pub unregistered: Vec<Unregistered>,
+}
+
+/// A flow that a store has runs of, and that is not registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Unregistered {
+    /// Its name.
+    pub flow: String,
+    /// How many of its runs are not at an end.
+    pub runs: u64,
+}
+
+/// Goes on with every run of one flow, or of all that are registered, that is neither parked nor at an end; and looks at those
+/// that are parked.
+pub(crate) async fn resume_all(shared: &Arc<Shared>, flow: Option<&str>) -> Result<Resumed, Error> {
+    // What was asked for while nobody drove the store comes first: a run that was cancelled must not go on.
+    read_inbox(shared).await?;
+    let (store, names) = (Arc::clone(shared), shared.flows.names(flow));
+    let is_all = flow.is_none();
+    // Each run is read as it is once it is this store's to drive, not as it was when the first one was read.
+    let read = move |reader: &Reader| {
+        let mut look = Look::default();
+        // Those that run do not wait for a look at those that are parked.
+        for status in [Status::Running, Status::Paused, Status::Sleeping] {
+            look.at_runs(&store, reader, &names, status)?;
+        }
+        if is_all {
+            look.resumed.unregistered = unregistered(&store, reader)?;
+        }
+        Ok(look)
+    };
+    let look = shared.readers.read(read).await?;
+    write_down(shared, look).await
+}
+
+/// Tries once more what a flow could not take before it was registered as it is now.
+pub(crate) async fn try_again(shared: &Arc<Shared>, flow: &str) -> Result<(), Error> {
+    let (store, names) = (Arc::clone(shared), shared.flows.names(Some(flow)));
+    let read = move |reader: &Reader| {
+        let mut look = Look { only_refused: true, ..Look::default() };
+        look.at_runs(&store, reader, &names, Status::Paused)?;
+        look.at_runs(&store, reader, &names, Status::Sleeping)?;
+        Ok(look)
+    };
+    let look = shared.readers.read(read).await?;
+    write_down(shared, look).await.map(drop)
+}
+
+/// A look at the runs of a store that are not at an end.
+#[derive(Default)]
+struct Look {
+    only_refused: bool,
+    resumed: Resumed,
+    /// What is to be written down: why a run cannot go on, or that it can now.
+    notes: Vec<Note>,
+    /// Runs that wait for an answer which they have.
+    answered: Vec<i64>,
+}
+
+/// A run as it is found.
+struct Found {
+    run: i64,
+    id: RunId,
+    refused: bool,
+}
+
+impl Look {
+    /// Looks at the runs of some flows in one status, a page at a time.
+    fn at_runs(
+        &mut self,
+        shared: &Arc<Shared>,
+        reader: &Reader,
+        flows: &[String],
+        status: Status,
+    ) -> Result<(), Error> {
+        for flow in reader.flow_numbers(flows)? {
+            let mut after = 0;
+            loop {
+                let page = page(reader, (flow, status), after, self.only_refused)?;
+                let Some(last) = page.last() else { break };
+                after = last.run;
+                let page = if status == Status::Running { self.take_up(shared, reader, page)? } else { page };
+                for found in page {
+                    self.at_run(shared, reader, found, status);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up those of a page of runs that do not just go on: they wait for their turn, or are counted first. Returns the
+    /// others, and those that begin now. So none that waits has a task.
+    fn take_up(&mut self, shared: &Arc<Shared>, reader: &Reader, page: Vec<Found>) -> Result<Vec<Found>, Error> {
+        let (mut rest, mut asks) = (Vec::new(), Vec::new());
+        for found in page {
+            if shared.is_active(found.run) {
+                continue;
+            }
+            match reader.at_once(|reader| shared.is_asked(reader, found.run)) {
+                Ok(Some(terms)) => asks.push((found, terms)),
+                Ok(None) => rest.push(found),
+                Err(error) => {
+                    self.notes.extend(error.refusal().map(|why| (found.run, Some(why))));
+                    self.resumed.refused.push(error);
+                }
+            }
+        }
+        if asks.is_empty() {
+            return Ok(rest);
+        }
+        let runs: Vec<_> = asks.iter().map(|(found, terms)| (found.run, *terms)).collect();
+        let take_up = move |db: &Connection| {
+            runs.iter().map(|(run, terms)| turns::take_up(db, *run, *terms)).collect::<Result<Vec<_>, Error>>()
+        };
+        let turns = shared.writer.call_blocking("begin", take_up)?;
+        for ((found, _), turn) in asks.into_iter().zip(turns) {
+            match turn {
+                Turn::Begins => rest.push(found),
+                Turn::Waits => self.resumed.waiting += 1,
+                Turn::Failed => {
+                    shared.tell_stopped_soon(found.run);
+                    self.resumed.refused.push(shared.why_failed(reader, found.run)?);
+                }
+                Turn::Gone => {}
+            }
+        }
+        shared.wakes.notify_one();
+        Ok(rest)
+    }
+
+    fn at_run(&mut self, shared: &Arc<Shared>, reader: &Reader, found: Found, status: Status) {
+        let Found { run, id, refused } = found;
+        let goes_on = match status {
+            Status::Running => shared.resume_here(reader, run),
+            _ => reader.at_once(|reader| {
+                shared.flows.check(reader, run)?;
+                let answered = if refused { parked::answered(&reader.db, run)? } else { Vec::new() };
+                let goes_on = !answered.is_empty();
+                self.answered.extend(answered);
+                Ok(goes_on)
+            }),
+        };
+        if refused && status != Status::Running && goes_on.is_ok() {
+            // A sleeper whose time has come is found again by whoever wakes it.
+            self.notes.push((run, None));
+        }
+        match goes_on {
+            Ok(true) => self.resumed.runs.push(id),
+            Ok(false) => {}
+            // One run that is damaged must not keep the others.
+            Err(error) => {
+                self.notes.extend(error.refusal().map(|why| (run, Some(why))));
+                self.resumed.refused.push(error);
+            }
+        }
+    }
+}
+
+/// Reads a page of the runs of one version of a flow in one status.
+fn page(reader: &Reader, (flow, status): (i64, Status), after: i64, only_refused: bool) -> Result<Vec<Found>, Error> {
+    let sql = if only_refused {
+        "SELECT run, id, refused IS NOT NULL FROM runs INDEXED BY runs_by_refused
+         WHERE flow = ?1 AND status = ?2 AND run > ?3 AND refused IS NOT NULL AND parent IS NULL ORDER BY run LIMIT ?4"
+    } else {
+        "SELECT run, id, refused IS NOT NULL FROM runs
+         WHERE flow = ?1 AND status = ?2 AND parent IS NULL AND run > ?3 ORDER BY run LIMIT ?4"
+    };
+    let mut select = reader.db.prepare_cached(sql)?;
+    let page = select.query_map((flow, status.code(), after, int(PAGE)), |row| {
+        let id = RunId::from(row.get::<_, String>(1)?);
+        Ok(Found { run: row.get(0)?, id, refused: row.get(2)? })
+    })?;
+    Ok(page.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Counts the runs that are not at an end and whose flows are not registered.
+fn unregistered(shared: &Shared, reader: &Reader) -> Result<Vec<Unregistered>, Error> {
+    let mut named = reader.db.prepare_cached("SELECT name FROM flows WHERE flow = ?1")?;
+    let mut count =
+        reader.db.prepare_cached("SELECT count(*) FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL")?;
+    let mut found: BTreeMap<String, u64> = BTreeMap::new();
+    for flow in reader.flow_numbers(&[])? {
+        let name: String = named.query_row([flow], |row| row.get(0))?;
+        if shared.flows.get(&name).is_some() {
+            continue;
+        }
+        for status in [Status::Running, Status::Paused, Status::Sleeping] {
+            let runs: i64 = count.query_row((flow, status.code()), |row| row.get(0))?;
+            if runs > 0 {
+                *found.entry(name.clone()).or_default() += runs.unsigned_abs();
+            }
+        }
+    }
+    Ok(found.into_iter().map(|(flow, runs)| Unregistered { flow, runs }).collect())
+}
+
+/// Writes down what was found, and lets those go on that have an answer.
+async fn write_down(shared: &Arc<Shared>, look: Look) -> Result<Resumed, Error> {
+    let Look { resumed, notes, answered, .. } = look;
+    let fit: Vec<i64> = notes.iter().filter(|(_, why)| why.is_none()).map(|(run, _)| *run).collect();
+    note(shared, notes).await?;
+    // Who waits for them is not told any more why they could not go on.
+    fit.into_iter().for_each(|run| shared.tell(run, None));
+    for run in answered {
+        // One that was cancelled or deleted since does not go on.
+        match shared.writer.call("resume", move |db| parked::go_on(db, run, Happened::Answered)).await {
+            Ok(goes_on) => shared.go_on(&goes_on),
+            Err(Error::WrongStatus { .. } | Error::UnknownRun { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    shared.wakes.notify_one();
+    Ok(resumed)
+}
+
+/// Writes down why runs cannot go on, or that they can.
+pub(super) async fn note(shared: &Shared, mut notes: Vec<Note>) -> Result<(), Error> {
+    while !notes.is_empty() {
+        let rest = notes.split_off(notes.len().min(PAGE));
+        let some = std::mem::replace(&mut notes, rest);
+        let write = move |db: &Connection| {
+            some.iter().try_for_each(|(run, why)| match why {
+                Some(why) => status::refuse(db, *run, why),
+                None => status::accept(db, *run),
+            })
+        };
+        shared.writer.call("refused", write).await?;
+    }
+    Ok(())
+}

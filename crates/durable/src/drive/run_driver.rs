@@ -1,0 +1,284 @@
+//! Driving one run: visit, commit, visit, commit, until it ends or is put away.
+//!
+//! ```text
+//! loop { visit ─▶ commit ─▶ next? go on │ end? ended │ pause, sleep? parked │ error? failed }
+//! ```
+//!
+//! It knows a run as an [`Execution`], without its types, so that the runs of users and their children go through one
+//! loop (`docs/decisions/0009-a-driver-sees-an-execution.md`).
+//!
+//! **Invariant:** the next visit begins when the last is on disk, or with [`Durability::Behind`] at most so many are not.
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use flowstone_core::{Action, EventKind, Execution, NodePath, RunError, Visit};
+use rusqlite::Connection;
+use serde_json::Value;
+
+use crate::{
+    disk::{
+        states::{States, Stored},
+        writer::Reply,
+    },
+    drive::{journal::RunJournal, meter::OpenMeter, observer::Observer, storage::Storage, surroundings::Surroundings},
+    records::{
+        items,
+        load::{Asked, Loaded, UnderWay},
+        runs,
+        status::{self, Change},
+        visits::{self, VisitRow},
+    },
+    words::{
+        checked::Slip,
+        columns::now,
+        error::{Error, Written},
+        status::Happened,
+        store_options::Durability,
+    },
+};
+
+/// The longest action, in bytes: a label, and no place for data.
+const MAX_ACTION: usize = 64 << 10;
+
+/// What keeps a run while it is driven.
+pub(crate) struct RunDriver {
+    pub(super) storage: Arc<Storage>,
+    pub(super) run: i64,
+    /// The last step that was committed, or is on its way.
+    pub(super) seq: u64,
+    pub(super) states: States,
+    pub(super) journal: Arc<RunJournal>,
+    pub(super) observer: Arc<Observer>,
+    pub(super) meter: OpenMeter,
+    /// What stands before the node's path in events: for a child the path of its item.
+    pub(super) prefix: String,
+    /// Commits that are on their way, oldest first.
+    pub(super) behind: VecDeque<Reply<()>>,
+    /// The version of its flow, if that is not the one that the store knows.
+    pub(super) flow: Option<i64>,
+    /// Whether the run goes on, and does not begin.
+    pub(super) resumed: bool,
+}
+
+/// How the driving of a run came to a halt, beside an error.
+#[derive(Debug)]
+pub(crate) enum Halted {
+    /// It reached its end.
+    Ended(Action),
+    /// It was put away until an answer comes, or a time.
+    Parked,
+    /// Its children waited, but one can go on since: it is to be read and driven again.
+    Again,
+    /// It was cancelled, or failed; that is written down.
+    Stopped(RunError),
+}
+
+impl RunDriver {
+    /// Makes what keeps a run that has just been written down.
+    pub(crate) fn starting(storage: &Arc<Storage>, run: i64, states: States, around: Surroundings) -> Self {
+        Self::new(storage, (run, 0), states, around, UnderWay::default())
+    }
+
+    /// Makes what keeps a stored run. It takes over its states, and what its visit under way had done.
+    pub(crate) fn resuming(storage: &Arc<Storage>, loaded: Loaded, version: u32, around: Surroundings) -> Self {
+        // The run moves to the flow as it is now with its next step: until then the names that are stored are those of the
+        // version before, and the older program can take it back.
+        let flow = Some(around.flow.row()).filter(|flow| *flow != loaded.flow);
+        // A state that was migrated is no change of the one before, but a whole one.
+        let states = if loaded.version == version {
+            States::resuming(loaded.chain, loaded.changed, version)
+        } else {
+            States::starting(storage.options.full_every, version)
+        };
+        let mut driver = Self::new(storage, (loaded.run, loaded.seq), states, around, loaded.under_way);
+        (driver.flow, driver.resumed) = (flow, true);
+        driver
+    }
+
+    fn new(
+        storage: &Arc<Storage>,
+        (run, seq): (i64, u64),
+        states: States,
+        around: Surroundings,
+        under_way: UnderWay,
+    ) -> Self {
+        let meter = around.observer.meters.open(&around.prefix, run);
+        let journal = RunJournal::new(storage, run, &around, &meter, under_way);
+        let Surroundings { observer, prefix, .. } = around;
+        let (storage, behind) = (Arc::clone(storage), VecDeque::new());
+        Self { storage, run, seq, states, journal, observer, meter, prefix, behind, flow: None, resumed: false }
+    }
+
+    /// Drives the run until it comes to a halt. `answered` is the question of the visit under way, with its answer.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be written: the last commit stands, and the run can be resumed.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, the run stands where its last commit put it.
+    pub(crate) async fn drive(
+        &mut self,
+        execution: &mut dyn Execution,
+        mut answered: Option<Asked>,
+    ) -> Result<Halted, Error> {
+        execution.set_journal(Arc::clone(&self.journal) as _);
+        self.announce_start(execution);
+        loop {
+            let begun = Begun { node: execution.node().clone(), at: now(), instant: Instant::now() };
+            if self.is_root() {
+                self.observer.begin(self.seq + 1, self.journal.root.clone(), begun.node.clone());
+            }
+            self.journal.begin(self.seq + 1, self.path_of(&begun.node));
+            self.observer.note(self.path_of(&begun.node));
+            let visited = match answered.take() {
+                Some(Asked { answer: Some(Err(why)), question, .. }) => {
+                    return self.refuse(execution, question, why).await;
+                }
+                Some(asked) => answer(execution, asked),
+                None => execution.visit().await,
+            };
+            let (action, next, exit) = match visited {
+                Ok(Visit::Next { action, .. }) => (action, Some(execution.node().clone()), None),
+                Ok(Visit::End { action, exit }) => (action, None, Some(exit)),
+                Ok(Visit::Pause(pause)) => return self.pause(execution, &pause).await,
+                Ok(Visit::Sleep { wait }) => return self.sleep(execution, wait).await,
+                Ok(Visit::Parked) => return self.park(execution).await,
+                Err(error) => return self.stop(execution, error).await,
+            };
+            let named = [Some(&action), exit.as_ref()];
+            let fit = named.into_iter().flatten().try_for_each(|action| self.action_fits(&begun.node, action));
+            let state = match fit.and_then(|()| self.storage.store(execution, &mut self.states, self.seq + 1)) {
+                Ok(state) => state,
+                Err(error) => return self.stop(execution, self.not_kept(&begun.node, error)).await,
+            };
+            self.commit(state, begun, action, next, exit.clone()).await?;
+            if self.is_root() {
+                self.storage.turns.cleared(self.run);
+            }
+            if let Some(exit) = exit {
+                self.caught_up().await?;
+                self.announce(execution, None, || EventKind::Ended { action: exit.clone() });
+                return Ok(Halted::Ended(exit));
+            }
+        }
+    }
+
+    /// Writes a visit down, and its end of the run if it is one.
+    async fn commit(
+        &mut self,
+        state: Stored,
+        begun: Begun,
+        action: Action,
+        next: Option<NodePath>,
+        exit: Option<Action>,
+    ) -> Result<(), Error> {
+        let took = begun.instant.elapsed();
+        let seen = self.observer.take(&self.path_of(&begun.node));
+        if self.is_root() {
+            // No child of the visit is under way any more; one that failed or was dropped has left something.
+            self.observer.forget();
+        }
+        self.seq += 1;
+        let items = self.journal.items();
+        let row = VisitRow {
+            run: self.run,
+            seq: self.seq,
+            node: Some(begun.node),
+            action: Some(action),
+            next,
+            started_at: begun.at,
+            took,
+            attempts: seen.attempts,
+            retries: seen.retries(),
+            items,
+        };
+        let (kept, left, used) = (self.journal.has_kept(), self.journal.has_left(), self.meter.take());
+        let (run, seq, flow) = (self.run, self.seq, self.flow.take());
+        let behind = !self.behind.is_empty();
+        let write = move |db: &Connection| {
+            if behind {
+                visits::check_step_before(db, &row)?;
+            }
+            visits::insert_visit(db, &row, &state)?;
+            runs::set_flow(db, run, flow)?;
+            used.write(db)?;
+            if kept {
+                items::forget_items(db, run, seq)?;
+            }
+            if left {
+                status::cancel_children(db, run, seq)?;
+            }
+            if let Some(exit) = exit {
+                let change = Change { action: Some(exit.to_string()), ..Change::default() };
+                status::change(db, run, Happened::Ended, &change)?;
+            }
+            Ok(())
+        };
+        // The steps of children are not those of the run that is followed.
+        let observer = self.is_root().then(|| Arc::clone(&self.observer));
+        let then = move |_: &()| observer.iter().for_each(|observer| observer.stepped(seq));
+        self.behind.push_back(self.storage.writer.put("visit", write, then).await?);
+        let most = match self.storage.options.durability {
+            Durability::Synced => 0,
+            Durability::Behind(visits) => visits,
+        };
+        self.wait_for(most).await
+    }
+
+    /// The path of a node as events name it.
+    pub(super) fn path_of(&self, node: &NodePath) -> NodePath {
+        if self.is_root() { node.clone() } else { format!("{}{node}", self.prefix).into() }
+    }
+
+    /// The number of the run in the store.
+    pub(crate) fn number(&self) -> i64 {
+        self.run
+    }
+
+    pub(super) fn is_root(&self) -> bool {
+        self.prefix.is_empty()
+    }
+
+    /// Checks an action, which may be any text, and stands in a row.
+    fn action_fits(&self, node: &NodePath, action: &Action) -> Result<(), Error> {
+        Slip { run: &self.journal.root, node, what: Written::Action, most: MAX_ACTION }.fits(action.as_str().len())
+    }
+
+    /// The error of a run of which something cannot be kept.
+    pub(super) fn not_kept(&self, node: &NodePath, error: Error) -> RunError {
+        RunError::journal(self.journal.root.clone(), node.clone(), None, error)
+    }
+
+    /// Waits until all that was written is on disk.
+    pub(super) async fn caught_up(&mut self) -> Result<(), Error> {
+        self.wait_for(0).await
+    }
+
+    /// Waits until no more than so many commits are on their way.
+    async fn wait_for(&mut self, most: usize) -> Result<(), Error> {
+        while self.behind.len() > most {
+            if let Some(oldest) = self.behind.pop_front() {
+                oldest.done().await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A visit that has begun.
+struct Begun {
+    node: NodePath,
+    at: i64,
+    instant: Instant,
+}
+
+/// Goes on with a visit that asked.
+fn answer(execution: &mut dyn Execution, asked: Asked) -> Result<Visit, RunError> {
+    let pause = execution.pause(asked.question, asked.schema);
+    if asked.expired {
+        return execution.expire(pause);
+    }
+    execution.answer(pause, asked.answer.and_then(Result::ok).unwrap_or(Value::Null))
+}

@@ -1,0 +1,152 @@
+//! Runs as rows: begun once, and children in their places.
+//!
+//! **Invariant:** each function checks before it writes, so that one which refuses has written nothing.
+
+use std::time::Duration;
+
+use flowstone_core::{ItemId, ItemKey, KeyBase, NodePath, RunId};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::{
+    disk::states::Stored,
+    records::{
+        deleting,
+        visits::{VisitRow, insert_visit},
+    },
+    words::{
+        columns::{int, now},
+        error::{Error, damaged},
+        status::Status,
+    },
+};
+
+/// A run that is to begin.
+pub(crate) struct NewRun {
+    pub(crate) id: RunId,
+    pub(crate) flow: i64,
+    pub(crate) flow_name: String,
+    /// The names under which runs of the same flow may be, beside its own.
+    pub(crate) flow_before: Vec<String>,
+    /// What the keys of its visits begin with; none of a child, whose keys begin with its id.
+    pub(crate) key: Option<KeyBase>,
+    pub(crate) start: NodePath,
+    pub(crate) state: Stored,
+    pub(crate) parent: Option<Parent>,
+    /// The run that it is a fork of, and the step.
+    pub(crate) origin: Option<(i64, u64)>,
+    /// Whether it waits for its turn.
+    pub(crate) waits: bool,
+}
+
+/// The visit and the item that a child's run belongs to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parent {
+    pub(crate) run: i64,
+    pub(crate) seq: u64,
+    pub(crate) item: ItemId,
+}
+
+/// What came of starting a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Started {
+    pub(crate) run: i64,
+    /// Whether this call began it.
+    pub(crate) new: bool,
+}
+
+/// Begins a run, unless there is one of the same flow with its id.
+pub(crate) fn start(db: &Connection, new: &NewRun) -> Result<Started, Error> {
+    let mut known = db.prepare_cached("SELECT run, name, parent FROM runs JOIN flows USING (flow) WHERE id = ?1")?;
+    let known = known
+        .query_row([new.id.as_str()], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Option<i64>>(2)?))
+        })
+        .optional()?;
+    let known = match known {
+        // What is left of a deleted run must not keep the id.
+        Some((run, _, Some(_))) if deleting::is_gone(db, run)? => {
+            deleting::mark(db, run)?;
+            None
+        }
+        known => known,
+    };
+    match known {
+        Some((_, found, _)) if found != new.flow_name && !new.flow_before.contains(&found) => {
+            return Err(Error::OtherFlow { run: new.id.clone(), found, wanted: new.flow_name.clone() });
+        }
+        Some((run, _, None)) if new.parent.is_none() => return Ok(Started { run, new: false }),
+        // The id of a child is made of its parent's: nothing else may have it.
+        Some(_) => return Err(Error::Taken { run: new.id.clone() }),
+        None => {}
+    }
+    let at = now();
+    let run = insert_run(db, new, Status::Running, at)?;
+    let first = VisitRow {
+        run,
+        seq: 0,
+        node: None,
+        action: None,
+        next: Some(new.start.clone()),
+        started_at: at,
+        took: Duration::ZERO,
+        attempts: 0,
+        retries: None,
+        items: None,
+    };
+    match insert_visit(db, &first, &new.state) {
+        // The number is new. As an error of the store it undoes the run, too.
+        Err(Error::Conflict { .. }) => Err(damaged(format!("there are steps of run #{run}, which is not there"))),
+        inserted => inserted.map(|()| Started { run, new: true }),
+    }
+}
+
+fn insert_run(db: &Connection, new: &NewRun, status: Status, at: i64) -> Result<i64, Error> {
+    // Nobody lets a fork run before it is taken up.
+    let mut insert = db.prepare_cached(
+        "INSERT INTO runs (id, flow, status, created_at, changed_at, parent, parent_seq, item, origin, origin_seq,
+                           key, item_key, queued_at, epoch)
+         VALUES (?1, ?2, ?3, max(?4, coalesce((SELECT created_at FROM runs ORDER BY run DESC LIMIT 1), 0)), ?4,
+                 ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12,
+                 iif(?9 IS NULL, (SELECT epoch FROM owner WHERE one = 1), NULL))",
+    )?;
+    let (parent, origin) = (new.parent, new.origin);
+    insert.execute(params![
+        new.id.as_str(),
+        new.flow,
+        status.code(),
+        at,
+        parent.map(|parent| parent.run),
+        parent.map(|parent| int(parent.seq)),
+        parent.map(|parent| int(parent.item.index)),
+        origin.map(|(run, _)| run),
+        origin.map(|(_, seq)| int(seq)),
+        new.key.as_ref().map(KeyBase::as_str),
+        parent.as_ref().and_then(|parent| parent.item.key.as_ref()).map(ItemKey::as_bytes),
+        new.waits.then_some(at),
+    ])?;
+    Ok(db.last_insert_rowid())
+}
+
+/// Returns the child of an item that this process has begun in a visit, if there is one.
+pub(crate) fn child(db: &Connection, run: i64, seq: u64, item: ItemId) -> Result<Option<i64>, Error> {
+    let mut select = db.prepare_cached(
+        "SELECT run FROM runs
+         WHERE parent = ?1 AND parent_seq = ?2 AND item = ?3 AND item_key IS ?4 AND parent IS NOT NULL",
+    )?;
+    let row = (run, int(seq), int(item.index), item.key.as_ref().map(ItemKey::as_bytes));
+    Ok(select.query_row(row, |row| row.get(0)).optional()?)
+}
+
+/// Writes down the place that the item of a child has now.
+pub(crate) fn place_child(db: &Connection, child: i64, item: usize) -> Result<(), Error> {
+    db.prepare_cached("UPDATE runs SET item = ?2 WHERE run = ?1")?.execute((child, int(item)))?;
+    Ok(())
+}
+
+/// Notes that a run has gone on under another version of its flow, if it has.
+pub(crate) fn set_flow(db: &Connection, run: i64, flow: Option<i64>) -> Result<(), Error> {
+    if let Some(flow) = flow {
+        db.prepare_cached("UPDATE runs SET flow = ?2 WHERE run = ?1")?.execute((run, flow))?;
+    }
+    Ok(())
+}

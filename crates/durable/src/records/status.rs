@@ -1,0 +1,163 @@
+//! The status of a run, as its row has it: read, and changed.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    records::ids::{id_of, tree},
+    words::{
+        columns::{int, now},
+        error::{Error, damaged},
+        info::Failure,
+        status::{Happened, Status},
+    },
+};
+
+/// Returns the status of a run that was there a moment ago.
+pub(crate) fn status(db: &Connection, run: i64) -> Result<Status, Error> {
+    let mut select = db.prepare_cached("SELECT status FROM runs WHERE run = ?1")?;
+    match select.query_row([run], |row| row.get(0)).optional()? {
+        Some(code) => Status::of_code(code).ok_or_else(|| damaged(format!("a run with status {code}"))),
+        None => Err(Error::UnknownRun { run: id_of(db, run)? }),
+    }
+}
+
+/// Details of a change of a run's status: what its row says beside it.
+#[derive(Default)]
+pub(crate) struct Change {
+    pub(crate) wake_at: Option<i64>,
+    /// At which of the store's ticks it wakes at the latest, or its question expires.
+    pub(crate) wake_tick: Option<i64>,
+    pub(crate) action: Option<String>,
+    pub(crate) error: Option<Failure>,
+    /// When its status changed, if that was before now.
+    pub(crate) changed_at: Option<i64>,
+}
+
+/// Changes the status of a run by what happened to it, see [`Status::after`]: every change of a status is this statement.
+/// With a run that fails or is cancelled, its children are cancelled that are not at an end.
+///
+/// # Errors
+///
+/// If that cannot happen to the run in its status: then nothing is changed.
+pub(crate) fn change(db: &Connection, run: i64, happened: Happened, change: &Change) -> Result<(), Error> {
+    let before = status(db, run)?;
+    let Some(after) = before.after(happened) else {
+        return Err(Error::WrongStatus { run: id_of(db, run)?, status: before, wanted: happened.word() });
+    };
+    let mut update = db.prepare_cached(
+        "UPDATE runs SET status = ?3, changed_at = ?4, wake_at = ?5, action = ?6, error = ?7, wake_tick = ?8,
+             refused = NULL, was = NULL, queued_at = NULL, epoch = (SELECT epoch FROM owner WHERE one = 1)
+         WHERE run = ?1 AND status = ?2",
+    )?;
+    let error = change.error.as_ref().and_then(|error| serde_json::to_string(error).ok());
+    let Change { wake_at, wake_tick, action, changed_at, .. } = change;
+    let at = changed_at.unwrap_or_else(now);
+    update.execute(params![run, before.code(), after.code(), at, wake_at, action, error, wake_tick])?;
+    if matches!(after, Status::Failed | Status::Cancelled) { cancel_under_way(db, run) } else { Ok(()) }
+}
+
+/// Cancels what is below a visit that no longer needs it: its children that are not at an end, and their children.
+pub(crate) fn cancel_children(db: &Connection, run: i64, seq: u64) -> Result<(), Error> {
+    let mut children = db.prepare_cached(
+        "SELECT run FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND status IN (0, 1, 2) AND parent IS NOT NULL",
+    )?;
+    let rows = children.query_map((run, int(seq)), |row| row.get(0))?;
+    for child in rows.collect::<rusqlite::Result<Vec<i64>>>()? {
+        change(db, child, Happened::Cancelled, &Change::default())?;
+    }
+    Ok(())
+}
+
+/// Cancels what is below the visit that a run has under way.
+fn cancel_under_way(db: &Connection, run: i64) -> Result<(), Error> {
+    let mut last = db.prepare_cached("SELECT max(seq) FROM visits WHERE run = ?1")?;
+    let last: Option<i64> = last.query_row([run], |row| row.get(0))?;
+    last.map_or(Ok(()), |last| cancel_children(db, run, u64::try_from(last + 1).unwrap_or_default()))
+}
+
+/// Marks a run that is to go on as failed, since its driving panicked; returns the error.
+pub(crate) fn mark_panicked(db: &Connection, run: i64, message: String) -> Result<Error, Error> {
+    let error = Error::Panicked { run: id_of(db, run)?, message };
+    let mut next = db.prepare_cached("SELECT next FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
+    let next: Option<Option<String>> = next.query_row([run], |row| row.get(0)).optional()?;
+    let node = next.flatten().unwrap_or_default().into();
+    let failure = Failure { node, message: error.to_string(), attempts: 0, item: None, terminal: false, deaths: None };
+    if status(db, run)? == Status::Running {
+        change(db, run, Happened::Failed, &Change { error: Some(failure), ..Change::default() })?;
+    }
+    Ok(error)
+}
+
+/// A run as it was before another process let it go on, whose flow is not at hand.
+#[derive(Serialize, Deserialize)]
+struct Was {
+    status: i64,
+    changed_at: i64,
+    wake_at: Option<i64>,
+    wake_tick: Option<i64>,
+    /// As JSON.
+    error: Option<String>,
+}
+
+/// Returns a run as it is, as JSON, before it is let go on by a process that does not have its flow.
+pub(crate) fn was(db: &Connection, run: i64) -> Result<Option<String>, Error> {
+    let mut select =
+        db.prepare_cached("SELECT status, changed_at, wake_at, wake_tick, error FROM runs WHERE run = ?1")?;
+    let was = select.query_row([run], |row| {
+        Ok(Was {
+            status: row.get(0)?,
+            changed_at: row.get(1)?,
+            wake_at: row.get(2)?,
+            wake_tick: row.get(3)?,
+            error: row.get(4)?,
+        })
+    });
+    Ok(was.optional()?.and_then(|was| serde_json::to_string(&was).ok()))
+}
+
+/// Keeps what runs were before they were let go on. No driver has let those run that were parked: none can die of it yet.
+pub(crate) fn set_was(db: &Connection, before: &[(i64, String)]) -> Result<(), Error> {
+    let mut update =
+        db.prepare_cached("UPDATE runs SET was = ?2, epoch = iif(?2 ->> 'status' = 0, epoch, NULL) WHERE run = ?1")?;
+    before.iter().try_for_each(|(run, was)| update.execute((run, was)).map(drop))?;
+    Ok(())
+}
+
+/// Notes why a run cannot go on. With its children, it is what it was before another process let it go on.
+pub(crate) fn refuse(db: &Connection, run: i64, why: &str) -> Result<(), Error> {
+    for run in tree(db, run)? {
+        take_back(db, run)?;
+    }
+    let mut update = db.prepare_cached("UPDATE runs SET refused = ?2 WHERE run = ?1 AND refused IS NOT ?2")?;
+    update.execute((run, why))?;
+    Ok(())
+}
+
+/// Makes of a run what it was before another process let it go on, if one did.
+fn take_back(db: &Connection, run: i64) -> Result<(), Error> {
+    let mut select = db.prepare_cached("SELECT was FROM runs WHERE run = ?1 AND was IS NOT NULL")?;
+    let Some(was) = select.query_row([run], |row| row.get::<_, String>(0)).optional()? else { return Ok(()) };
+    let unread = |error: serde_json::Error| damaged(format!("what run #{run} was: {error}"));
+    let Was { status: code, changed_at, wake_at, wake_tick, error } = serde_json::from_str(&was).map_err(unread)?;
+    let before = Status::of_code(code).ok_or_else(|| damaged(format!("a run with status {code}")))?;
+    if before == Status::Running {
+        // It ran before, too, and has changed in nothing.
+        db.prepare_cached("UPDATE runs SET was = NULL WHERE run = ?1")?.execute([run])?;
+        return Ok(());
+    }
+    let error = error.map(|error| serde_json::from_str(&error)).transpose().map_err(unread)?;
+    let as_before = Change { wake_at, wake_tick, error, action: None, changed_at: Some(changed_at) };
+    change(db, run, Happened::TakenBack(before), &as_before)
+}
+
+/// Notes that nothing keeps a run, or one of its children, from going on.
+pub(crate) fn accept(db: &Connection, run: i64) -> Result<(), Error> {
+    for run in tree(db, run)? {
+        let mut update = db.prepare_cached(
+            "UPDATE runs SET refused = NULL, was = NULL WHERE run = ?1 AND (refused IS NOT NULL OR was IS NOT NULL)",
+        )?;
+        update.execute([run])?;
+    }
+    Ok(())
+}

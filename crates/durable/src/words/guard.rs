@@ -1,0 +1,17 @@
+//! Guards against panics of others: a lock that one leaves usable, a state whose drop may panic.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use flowstone_core::Panicked;
+
+/// Locks a mutex, also one whose last holder panicked.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Drops the state of a run, whatever its own `Drop` does: nothing of what is written down depends on it.
+pub(crate) fn drop_quietly<T>(state: T) {
+    if let Err(panicked) = Panicked::catch(|| drop(state)) {
+        tracing::error!(target: "flowstone", "the state of a run {panicked} when it was dropped");
+    }
+}
