@@ -8,9 +8,11 @@
 use std::future::Future;
 
 use crate::{
-    action::Label,
     context::Context,
-    error::{NodeError, Result},
+    words::{
+        action::Label,
+        error::{NodeError, Result},
+    },
 };
 
 /// What a flow's state has to be: owned data that can go from thread to thread.

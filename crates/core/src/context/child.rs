@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use super::{Context, Scope};
+use crate::context::{Context, Scope};
 
 impl Context {
     /// Lets a child of no run count what its nodes start beside its own future, for which otherwise its run waits.

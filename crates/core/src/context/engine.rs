@@ -10,20 +10,22 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Context, Deadline, DeadlineAt, More, PROCESS, RUNS, Scope, Stop,
-    fault::{CLOCK, LISTENER},
-};
 use crate::{
-    action::Action,
-    ask::PausedRun,
-    definition::{Halt, Position},
-    error::{BoxError, Detour, NodeError, Phase, RunError, Visited},
-    event::{Event, EventKind},
+    context::{
+        Context, Deadline, DeadlineAt, More, PROCESS, RUNS, Scope, Stop,
+        fault::{CLOCK, LISTENER},
+    },
+    define::ask::PausedRun,
+    driver::Journal,
     graph::Graph,
-    item_key::ItemId,
-    journal::Journal,
-    path::NodePath,
+    visit::{Halt, Position},
+    words::{
+        action::Action,
+        error::{BoxError, Detour, NodeError, Phase, RunError, Visited},
+        event::{Event, EventKind},
+        item_key::ItemId,
+        path::NodePath,
+    },
 };
 
 impl Context {

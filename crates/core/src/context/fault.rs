@@ -2,11 +2,13 @@
 //!
 //! Why not where they happen: `docs/decisions/0024-a-listener-that-panics-stops-its-run.md`.
 
-use super::{Context, Fault, Scope, Stop};
 use crate::{
-    error::{Detour, RunError},
-    guard::Panicked,
-    path::{NodePath, RunId},
+    context::{Context, Fault, Scope, Stop},
+    words::{
+        error::{Detour, RunError},
+        guard::Panicked,
+        path::{NodePath, RunId},
+    },
 };
 
 /// What a listener is called in an error.

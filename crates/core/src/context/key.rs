@@ -21,8 +21,10 @@ use std::{
     time::SystemTime,
 };
 
-use super::Context;
-use crate::path::{NodePath, RunId};
+use crate::{
+    context::Context,
+    words::path::{NodePath, RunId},
+};
 
 /// The most bytes that a key has: services take no longer ones.
 const MOST: usize = 255;

@@ -19,7 +19,7 @@ use std::{
 
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-use super::Context;
+use crate::context::Context;
 
 /// The runs without a scope, by their number.
 static RUNS: Trackers = Trackers::new();

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Astray, Graph, Hop, Place, Unrouted};
-use crate::action::Action;
+use crate::{
+    graph::{Astray, Graph, Hop, Place, Unrouted},
+    words::action::Action,
+};
 
 /// The ways in which a flow can end.
 #[derive(Clone, Debug)]

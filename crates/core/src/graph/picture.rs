@@ -6,8 +6,11 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Edges, Graph, GraphNode, Level, NodeKind, Place};
-use crate::{action::Action, node::OnError};
+use crate::{
+    graph::{Edges, Graph, GraphNode, Level, NodeKind, Place},
+    node::OnError,
+    words::action::Action,
+};
 
 impl Graph {
     pub(crate) fn to_mermaid(&self) -> String {

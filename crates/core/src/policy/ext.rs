@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{ByKey, InOrder, Inline, Journaled, Keyed, Parallel, Plain, Retry, With};
-use crate::node::HasItems;
+use crate::{
+    node::HasItems,
+    policy::{ByKey, InOrder, Inline, Journaled, Keyed, Parallel, Plain, Retry, With},
+};
 
 /// The policies of a node, where it is added to a flow: `Fetch.retry(…).timeout(…)`.
 ///

@@ -1,0 +1,400 @@
+//! Building a flow: collecting nodes and edges, and checking all of it at once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    marker::PhantomData,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use crate::{
+    define::{
+        add::{Added, AddedGraph, AsyncKind, IntoNode, SyncKind},
+        flow::{AsyncFlow, Flow},
+    },
+    graph::{About, Edges, Exits, Graph, Level, NodeKind, Place, Unrouted},
+    node::State,
+    visit::{Body, Definition},
+    words::{
+        action::Action,
+        route::{At, Edge, Route, Spot},
+    },
+};
+
+/// Collects the nodes and edges of a flow; made by [`Flow::builder`] and [`AsyncFlow::builder`].
+///
+/// Nothing that is wrong panics or is lost: [`build`](Self::build) reports every fault at once.
+///
+/// # Example
+///
+/// ```
+/// use flowstone_core::{Flow, Label, Action};
+///
+/// let mut flow = Flow::<u32>::builder("broken");
+/// let a = flow.add("a", |_: &mut u32| ());
+/// let b = flow.add("b", |_: &mut u32| ());
+/// flow.route(a >> a);
+///
+/// let error = flow.build().unwrap_err();
+/// assert_eq!(error.to_string(), "flow `broken` has 1 fault:\n  - it has no start: call `start` with a node");
+/// ```
+pub struct Builder<S, K> {
+    id: u64,
+    name: String,
+    elements: Vec<Element<S>>,
+    edges: Vec<Edge>,
+    starts: Vec<Spot>,
+    unrouted: Unrouted,
+    kind: PhantomData<fn() -> K>,
+}
+
+struct Element<S> {
+    name: String,
+    added: Added<S>,
+}
+
+/// Tells the builders of a process apart, so that a handle of another builder is noticed.
+static BUILDERS: AtomicU64 = AtomicU64::new(0);
+
+impl<S, K> fmt::Debug for Builder<S, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.elements.iter().map(|element| &element.name).collect();
+        f.debug_struct("Builder").field("name", &self.name).field("nodes", &names).finish_non_exhaustive()
+    }
+}
+
+impl<S: State, K> Builder<S, K> {
+    pub(crate) fn new(name: String) -> Self {
+        let id = BUILDERS.fetch_add(1, Ordering::Relaxed);
+        let (elements, edges, starts) = (Vec::new(), Vec::new(), Vec::new());
+        Self { id, name, elements, edges, starts, unrouted: Unrouted::default(), kind: PhantomData }
+    }
+
+    /// Adds a node, a flow or a closure under a name, and returns its handle.
+    ///
+    /// Names are any UTF-8 but empty or with `/`, and differ within a flow.
+    pub fn add<M, N: IntoNode<S, K, M>>(&mut self, name: impl Into<String>, node: N) -> At<N::Action> {
+        self.elements.push(Element { name: name.into(), added: node.into_node() });
+        At::new(Spot { builder: self.id, index: self.elements.len() - 1 })
+    }
+
+    /// Sets the node with which the flow begins.
+    pub fn start<A>(&mut self, node: At<A>) {
+        self.starts.push(node.spot);
+    }
+
+    /// Adds edges: `a >> b`, `a >> b >> c`, `a - Label::X >> b`, `a - "x" >> END`.
+    pub fn route<A>(&mut self, route: Route<A>) {
+        self.edges.extend(route.edges);
+    }
+
+    /// Sets what a string action does that has no edge, at a node that has others. The default is an error.
+    pub fn unrouted(&mut self, unrouted: Unrouted) {
+        self.unrouted = unrouted;
+    }
+
+    fn finish(self, sync: bool) -> Result<Definition<S>, BuildError> {
+        let mut check = Check::default();
+        let mut graph = Graph { sync, ..Graph::default() };
+        graph.levels.push(Level {
+            flow: self.name.clone(),
+            name: self.name.clone(),
+            path: self.name.as_str().into(),
+            parent: None,
+            edges: Edges::default(),
+            start: Place::Node(0),
+            unrouted: self.unrouted,
+            exits: None,
+        });
+        let mut elements = Vec::new();
+        let mut bodies: Vec<Body<S>> = Vec::new();
+        for Element { name, added } in self.elements {
+            check.name(&name);
+            let (place, exits) = match added.graph {
+                AddedGraph::Node(about) => {
+                    check.node(&name, &about, sync, &self.name);
+                    let exits = about.exits();
+                    (graph.push(&name, name.as_str().into(), about), exits)
+                }
+                AddedGraph::Flow(inner) => {
+                    check.nested(&name, &inner, &self.name, sync);
+                    (graph.nest(&name, &inner), inner.exits())
+                }
+            };
+            bodies.extend(added.bodies);
+            elements.push(Placed { place, exits, labels: added.labels });
+        }
+        check.edges(self.id, &self.edges, &elements, &mut graph);
+        check.start(self.id, &self.starts, &elements, &mut graph);
+        if !check.faults.is_empty() {
+            return Err(BuildError { flow: self.name, faults: check.faults });
+        }
+        Ok(Definition::new(graph, bodies))
+    }
+}
+
+impl<S: State> Builder<S, SyncKind> {
+    /// Checks the flow and makes it.
+    ///
+    /// # Errors
+    ///
+    /// Every [`Fault`] at once, each naming its node.
+    pub fn build(self) -> Result<Flow<S>, BuildError> {
+        self.finish(true).map(Flow::new)
+    }
+}
+
+impl<S: State> Builder<S, AsyncKind> {
+    /// Checks the flow and makes it.
+    ///
+    /// # Errors
+    ///
+    /// Every [`Fault`] at once, each naming its node.
+    pub fn build(self) -> Result<AsyncFlow<S>, BuildError> {
+        self.finish(false).map(AsyncFlow::new)
+    }
+}
+
+/// Everything that is wrong with a flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildError {
+    flow: String,
+    faults: Vec<Fault>,
+}
+
+impl BuildError {
+    /// Returns the name of the flow.
+    #[must_use]
+    pub fn flow(&self) -> &str {
+        &self.flow
+    }
+
+    /// Returns the faults, in the order in which nodes and edges were added.
+    #[must_use]
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.faults.len();
+        write!(f, "flow `{}` has {count} fault{}:", self.flow, if count == 1 { "" } else { "s" })?;
+        self.faults.iter().try_for_each(|fault| write!(f, "\n  - {fault}"))
+    }
+}
+
+/// One thing that is wrong with a flow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each variant's message says what its fields are")]
+pub enum Fault {
+    #[error("it has no start: call `start` with a node")]
+    NoStart,
+    #[error("it has two starts, `{first}` and `{second}`")]
+    TwoStarts { first: String, second: String },
+    #[error("`{name}` is no name of a node: a name is not empty and has no `/`")]
+    BadName { name: String },
+    #[error("two nodes have the name `{name}`")]
+    DuplicateName { name: String },
+    #[error("node `{node}` has two edges for `{action}`, to {first} and to {second}")]
+    DuplicateEdge { node: String, action: Action, first: String, second: String },
+    #[error("node `{node}` can return `{action}`, which is routed nowhere: add an edge, or end the flow with `>> END`")]
+    UnroutedLabel { node: String, action: Action },
+    #[error("node `{node}` has an edge for `{action}`, which it never returns; it returns {actions:?}")]
+    UnknownLabel { node: String, action: Action, actions: Vec<Action> },
+    #[error("node `{node}` cannot be reached from the start")]
+    Unreachable { node: String },
+    #[error("an edge or the start has a handle of another flow's builder")]
+    ForeignHandle,
+    #[error("node `{node}` has zero attempts: nothing would run; `Retry::attempts(1)` means no retry")]
+    ZeroAttempts { node: String },
+    #[error("node `{node}` has a parallel limit of zero: nothing would run")]
+    ZeroLimit { node: String },
+    #[error(
+        "node `{node}` has a timeout, but runs on the thread of the run, where nothing can interrupt it: \
+         add it to an `AsyncFlow`, without `inline`"
+    )]
+    TimeoutInSyncFlow { node: String },
+    #[error(
+        "node `{node}` waits between attempts, but runs on the thread of the run, which others need: leave out `inline`, \
+         or make it an async node"
+    )]
+    WaitInline { node: String },
+    #[error("node `{node}` contains a flow named `{flow}`: a flow cannot be inside itself")]
+    FlowInsideItself { node: String, flow: String },
+    #[error("node `{node}`: {message}")]
+    Node { node: String, message: String },
+    #[error(
+        "node `{node}` runs a flow per item in which `{ask}` asks: only a batch flow that is kept can wait for answers: \
+         add it with `.journaled()`, and run it with a store"
+    )]
+    AskInBatchFlow { node: String, ask: String },
+}
+
+/// An element in the graph, and what it can return.
+struct Placed {
+    place: Place,
+    exits: Exits,
+    labels: &'static [&'static str],
+}
+
+/// The checks, and what they found.
+#[derive(Default)]
+struct Check {
+    faults: Vec<Fault>,
+    /// The names of the elements, in their order.
+    names: Vec<String>,
+    taken: BTreeSet<String>,
+}
+
+impl Check {
+    fn name(&mut self, name: &str) {
+        if name.is_empty() || name.contains('/') {
+            self.faults.push(Fault::BadName { name: name.to_owned() });
+        } else if !self.taken.insert(name.to_owned()) {
+            self.faults.push(Fault::DuplicateName { name: name.to_owned() });
+        }
+        self.names.push(name.to_owned());
+    }
+
+    fn node(&mut self, name: &str, about: &About, sync: bool, flow: &str) {
+        let node = || name.to_owned();
+        if about.policy.retry.count() == 0 {
+            self.faults.push(Fault::ZeroAttempts { node: node() });
+        }
+        if about.limit == 0 {
+            self.faults.push(Fault::ZeroLimit { node: node() });
+        }
+        let timeout = about.policy.timeout.or(about.policy.total_timeout);
+        if timeout.is_some() && (sync || about.runs_inline()) {
+            self.faults.push(Fault::TimeoutInSyncFlow { node: node() });
+        }
+        if !sync && about.waits_inline() {
+            self.faults.push(Fault::WaitInline { node: node() });
+        }
+        if let Some(message) = &about.fault {
+            self.faults.push(Fault::Node { node: node(), message: message.clone() });
+        }
+        let Some(children) = &about.children else { return };
+        if children.contains_flow(flow) {
+            self.faults.push(Fault::FlowInsideItself { node: node(), flow: flow.to_owned() });
+        }
+        if let Some(ask) = children.asks().filter(|_| !about.journaled) {
+            self.faults.push(Fault::AskInBatchFlow { node: node(), ask: ask.to_string() });
+        }
+        self.waits(name, children, sync);
+    }
+
+    /// Looks for nodes of a sync flow that would wait on the thread of the async flow around it.
+    fn waits(&mut self, name: &str, inner: &Graph, sync: bool) {
+        for node in inner.nodes.iter().filter(|_| inner.sync && !sync) {
+            let name = format!("{name}/{}", node.path);
+            if node.about.waits_inline() {
+                self.faults.push(Fault::WaitInline { node: name.clone() });
+            }
+            if let Some(children) = &node.about.children {
+                self.waits(&name, children, sync);
+            }
+        }
+    }
+
+    fn nested(&mut self, name: &str, inner: &Graph, flow: &str, sync: bool) {
+        self.waits(name, inner, sync);
+        if inner.contains_flow(flow) {
+            self.faults.push(Fault::FlowInsideItself { node: name.to_owned(), flow: flow.to_owned() });
+        }
+    }
+
+    /// Puts the edges into the graph, and checks that they fit what their nodes return.
+    fn edges(&mut self, builder: u64, edges: &[Edge], elements: &[Placed], graph: &mut Graph) {
+        for Edge { from, action, to } in edges {
+            if [Some(from), to.as_ref()].into_iter().flatten().any(|spot| spot.builder != builder) {
+                self.faults.push(Fault::ForeignHandle);
+                continue;
+            }
+            let target = to.map(|to| elements[to.index].place);
+            let known = graph.edges_mut(elements[from.index].place);
+            if let Some(first) = known.get(action) {
+                self.faults.push(Fault::DuplicateEdge {
+                    node: self.names[from.index].clone(),
+                    action: action.clone(),
+                    first: self.target(first, elements),
+                    second: self.target(target, elements),
+                });
+                continue;
+            }
+            known.0.push((action.clone(), target));
+        }
+        for (element, name) in elements.iter().zip(&self.names) {
+            let edges = graph.edges_mut(element.place);
+            let Exits::Closed(returned) = &element.exits else { continue };
+            if edges.is_empty() {
+                continue;
+            }
+            let unrouted = returned.iter().filter(|action| edges.get(action).is_none());
+            self.faults
+                .extend(unrouted.map(|action| Fault::UnroutedLabel { node: name.clone(), action: action.clone() }));
+            let unknown = edges.labels().filter(|action| !returned.contains(action));
+            let unknown = unknown.filter(|action| !element.labels.contains(&action.as_str()));
+            self.faults.extend(unknown.map(|action| Fault::UnknownLabel {
+                node: name.clone(),
+                action: action.clone(),
+                actions: returned.iter().cloned().collect(),
+            }));
+        }
+    }
+
+    fn target(&self, target: Option<Place>, elements: &[Placed]) -> String {
+        let place = target.and_then(|target| elements.iter().position(|element| element.place == target));
+        place.map_or_else(|| "the end".to_owned(), |index| format!("`{}`", self.names[index]))
+    }
+
+    /// Sets the start, and checks that it reaches every element.
+    fn start(&mut self, builder: u64, starts: &[Spot], elements: &[Placed], graph: &mut Graph) {
+        let start = match starts {
+            [] => return self.faults.push(Fault::NoStart),
+            [start] => start,
+            [first, .., second] => {
+                let name = |spot: &Spot| self.names.get(spot.index).cloned().unwrap_or_default();
+                return self.faults.push(Fault::TwoStarts { first: name(first), second: name(second) });
+            }
+        };
+        if start.builder != builder {
+            return self.faults.push(Fault::ForeignHandle);
+        }
+        let start = elements[start.index].place;
+        graph.levels[0].start = start;
+        let index: BTreeMap<Place, usize> = elements.iter().enumerate().map(|(index, e)| (e.place, index)).collect();
+        let mut reached = BTreeSet::from([start]);
+        let mut open = vec![start];
+        while let Some(place) = open.pop() {
+            let targets = graph.edges_mut(place).0.iter().filter_map(|(_, target)| *target);
+            open.extend(targets.filter(|target| reached.insert(*target)));
+        }
+        let lost = elements.iter().filter(|element| !reached.contains(&element.place));
+        self.faults.extend(lost.map(|element| Fault::Unreachable { node: self.names[index[&element.place]].clone() }));
+    }
+}
+
+impl About {
+    /// What the node can return.
+    fn exits(&self) -> Exits {
+        if self.labels.is_empty() {
+            return Exits::Open;
+        }
+        Exits::Closed(self.labels.iter().map(|label| Action::from(*label)).collect())
+    }
+
+    /// Whether `exec` waits between attempts on the thread of the run.
+    fn waits_inline(&self) -> bool {
+        self.runs_inline() && self.policy.retry.waits()
+    }
+
+    /// Whether `exec` runs on the thread of the run, where no timeout can interrupt it.
+    fn runs_inline(&self) -> bool {
+        matches!(self.kind, NodeKind::Node | NodeKind::BatchNode) && !self.policy.pooled
+    }
+}

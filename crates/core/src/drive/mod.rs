@@ -1,0 +1,6 @@
+//! The driver in memory: running a flow, and what a run may have beside its flow and its state.
+
+pub(crate) mod options;
+pub(crate) mod run;
+pub(crate) mod run_in;
+pub(crate) mod stream;

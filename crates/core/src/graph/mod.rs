@@ -1,0 +1,353 @@
+//! The graph of a flow, without its nodes' code: names, edges, nested flows, and where each action leads.
+//!
+//! Flows inside flows are flattened when a flow is built: their nodes stand in one table, and each nested flow is a
+//! [`Level`] that actions leave upwards.
+//!
+//! ```text
+//! node returns an action ─▶ its edges ─▶ a node
+//!                             └▶ none: leaves its level ─▶ map_exit ─▶ the edges of that flow, one level up ─▶ …
+//!                                                                       └▶ no level above: the run ends
+//! ```
+//!
+//! For every label that is known, the next node is computed once, when the flow is built ([`Graph::next`]).
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    context::Context,
+    node::OnError,
+    policy::Policy,
+    visit::{Halt, Position},
+    words::{
+        action::Action,
+        error::{Detour, RunError, Visited},
+        guard::Panicked,
+        path::NodePath,
+    },
+};
+
+pub(crate) use exits::Exits;
+
+mod exits;
+mod picture;
+
+/// What a flow consists of, as data: see [`Flow::to_mermaid`](crate::Flow::to_mermaid).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Graph {
+    pub(crate) nodes: Vec<GraphNode>,
+    /// The flow itself, then the flows in it; a level comes before the levels inside it.
+    pub(crate) levels: Vec<Level>,
+    /// Whether a run may start something beside its own future: blocking attempts, spawned items.
+    pub(crate) detaches: bool,
+    /// The first node that asks, which makes a run pause.
+    pub(crate) asks: Option<Position>,
+    /// Whether it is the graph of a `Flow`, which uses no blocking pool.
+    pub(crate) sync: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct GraphNode {
+    pub(crate) name: String,
+    pub(crate) path: NodePath,
+    pub(crate) level: usize,
+    pub(crate) about: About,
+    pub(crate) edges: Edges,
+}
+
+/// What the builder knows of a node beside its code.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    pub(crate) kind: NodeKind,
+    /// The labels of its actions; empty for string actions.
+    pub(crate) labels: &'static [&'static str],
+    pub(crate) policy: Policy,
+    /// How many items may be under way at once; 1 outside parallel kinds.
+    pub(crate) limit: usize,
+    pub(crate) on_error: Option<OnError>,
+    /// The flow that a batch flow runs for each item.
+    pub(crate) children: Option<Arc<Graph>>,
+    /// Whether a visit may start something beside the run's own future.
+    pub(crate) detaches: bool,
+    /// Whether a driver that keeps runs keeps each item of this batch.
+    pub(crate) journaled: bool,
+    /// What the node itself says is wrong with it; never in a flow that is built.
+    pub(crate) fault: Option<String>,
+}
+
+/// The kind of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum NodeKind {
+    Function,
+    Node,
+    AsyncNode,
+    BatchNode,
+    AsyncBatchNode,
+    Ask,
+    Sleep,
+    BatchFlow,
+}
+
+impl NodeKind {
+    pub(crate) fn is_batch(self) -> bool {
+        matches!(self, Self::BatchNode | Self::AsyncBatchNode | Self::BatchFlow)
+    }
+}
+
+/// A flow in the flattened graph: the whole, or one inside it.
+#[derive(Clone, Debug)]
+pub(crate) struct Level {
+    /// The name of the flow's own definition.
+    pub(crate) flow: String,
+    /// The name that it was added under; that of the definition for the whole.
+    pub(crate) name: String,
+    pub(crate) path: NodePath,
+    /// The level around it; `None` for the whole.
+    pub(crate) parent: Option<usize>,
+    /// Its edges in the level around it.
+    pub(crate) edges: Edges,
+    pub(crate) start: Place,
+    pub(crate) unrouted: Unrouted,
+    pub(crate) exits: Option<ExitMap>,
+}
+
+/// A place in a graph that edges lead from and to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    Node(usize),
+    Level(usize),
+}
+
+/// What a string action does that has no edge, at a node that has others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unrouted {
+    /// The run stops with [`RunError::Unrouted`].
+    #[default]
+    Error,
+    /// The flow ends with that action, which is PocketFlow's rule.
+    End,
+}
+
+/// The edges of a node or of a nested flow; no target is the end of its flow.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Edges(pub(crate) Vec<(Action, Option<Place>)>);
+
+impl Edges {
+    pub(crate) fn get(&self, action: &Action) -> Option<Option<Place>> {
+        self.0.iter().find(|(label, _)| label == action).map(|(_, target)| *target)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn labels(&self) -> impl Iterator<Item = &Action> {
+        self.0.iter().map(|(label, _)| label)
+    }
+}
+
+/// What `map_exit` was given: the action of a flow, for each way in which it can end.
+#[derive(Clone)]
+pub(crate) struct ExitMap {
+    pub(crate) map: Arc<dyn Fn(&Action) -> Action + Send + Sync>,
+    pub(crate) labels: &'static [&'static str],
+}
+
+impl fmt::Debug for ExitMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ExitMap({:?})", self.labels)
+    }
+}
+
+/// Where an action leads in the end.
+enum Hop {
+    To(Position),
+    /// The end of the run, with its last action.
+    End(Action),
+}
+
+/// Why an action leads nowhere.
+enum Astray {
+    /// The edges of a place do not fit it.
+    NoEdge { place: Place, action: Action },
+    /// A `map_exit` panicked.
+    Panicked(Panicked),
+}
+
+impl Graph {
+    pub(crate) fn path(&self, at: Position) -> &NodePath {
+        &self.nodes[at.index()].path
+    }
+
+    /// The path of the first node that asks.
+    pub(crate) fn asks(&self) -> Option<&NodePath> {
+        self.asks.map(|at| self.path(at))
+    }
+
+    /// The position of the node with this path.
+    pub(crate) fn position(&self, path: &str) -> Option<Position> {
+        self.nodes.iter().position(|node| node.path == *path).map(Position::new)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.levels.first().map_or("", |level| &level.flow)
+    }
+
+    pub(crate) fn push(&mut self, name: &str, path: NodePath, about: About) -> Place {
+        self.detaches |= about.detaches;
+        let asks = about.kind == NodeKind::Ask || about.children.as_ref().is_some_and(|flow| flow.asks().is_some());
+        if asks && self.asks.is_none() {
+            self.asks = Some(Position::new(self.nodes.len()));
+        }
+        let node = GraphNode { name: name.to_owned(), path, level: 0, about, edges: Edges::default() };
+        self.nodes.push(node);
+        Place::Node(self.nodes.len() - 1)
+    }
+
+    pub(crate) fn edges_mut(&mut self, place: Place) -> &mut Edges {
+        match place {
+            Place::Node(index) => &mut self.nodes[index].edges,
+            Place::Level(index) => &mut self.levels[index].edges,
+        }
+    }
+
+    fn edges(&self, place: Place) -> (&Edges, usize) {
+        match place {
+            Place::Node(index) => (&self.nodes[index].edges, self.nodes[index].level),
+            Place::Level(index) => (&self.levels[index].edges, self.levels[index].parent.unwrap_or_default()),
+        }
+    }
+
+    /// The node with which a run begins.
+    pub(crate) fn start(&self) -> Position {
+        self.first(self.levels[0].start)
+    }
+
+    /// The node with which a place begins.
+    pub(crate) fn first(&self, place: Place) -> Position {
+        match place {
+            Place::Node(index) => Position::new(index),
+            Place::Level(index) => self.first(self.levels[index].start),
+        }
+    }
+
+    /// Where anything leads that is not simply the next node: an end, a failure, a pause.
+    pub(crate) fn halt(&self, at: Position, visited: Visited, cx: &Context) -> Result<Position, Box<Halt>> {
+        let action = match visited {
+            Ok(index) => self.label(at, index),
+            Err(detour) => match *detour {
+                Detour::NoEdge(action) => action,
+                detour => return Err(cx.halt(detour)),
+            },
+        };
+        match self.follow(Place::Node(at.index()), action) {
+            Ok(Hop::To(next)) => Ok(next),
+            Ok(Hop::End(exit)) => Err(Box::new(Halt::Ended(exit))),
+            Err(Astray::NoEdge { place, action }) => Err(Box::new(Halt::Failed(self.unrouted(place, action, cx)))),
+            Err(Astray::Panicked(panicked)) => Err(cx.halt(*Box::<Detour>::from(panicked))),
+        }
+    }
+
+    /// The next node for each label of a node, by its index; for a node with string actions, for each of its edges.
+    /// `None` where it takes [`halt`](Self::halt) to say.
+    pub(crate) fn next(&self, at: Position) -> Box<[Option<Position>]> {
+        let node = &self.nodes[at.index()];
+        let count = if node.about.labels.is_empty() { node.edges.0.len() } else { node.about.labels.len() };
+        let next = |index| match self.follow(Place::Node(at.index()), self.label(at, index)) {
+            Ok(Hop::To(next)) => Some(next),
+            _ => None,
+        };
+        (0..count).map(next).collect()
+    }
+
+    fn label(&self, at: Position, index: usize) -> Action {
+        let node = &self.nodes[at.index()];
+        match node.about.labels {
+            [] => node.edges.0[index].0.clone(),
+            labels => labels[index].into(),
+        }
+    }
+
+    /// The name of what a node returned, if it returned an action.
+    pub(crate) fn action(&self, at: Position, visited: &Visited) -> Option<Action> {
+        match visited {
+            Ok(index) => Some(self.label(at, *index)),
+            Err(detour) => match &**detour {
+                Detour::NoEdge(action) => Some(action.clone()),
+                _ => None,
+            },
+        }
+    }
+
+    /// Where an action of a place leads.
+    fn follow(&self, place: Place, action: Action) -> Result<Hop, Astray> {
+        let (edges, level) = self.edges(place);
+        match edges.get(&action) {
+            Some(Some(target)) => Ok(Hop::To(self.first(target))),
+            None if !edges.is_empty() && self.levels[level].unrouted == Unrouted::Error => {
+                Err(Astray::NoEdge { place, action })
+            }
+            Some(None) | None => self.leave(level, action),
+        }
+    }
+
+    /// Where an action leads that ends a level.
+    fn leave(&self, level: usize, action: Action) -> Result<Hop, Astray> {
+        let action = match &self.levels[level].exits {
+            Some(exits) => Panicked::catch(|| (exits.map)(&action)).map_err(Astray::Panicked)?,
+            None => action,
+        };
+        match self.levels[level].parent {
+            Some(_) => self.follow(Place::Level(level), action),
+            None => Ok(Hop::End(action)),
+        }
+    }
+
+    #[cold]
+    fn unrouted(&self, place: Place, action: Action, cx: &Context) -> RunError {
+        let (edges, _) = self.edges(place);
+        let node = match place {
+            Place::Node(index) => cx.path_of(Position::new(index)),
+            Place::Level(index) => cx.below(&self.levels[index].path),
+        };
+        RunError::Unrouted { run: cx.run_id(), node, action, edges: edges.labels().cloned().collect() }
+    }
+
+    /// Takes in another flow as one of this flow's elements; its nodes keep their order.
+    pub(crate) fn nest(&mut self, name: &str, inner: &Self) -> Place {
+        let (nodes, levels) = (self.nodes.len(), self.levels.len());
+        let moved = |place: Place| match place {
+            Place::Node(index) => Place::Node(index + nodes),
+            Place::Level(index) => Place::Level(index + levels),
+        };
+        let moved_edges = |edges: &Edges| Edges(edges.0.iter().map(|(a, to)| (a.clone(), to.map(moved))).collect());
+        let below = |path: &NodePath| NodePath::from(format!("{name}/{path}"));
+        self.levels.extend(inner.levels.iter().map(|level| Level {
+            flow: level.flow.clone(),
+            name: if level.parent.is_some() { level.name.clone() } else { name.to_owned() },
+            path: if level.parent.is_some() { below(&level.path) } else { name.into() },
+            parent: Some(level.parent.map_or(0, |parent| parent + levels)),
+            edges: moved_edges(&level.edges),
+            start: moved(level.start),
+            unrouted: level.unrouted,
+            exits: level.exits.clone(),
+        }));
+        self.nodes.extend(inner.nodes.iter().map(|node| GraphNode {
+            name: node.name.clone(),
+            path: below(&node.path),
+            level: node.level + levels,
+            about: node.about.clone(),
+            edges: moved_edges(&node.edges),
+        }));
+        self.detaches |= inner.detaches;
+        self.asks = self.asks.or(inner.asks.map(|asks| Position::new(asks.index() + nodes)));
+        Place::Level(levels)
+    }
+
+    /// Whether this flow, or a flow in it, or one that it runs as a child, has this name.
+    pub(crate) fn contains_flow(&self, name: &str) -> bool {
+        let children = || self.nodes.iter().filter_map(|node| node.about.children.as_ref());
+        self.levels.iter().any(|level| level.flow == name) || children().any(|graph| graph.contains_flow(name))
+    }
+}

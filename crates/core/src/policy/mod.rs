@@ -1,0 +1,314 @@
+//! What happens around `exec`: retries, timeouts, and where it runs.
+//!
+//! A node is wrapped where it is added: `flow.add("fetch", Fetch.retry(Retry::attempts(3)).timeout(limit))`. The
+//! wrapper [`With`] carries the policy and, as a type, the mode (in the pool, inline, parallel, spawned, journaled), so that a mode
+//! that a node cannot have does not compile.
+
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+use crate::{
+    node::HasItems,
+    words::{error::NodeError, item_key::Identity},
+};
+
+pub use ext::NodeExt;
+
+mod ext;
+
+/// How often `exec` is tried, how long to wait between attempts, and for which errors.
+///
+/// The default is one attempt. Waits come between attempts, never after the last. An error that is
+/// [terminal](NodeError::terminal) is not tried again; one that names a
+/// [retry-after](NodeError::with_retry_after) is waited for at least that long.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+/// use flowstone_core::Retry;
+///
+/// let retry = Retry::attempts(4).exponential(Duration::from_millis(200)).max_wait(Duration::from_millis(500));
+/// let waits: Vec<_> = (0..3).map(|attempt| retry.wait_after(attempt).as_millis()).collect();
+/// assert_eq!(waits, [200, 400, 500]);
+/// ```
+#[derive(Clone)]
+pub struct Retry {
+    attempts: u32,
+    first: Duration,
+    factor: u32,
+    max_wait: Option<Duration>,
+    jitter: bool,
+    when: Option<Arc<Condition>>,
+}
+
+/// Which errors are tried again.
+type Condition = dyn Fn(&NodeError) -> bool + Send + Sync;
+
+impl Retry {
+    /// The longest wait of [`exponential`](Self::exponential), unless [`max_wait`](Self::max_wait) says otherwise: one
+    /// minute.
+    pub const MAX_WAIT: Duration = Duration::from_mins(1);
+
+    /// Allows `attempts` attempts in all, without waits: 1 means no retry. 0 is an error of `build()`.
+    #[must_use]
+    pub const fn attempts(attempts: u32) -> Self {
+        let first = Duration::ZERO;
+        Self { attempts, first, factor: 1, max_wait: None, jitter: false, when: None }
+    }
+
+    /// Waits the same time between all attempts.
+    #[must_use]
+    pub fn fixed(mut self, wait: Duration) -> Self {
+        (self.first, self.factor) = (wait, 1);
+        self
+    }
+
+    /// Waits `first` after the first attempt and twice as long after each further one, up to
+    /// [`max_wait`](Self::max_wait).
+    #[must_use]
+    pub fn exponential(mut self, first: Duration) -> Self {
+        (self.first, self.factor) = (first, 2);
+        self
+    }
+
+    /// Bounds a computed wait. A retry-after that an error names is not bounded.
+    #[must_use]
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.max_wait = Some(wait);
+        self
+    }
+
+    /// Spreads each computed wait evenly between a half and the whole of it, so that many runs do not come back at once.
+    ///
+    /// The spread follows from the run, the visit, the item and the attempt, see
+    /// [`RunOptions::seed`](crate::RunOptions::seed).
+    #[must_use]
+    pub fn jitter(mut self) -> Self {
+        self.jitter = true;
+        self
+    }
+
+    /// Tries again only after errors for which `when` holds. Terminal errors are not asked about.
+    #[must_use]
+    pub fn retry_if(mut self, when: impl Fn(&NodeError) -> bool + Send + Sync + 'static) -> Self {
+        self.when = Some(Arc::new(when));
+        self
+    }
+
+    /// Returns the wait after attempt number `attempt`, counted from 0, before jitter and retry-after.
+    #[must_use]
+    pub fn wait_after(&self, attempt: u32) -> Duration {
+        let factor = self.factor.checked_pow(attempt).unwrap_or(u32::MAX);
+        let longest = if self.factor == 1 { Duration::MAX } else { Self::MAX_WAIT };
+        self.first.saturating_mul(factor).min(self.max_wait.unwrap_or(longest))
+    }
+
+    /// Decides what follows a failed attempt: the wait before the next, or `None` if it was the last.
+    pub(crate) fn next_wait(&self, attempt: u32, error: &NodeError, spread: impl FnOnce() -> u64) -> Option<Duration> {
+        let again =
+            attempt + 1 < self.attempts && !error.is_terminal() && self.when.as_ref().is_none_or(|when| when(error));
+        again.then(|| {
+            let wait = self.wait_after(attempt);
+            let wait = if self.jitter && !wait.is_zero() { spread_out(wait, spread()) } else { wait };
+            wait.max(error.retry_after().unwrap_or_default())
+        })
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Whether anything is tried again.
+    pub(crate) fn is_again(&self) -> bool {
+        self.attempts > 1
+    }
+
+    /// Whether there is a wait between two attempts, as far as can be told before an error names one.
+    pub(crate) fn waits(&self) -> bool {
+        self.is_again() && !self.wait_after(0).is_zero()
+    }
+}
+
+/// Places a wait in its upper half, by 32 random bits.
+fn spread_out(wait: Duration, random: u64) -> Duration {
+    let half = wait / 2;
+    half + half.mul_f64((random >> 32) as f64 / f64::from(u32::MAX))
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self::attempts(1)
+    }
+}
+
+impl fmt::Debug for Retry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retry")
+            .field("attempts", &self.attempts)
+            .field("first", &self.first)
+            .field("factor", &self.factor)
+            .field("max_wait", &self.max_wait)
+            .field("jitter", &self.jitter)
+            .field("retry_if", &self.when.is_some())
+            .finish()
+    }
+}
+
+/// Everything that `visit` needs to know about a node's `exec`: what [`With`] collects.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    pub(crate) retry: Retry,
+    /// The time of one attempt.
+    pub(crate) timeout: Option<Duration>,
+    /// The time of all attempts, waits and items of a visit.
+    pub(crate) total_timeout: Option<Duration>,
+    /// Whether `exec` runs on the blocking pool, where it cannot be dropped but only be waited for.
+    pub(crate) pooled: bool,
+    /// Whether something stands around an attempt: a time limit or the pool. Follows from the others.
+    pub(crate) guarded: bool,
+}
+
+/// A node with a policy and a mode, made by the methods of [`NodeExt`].
+#[derive(Clone, Debug)]
+pub struct With<N, Mode = Plain> {
+    pub(crate) node: N,
+    pub(crate) policy: Policy,
+    pub(crate) limit: usize,
+    mode: PhantomData<fn() -> Mode>,
+}
+
+/// The mode of a node as it is: async phases are awaited; in an async flow, a sync `exec` goes to the blocking pool.
+#[derive(Debug, Clone, Copy)]
+pub enum Plain {}
+
+/// The mode of a sync node whose `exec` runs on the thread of the run.
+#[derive(Debug, Clone, Copy)]
+pub enum Inline {}
+
+/// The mode of a batch node that has several items under way at once.
+#[derive(Debug, Clone, Copy)]
+pub enum Parallel {}
+
+/// The mode of a parallel batch node whose items are tasks of their own.
+#[derive(Debug, Clone, Copy)]
+pub enum Spawned {}
+
+/// The mode of a batch node whose finished items a driver keeps, beside its mode otherwise; `By` is what tells items apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Journaled<Mode = Plain, By = ByItem>(PhantomData<fn() -> (Mode, By)>);
+
+/// Tells the items of a journaled batch apart by what they hold; see [`NodeExt::journaled`].
+#[derive(Debug, Clone, Copy)]
+pub enum ByItem {}
+
+/// Tells the items of a journaled batch apart by their places; see [`NodeExt::journaled_in_order`].
+#[derive(Debug, Clone, Copy)]
+pub enum InOrder {}
+
+/// Tells the items of a journaled batch apart by keys that the user gives; see [`NodeExt::journaled_by`].
+#[derive(Debug, Clone, Copy)]
+pub enum ByKey {}
+
+/// A batch node with a key for each of its items, made by [`NodeExt::journaled_by`].
+pub struct Keyed<N, S, I> {
+    pub(crate) node: N,
+    pub(crate) identity: Identity<I>,
+    state: PhantomData<fn(S)>,
+}
+
+impl<N: fmt::Debug, S, I> fmt::Debug for Keyed<N, S, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyed").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl<N> With<N> {
+    pub(crate) fn plain(node: N) -> Self {
+        Self { node, policy: Policy::default(), limit: 1, mode: PhantomData }
+    }
+
+    /// Runs a sync node's `exec` on the thread of the run; see [`NodeExt::inline`].
+    #[must_use]
+    pub fn inline(self) -> With<N, Inline> {
+        self.into_mode()
+    }
+
+    /// Lets up to `limit` items of a batch node be under way at once; see [`NodeExt::parallel`].
+    #[must_use]
+    pub fn parallel(mut self, limit: usize) -> With<N, Parallel> {
+        self.limit = limit;
+        self.into_mode()
+    }
+}
+
+impl<N> With<N, Parallel> {
+    /// Makes each item of an async batch node a task of its own, for items that compute rather than wait.
+    ///
+    /// An item costs about 2 µs more, and may use another core. Items that only wait are faster without.
+    #[must_use]
+    pub fn spawned(self) -> With<N, Spawned> {
+        self.into_mode()
+    }
+}
+
+macro_rules! journaled {
+    ($($mode:ident),+) => {$(
+        impl<N> With<N, $mode> {
+            /// Lets a driver that keeps runs keep each item of a batch node as it ends; see [`NodeExt::journaled`].
+            #[must_use]
+            pub fn journaled(self) -> With<N, Journaled<$mode>> {
+                self.into_mode()
+            }
+
+            /// As `journaled`, with a key that tells items apart; see [`NodeExt::journaled_by`].
+            #[must_use]
+            pub fn journaled_by<S, M, K: Serialize>(
+                self,
+                key: impl Fn(&N::Item) -> K + Send + Sync + 'static,
+            ) -> With<Keyed<N, S, N::Item>, Journaled<$mode, ByKey>>
+            where
+                N: HasItems<S, M>,
+            {
+                let node = Keyed { node: self.node, identity: Identity::by(key), state: PhantomData };
+                With { node, policy: self.policy, limit: self.limit, mode: PhantomData }
+            }
+
+            /// As `journaled`, with the places of items as their keys; see [`NodeExt::journaled_in_order`].
+            #[must_use]
+            pub fn journaled_in_order(self) -> With<N, Journaled<$mode, InOrder>> {
+                self.into_mode()
+            }
+        }
+    )+};
+}
+
+journaled!(Plain, Parallel, Spawned);
+
+impl<N, Mode> With<N, Mode> {
+    /// Sets how often `exec` is tried; see [`NodeExt::retry`].
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.policy.retry = retry;
+        self
+    }
+
+    /// Bounds the time of one attempt; see [`NodeExt::timeout`].
+    #[must_use]
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.policy.timeout = Some(limit);
+        self
+    }
+
+    /// Bounds the time of all attempts, waits and items of a visit; see [`NodeExt::total_timeout`].
+    #[must_use]
+    pub fn total_timeout(mut self, limit: Duration) -> Self {
+        self.policy.total_timeout = Some(limit);
+        self
+    }
+
+    fn into_mode<M>(self) -> With<N, M> {
+        With { node: self.node, policy: self.policy, limit: self.limit, mode: PhantomData }
+    }
+}

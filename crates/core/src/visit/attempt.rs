@@ -1,0 +1,383 @@
+//! One visit: the three phases of one node, with retry, timeout and fallback around the middle one.
+//!
+//! ```text
+//! prep(&S) ─▶ exec ─▶ … ─▶ exec ─▶ exec_fallback ─▶ post(&mut S)
+//!             └─ attempts ──────┘  └ if the last failed
+//! ```
+//!
+//! Every driver goes through [`Definition::visit`](crate::definition::Definition::visit), which calls a [`SyncBody`] or an
+//! [`AsyncBody`]; none knows what a phase is. The sync and the async half are twins; what they decide
+//! ([`Retry::next_wait`](crate::Retry)) is shared.
+//!
+//! **Invariant:** `exec` is never given the state, so it may be repeated, moved and abandoned.
+
+use std::{
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::{
+    context::Context,
+    define::ask::{Answered, Reply},
+    drive::run_in::unless_run_stops,
+    node::{AsyncNode, Node, State},
+    policy::Policy,
+    visit::running::RestoreError,
+    words::{
+        action::Label,
+        error::{Detour, NodeError, Phase, Result, TimedOut, Visited},
+        event::EventKind,
+        guard::text,
+        path::NodePath,
+    },
+};
+
+/// A future whose type is not named.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Boxes a future: as `Box::pin`, but with the future made in its place on the heap, which saves a copy.
+#[inline(always)]
+pub(crate) fn boxed<'a, F: Future + Send + 'a>(make: impl FnOnce() -> F) -> BoxFuture<'a, F::Output> {
+    let place = Box::<F>::new_uninit();
+    let made: Box<F> = Box::write(place, make());
+    Box::into_pin(made)
+}
+
+/// A node without its types, visited on the caller's thread.
+///
+/// A body tells its phase through the context, and lets panics through: whoever calls it catches them.
+pub(crate) trait SyncBody<S>: Send + Sync {
+    fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited;
+
+    /// The same body again, for a flow that takes this one in.
+    fn share(&self) -> Box<dyn SyncBody<S>>;
+
+    /// Says whether an answer fits a node of the children that this node runs; `None` if it runs none.
+    fn fits_inside(&self, path: &NodePath, answer: &Value) -> Option<Result<(), serde_json::Error>> {
+        let _ = (path, answer);
+        None
+    }
+
+    /// Says whether an answer fits; `None` if this node asks nothing.
+    fn fits(&self, answer: &Value) -> Option<Result<(), serde_json::Error>> {
+        let _ = answer;
+        None
+    }
+
+    /// Goes on with a visit that ended in a pause; `None` if this node asks nothing.
+    fn answer(&self, shared: &mut S, reply: Reply, cx: &mut Context) -> Option<Answered> {
+        let _ = (shared, reply, cx);
+        None
+    }
+}
+
+/// A node without its types, visited by awaiting: one box a visit.
+pub(crate) trait AsyncBody<S>: Send + Sync {
+    fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited>;
+
+    /// The same body again, for a flow that takes this one in.
+    fn share(&self) -> Box<dyn AsyncBody<S>>;
+
+    /// Says whether an answer fits a node of the children that this node runs; `None` if it runs none.
+    fn fits_inside(&self, path: &NodePath, answer: &Value) -> Option<Result<(), serde_json::Error>> {
+        let _ = (path, answer);
+        None
+    }
+
+    /// Says whether a child that this node keeps could go on from its node with a state; `None` if it keeps none.
+    fn takes_inside(&self, path: &NodePath, state: &[u8]) -> Option<Result<(), RestoreError>> {
+        let _ = (path, state);
+        None
+    }
+}
+
+/// A [`Node`] or an [`AsyncNode`] with its policy.
+pub(crate) struct Single<N> {
+    pub(crate) node: Arc<N>,
+    pub(crate) policy: Policy,
+}
+
+impl<N> Clone for Single<N> {
+    fn clone(&self) -> Self {
+        Self { node: Arc::clone(&self.node), policy: self.policy.clone() }
+    }
+}
+
+impl<S: State, N: Node<S>> SyncBody<S> for Single<N> {
+    fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
+        let node = &*self.node;
+        let prep = node.prep(shared).map_err(|error| cx.failed(error))?;
+        cx.phase = Phase::Exec;
+        let exec =
+            attempts(&self.policy, cx, |cx| node.exec(&prep, cx), |error, cx| node.exec_fallback(&prep, error, cx))?;
+        cx.phase = Phase::Post;
+        match node.post(shared, prep, exec) {
+            Ok(action) => edge(action, cx),
+            Err(error) => Err(cx.failed(error)),
+        }
+    }
+
+    fn share(&self) -> Box<dyn SyncBody<S>> {
+        Box::new(self.clone())
+    }
+}
+
+impl<S: State, N: AsyncNode<S>> AsyncBody<S> for Single<N> {
+    fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited> {
+        boxed(move || async move {
+            let prep = match self.node.prep(shared).await {
+                Ok(prep) => prep,
+                Err(error) => return Err(cx.failed(error)),
+            };
+            cx.phase = Phase::Exec;
+            // The first attempt of a node without limits stands here by itself. What a visit rarely needs is boxed,
+            // so that the others carry no room for it.
+            let exec = if self.policy.guarded || cx.watched() {
+                Box::pin(attempts_async(&NodeWork::new(&*self.node, &prep), &self.policy, None, cx)).await?
+            } else {
+                match self.node.exec(&prep, cx).await {
+                    Ok(exec) => exec,
+                    Err(error) => {
+                        Box::pin(retry(&NodeWork::new(&*self.node, &prep), &self.policy, None, error, cx)).await?
+                    }
+                }
+            };
+            cx.phase = Phase::Post;
+            match self.node.post(shared, prep, exec).await {
+                Ok(action) => edge(action, cx),
+                Err(error) => Err(cx.failed(error)),
+            }
+        })
+    }
+
+    fn share(&self) -> Box<dyn AsyncBody<S>> {
+        Box::new(self.clone())
+    }
+}
+
+/// `exec` and `exec_fallback` of an [`AsyncNode`] for one prep value.
+struct NodeWork<'a, S, N: AsyncNode<S>> {
+    node: &'a N,
+    prep: &'a N::Prep,
+    state: PhantomData<fn(S)>,
+}
+
+impl<'a, S, N: AsyncNode<S>> NodeWork<'a, S, N> {
+    fn new(node: &'a N, prep: &'a N::Prep) -> Self {
+        Self { node, prep, state: PhantomData }
+    }
+}
+
+impl<S: State, N: AsyncNode<S>> Work for NodeWork<'_, S, N> {
+    type Output = N::Exec;
+
+    fn exec(&self, cx: &Context) -> impl Future<Output = Result<N::Exec>> + Send {
+        self.node.exec(self.prep, cx)
+    }
+
+    fn fallback(&self, error: NodeError, cx: &Context) -> impl Future<Output = Result<N::Exec>> + Send {
+        self.node.exec_fallback(self.prep, error, cx)
+    }
+}
+
+/// Tries `exec` until it succeeds, its policy gives up, or the run is stopped; then falls back.
+pub(crate) fn attempts<T>(
+    policy: &Policy,
+    cx: &mut Context,
+    exec: impl Fn(&Context) -> Result<T>,
+    fallback: impl FnOnce(NodeError, &Context) -> Result<T>,
+) -> Result<T, Box<Detour>> {
+    loop {
+        let result = if cx.watched() { watched_attempt(cx, &exec) } else { exec(cx) };
+        let error = match result {
+            Ok(output) => return Ok(output),
+            Err(error) => error,
+        };
+        cx.check()?;
+        let Some(wait) = policy.retry.next_wait(cx.attempt, &error, || cx.spread()) else {
+            cx.event(|| EventKind::FellBack { reason: text(&error) });
+            return fallback(error, cx).map_err(|error| cx.failed(error));
+        };
+        cx.event(|| EventKind::Retry { reason: text(&error), wait });
+        cx.sleep(wait)?;
+        cx.attempt += 1;
+    }
+}
+
+#[cold]
+fn watched_attempt<T>(cx: &Context, exec: impl Fn(&Context) -> Result<T>) -> Result<T> {
+    cx.event(|| EventKind::AttemptStarted);
+    attempt_span(cx).in_scope(|| exec(cx))
+}
+
+/// What an attempt runs: the `exec` of a node on its prep value, or of a batch node on one item.
+pub(crate) trait Work: Sync {
+    type Output: Send;
+
+    fn exec(&self, cx: &Context) -> impl Future<Output = Result<Self::Output>> + Send;
+    fn fallback(&self, error: NodeError, cx: &Context) -> impl Future<Output = Result<Self::Output>> + Send;
+}
+
+/// The async twin of [`attempts`]; `end` is when the time of the visit is over, if that is known already.
+pub(crate) async fn attempts_async<W: Work>(
+    work: &W,
+    policy: &Policy,
+    end: Option<Instant>,
+    cx: &mut Context,
+) -> Result<W::Output, Box<Detour>> {
+    let end = end.or_else(|| policy.end(cx));
+    wait_rest(end, cx).await;
+    match attempt(work, policy, end, cx).await {
+        Ok(output) => still_wanted(output, policy, cx),
+        Err(error) => retry(work, policy, end, error, cx).await,
+    }
+}
+
+/// Goes on with the wait that an earlier process began, and with the number of the attempt after it.
+async fn wait_rest(end: Option<Instant>, cx: &mut Context) {
+    let Some((journal, item)) = cx.journal().zip(cx.waits_as()) else { return };
+    let Some(waited) = journal.waited(item) else { return };
+    if !waited.left.is_zero() {
+        // The time of the visit bounds the wait: the attempt then fails for want of time.
+        let until_end = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        let _ = tokio::time::timeout(until_end, journal.rest(item, waited.left)).await;
+    }
+    cx.attempt = waited.attempt;
+}
+
+/// Discards what a blocking attempt gave that was told to stop: its run may look at the time a moment later.
+fn still_wanted<T>(output: T, policy: &Policy, cx: &Context) -> Result<T, Box<Detour>> {
+    if policy.pooled {
+        cx.check()?;
+    }
+    Ok(output)
+}
+
+/// What follows a failed first attempt.
+pub(crate) async fn retry<W: Work>(
+    work: &W,
+    policy: &Policy,
+    end: Option<Instant>,
+    mut error: NodeError,
+    cx: &mut Context,
+) -> Result<W::Output, Box<Detour>> {
+    loop {
+        cx.wait_for_attempt().await;
+        cx.check()?;
+        error = unless_run_stops(error, cx)?;
+        let wait = policy.retry.next_wait(cx.attempt, &error, || cx.spread());
+        let in_time =
+            |wait: &Duration| end.is_none_or(|end| Instant::now().checked_add(*wait).is_some_and(|at| at < end));
+        let wait = wait.filter(in_time);
+        let Some(wait) = wait else {
+            cx.event(|| EventKind::FellBack { reason: text(&error) });
+            if policy.pooled {
+                cx.renew_abandoned();
+            }
+            let stood_in = work.fallback(error, cx).await;
+            return stood_in
+                .map_err(|error| unless_run_stops(error, cx).map_or_else(|stops| stops, |error| cx.failed(error)));
+        };
+        cx.event(|| EventKind::Retry { reason: text(&error), wait });
+        if !wait.is_zero() {
+            wait_before_attempt(cx, cx.attempt + 1, wait).await?;
+        }
+        cx.attempt += 1;
+        match attempt(work, policy, end, cx).await {
+            Ok(output) => return still_wanted(output, policy, cx),
+            Err(next) => error = next,
+        }
+    }
+}
+
+/// Waits between two attempts, and keeps that where there is a journal.
+async fn wait_before_attempt(cx: &Context, attempt: u32, wait: Duration) -> Result<(), Box<Detour>> {
+    let Some(journal) = cx.journal() else {
+        tokio::time::sleep(wait).await;
+        return Ok(());
+    };
+    let Some(item) = cx.waits_as() else {
+        // An item of a batch that starts over has no identity to keep a wait under.
+        journal.keep_time_left(wait).await.map_err(|error| cx.not_kept(error))?;
+        tokio::time::sleep(wait).await;
+        return Ok(());
+    };
+    journal.wait(item, attempt, wait).await.map_err(|error| cx.not_kept(error))?;
+    journal.rest(item, wait).await;
+    Ok(())
+}
+
+/// One attempt with everything that may stand around it: events, a span, a time limit, the blocking pool.
+async fn attempt<W: Work>(work: &W, policy: &Policy, end: Option<Instant>, cx: &mut Context) -> Result<W::Output> {
+    if policy.pooled {
+        cx.renew_abandoned();
+    }
+    let cx = &*cx;
+    cx.event(|| EventKind::AttemptStarted);
+    let mut exec = std::pin::pin!(work.exec(cx).instrument(attempt_span(cx)));
+    let Some((left, reason)) = policy.limit(end) else { return exec.await };
+    if left.is_zero() {
+        return Err(NodeError::new(reason)); // the time of the visit is over: this item does not begin
+    }
+    if let Ok(result) = tokio::time::timeout(left, exec.as_mut()).await {
+        return result;
+    }
+    if let Some(abandoned) = cx.abandoned().filter(|_| policy.pooled) {
+        // A blocking exec cannot be dropped; two attempts at once would be worse than a wait.
+        abandoned.store(true, Ordering::Relaxed);
+        drop(exec.await);
+    }
+    Err(NodeError::new(reason))
+}
+
+impl Policy {
+    /// When a visit that begins now has used up its time, or one that an earlier process began.
+    pub(crate) fn end(&self, cx: &Context) -> Option<Instant> {
+        let limit = self.total_timeout?;
+        let left = cx.journal().map_or(limit, |journal| journal.time_left(limit).min(limit));
+        // A limit beyond the clock's range is none.
+        Instant::now().checked_add(left)
+    }
+
+    /// The time that an attempt has which begins now, and what it fails with when that is over.
+    fn limit(&self, end: Option<Instant>) -> Option<(Duration, TimedOut)> {
+        let attempt = self.timeout.map(|limit| (limit, TimedOut::Attempt(limit)));
+        let visit = end
+            .zip(self.total_timeout)
+            .map(|(end, limit)| (end.saturating_duration_since(Instant::now()), TimedOut::Visit(limit)));
+        [attempt, visit].into_iter().flatten().min_by_key(|(left, _)| *left)
+    }
+}
+
+fn attempt_span(cx: &Context) -> tracing::Span {
+    if !cx.traced() {
+        return tracing::Span::none();
+    }
+    // Signed, since what exports spans takes other numbers for text.
+    let (attempt, item) = (i64::from(cx.attempt()), cx.item().map(usize::cast_signed));
+    tracing::info_span!(target: "flowstone", "attempt", attempt, item = item.map(|item| item as i64))
+}
+
+/// The edge that a label takes.
+#[inline]
+pub(crate) fn edge<A: Label>(label: A, cx: &Context) -> Visited {
+    match label.index() {
+        Some(index) if index < A::NAMES.len() => Ok(index),
+        None if A::NAMES.is_empty() => cx.edge_for(label.action()),
+        _ => Err(cx.failed(NodeError::terminal(NoLabel { names: A::NAMES }))),
+    }
+}
+
+/// A [`Label`] whose methods do not agree.
+#[derive(Debug, thiserror::Error)]
+#[error("`Label::index` gave no position in `Label::NAMES`, {names:?}")]
+struct NoLabel {
+    names: &'static [&'static str],
+}

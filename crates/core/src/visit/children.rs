@@ -1,0 +1,180 @@
+//! One visit of a batch flow: a child's run per forked state, joined in input order.
+//!
+//! Parallel children cannot race: each owns its state.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::{
+    context::Context,
+    drive::run::Outcome,
+    node::{OnError, State},
+    visit::{
+        Definition,
+        attempt::{AsyncBody, BoxFuture, SyncBody},
+        batch::{Each, ids, in_order},
+        running::{RestoreError, decoded},
+    },
+    words::{
+        action::Action,
+        codec::Codec,
+        error::{Detour, Phase, Result, RunError, Visited},
+        event::EventKind,
+        guard::drop_caught,
+        item_key::Identity,
+        path::NodePath,
+    },
+};
+
+use kept::Kept;
+
+mod kept;
+
+/// How a child of a batch flow ended: its state and its last action, or why it stopped.
+///
+/// What [`batch_collect`](crate::AsyncFlow::batch_collect) gives to `join`.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Child<T> {
+    /// The child's state; after an error, with what was written before.
+    pub state: T,
+    /// The child's last action.
+    pub result: Result<Action, RunError>,
+}
+
+pub(crate) type Fork<S, T> = Arc<dyn Fn(&S) -> Vec<T> + Send + Sync>;
+pub(crate) type Join<S, T> = Arc<dyn Fn(&mut S, Vec<Child<T>>, &Context) -> Result<Visited> + Send + Sync>;
+
+/// A flow that runs once per state that `fork` gives.
+pub(crate) struct Children<S, T> {
+    pub(crate) definition: Arc<Definition<T>>,
+    pub(crate) fork: Fork<S, T>,
+    pub(crate) join: Join<S, T>,
+    pub(crate) limit: usize,
+    pub(crate) on_error: OnError,
+    /// How the journal of a run keeps the children, if the batch is journaled.
+    pub(crate) keeping: Option<(Codec<T>, Identity<T>)>,
+}
+
+impl<S, T> Clone for Children<S, T> {
+    fn clone(&self) -> Self {
+        let (fork, join) = (Arc::clone(&self.fork), Arc::clone(&self.join));
+        let (limit, on_error, keeping) = (self.limit, self.on_error, self.keeping.clone());
+        Self { definition: Arc::clone(&self.definition), fork, join, limit, on_error, keeping }
+    }
+}
+
+impl<S: State, T: State> SyncBody<S> for Children<S, T> {
+    fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited {
+        let mut ended = Vec::new();
+        let states = (self.fork)(shared);
+        cx.begin_items(states.len())?;
+        for (index, mut state) in states.into_iter().enumerate() {
+            let mut child = cx.for_child(&cx.for_item(index), &self.definition.graph);
+            let result = self.definition.follow(self.definition.start(), &mut state, &mut child);
+            ended.push(self.ended(cx, index, (state, false), result)?);
+        }
+        self.join(shared, ended, cx)
+    }
+
+    fn share(&self) -> Box<dyn SyncBody<S>> {
+        Box::new(self.clone())
+    }
+
+    fn fits_inside(&self, path: &NodePath, answer: &Value) -> Option<Result<(), serde_json::Error>> {
+        Some(self.definition.fits_at(path, answer))
+    }
+}
+
+impl<S: State, T: State> AsyncBody<S> for Children<S, T> {
+    fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited> {
+        Box::pin(async move {
+            let states = (self.fork)(shared);
+            cx.begin_items(states.len())?;
+            let ended = match (&self.keeping, cx.journal()) {
+                // Boxed, so that children in memory carry no room for it.
+                (Some((codec, identity)), Some(journal)) => {
+                    let ids = ids(identity, &states, &**journal, cx)?;
+                    let kept = Kept { children: self, codec: *codec, journal: &**journal, ids, cx };
+                    Box::pin(async move { kept.run(states).await }).await?
+                }
+                _ => in_order(&Runs { children: self, cx }, states.into_iter().enumerate(), self.limit).await?,
+            };
+            self.join(shared, ended, cx)
+        })
+    }
+
+    fn share(&self) -> Box<dyn AsyncBody<S>> {
+        Box::new(self.clone())
+    }
+
+    fn fits_inside(&self, path: &NodePath, answer: &Value) -> Option<Result<(), serde_json::Error>> {
+        Some(self.definition.fits_at(path, answer))
+    }
+
+    fn takes_inside(&self, path: &NodePath, state: &[u8]) -> Option<Result<(), RestoreError>> {
+        let (codec, _) = self.keeping.as_ref()?;
+        let here = || decoded(&self.definition, *codec, path, state).map(drop_caught);
+        if self.definition.graph.position(path.as_str()).is_some() {
+            return Some(here());
+        }
+        Some(self.definition.takes_inside(path, state).unwrap_or_else(here))
+    }
+}
+
+struct Runs<'a, S, T> {
+    children: &'a Children<S, T>,
+    cx: &'a Context,
+}
+
+impl<S: State, T: State> Each for Runs<'_, S, T> {
+    type Input = (usize, T);
+    type Output = Child<T>;
+
+    fn context(&self) -> &Context {
+        self.cx
+    }
+
+    async fn run(&self, (index, mut state): (usize, T)) -> Result<Child<T>, Box<Detour>> {
+        let definition = &self.children.definition;
+        let mut child = self.cx.for_child(&self.cx.for_item(index), &definition.graph);
+        let result = definition.follow_async(definition.start(), &mut state, &mut child).await;
+        self.children.ended(self.cx, index, (state, false), result)
+    }
+}
+
+impl<S: State, T: State> Children<S, T> {
+    fn join(&self, shared: &mut S, ended: Vec<Child<T>>, cx: &mut Context) -> Visited {
+        cx.phase = Phase::Post;
+        (self.join)(shared, ended, cx).unwrap_or_else(|error| Err(cx.failed(error)))
+    }
+
+    /// What `join` gets for a child, with its state, and whether all of it was recalled; an error if it ends the batch.
+    fn ended(
+        &self,
+        cx: &Context,
+        index: usize,
+        (state, recalled): (T, bool),
+        result: Result<Outcome, RunError>,
+    ) -> Result<Child<T>, Box<Detour>> {
+        if cx.listening() {
+            let error = result.as_ref().err().map(RunError::report);
+            cx.for_item(index).event(|| EventKind::ItemEnded { error, recalled });
+        }
+        let result = match result {
+            Ok(Outcome::Ended(action)) => Ok(action),
+            Ok(Outcome::Paused(pause)) => {
+                // Nothing keeps this run, or its journal would have put the child away.
+                let (run, node) = (cx.run_id(), pause.node().clone());
+                return Err(Box::new(Detour::Child(RunError::NeedsStore { run, node })));
+            }
+            // Only a child's own failure can be collected; a run that is to stop stops.
+            Err(error @ (RunError::Node { .. } | RunError::Unrouted { .. })) if self.on_error == OnError::Collect => {
+                Err(error)
+            }
+            Err(error) => return Err(Box::new(Detour::Child(error))),
+        };
+        Ok(Child { state, result })
+    }
+}

@@ -1,0 +1,180 @@
+//! How a value that a driver keeps becomes JSON and comes back: [`Codec`], and [`storable`] for plain JSON.
+//!
+//! **Invariant:** what is written can be read. What the reader would refuse, or take for something else, is refused here,
+//! while the value is still at hand. What does not decode is an error with its place in the JSON, never a default; a
+//! panic of the user's `Serialize` or `Deserialize` is an error of theirs.
+
+use std::fmt;
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::words::guard::Panicked;
+use checked::{Checked, Seen};
+
+mod checked;
+
+/// How deep JSON may be nested, as serde_json reads it.
+const MOST_LEVELS: u32 = 127;
+
+/// Something that was kept, and does not fit its type any more.
+#[derive(Debug, thiserror::Error)]
+#[error("what was kept does not decode at `{path}`")]
+#[non_exhaustive]
+pub struct Undecodable {
+    /// The place in the JSON, as `items[3].name`; `.` is the whole.
+    pub path: String,
+    /// What does not fit there.
+    pub source: serde_json::Error,
+}
+
+/// A value that cannot be kept: as JSON it would not be read back, or not as what it was.
+#[derive(Debug, thiserror::Error)]
+#[error("it cannot be kept as JSON, at `{path}`: {fault}")]
+#[non_exhaustive]
+pub struct Unstorable {
+    /// The place in the value, as `items[3].name`; `.` is the whole.
+    pub path: String,
+    /// What is wrong there.
+    pub fault: StorageFault,
+}
+
+/// What is wrong with a value that cannot be kept.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageFault {
+    /// Lists and objects are nested deeper than JSON is read.
+    #[error("it is nested more than {MOST_LEVELS} levels deep, which is the most that is read back: make it flatter")]
+    TooDeep,
+    /// A number is NaN or infinite, of which JSON makes `null`.
+    #[error("the number is {0}, which JSON does not hold: use an `Option`, or a text")]
+    NotFinite(f64),
+    /// Two entries of an object have one key, as a field and an entry of a map that is flattened into its object.
+    #[error("two entries have the key `{0}`: give one another name")]
+    DuplicateKey(String),
+    /// It was written, and cannot be read: its `Serialize` and its `Deserialize` do not agree.
+    #[error("it is written, but not read back, as its `Serialize` and `Deserialize` do not agree: {0}")]
+    OneWay(serde_json::Error),
+    /// Its `Serialize` failed, or a key is no text.
+    #[error("{0}")]
+    Failed(serde_json::Error),
+}
+
+/// Returns a value as JSON, as it will be read back where it is kept.
+///
+/// # Errors
+///
+/// If JSON cannot hold it, or it would not be read back.
+///
+/// # Example
+///
+/// ```
+/// use flowstone_core::{StorageFault, storable};
+///
+/// assert_eq!(storable(&(1, "two"))?, serde_json::json!([1, "two"]));
+///
+/// let error = storable(&[("a", f64::NAN)]).unwrap_err();
+/// assert_eq!(error.path, "[0][1]");
+/// assert!(matches!(error.fault, StorageFault::NotFinite(_)));
+/// # Ok::<(), flowstone_core::Unstorable>(())
+/// ```
+pub fn storable<T: Serialize + ?Sized>(value: &T) -> Result<Value, Unstorable> {
+    guarded(|| checked_value(value))
+}
+
+fn checked_value<T: Serialize + ?Sized>(value: &T) -> Result<Value, Unstorable> {
+    let seen = Seen::default();
+    let json = value.serialize(Checked::new(serde_json::value::Serializer, &seen));
+    let json = json.map_err(|error| seen.unstorable(error))?;
+    if seen.is_unsure() {
+        let one_way = |error| Unstorable { path: ".".to_owned(), fault: StorageFault::OneWay(error) };
+        return serde_json::from_str(&json.to_string()).map_err(one_way);
+    }
+    Ok(json)
+}
+
+/// Both ways between a type and JSON, as functions: so that what is asked of the type is asked where it is known.
+pub(crate) struct Codec<T> {
+    /// Checks on the way whether it can be read back. Only a type whose two ways do not agree is not noticed.
+    pub(crate) encode: fn(&T) -> Result<Vec<u8>, Unstorable>,
+    pub(crate) decode: fn(&[u8]) -> Result<T, Undecodable>,
+}
+
+impl<T: Serialize + DeserializeOwned> Codec<T> {
+    pub(crate) fn json() -> Self {
+        Self { encode: |value| guarded(|| encode(value)), decode: |json| caught(|| decode(json)) }
+    }
+}
+
+impl<T> Codec<T> {
+    /// Encodes a value and reads it back, which costs as much again: for what is written rarely.
+    pub(crate) fn encode_surely(&self, value: &T) -> Result<Vec<u8>, Unstorable> {
+        let json = (self.encode)(value)?;
+        (self.decode)(&json).map_err(one_way)?;
+        Ok(json)
+    }
+}
+
+/// Calls a `Serialize` of the user's, which may panic.
+fn guarded<T>(call: impl FnOnce() -> Result<T, Unstorable>) -> Result<T, Unstorable> {
+    Panicked::catch(call).unwrap_or_else(|panicked| {
+        let fault = StorageFault::Failed(serde::ser::Error::custom(panicked));
+        Err(Unstorable { path: ".".to_owned(), fault })
+    })
+}
+
+/// Calls a `Deserialize` of the user's, which may panic.
+fn caught<T>(call: impl FnOnce() -> Result<T, Undecodable>) -> Result<T, Undecodable> {
+    Panicked::catch(call).unwrap_or_else(|panicked| {
+        Err(Undecodable { path: ".".to_owned(), source: serde::de::Error::custom(panicked) })
+    })
+}
+
+// Derived, it would ask `T` to be `Copy`.
+impl<T> Copy for Codec<T> {}
+
+impl<T> Clone for Codec<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u8>, Unstorable> {
+    let (mut json, seen) = (Vec::with_capacity(128), Seen::default());
+    let written = value.serialize(Checked::new(&mut serde_json::Serializer::new(&mut json), &seen));
+    written.map_err(|error| seen.unstorable(error))?;
+    if seen.is_unsure() {
+        decode::<T>(&json).map_err(one_way)?;
+    }
+    Ok(json)
+}
+
+fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, Undecodable> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let value = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| Undecodable { path: error.path().to_string(), source: error.into_inner() })?;
+    deserializer.end().map_err(|source| Undecodable { path: ".".to_owned(), source })?;
+    Ok(value)
+}
+
+fn one_way(error: Undecodable) -> Unstorable {
+    Unstorable { path: error.path, fault: StorageFault::OneWay(error.source) }
+}
+
+impl From<Unstorable> for serde_json::Error {
+    fn from(error: Unstorable) -> Self {
+        match error.fault {
+            StorageFault::Failed(source) if error.path == "." => source,
+            _ => serde::ser::Error::custom(error),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Codec<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Codec")
+    }
+}
+
+#[cfg(test)]
+mod tests;

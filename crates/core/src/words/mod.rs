@@ -1,0 +1,12 @@
+//! Plain values and their rules, each known by itself: what the layers above talk about.
+
+pub(crate) mod action;
+pub(crate) mod clock;
+pub(crate) mod codec;
+pub(crate) mod error;
+pub(crate) mod event;
+pub(crate) mod guard;
+pub(crate) mod item_key;
+pub(crate) mod path;
+pub(crate) mod route;
+pub(crate) mod usage;
