@@ -12,17 +12,118 @@
 //! `docs/decisions/0010-a-retry-waits-a-sleep-is-parked.md`. How items are told apart:
 //! `docs/decisions/0015-an-item-is-known-by-its-hash.md`.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde_json::Value;
 
 use crate::{
-    Action,
-    visit::{attempt::BoxFuture, running::Execution},
+    outcome::Visit,
     words::{
-        codec::Undecodable,
+        action::Action,
+        codec::{Undecodable, Unstorable},
         error::{BoxError, RunError},
+        event::EventKind,
         item_key::ItemId,
+        path::{NodePath, RunId},
+        pause::Pause,
     },
 };
+
+/// A future whose type is not named.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A flow, a state and a place in the flow, without the state's type: a run that a driver drives visit by visit.
+///
+/// Made by [`AsyncFlow::execution`](crate::AsyncFlow::execution), and by the engine for each child of a journaled batch
+/// flow or of an `exec`.
+pub trait Execution: Send + Sync {
+    /// Returns the id of the run; of a child, the [key](crate::Context::idempotency_key) of its item.
+    fn id(&self) -> RunId;
+
+    /// Returns the name of the flow.
+    fn flow(&self) -> &str;
+
+    /// Returns the path of the node that is visited next, as the flow that is executed names it.
+    fn node(&self) -> &NodePath;
+
+    /// Returns the number of visits that the run has begun: before a visit, that visit's number.
+    fn visits(&self) -> u64;
+
+    /// Makes the span of the run, in which a driver makes its visits, as `tracing` and OpenTelemetry know it; what stops the
+    /// run is [recorded](RunError::record_in) there. A child has none: its visits stand in that of its parent.
+    fn span(&self) -> tracing::Span;
+
+    /// Sends an event of the run as a whole to its listeners: a driver knows when it begins, and how it came to a halt. After
+    /// a [terminal](crate::Event::is_terminal) one nothing more is heard.
+    ///
+    /// A listener that panics stops the run before its next visit.
+    fn announce(&self, node: Option<NodePath>, kind: EventKind);
+
+    /// Gives the visits to come a journal, in place of the one before.
+    fn set_journal(&mut self, journal: Arc<dyn Journal>);
+
+    /// Visits the next node, and moves on if it leads to another. When the future is ready, nothing that the visit
+    /// started still runs.
+    ///
+    /// A visit that did not end (an error, [`Visit::Sleep`], [`Visit::Parked`]) leaves the run before it: made again, it has the same
+    /// number.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`AsyncFlow::visit`](crate::AsyncFlow::visit); also when the run's token is cancelled, or its time is
+    /// over, while it waits.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped visit leaves in the state what `post` wrote until then: restore the run before another visit.
+    fn visit(&mut self) -> BoxFuture<'_, Result<Visit, RunError>>;
+
+    /// Makes anew the pause of the next node, from what was kept of it: the node is not asked again.
+    fn pause(&mut self, question: Value, schema: Value) -> Pause;
+
+    /// Goes on with a visit that ended in a pause.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Answer`] if the answer does not fit, which leaves the state as it was; and those of
+    /// [`visit`](Self::visit).
+    fn answer(&mut self, pause: Pause, answer: Value) -> Result<Visit, RunError>;
+
+    /// Goes on with a visit that ended in a pause, without an answer: its question has [expired](crate::Ask::expired).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`visit`](Self::visit).
+    fn expire(&mut self, pause: Pause) -> Result<Visit, RunError>;
+
+    /// Returns the state as JSON.
+    ///
+    /// # Errors
+    ///
+    /// If JSON does not hold it: [`restore`](Self::restore) would refuse it, or take it for something else. Only a type
+    /// whose own `Serialize` and `Deserialize` do not agree is not noticed.
+    fn save(&self) -> Result<Vec<u8>, Unstorable>;
+
+    /// Returns the state as JSON, after reading it back: for a state that is kept for long, or first.
+    ///
+    /// # Errors
+    ///
+    /// If [`restore`](Self::restore) would refuse it.
+    fn save_surely(&self) -> Result<Vec<u8>, Unstorable>;
+
+    /// Places the run before its visit number `visits`, at a node, with a state.
+    ///
+    /// Of a run that paused or sleeps, that is the visit in which it did.
+    ///
+    /// # Errors
+    ///
+    /// If the flow has no such node, or the state cannot be decoded; the run is then as it was.
+    fn restore(&mut self, node: &NodePath, visits: u64, state: &[u8]) -> Result<(), RestoreError>;
+}
 
 /// Keeps what a visit has done so far, so that a later process need not do it again.
 ///
@@ -159,4 +260,32 @@ pub struct Waited {
     pub attempt: u32,
     /// What is left of it.
     pub left: Duration,
+}
+
+/// Why a run cannot go on from where it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// The flow has no node with this path any more.
+    #[error("flow `{flow}` has no node `{node}`; it has {nodes:?}")]
+    #[non_exhaustive]
+    NoSuchNode {
+        /// The flow.
+        flow: String,
+        /// The node that was to be visited next.
+        node: NodePath,
+        /// The nodes that the flow has.
+        nodes: Vec<NodePath>,
+    },
+    /// The state does not fit the state type any more.
+    #[error("the state of flow `{flow}` does not decode at `{path}`")]
+    #[non_exhaustive]
+    State {
+        /// The flow.
+        flow: String,
+        /// The place in the JSON, as `items[3].name`.
+        path: String,
+        /// What does not fit there.
+        source: serde_json::Error,
+    },
 }

@@ -38,41 +38,45 @@ mod drive;
 mod driver;
 mod graph;
 mod node;
+mod outcome;
 mod policy;
 mod visit;
 mod words;
 
-pub use context::{Context, KeyBase};
-pub use define::add::{Added, AsyncKind, IntoNode, NodeIn, SyncKind};
-pub use define::ask::{Ask, Pause, QuestionExpired};
-pub use define::build::{BuildError, Builder, Fault};
-pub use define::flow::{AsyncFlow, Flow};
-pub use define::nest::{BatchFlow, IsSelf, On, Within};
-pub use define::sleep::Sleep;
-pub use define::step::{IntoAction, Step, step};
-pub use drive::options::RunOptions;
-pub use drive::run::Outcome;
-pub use drive::run_in::CannotPause;
-pub use drive::stream::EventStream;
-pub use driver::{Forked, Journal, Standing, Waited};
+pub use context::{Context, key::KeyBase};
+pub use define::{
+    add::{Added, AsyncKind, IntoNode, NodeIn, SyncKind},
+    ask::{Ask, QuestionExpired},
+    build::{BuildError, Builder, Fault},
+    flow::{AsyncFlow, Flow},
+    nest::{BatchFlow, IsSelf, On, Within},
+    sleep::Sleep,
+    step::{IntoAction, Step, step},
+};
+pub use drive::{options::RunOptions, run_in::CannotPause, stream::EventStream};
+pub use driver::{BoxFuture, Execution, Forked, Journal, RestoreError, Standing, Waited};
 pub use graph::Unrouted;
-pub use node::{AsyncBatchNode, AsyncNode, BatchNode, HasItems, ItemOutcome, Node, OnError, State};
-pub use policy::{ByItem, ByKey, InOrder, Inline, Journaled, Keyed, NodeExt, Parallel, Plain, Retry, Spawned, With};
+pub use node::{AsyncBatchNode, AsyncNode, BatchNode, ItemOutcome, Node, State};
+pub use outcome::{Outcome, Visit};
+pub use policy::{
+    ByItem, ByKey, HasItems, InOrder, Inline, Journaled, Keyed, OnError, Parallel, Plain, Retry, Spawned, With,
+    ext::NodeExt,
+};
 pub use tokio_util::sync::CancellationToken;
-pub use visit::attempt::BoxFuture;
-pub use visit::children::Child;
-pub use visit::running::{Execution, RestoreError, Running};
-pub use visit::{Position, Visit};
-pub use words::action::{Action, Choice, HasDefault, Label};
-pub use words::clock::{Clock, ManualClock, SystemClock};
-pub use words::codec::{StorageFault, Undecodable, Unstorable, storable};
-pub use words::error::{BoxError, NodeError, Phase, Result, RunError, TimedOut};
-pub use words::event::{Event, EventKind, Listener};
-pub use words::guard::{Panicked, report};
-pub use words::item_key::{ItemId, ItemKey};
-pub use words::path::{NodePath, RunId};
-pub use words::route::{At, END, End, Exit, Route};
-pub use words::usage::{Budget, OverBudget, Usage, Usd};
+pub use visit::{children::Child, running::Running};
+pub use words::{
+    action::{Action, Choice, HasDefault, Label},
+    clock::{Clock, ManualClock, SystemClock},
+    codec::{StorageFault, Undecodable, Unstorable, storable},
+    error::{BoxError, NodeError, Phase, Result, RunError, TimedOut},
+    event::{Event, EventKind, Listener},
+    guard::{Panicked, report},
+    item_key::{ItemId, ItemKey},
+    path::{NodePath, Position, RunId},
+    pause::Pause,
+    route::{At, END, End, Exit, Route},
+    usage::{Budget, OverBudget, Usage, Usd},
+};
 
 /// A ready state for prototypes and for hosts that know their data at run time only: a JSON object.
 pub type Shared = serde_json::Map<String, serde_json::Value>;

@@ -9,6 +9,7 @@ use std::future::Future;
 
 use crate::{
     context::Context,
+    policy::{HasItems, OnError},
     words::{
         action::Label,
         error::{NodeError, Result},
@@ -314,16 +315,6 @@ pub trait AsyncBatchNode<S>: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Action>> + Send;
 }
 
-/// A batch node with the type of its items, whichever of its traits it implements.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` has no items",
-    note = "`journaled_by` is for batch nodes: types that implement `BatchNode` or `AsyncBatchNode`"
-)]
-pub trait HasItems<S, M> {
-    /// One element of the batch.
-    type Item;
-}
-
 impl<S, N: BatchNode<S>> HasItems<S, SyncBatch> for N {
     type Item = N::Item;
 }
@@ -339,18 +330,6 @@ pub enum SyncBatch {}
 /// The kind of an [`AsyncBatchNode`].
 #[derive(Debug)]
 pub enum AwaitedBatch {}
-
-/// What an item that fails for good does to its batch.
-///
-/// A batch node chooses by the type that its `post` takes (see `docs/decisions/0002-on-error-is-a-type.md`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnError {
-    /// The run fails; the other items are cancelled and awaited. `post` takes `Vec<Output>` and is not called.
-    Stop,
-    /// Every item is tried; `post` takes `Vec<Result<Output>>`.
-    Collect,
-}
 
 /// What `post` gets for one item of a batch: the output itself, or a result.
 #[diagnostic::on_unimplemented(

@@ -12,19 +12,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::{
-        Context, Deadline, DeadlineAt, More, PROCESS, RUNS, Scope, Stop,
-        fault::{CLOCK, LISTENER},
+        Context, More, PROCESS, RUNS,
+        scope::{CLOCK, Deadline, DeadlineAt, LISTENER, Scope},
     },
-    define::ask::PausedRun,
     driver::Journal,
     graph::Graph,
-    visit::{Halt, Position},
+    outcome::{Detour, Halt, Stop, Visited},
     words::{
         action::Action,
-        error::{BoxError, Detour, NodeError, Phase, RunError, Visited},
+        error::{BoxError, NodeError, Phase, RunError},
         event::{Event, EventKind},
+        guard::Panicked,
         item_key::ItemId,
-        path::NodePath,
+        path::{NodePath, Position, RunId},
+        pause::PausedRun,
     },
 };
 
@@ -374,6 +375,72 @@ impl Context {
         let base = self.parent().map_or(self.number, Self::place_number);
         // A node that is no batch is the parent of its child as its item 0.
         [self.visits, self.item().unwrap_or(0) as u64].into_iter().fold(base, |bits, part| mix(bits ^ part))
+    }
+
+    /// Calls something that watches or times the run; `None` if it panicked, which is then kept.
+    pub(super) fn guarded<T>(&self, place: &'static str, call: impl FnOnce() -> T) -> Option<T> {
+        match Panicked::catch(call) {
+            Ok(value) => Some(value),
+            Err(panicked) => {
+                if let Some(scope) = self.scope() {
+                    scope.keep_fault(place, panicked, &self.run_id(), &self.node());
+                }
+                None
+            }
+        }
+    }
+
+    /// Fails if something that watches or times the run has panicked.
+    #[inline]
+    pub(crate) fn check_fault(&self) -> Result<(), Box<Detour>> {
+        match self.scope() {
+            Some(scope) if scope.fault.get().is_some() => Err(Box::new(Detour::Stopped(Stop::Fault))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The error of a run that something stopped which watches or times it.
+    pub(super) fn fault(&self, run: RunId, node: NodePath) -> RunError {
+        let fault = self.scope().and_then(|scope| scope.fault.get());
+        let (place, message) = fault.map_or((LISTENER, ""), |fault| (fault.place, fault.message.as_str()));
+        RunError::Panicked { run, node, place, message: message.to_owned() }
+    }
+
+    /// Lets a child of no run count what its nodes start beside its own future, for which otherwise its run waits.
+    ///
+    /// Returns the context with which to wait.
+    pub(crate) fn track_own(&mut self) -> Option<Self> {
+        if !self.is_detached() || self.scope().is_some() {
+            return None;
+        }
+        self.set_scope(Arc::new(Scope::default()));
+        Some(self.clone())
+    }
+
+    /// Whether this belongs to no run, but to a test of one phase.
+    pub(super) fn is_detached(&self) -> bool {
+        self.number == 0
+    }
+
+    /// Counts visits of children that are not placed where they were yet.
+    pub(crate) fn count_visits(&self, visits: u64) {
+        if let Some(scope) = self.scope().filter(|scope| scope.max_visits.is_some()) {
+            scope.visits.fetch_add(visits, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes back the count of so many visits of children.
+    pub(crate) fn uncount_visits(&self, visits: u64) {
+        if let Some(scope) = self.scope().filter(|scope| scope.max_visits.is_some()) {
+            scope.visits.fetch_sub(visits, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes back the count of all visits of this child's run, which is to be placed where it was once more.
+    pub(crate) fn uncount_all(&self) {
+        if let Some(scope) = self.scope().filter(|scope| scope.max_visits.is_some()) {
+            scope.visits.fetch_sub(self.visits, Ordering::Relaxed);
+        }
     }
 
     /// Completes what ended a visit with the run and the place in it.

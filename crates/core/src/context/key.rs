@@ -21,10 +21,7 @@ use std::{
     time::SystemTime,
 };
 
-use crate::{
-    context::Context,
-    words::path::{NodePath, RunId},
-};
+use crate::words::path::{NodePath, RunId};
 
 /// The most bytes that a key has: services take no longer ones.
 const MOST: usize = 255;
@@ -48,7 +45,7 @@ const MOST: usize = 255;
 pub struct KeyBase {
     text: Arc<str>,
     /// `true` for keys as they were before: of any letters and any length.
-    plain: bool,
+    pub(super) plain: bool,
 }
 
 impl KeyBase {
@@ -91,44 +88,8 @@ pub(crate) struct Keys {
     pub(crate) due: Option<(u64, NodePath)>,
 }
 
-impl Context {
-    /// Returns a key that is the same for every attempt of this visit and item, and for no other: what a service takes to
-    /// recognise a request that it has seen.
-    ///
-    /// It can be an HTTP header: visible ASCII without quotes, at most 255 bytes. What else an id or a name has is
-    /// percent-encoded; a longer key keeps its beginning, and ends in a hash of the whole.
-    ///
-    /// In a run that is kept, the key is the same after a restart, and after the node was renamed; no other run has it, not
-    /// even one with the same id. An item of a [journaled](crate::NodeExt::journaled) batch keeps its key wherever it stands
-    /// in the list of a later program; of another batch the key has the item's place. In memory it begins with the run's [id](crate::RunOptions::id): runs that are given the
-    /// same id share their keys, and a run that is given none has keys of its own.
-    #[must_use]
-    pub fn idempotency_key(&self) -> String {
-        let keys = self.scope().and_then(|scope| scope.keys.as_deref());
-        let given = keys.and_then(|keys| keys.base.as_ref());
-        let plain = given.is_some_and(|base| base.plain);
-        let base = match (self.parent(), given) {
-            (Some(parent), _) => parent.idempotency_key(),
-            (None, Some(base)) => base.as_str().to_owned(),
-            (None, None) => safe(self.run_id().as_str()),
-        };
-        let node = self.graph.as_ref().map_or("detached", |graph| graph.path(self.node).as_str());
-        // Of the run itself only: a child's visits have numbers of their own.
-        let due = keys.and_then(|keys| keys.due.as_ref()).filter(|_| self.parent().is_none());
-        let node = due.filter(|(visit, _)| *visit == self.visit()).map_or(node, |(_, name)| name.as_str());
-        // Runs that were begun before items had keys go by their places.
-        let key = self.item_id().and_then(|item| item.key).filter(|_| !plain);
-        let item = match (key, self.item()) {
-            (Some(key), _) => format!("[{key}]"),
-            (None, Some(item)) => format!("[{item}]"),
-            (None, None) => String::new(),
-        };
-        compose(&base, self.visit(), node, &item, plain)
-    }
-}
-
 /// Makes the key of a visit, or of one of its items.
-fn compose(base: &str, visit: u64, node: &str, item: &str, plain: bool) -> String {
+pub(super) fn compose(base: &str, visit: u64, node: &str, item: &str, plain: bool) -> String {
     if plain {
         return format!("{base}:{visit}:{node}{item}");
     }
@@ -142,7 +103,7 @@ fn compose(base: &str, visit: u64, node: &str, item: &str, plain: bool) -> Strin
 
 /// Returns a text with everything percent-encoded that a header does not take, also within quotes, and that keys have
 /// a use for.
-fn safe(text: &str) -> String {
+pub(super) fn safe(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_graphic() && !br#"%"\:[]"#.contains(&byte) {

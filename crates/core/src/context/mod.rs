@@ -4,41 +4,38 @@
 //! has no [`Scope`], and pays nothing for what it could hold.
 
 use std::{
-    any::Any,
     fmt,
     sync::{
-        Arc, LazyLock, OnceLock, RwLock, Weak,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        Arc, LazyLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use serde_json::Value;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    context::{
+        key::{compose, safe},
+        scope::{LISTENER, Scope},
+    },
     driver::Journal,
     graph::Graph,
-    visit::Position,
+    outcome::Halt,
     words::{
-        clock::Clock,
-        error::Phase,
-        event::{EventKind, Listener},
+        error::{NodeError, Phase, Result},
+        event::EventKind,
         item_key::ItemId,
-        path::{NodePath, RunId},
-        usage::Meter,
+        path::{NodePath, Position, RunId},
+        usage::{Budget, Usage},
     },
 };
 
-mod child;
 mod engine;
-mod fault;
-mod key;
-mod started;
-
-pub use key::KeyBase;
-pub(crate) use key::Keys;
-pub(crate) use started::Counted;
+pub(crate) mod job;
+pub(crate) mod key;
+pub(crate) mod scope;
+pub(crate) mod started;
 
 /// What `exec` may know of its run: where it is, which attempt this is, and whether to stop.
 ///
@@ -90,77 +87,6 @@ struct More {
     journal: Option<Arc<dyn Journal>>,
 }
 
-/// What a run shares with everything that it starts, where there is something to share.
-#[derive(Debug, Default)]
-pub(crate) struct Scope {
-    pub(crate) id: Option<RunId>,
-    /// What a driver says of the run's idempotency keys.
-    pub(crate) keys: Option<Box<Keys>>,
-    pub(crate) listener: Option<Arc<dyn Listener>>,
-    pub(crate) cancel: Option<CancellationToken>,
-    pub(crate) max_visits: Option<u64>,
-    pub(crate) visits: AtomicU64,
-    /// The node that the run itself, not a child, visits.
-    pub(crate) at: AtomicU32,
-    pub(crate) seed: Option<u64>,
-    /// The clock of a sync run; an async run has tokio's.
-    pub(crate) clock: Option<Arc<dyn Clock>>,
-    pub(crate) deadline: Option<Deadline>,
-    /// The first panic of what watches or times the run.
-    pub(crate) fault: OnceLock<Fault>,
-    /// Set by the terminal event, which is the last: what still runs after a drop is not heard. Read while a listener
-    /// is called, so that no other event can be under way when the terminal one is sent.
-    pub(crate) ended: RwLock<bool>,
-    /// What the run and its children have used, and may use.
-    pub(crate) meter: Meter,
-    /// Counts what runs beside the run's own future: blocking jobs and spawned items.
-    pub(crate) started: TaskTracker,
-    /// Held by each of these until it has ended, for a driver that drops the run's future.
-    pub(crate) held: Option<Weak<dyn Any + Send + Sync>>,
-}
-
-/// When a run is out of time, and how much it had.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Deadline {
-    pub(crate) at: DeadlineAt,
-    pub(crate) limit: Duration,
-}
-
-impl Deadline {
-    /// The deadline of an async run, and how much time it had.
-    pub(crate) fn tokio(self) -> Option<(tokio::time::Instant, Duration)> {
-        match self.at {
-            DeadlineAt::Tokio(at) => Some((at, self.limit)),
-            DeadlineAt::Clock(_) => None,
-        }
-    }
-}
-
-/// A time by the clock of a sync run, or by tokio's.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum DeadlineAt {
-    Clock(Duration),
-    Tokio(tokio::time::Instant),
-}
-
-/// Why a run is to stop where it is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Stop {
-    Cancelled,
-    Deadline(Duration),
-    /// What watches or times it panicked; its scope knows what.
-    Fault,
-}
-
-/// A panic of what watches or times a run.
-#[derive(Debug)]
-pub(crate) struct Fault {
-    /// What panicked.
-    pub(crate) place: &'static str,
-    /// What the panic said.
-    pub(crate) message: String,
-}
-
 /// A number that no other process is likely to have, so that keys of different processes differ.
 static PROCESS: LazyLock<u64> = LazyLock::new(|| {
     use std::hash::{BuildHasher, RandomState};
@@ -169,8 +95,6 @@ static PROCESS: LazyLock<u64> = LazyLock::new(|| {
 
 /// Counted from 1: a detached context has the number 0.
 static RUNS: AtomicU64 = AtomicU64::new(1);
-
-use fault::LISTENER;
 
 impl Context {
     /// Creates a context that belongs to no run, for calling a phase by hand: attempt 0, no item, not cancelled.
@@ -273,6 +197,126 @@ impl Context {
         let listener = || self.scope()?.listener.as_ref();
         self.listening
             && listener().is_some_and(|listener| self.guarded(LISTENER, || listener.hears()).unwrap_or(false))
+    }
+
+    /// Returns a key that is the same for every attempt of this visit and item, and for no other: what a service takes to
+    /// recognise a request that it has seen.
+    ///
+    /// It can be an HTTP header: visible ASCII without quotes, at most 255 bytes. What else an id or a name has is
+    /// percent-encoded; a longer key keeps its beginning, and ends in a hash of the whole.
+    ///
+    /// In a run that is kept, the key is the same after a restart, and after the node was renamed; no other run has it, not
+    /// even one with the same id. An item of a [journaled](crate::NodeExt::journaled) batch keeps its key wherever it stands
+    /// in the list of a later program; of another batch the key has the item's place. In memory it begins with the run's [id](crate::RunOptions::id): runs that are given the
+    /// same id share their keys, and a run that is given none has keys of its own.
+    #[must_use]
+    pub fn idempotency_key(&self) -> String {
+        let keys = self.scope().and_then(|scope| scope.keys.as_deref());
+        let given = keys.and_then(|keys| keys.base.as_ref());
+        let plain = given.is_some_and(|base| base.plain);
+        let base = match (self.parent(), given) {
+            (Some(parent), _) => parent.idempotency_key(),
+            (None, Some(base)) => base.as_str().to_owned(),
+            (None, None) => safe(self.run_id().as_str()),
+        };
+        let node = self.graph.as_ref().map_or("detached", |graph| graph.path(self.node).as_str());
+        // Of the run itself only: a child's visits have numbers of their own.
+        let due = keys.and_then(|keys| keys.due.as_ref()).filter(|_| self.parent().is_none());
+        let node = due.filter(|(visit, _)| *visit == self.visit()).map_or(node, |(_, name)| name.as_str());
+        // Runs that were begun before items had keys go by their places.
+        let key = self.item_id().and_then(|item| item.key).filter(|_| !plain);
+        let item = match (key, self.item()) {
+            (Some(key), _) => format!("[{key}]"),
+            (None, Some(item)) => format!("[{item}]"),
+            (None, None) => String::new(),
+        };
+        compose(&base, self.visit(), node, &item, plain)
+    }
+
+    /// Asks whether the run's budget allows one more call, and counts it as begun.
+    ///
+    /// # Errors
+    ///
+    /// A terminal error whose source is [`OverBudget`].
+    pub fn afford(&self) -> Result<()> {
+        let Some(scope) = self.scope() else { return Ok(()) };
+        let mut spent = scope.meter.spent();
+        if let Some(budget) = &scope.meter.budget {
+            budget.check(spent.started, &spent.used).map_err(NodeError::terminal)?;
+        }
+        spent.started += 1;
+        Ok(())
+    }
+
+    /// Tells what calls have used: it counts for the run's budget, goes to whoever listens, and, of a run that is kept,
+    /// into its history.
+    pub fn spend(&self, usage: Usage) {
+        if let Some(scope) = self.scope() {
+            scope.meter.spent().used += usage;
+        }
+        self.event(|| EventKind::Used { usage });
+    }
+
+    /// Returns what the run may use, if it has a budget.
+    #[must_use]
+    pub fn budget(&self) -> Option<Budget> {
+        self.scope()?.meter.budget
+    }
+
+    /// Returns what the run and its children have used so far, as far as it is counted: a run without any
+    /// [options](crate::RunOptions) counts nothing.
+    #[must_use]
+    pub fn used(&self) -> Usage {
+        self.scope().map(|scope| scope.meter.spent().used).unwrap_or_default()
+    }
+
+    /// Runs a job that blocks on the blocking pool, from an async `exec`.
+    ///
+    /// The job gets this context with a [`cancelled`](Self::cancelled) of its own, which is also true once nobody waits for
+    /// the job any more; a long job asks it now and then. The `exec` of a sync node does not need this: in an async flow it
+    /// runs on the pool by itself.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use flowstone_core::Context;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> flowstone_core::Result<()> {
+    /// let cx = Context::detached(); // an `exec` has that of its run
+    /// let sum = cx.blocking(|cx| Ok((0..1_000).take_while(|_| !cx.cancelled()).sum::<u32>())).await?;
+    /// assert_eq!(sum, 499_500);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of the job. When the run is cancelled or out of time, that, whatever the job returned: it stops the run, as
+    /// soon as `exec` returns it. And if the runtime is shut down.
+    ///
+    /// # Panics
+    ///
+    /// If the job does; and outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, by a timeout, a sibling that failed or a `select!`, a job that has not begun never begins. One that
+    /// has is told so; its result is discarded, and its run waits for it before it returns, with options and without. So
+    /// does the next attempt, or the fallback, of the same `exec`, before it begins; what else that `exec` does, does not.
+    /// Nobody waits if the run itself is dropped, or the context is [detached](Self::detached).
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let mut own = self.clone();
+        own.renew_abandoned();
+        let result = job::in_pool(own.abandoned().cloned(), own.count_job(), move || job(&own)).await;
+        match self.check() {
+            Ok(()) => result,
+            // A job that was told to stop returns anything; its run may look at the time a moment later.
+            Err(stopped) => Err(NodeError::terminal(Halt::into_error(self.halt(*stopped)))),
+        }
     }
 }
 

@@ -11,8 +11,8 @@ use crate::{
     node::{AsyncNode, Node, State},
     policy::{Inline, Plain, Policy, With},
     visit::{
-        Body,
         attempt::Single,
+        body::Body,
         pool::{OnThread, Pooled},
     },
     words::{
@@ -216,18 +216,5 @@ impl About {
     /// Keeps what a node says is wrong with it. A check that panics is a fault, too: nothing that is added panics.
     pub(crate) fn checked(self, check: impl FnOnce() -> Result<()>) -> Self {
         Self { fault: catch(check).err().map(|error| report(error.source_ref())), ..self }
-    }
-}
-
-impl Policy {
-    pub(crate) fn pooled(mut self) -> Self {
-        self.pooled = true;
-        self.sealed()
-    }
-
-    /// Settles what follows from the rest.
-    fn sealed(mut self) -> Self {
-        self.guarded = self.pooled || self.timeout.is_some() || self.total_timeout.is_some();
-        self
     }
 }

@@ -8,16 +8,14 @@ use serde_json::Value;
 use crate::{
     context::Context,
     node::State,
-    visit::{
-        Position,
-        attempt::{SyncBody, edge},
-    },
+    outcome::{Answered, Detour, Visited},
+    visit::body::{SyncBody, edge},
     words::{
         action::Label,
         codec::storable,
-        error::{Detour, NodeError, Phase, Result, Visited},
+        error::{NodeError, Phase, Result},
         guard::report,
-        path::{NodePath, RunId},
+        pause::{Pause, Paused, Reply},
     },
 };
 
@@ -180,84 +178,6 @@ pub trait Ask<S>: Send + Sync + 'static {
 )]
 #[non_exhaustive]
 pub struct QuestionExpired;
-
-/// A run that waits for an answer: what is asked, and where.
-///
-/// It is used up by [`resume`](crate::AsyncFlow::resume), so a question is answered once.
-#[derive(Debug)]
-pub struct Pause(pub(crate) Box<Paused>);
-
-/// What a [`Pause`] holds; boxed, since every run carries the room for its outcome.
-#[derive(Debug)]
-pub(crate) struct Paused {
-    pub(crate) position: Position,
-    pub(crate) node: NodePath,
-    pub(crate) question: Value,
-    pub(crate) schema: Value,
-    pub(crate) expires: Option<Duration>,
-    pub(crate) run: PausedRun,
-}
-
-/// The run that a pause belongs to.
-#[derive(Debug)]
-pub(crate) struct PausedRun {
-    pub(crate) flow: String,
-    /// The id that the user gave.
-    pub(crate) id: Option<RunId>,
-    pub(crate) number: u64,
-    pub(crate) visits: u64,
-    pub(crate) node: Position,
-}
-
-impl Pause {
-    /// Returns the path of the node that asks.
-    #[must_use]
-    pub fn node(&self) -> &NodePath {
-        &self.0.node
-    }
-
-    /// Returns the position of the node that asks.
-    #[must_use]
-    pub fn position(&self) -> Position {
-        self.0.position
-    }
-
-    /// Returns the question.
-    #[must_use]
-    pub fn question(&self) -> &Value {
-        &self.0.question
-    }
-
-    /// Returns the JSON schema of the answer; `true` describes anything.
-    #[must_use]
-    pub fn schema(&self) -> &Value {
-        &self.0.schema
-    }
-
-    /// Returns how long the question stands, from when it was asked; `None` for ever.
-    #[must_use]
-    pub fn expires(&self) -> Option<Duration> {
-        self.0.expires
-    }
-}
-
-/// What a paused run goes on with.
-#[derive(Debug)]
-pub(crate) enum Reply {
-    /// An answer, or why it is no JSON.
-    Answer(Result<Value, serde_json::Error>),
-    /// None: the question expired.
-    Expired,
-}
-
-impl Reply {
-    pub(crate) fn answer(answer: impl Serialize) -> Self {
-        Self::Answer(storable(&answer).map_err(Into::into))
-    }
-}
-
-/// What came of an answer: the visit, or why the answer does not fit. One that does not fit leaves the state untouched.
-pub(crate) type Answered = Result<Visited, serde_json::Error>;
 
 /// An [`Ask`] node: its visit ends in a pause, and goes on with the answer.
 pub(crate) struct Asking<N>(pub(crate) Arc<N>);

@@ -12,9 +12,9 @@ use crate::{
         add::{Added, AddedGraph, AsyncKind, IntoNode, SyncKind},
         flow::{AsyncFlow, Flow},
     },
-    graph::{About, Edges, Exits, Graph, Level, NodeKind, Place, Unrouted},
+    graph::{About, Edges, Graph, Level, NodeKind, Place, Unrouted, exits::Exits},
     node::State,
-    visit::{Body, Definition},
+    visit::{Definition, body::Body},
     words::{
         action::Action,
         route::{At, Edge, Route, Spot},

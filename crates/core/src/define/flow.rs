@@ -14,24 +14,23 @@ use crate::{
     context::Context,
     define::{
         add::{AsyncKind, Kind, SyncKind},
-        ask::{Pause, Reply},
         build::Builder,
         nest::{BatchFlow, IsSelf, On, Within},
         step::IntoAction,
     },
     drive::options::RunOptions,
+    driver::RestoreError,
     graph::{ExitMap, Graph},
-    node::{OnError, State},
-    visit::{
-        Definition, Halt, Position, Visit,
-        children::Child,
-        running::{RestoreError, Running},
-    },
+    node::State,
+    outcome::{Halt, Visit},
+    policy::OnError,
+    visit::{Definition, children::Child, running::Running},
     words::{
         action::{Action, Label},
         codec::Codec,
         error::{Result, RunError},
-        path::NodePath,
+        path::{NodePath, Position},
+        pause::{Pause, Reply},
     },
 };
 

@@ -9,20 +9,20 @@ use crate::{
     context::Context,
     define::{
         add::{Added, AsyncKind, IntoNode, SyncKind},
-        ask::{Answered, Reply},
         flow::{AsyncFlow, Flow},
         step::IntoAction,
     },
+    driver::{BoxFuture, RestoreError},
     graph::{About, NodeKind},
-    node::{OnError, State},
-    policy::Policy,
+    node::State,
+    outcome::{Answered, Visited},
+    policy::{OnError, Policy},
     visit::{
-        Body, Definition,
-        attempt::{AsyncBody, BoxFuture, SyncBody, edge},
+        Definition,
+        body::{AsyncBody, Body, SyncBody, edge},
         children::{Child, Children, Fork, Join},
-        running::RestoreError,
     },
-    words::{action::Label, codec::Codec, error::Visited, item_key::Identity, path::NodePath},
+    words::{action::Label, codec::Codec, item_key::Identity, path::NodePath, pause::Reply},
 };
 
 /// A flow as a node of a flow over a larger state; made by [`AsyncFlow::on`].

@@ -9,18 +9,13 @@ use std::{
 use crate::{
     context::Context,
     define::add::{Added, IntoNode},
-    driver::Journal,
+    driver::{BoxFuture, Journal},
     graph::{About, NodeKind},
     node::State,
+    outcome::{Detour, Visited},
     policy::Policy,
-    visit::{
-        Body,
-        attempt::{AsyncBody, BoxFuture, SyncBody, edge},
-    },
-    words::{
-        action::Label,
-        error::{Detour, Phase, Visited},
-    },
+    visit::body::{AsyncBody, Body, SyncBody, edge},
+    words::{action::Label, error::Phase},
 };
 
 /// A node that waits, and then goes on with the action `()`.

@@ -7,14 +7,12 @@ use crate::{
     define::add::{Added, AwaitedNode, IntoNode, NodeIn, SyncNode},
     graph::{About, NodeKind},
     node::{AsyncNode, Node, State},
+    outcome::Visited,
     policy::Policy,
-    visit::{
-        Body,
-        attempt::{SyncBody, edge},
-    },
+    visit::body::{Body, SyncBody, edge},
     words::{
         action::Label,
-        error::{NodeError, Phase, Result, Visited},
+        error::{NodeError, Phase, Result},
     },
 };
 

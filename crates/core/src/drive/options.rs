@@ -10,13 +10,16 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    context::{Deadline, DeadlineAt, Fault, KeyBase, Keys, Scope},
-    define::ask::PausedRun,
+    context::{
+        key::{KeyBase, Keys},
+        scope::{Deadline, DeadlineAt, Fault, Scope},
+    },
     words::{
         clock::{Clock, SystemClock},
         event::{Both, Listener},
         guard::Panicked,
         path::{NodePath, RunId},
+        pause::PausedRun,
         usage::{Budget, Meter, Usage},
     },
 };

@@ -6,52 +6,31 @@
 //!
 //! A run without options is the bare loop. One with options gets a [`Scope`](crate::context::Scope), which its context carries.
 
-use std::{convert::Infallible, future::Future, sync::Arc};
+use std::{future::Future, sync::Arc};
 
-use futures_util::{
-    FutureExt,
-    future::{Either, pending, select},
-};
+use futures_util::FutureExt;
 use serde::Serialize;
-use tracing::{Instrument, field::Empty};
+use tracing::Instrument;
 
 use crate::{
-    context::{Context, Deadline},
-    define::{
-        ask::{Pause, Reply},
-        flow::{AsyncFlow, Flow},
-    },
+    context::Context,
+    define::flow::{AsyncFlow, Flow},
     drive::options::RunOptions,
     graph::Graph,
     node::State,
-    visit::{Definition, Halt, Position},
+    outcome::{Halt, Outcome},
+    visit::{
+        Definition,
+        running::{run_span, until_stopped},
+    },
     words::{
-        action::{Action, Label},
+        action::Label,
         error::RunError,
-        event::Terminal,
-        guard::drop_caught,
+        event::EventKind,
+        path::{NodePath, Position},
+        pause::{Pause, Reply},
     },
 };
-
-/// How a run came out.
-#[derive(Debug)]
-pub enum Outcome {
-    /// It reached its end, with this last action.
-    Ended(Action),
-    /// It waits for an answer, see [`resume`](AsyncFlow::resume).
-    Paused(Pause),
-}
-
-impl Outcome {
-    /// Returns the last action of a run that has ended.
-    #[must_use]
-    pub fn action(&self) -> Option<&Action> {
-        match self {
-            Self::Ended(action) => Some(action),
-            Self::Paused(_) => None,
-        }
-    }
-}
 
 /// What a run begins with.
 enum Begin {
@@ -292,103 +271,9 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     }
 }
 
-/// Awaits a run, or a visit, until it ends, the run's token is cancelled, or its time is over.
-pub(crate) async fn until_stopped<T>(
-    run: impl Future<Output = Result<T, RunError>>,
-    cx: &Context,
-) -> Result<T, RunError> {
-    let (cancel, deadline) = cx.scope().map_or((None, None), |scope| (scope.cancel.as_ref(), scope.deadline));
-    let deadline = deadline.and_then(Deadline::tokio);
-    if cancel.is_none() && deadline.is_none() {
-        return run.await;
-    }
-    let cancelled = async {
-        match cancel {
-            Some(token) => token.cancelled().await,
-            None => pending().await,
-        }
-        RunError::Cancelled { run: cx.run_id(), node: cx.last_node() }
-    };
-    let late = async {
-        let Some((at, limit)) = deadline else { return pending().await };
-        tokio::time::sleep_until(at).await;
-        RunError::DeadlineExceeded { run: cx.run_id(), node: cx.last_node(), limit }
-    };
-    // Boxed, so that a run without token and deadline carries no room for them.
-    let stopped = select(Box::pin(cancelled), Box::pin(late));
-    match select(stopped, Box::pin(run)).await {
-        Either::Left((stopped, run)) => {
-            drop_caught(run);
-            Err(stopped.factor_first().0)
-        }
-        Either::Right((result, _)) => result,
-    }
-}
-
-/// The span of a run, by the names that OpenTelemetry's conventions for generative AI give to a workflow.
-pub(crate) fn run_span(cx: &Context, flow: &str) -> tracing::Span {
-    if !cx.traced() {
-        return tracing::Span::none();
-    }
-    tracing::info_span!(
-        target: "flowstone",
-        "run",
-        "otel.name" = %format_args!("invoke_workflow {flow}"),
-        "otel.kind" = "internal",
-        "otel.status_code" = Empty,
-        "gen_ai.operation.name" = "invoke_workflow",
-        "gen_ai.agent.name" = flow,
-        "gen_ai.conversation.id" = %cx.run_id(),
-        "error.type" = Empty,
-    )
-}
-
 fn record_end(span: &tracing::Span, result: &Result<Outcome, RunError>) {
     if let Err(error) = result {
         error.record_in(span);
-    }
-}
-
-impl RunError {
-    /// Says in the span of a run why it stopped: by a word of few, since the rest may tell what is in the state.
-    ///
-    /// For drivers, with the span that [`Execution::span`](crate::Execution::span) gives.
-    pub fn record_in(&self, span: &tracing::Span) {
-        if span.is_none() {
-            return;
-        }
-        let kind = match self {
-            Self::Node { .. } => "node",
-            Self::Unrouted { .. } => "unrouted",
-            Self::TooManyVisits { .. } => "too_many_visits",
-            Self::Cancelled { .. } => "cancelled",
-            Self::DeadlineExceeded { .. } => "timeout",
-            Self::Panicked { .. } => "panic",
-            Self::Answer { .. } => "answer",
-            Self::Journal { .. } => "journal",
-            Self::NeedsStore { .. } => "needs_store",
-            Self::NoSuchPause { .. } => "no_such_pause",
-        };
-        span.record("error.type", kind);
-        span.record("otel.status_code", "error");
-    }
-}
-
-impl Outcome {
-    fn of_halted(halted: Result<Infallible, Box<Halt>>) -> Result<Self, RunError> {
-        let Err(halt) = halted;
-        Self::of(*halt)
-    }
-
-    fn of(halt: Halt) -> Result<Self, RunError> {
-        match halt {
-            Halt::Ended(exit) => Ok(Self::Ended(exit)),
-            Halt::Paused(pause) => Ok(Self::Paused(pause)),
-            Halt::Asleep(_) | Halt::Parked => {
-                unreachable!("invariant: only a journal puts a run away, and a run in memory has none")
-            }
-            Halt::Failed(error) => Err(error),
-        }
     }
 }
 
@@ -432,6 +317,51 @@ impl<S: State> Definition<S> {
         match begin {
             Begin::Start => Ok(self.start()),
             Begin::Reply(pause, reply) => self.answer(pause, reply, shared, cx).1,
+        }
+    }
+}
+
+/// Sends the terminal event when a run ends, also when it ends by being dropped.
+pub(crate) struct Terminal {
+    cx: Option<Context>,
+}
+
+impl Terminal {
+    /// Announces the run; `cx` is the run's own context.
+    pub(crate) fn begin(cx: &Context, flow: &str, resumed: bool) -> Self {
+        if cx.listening() {
+            cx.send_of(None, EventKind::RunStarted { flow: flow.to_owned(), resumed });
+        }
+        Self { cx: cx.listening().then(|| cx.clone()) }
+    }
+
+    /// Sends the terminal event; `cx` is the context in which the run ended.
+    pub(crate) fn end(mut self, result: &Result<Outcome, RunError>, cx: &Context) {
+        if self.cx.take().is_some() {
+            let (node, kind) = EventKind::of_result(result);
+            cx.send_of(node, kind);
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if let Some(cx) = self.cx.take() {
+            let error = "the run was dropped before its end".to_owned();
+            cx.send_of(None, EventKind::Failed { phase: None, error });
+        }
+    }
+}
+
+impl EventKind {
+    /// The terminal event of a run, and the node that it is about.
+    fn of_result(result: &Result<Outcome, RunError>) -> (Option<NodePath>, Self) {
+        match result {
+            Ok(Outcome::Ended(action)) => (None, Self::Ended { action: action.clone() }),
+            Ok(Outcome::Paused(pause)) => {
+                (Some(pause.node().clone()), Self::Paused { question: pause.question().clone() })
+            }
+            Err(error) => (Some(error.node().clone()), Self::failed(error)),
         }
     }
 }

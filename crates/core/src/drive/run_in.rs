@@ -16,14 +16,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     context::Context,
     define::flow::AsyncFlow,
-    drive::run::Outcome,
     driver::Journal,
     node::State,
+    outcome::Outcome,
     visit::running::Running,
     words::{
         action::{Action, Label},
         codec::Codec,
-        error::{Detour, NodeError, Result, RunError},
+        error::{NodeError, Result, RunError},
         guard::Panicked,
         item_key::{ItemId, ItemKey},
         path::NodePath,
@@ -188,26 +188,6 @@ fn of_child(error: RunError) -> NodeError {
         Some(wait) => error.with_retry_after(wait),
         None => error,
     }
-}
-
-/// Sorts out the errors of a child that stop the whole run from those that are the node's.
-///
-/// What stopped another run, which an `exec` made by itself, is the node's.
-pub(crate) fn unless_run_stops(error: NodeError, cx: &Context) -> Result<NodeError, Box<Detour>> {
-    let stopped = match error.downcast_ref() {
-        Some(
-            RunError::TooManyVisits { run, .. }
-            | RunError::Cancelled { run, .. }
-            | RunError::DeadlineExceeded { run, .. }
-            | RunError::Journal { run, .. },
-        ) => *run == cx.run_id(),
-        _ => false,
-    };
-    if !stopped {
-        return Ok(error);
-    }
-    let stopped = error.into_source().downcast().expect("invariant: it was looked at");
-    Err(Box::new(Detour::Child(*stopped)))
 }
 
 /// A flow with a question that was to run inside `exec`.

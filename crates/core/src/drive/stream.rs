@@ -15,9 +15,10 @@ use futures_util::{Stream, task::AtomicWaker};
 
 use crate::{
     define::flow::AsyncFlow,
-    drive::{options::RunOptions, run::Outcome},
+    drive::options::RunOptions,
+    driver::BoxFuture,
     node::State,
-    visit::attempt::BoxFuture,
+    outcome::Outcome,
     words::{
         action::Label,
         error::RunError,

@@ -14,21 +14,16 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    context::Context,
-    node::OnError,
-    policy::Policy,
-    visit::{Halt, Position},
+    outcome::{Detour, Visited},
+    policy::{OnError, Policy},
     words::{
         action::Action,
-        error::{Detour, RunError, Visited},
         guard::Panicked,
-        path::NodePath,
+        path::{NodePath, Position},
     },
 };
 
-pub(crate) use exits::Exits;
-
-mod exits;
+pub(crate) mod exits;
 mod picture;
 
 /// What a flow consists of, as data: see [`Flow::to_mermaid`](crate::Flow::to_mermaid).
@@ -161,14 +156,14 @@ impl fmt::Debug for ExitMap {
 }
 
 /// Where an action leads in the end.
-enum Hop {
+pub(crate) enum Hop {
     To(Position),
     /// The end of the run, with its last action.
     End(Action),
 }
 
 /// Why an action leads nowhere.
-enum Astray {
+pub(crate) enum Astray {
     /// The edges of a place do not fit it.
     NoEdge { place: Place, action: Action },
     /// A `map_exit` panicked.
@@ -212,7 +207,7 @@ impl Graph {
         }
     }
 
-    fn edges(&self, place: Place) -> (&Edges, usize) {
+    pub(crate) fn edges(&self, place: Place) -> (&Edges, usize) {
         match place {
             Place::Node(index) => (&self.nodes[index].edges, self.nodes[index].level),
             Place::Level(index) => (&self.levels[index].edges, self.levels[index].parent.unwrap_or_default()),
@@ -232,23 +227,6 @@ impl Graph {
         }
     }
 
-    /// Where anything leads that is not simply the next node: an end, a failure, a pause.
-    pub(crate) fn halt(&self, at: Position, visited: Visited, cx: &Context) -> Result<Position, Box<Halt>> {
-        let action = match visited {
-            Ok(index) => self.label(at, index),
-            Err(detour) => match *detour {
-                Detour::NoEdge(action) => action,
-                detour => return Err(cx.halt(detour)),
-            },
-        };
-        match self.follow(Place::Node(at.index()), action) {
-            Ok(Hop::To(next)) => Ok(next),
-            Ok(Hop::End(exit)) => Err(Box::new(Halt::Ended(exit))),
-            Err(Astray::NoEdge { place, action }) => Err(Box::new(Halt::Failed(self.unrouted(place, action, cx)))),
-            Err(Astray::Panicked(panicked)) => Err(cx.halt(*Box::<Detour>::from(panicked))),
-        }
-    }
-
     /// The next node for each label of a node, by its index; for a node with string actions, for each of its edges.
     /// `None` where it takes [`halt`](Self::halt) to say.
     pub(crate) fn next(&self, at: Position) -> Box<[Option<Position>]> {
@@ -261,7 +239,7 @@ impl Graph {
         (0..count).map(next).collect()
     }
 
-    fn label(&self, at: Position, index: usize) -> Action {
+    pub(crate) fn label(&self, at: Position, index: usize) -> Action {
         let node = &self.nodes[at.index()];
         match node.about.labels {
             [] => node.edges.0[index].0.clone(),
@@ -281,7 +259,7 @@ impl Graph {
     }
 
     /// Where an action of a place leads.
-    fn follow(&self, place: Place, action: Action) -> Result<Hop, Astray> {
+    pub(crate) fn follow(&self, place: Place, action: Action) -> Result<Hop, Astray> {
         let (edges, level) = self.edges(place);
         match edges.get(&action) {
             Some(Some(target)) => Ok(Hop::To(self.first(target))),
@@ -302,16 +280,6 @@ impl Graph {
             Some(_) => self.follow(Place::Level(level), action),
             None => Ok(Hop::End(action)),
         }
-    }
-
-    #[cold]
-    fn unrouted(&self, place: Place, action: Action, cx: &Context) -> RunError {
-        let (edges, _) = self.edges(place);
-        let node = match place {
-            Place::Node(index) => cx.path_of(Position::new(index)),
-            Place::Level(index) => cx.below(&self.levels[index].path),
-        };
-        RunError::Unrouted { run: cx.run_id(), node, action, edges: edges.labels().cloned().collect() }
     }
 
     /// Takes in another flow as one of this flow's elements; its nodes keep their order.

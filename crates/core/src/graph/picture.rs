@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     graph::{Edges, Graph, GraphNode, Level, NodeKind, Place},
-    node::OnError,
+    policy::OnError,
     words::action::Action,
 };
 

@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{
-    node::HasItems,
-    policy::{ByKey, InOrder, Inline, Journaled, Keyed, Parallel, Plain, Retry, With},
-};
+use crate::policy::{ByKey, HasItems, InOrder, Inline, Journaled, Keyed, Parallel, Plain, Retry, With};
 
 /// The policies of a node, where it is added to a flow: `Fetch.retry(…).timeout(…)`.
 ///

@@ -7,15 +7,17 @@
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::{
-    node::HasItems,
-    words::{error::NodeError, item_key::Identity},
+    context::Context,
+    words::{
+        error::{NodeError, TimedOut},
+        item_key::Identity,
+    },
 };
 
-pub use ext::NodeExt;
-
-mod ext;
+pub(crate) mod ext;
 
 /// How often `exec` is tried, how long to wait between attempts, and for which errors.
 ///
@@ -311,4 +313,56 @@ impl<N, Mode> With<N, Mode> {
     fn into_mode<M>(self) -> With<N, M> {
         With { node: self.node, policy: self.policy, limit: self.limit, mode: PhantomData }
     }
+}
+
+impl Policy {
+    pub(crate) fn pooled(mut self) -> Self {
+        self.pooled = true;
+        self.sealed()
+    }
+
+    /// Settles what follows from the rest.
+    pub(crate) fn sealed(mut self) -> Self {
+        self.guarded = self.pooled || self.timeout.is_some() || self.total_timeout.is_some();
+        self
+    }
+
+    /// When a visit that begins now has used up its time, or one that an earlier process began.
+    pub(crate) fn end(&self, cx: &Context) -> Option<Instant> {
+        let limit = self.total_timeout?;
+        let left = cx.journal().map_or(limit, |journal| journal.time_left(limit).min(limit));
+        // A limit beyond the clock's range is none.
+        Instant::now().checked_add(left)
+    }
+
+    /// The time that an attempt has which begins now, and what it fails with when that is over.
+    pub(crate) fn limit(&self, end: Option<Instant>) -> Option<(Duration, TimedOut)> {
+        let attempt = self.timeout.map(|limit| (limit, TimedOut::Attempt(limit)));
+        let visit = end
+            .zip(self.total_timeout)
+            .map(|(end, limit)| (end.saturating_duration_since(Instant::now()), TimedOut::Visit(limit)));
+        [attempt, visit].into_iter().flatten().min_by_key(|(left, _)| *left)
+    }
+}
+
+/// What an item that fails for good does to its batch.
+///
+/// A batch node chooses by the type that its `post` takes (see `docs/decisions/0002-on-error-is-a-type.md`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// The run fails; the other items are cancelled and awaited. `post` takes `Vec<Output>` and is not called.
+    Stop,
+    /// Every item is tried; `post` takes `Vec<Result<Output>>`.
+    Collect,
+}
+
+/// A batch node with the type of its items, whichever of its traits it implements.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no items",
+    note = "`journaled_by` is for batch nodes: types that implement `BatchNode` or `AsyncBatchNode`"
+)]
+pub trait HasItems<S, M> {
+    /// One element of the batch.
+    type Item;
 }

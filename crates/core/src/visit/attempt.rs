@@ -14,89 +14,26 @@
 use std::{
     future::Future,
     marker::PhantomData,
-    pin::Pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use serde_json::Value;
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::{
     context::Context,
-    define::ask::{Answered, Reply},
-    drive::run_in::unless_run_stops,
+    driver::BoxFuture,
     node::{AsyncNode, Node, State},
+    outcome::{Detour, Visited},
     policy::Policy,
-    visit::running::RestoreError,
+    visit::body::{AsyncBody, SyncBody, boxed, edge},
     words::{
-        action::Label,
-        error::{Detour, NodeError, Phase, Result, TimedOut, Visited},
+        error::{NodeError, Phase, Result, RunError},
         event::EventKind,
         guard::text,
-        path::NodePath,
     },
 };
-
-/// A future whose type is not named.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// Boxes a future: as `Box::pin`, but with the future made in its place on the heap, which saves a copy.
-#[inline(always)]
-pub(crate) fn boxed<'a, F: Future + Send + 'a>(make: impl FnOnce() -> F) -> BoxFuture<'a, F::Output> {
-    let place = Box::<F>::new_uninit();
-    let made: Box<F> = Box::write(place, make());
-    Box::into_pin(made)
-}
-
-/// A node without its types, visited on the caller's thread.
-///
-/// A body tells its phase through the context, and lets panics through: whoever calls it catches them.
-pub(crate) trait SyncBody<S>: Send + Sync {
-    fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited;
-
-    /// The same body again, for a flow that takes this one in.
-    fn share(&self) -> Box<dyn SyncBody<S>>;
-
-    /// Says whether an answer fits a node of the children that this node runs; `None` if it runs none.
-    fn fits_inside(&self, path: &NodePath, answer: &Value) -> Option<Result<(), serde_json::Error>> {
-        let _ = (path, answer);
-        None
-    }
-
-    /// Says whether an answer fits; `None` if this node asks nothing.
-    fn fits(&self, answer: &Value) -> Option<Result<(), serde_json::Error>> {
-        let _ = answer;
-        None
-    }
-
-    /// Goes on with a visit that ended in a pause; `None` if this node asks nothing.
-    fn answer(&self, shared: &mut S, reply: Reply, cx: &mut Context) -> Option<Answered> {
-        let _ = (shared, reply, cx);
-        None
-    }
-}
-
-/// A node without its types, visited by awaiting: one box a visit.
-pub(crate) trait AsyncBody<S>: Send + Sync {
-    fn visit<'a>(&'a self, shared: &'a mut S, cx: &'a mut Context) -> BoxFuture<'a, Visited>;
-
-    /// The same body again, for a flow that takes this one in.
-    fn share(&self) -> Box<dyn AsyncBody<S>>;
-
-    /// Says whether an answer fits a node of the children that this node runs; `None` if it runs none.
-    fn fits_inside(&self, path: &NodePath, answer: &Value) -> Option<Result<(), serde_json::Error>> {
-        let _ = (path, answer);
-        None
-    }
-
-    /// Says whether a child that this node keeps could go on from its node with a state; `None` if it keeps none.
-    fn takes_inside(&self, path: &NodePath, state: &[u8]) -> Option<Result<(), RestoreError>> {
-        let _ = (path, state);
-        None
-    }
-}
 
 /// A [`Node`] or an [`AsyncNode`] with its policy.
 pub(crate) struct Single<N> {
@@ -337,25 +274,6 @@ async fn attempt<W: Work>(work: &W, policy: &Policy, end: Option<Instant>, cx: &
     Err(NodeError::new(reason))
 }
 
-impl Policy {
-    /// When a visit that begins now has used up its time, or one that an earlier process began.
-    pub(crate) fn end(&self, cx: &Context) -> Option<Instant> {
-        let limit = self.total_timeout?;
-        let left = cx.journal().map_or(limit, |journal| journal.time_left(limit).min(limit));
-        // A limit beyond the clock's range is none.
-        Instant::now().checked_add(left)
-    }
-
-    /// The time that an attempt has which begins now, and what it fails with when that is over.
-    fn limit(&self, end: Option<Instant>) -> Option<(Duration, TimedOut)> {
-        let attempt = self.timeout.map(|limit| (limit, TimedOut::Attempt(limit)));
-        let visit = end
-            .zip(self.total_timeout)
-            .map(|(end, limit)| (end.saturating_duration_since(Instant::now()), TimedOut::Visit(limit)));
-        [attempt, visit].into_iter().flatten().min_by_key(|(left, _)| *left)
-    }
-}
-
 fn attempt_span(cx: &Context) -> tracing::Span {
     if !cx.traced() {
         return tracing::Span::none();
@@ -365,19 +283,22 @@ fn attempt_span(cx: &Context) -> tracing::Span {
     tracing::info_span!(target: "flowstone", "attempt", attempt, item = item.map(|item| item as i64))
 }
 
-/// The edge that a label takes.
-#[inline]
-pub(crate) fn edge<A: Label>(label: A, cx: &Context) -> Visited {
-    match label.index() {
-        Some(index) if index < A::NAMES.len() => Ok(index),
-        None if A::NAMES.is_empty() => cx.edge_for(label.action()),
-        _ => Err(cx.failed(NodeError::terminal(NoLabel { names: A::NAMES }))),
+/// Sorts out the errors of a child that stop the whole run from those that are the node's.
+///
+/// What stopped another run, which an `exec` made by itself, is the node's.
+pub(crate) fn unless_run_stops(error: NodeError, cx: &Context) -> Result<NodeError, Box<Detour>> {
+    let stopped = match error.downcast_ref() {
+        Some(
+            RunError::TooManyVisits { run, .. }
+            | RunError::Cancelled { run, .. }
+            | RunError::DeadlineExceeded { run, .. }
+            | RunError::Journal { run, .. },
+        ) => *run == cx.run_id(),
+        _ => false,
+    };
+    if !stopped {
+        return Ok(error);
     }
-}
-
-/// A [`Label`] whose methods do not agree.
-#[derive(Debug, thiserror::Error)]
-#[error("`Label::index` gave no position in `Label::NAMES`, {names:?}")]
-struct NoLabel {
-    names: &'static [&'static str],
+    let stopped = error.into_source().downcast().expect("invariant: it was looked at");
+    Err(Box::new(Detour::Child(*stopped)))
 }

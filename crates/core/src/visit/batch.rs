@@ -18,23 +18,30 @@ use tracing::Instrument;
 
 use crate::{
     context::Context,
-    node::{AsyncBatchNode, BatchNode, ItemOutcome, OnError, State},
-    policy::Policy,
-    visit::attempt::{AsyncBody, BoxFuture, SyncBody, Work, attempts, attempts_async, edge, retry},
+    driver::BoxFuture,
+    node::{AsyncBatchNode, BatchNode, ItemOutcome, State},
+    outcome::{Detour, Visited},
+    policy::{OnError, Policy},
+    visit::{
+        attempt::{Work, attempts, attempts_async, retry},
+        batch::{
+            in_order::{Each, filled, in_order},
+            keeping::Keeping,
+        },
+        body::{AsyncBody, SyncBody, edge},
+    },
     words::{
-        error::{Detour, NodeError, Phase, Result, Visited},
+        error::{NodeError, Phase, Result},
         event::EventKind,
         guard::{Catch, Panicked, catch, text},
         item_key::ItemId,
     },
 };
 
-pub(crate) use in_order::{Each, filled, in_order};
 use keeping::Kept;
-pub(crate) use keeping::{Keeping, ids};
 
-mod in_order;
-mod keeping;
+pub(crate) mod in_order;
+pub(crate) mod keeping;
 
 /// A [`BatchNode`] or an [`AsyncBatchNode`] with its policy, and how many items may be under way at once.
 pub(crate) struct Batch<N, I, O> {
@@ -161,7 +168,7 @@ impl<N, I: Send + Sync + 'static, O: Send + 'static> Batch<N, I, O> {
                 Some(Err(error)) => return Err(cx.failed(NodeError::terminal(error))),
             }
         }
-        Ok(in_order::filled(outcomes))
+        Ok(filled(outcomes))
     }
 }
 

@@ -8,18 +8,23 @@ use serde_json::Value;
 
 use crate::{
     context::Context,
-    drive::run::Outcome,
-    node::{OnError, State},
+    driver::{BoxFuture, RestoreError},
+    node::State,
+    outcome::{Detour, Outcome, Visited},
+    policy::OnError,
     visit::{
         Definition,
-        attempt::{AsyncBody, BoxFuture, SyncBody},
-        batch::{Each, ids, in_order},
-        running::{RestoreError, decoded},
+        batch::{
+            in_order::{Each, in_order},
+            keeping::ids,
+        },
+        body::{AsyncBody, SyncBody},
+        running::decoded,
     },
     words::{
         action::Action,
         codec::Codec,
-        error::{Detour, Phase, Result, RunError, Visited},
+        error::{Phase, Result, RunError},
         event::EventKind,
         guard::drop_caught,
         item_key::Identity,

@@ -2,124 +2,34 @@
 //!
 //! **Invariant:** a node's code is called through here and nowhere else; every driver comes this way.
 
-use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, sync::Arc};
 
 use serde_json::Value;
 use tracing::Instrument;
 
 use crate::{
     context::Context,
-    define::ask::{Pause, Reply},
-    graph::Graph,
+    driver::RestoreError,
+    graph::{Astray, Graph, Hop, Place},
     node::State,
-    visit::{
-        attempt::{AsyncBody, SyncBody},
-        running::RestoreError,
-    },
+    outcome::{Detour, Halt, Visited, Watched},
+    visit::body::Body,
     words::{
         action::Action,
-        error::{Phase, RunError, Visited},
+        error::{Phase, RunError},
         event::EventKind,
         guard::{Catch, Panicked, catch},
-        path::NodePath,
+        path::{NodePath, Position},
+        pause::{Pause, Reply},
     },
 };
 
 pub(crate) mod attempt;
 pub(crate) mod batch;
+pub(crate) mod body;
 pub(crate) mod children;
 pub(crate) mod pool;
 pub(crate) mod running;
-
-/// A node of a built flow, as a number: for drivers, while the process lives. Store the [path](crate::Flow::path) instead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Position(u32);
-
-impl Position {
-    pub(crate) fn new(index: usize) -> Self {
-        Self(u32::try_from(index).expect("invariant: a graph has fewer than 2^32 nodes"))
-    }
-
-    pub(crate) fn number(self) -> u32 {
-        self.0
-    }
-
-    pub(crate) fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-/// What came of one visit.
-#[derive(Debug)]
-pub enum Visit {
-    /// The run goes on.
-    Next {
-        /// What the node returned.
-        action: Action,
-        /// The node to visit next.
-        next: Position,
-    },
-    /// The run is at its end.
-    End {
-        /// What the node returned.
-        action: Action,
-        /// The run's last action: that of the node, as the flows around it mapped it.
-        exit: Action,
-    },
-    /// The run waits for an answer.
-    Pause(Pause),
-    /// The node sleeps, and the [journal](crate::Journal::parks) of the run wants it put away. When the time is over, the
-    /// same node is visited again, in a visit with the same number. A run without a journal sleeps where it is.
-    Sleep {
-        /// How long.
-        wait: Duration,
-    },
-    /// Children of the node are [put away](crate::Forked::Parked), and no other can go on. When one can, the same node is
-    /// visited again, in a visit with the same number. Only of a run with a journal.
-    Parked,
-}
-
-/// Why a run does not go on. Boxed, so that what a visit returns fits two registers.
-#[derive(Debug)]
-pub(crate) enum Halt {
-    Ended(Action),
-    Paused(Pause),
-    /// Only where there is a journal: a driver in memory never gets it.
-    Asleep(Duration),
-    /// The same.
-    Parked,
-    Failed(RunError),
-}
-
-impl Halt {
-    /// The error of a visit that cannot begin.
-    #[expect(clippy::boxed_local, reason = "it is boxed where it comes from")]
-    pub(crate) fn into_error(halt: Box<Self>) -> RunError {
-        match *halt {
-            Self::Failed(error) => error,
-            Self::Ended(_) | Self::Paused(_) | Self::Asleep(_) | Self::Parked => {
-                unreachable!("invariant: a visit that cannot begin is an error")
-            }
-        }
-    }
-}
-
-impl Visit {
-    pub(crate) fn of((action, routed): Watched) -> Result<Self, RunError> {
-        let action = action.unwrap_or_default();
-        match routed.map_err(|halt| *halt) {
-            Ok(next) => Ok(Self::Next { action, next }),
-            Err(Halt::Ended(exit)) => Ok(Self::End { action, exit }),
-            Err(Halt::Paused(pause)) => Ok(Self::Pause(pause)),
-            Err(Halt::Asleep(wait)) => Ok(Self::Sleep { wait }),
-            Err(Halt::Parked) => Ok(Self::Parked),
-            Err(Halt::Failed(error)) => Err(error),
-        }
-    }
-}
-
-/// What a visit returned by name, if it returned, and where that leads.
-pub(crate) type Watched = (Option<Action>, Result<Position, Box<Halt>>);
 
 /// A checked graph and the code of its nodes, in the same order.
 pub(crate) struct Definition<S> {
@@ -132,40 +42,6 @@ pub(crate) struct Slot<S> {
     pub(crate) body: Body<S>,
     /// The next node for each label, by its index; `None` where [`Graph::halt`] has to say.
     next: Box<[Option<Position>]>,
-}
-
-/// The code of a node, without its types. At least one half is there.
-pub(crate) struct Body<S> {
-    /// Runs on the thread of the run.
-    pub(crate) sync: Option<Box<dyn SyncBody<S>>>,
-    /// Awaits; what an async flow prefers.
-    pub(crate) awaited: Option<Box<dyn AsyncBody<S>>>,
-}
-
-impl<S> Body<S> {
-    /// A node that runs on the thread of the run in both kinds of flow.
-    pub(crate) fn sync(body: impl SyncBody<S> + 'static) -> Self {
-        Self { sync: Some(Box::new(body)), awaited: None }
-    }
-
-    /// An async node.
-    pub(crate) fn awaited(body: impl AsyncBody<S> + 'static) -> Self {
-        Self { sync: None, awaited: Some(Box::new(body)) }
-    }
-
-    /// A sync node whose `exec` leaves the thread in an async flow.
-    pub(crate) fn either(sync: impl SyncBody<S> + 'static, awaited: impl AsyncBody<S> + 'static) -> Self {
-        Self { sync: Some(Box::new(sync)), awaited: Some(Box::new(awaited)) }
-    }
-}
-
-impl<S> Clone for Body<S> {
-    fn clone(&self) -> Self {
-        Self {
-            sync: self.sync.as_ref().map(|body| body.share()),
-            awaited: self.awaited.as_ref().map(|body| body.share()),
-        }
-    }
 }
 
 impl<S: State> Definition<S> {
@@ -208,9 +84,31 @@ impl<S: State> Definition<S> {
         }
     }
 
+    /// Where anything leads that is not simply the next node: an end, a failure, a pause.
     #[cold]
     fn halt(&self, at: Position, visited: Visited, cx: &Context) -> Result<Position, Box<Halt>> {
-        self.graph.halt(at, visited, cx)
+        let action = match visited {
+            Ok(index) => self.graph.label(at, index),
+            Err(detour) => match *detour {
+                Detour::NoEdge(action) => action,
+                detour => return Err(cx.halt(detour)),
+            },
+        };
+        match self.graph.follow(Place::Node(at.index()), action) {
+            Ok(Hop::To(next)) => Ok(next),
+            Ok(Hop::End(exit)) => Err(Box::new(Halt::Ended(exit))),
+            Err(Astray::NoEdge { place, action }) => Err(Box::new(Halt::Failed(self.unrouted(place, action, cx)))),
+            Err(Astray::Panicked(panicked)) => Err(cx.halt(*Box::<Detour>::from(panicked))),
+        }
+    }
+
+    fn unrouted(&self, place: Place, action: Action, cx: &Context) -> RunError {
+        let node = match place {
+            Place::Node(index) => cx.path_of(Position::new(index)),
+            Place::Level(index) => cx.below(&self.graph.levels[index].path),
+        };
+        let edges = self.graph.edges(place).0.labels().cloned().collect();
+        RunError::Unrouted { run: cx.run_id(), node, action, edges }
     }
 
     #[cold]

@@ -4,111 +4,25 @@
 
 use std::{fmt, sync::Arc};
 
+use futures_util::future::{Either, pending, select};
 use serde_json::Value;
+use tracing::field::Empty;
 
 use crate::{
-    context::Context,
-    define::ask::{Pause, Paused, Reply},
-    drive::run::{run_span, until_stopped},
-    driver::Journal,
+    context::{Context, scope::Deadline},
+    driver::{BoxFuture, Execution, Journal, RestoreError},
     node::State,
-    visit::{Definition, Halt, Position, Visit, attempt::BoxFuture},
+    outcome::{Halt, Visit},
+    visit::Definition,
     words::{
         codec::{Codec, Unstorable},
         error::RunError,
         event::EventKind,
-        path::{NodePath, RunId},
+        guard::drop_caught,
+        path::{NodePath, Position, RunId},
+        pause::{Pause, Paused, Reply},
     },
 };
-
-/// A flow, a state and a place in the flow, without the state's type: a run that a driver drives visit by visit.
-///
-/// Made by [`AsyncFlow::execution`](crate::AsyncFlow::execution), and by the engine for each child of a journaled batch
-/// flow or of an `exec`.
-pub trait Execution: Send + Sync {
-    /// Returns the id of the run; of a child, the [key](crate::Context::idempotency_key) of its item.
-    fn id(&self) -> RunId;
-
-    /// Returns the name of the flow.
-    fn flow(&self) -> &str;
-
-    /// Returns the path of the node that is visited next, as the flow that is executed names it.
-    fn node(&self) -> &NodePath;
-
-    /// Returns the number of visits that the run has begun: before a visit, that visit's number.
-    fn visits(&self) -> u64;
-
-    /// Makes the span of the run, in which a driver makes its visits, as `tracing` and OpenTelemetry know it; what stops the
-    /// run is [recorded](RunError::record_in) there. A child has none: its visits stand in that of its parent.
-    fn span(&self) -> tracing::Span;
-
-    /// Sends an event of the run as a whole to its listeners: a driver knows when it begins, and how it came to a halt. After
-    /// a [terminal](crate::Event::is_terminal) one nothing more is heard.
-    ///
-    /// A listener that panics stops the run before its next visit.
-    fn announce(&self, node: Option<NodePath>, kind: EventKind);
-
-    /// Gives the visits to come a journal, in place of the one before.
-    fn set_journal(&mut self, journal: Arc<dyn Journal>);
-
-    /// Visits the next node, and moves on if it leads to another. When the future is ready, nothing that the visit
-    /// started still runs.
-    ///
-    /// A visit that did not end (an error, [`Visit::Sleep`], [`Visit::Parked`]) leaves the run before it: made again, it has the same
-    /// number.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`AsyncFlow::visit`](crate::AsyncFlow::visit); also when the run's token is cancelled, or its time is
-    /// over, while it waits.
-    ///
-    /// # Cancel safety
-    ///
-    /// A dropped visit leaves in the state what `post` wrote until then: restore the run before another visit.
-    fn visit(&mut self) -> BoxFuture<'_, Result<Visit, RunError>>;
-
-    /// Makes anew the pause of the next node, from what was kept of it: the node is not asked again.
-    fn pause(&mut self, question: Value, schema: Value) -> Pause;
-
-    /// Goes on with a visit that ended in a pause.
-    ///
-    /// # Errors
-    ///
-    /// [`RunError::Answer`] if the answer does not fit, which leaves the state as it was; and those of
-    /// [`visit`](Self::visit).
-    fn answer(&mut self, pause: Pause, answer: Value) -> Result<Visit, RunError>;
-
-    /// Goes on with a visit that ended in a pause, without an answer: its question has [expired](crate::Ask::expired).
-    ///
-    /// # Errors
-    ///
-    /// Those of [`visit`](Self::visit).
-    fn expire(&mut self, pause: Pause) -> Result<Visit, RunError>;
-
-    /// Returns the state as JSON.
-    ///
-    /// # Errors
-    ///
-    /// If JSON does not hold it: [`restore`](Self::restore) would refuse it, or take it for something else. Only a type
-    /// whose own `Serialize` and `Deserialize` do not agree is not noticed.
-    fn save(&self) -> Result<Vec<u8>, Unstorable>;
-
-    /// Returns the state as JSON, after reading it back: for a state that is kept for long, or first.
-    ///
-    /// # Errors
-    ///
-    /// If [`restore`](Self::restore) would refuse it.
-    fn save_surely(&self) -> Result<Vec<u8>, Unstorable>;
-
-    /// Places the run before its visit number `visits`, at a node, with a state.
-    ///
-    /// Of a run that paused or sleeps, that is the visit in which it did.
-    ///
-    /// # Errors
-    ///
-    /// If the flow has no such node, or the state cannot be decoded; the run is then as it was.
-    fn restore(&mut self, node: &NodePath, visits: u64, state: &[u8]) -> Result<(), RestoreError>;
-}
 
 /// A run of a flow that is driven visit by visit; made by [`AsyncFlow::execution`](crate::AsyncFlow::execution).
 ///
@@ -337,30 +251,53 @@ impl<S> fmt::Debug for Running<S> {
     }
 }
 
-/// Why a run cannot go on from where it was.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RestoreError {
-    /// The flow has no node with this path any more.
-    #[error("flow `{flow}` has no node `{node}`; it has {nodes:?}")]
-    #[non_exhaustive]
-    NoSuchNode {
-        /// The flow.
-        flow: String,
-        /// The node that was to be visited next.
-        node: NodePath,
-        /// The nodes that the flow has.
-        nodes: Vec<NodePath>,
-    },
-    /// The state does not fit the state type any more.
-    #[error("the state of flow `{flow}` does not decode at `{path}`")]
-    #[non_exhaustive]
-    State {
-        /// The flow.
-        flow: String,
-        /// The place in the JSON, as `items[3].name`.
-        path: String,
-        /// What does not fit there.
-        source: serde_json::Error,
-    },
+/// Awaits a run, or a visit, until it ends, the run's token is cancelled, or its time is over.
+pub(crate) async fn until_stopped<T>(
+    run: impl Future<Output = Result<T, RunError>>,
+    cx: &Context,
+) -> Result<T, RunError> {
+    let (cancel, deadline) = cx.scope().map_or((None, None), |scope| (scope.cancel.as_ref(), scope.deadline));
+    let deadline = deadline.and_then(Deadline::tokio);
+    if cancel.is_none() && deadline.is_none() {
+        return run.await;
+    }
+    let cancelled = async {
+        match cancel {
+            Some(token) => token.cancelled().await,
+            None => pending().await,
+        }
+        RunError::Cancelled { run: cx.run_id(), node: cx.last_node() }
+    };
+    let late = async {
+        let Some((at, limit)) = deadline else { return pending().await };
+        tokio::time::sleep_until(at).await;
+        RunError::DeadlineExceeded { run: cx.run_id(), node: cx.last_node(), limit }
+    };
+    // Boxed, so that a run without token and deadline carries no room for them.
+    let stopped = select(Box::pin(cancelled), Box::pin(late));
+    match select(stopped, Box::pin(run)).await {
+        Either::Left((stopped, run)) => {
+            drop_caught(run);
+            Err(stopped.factor_first().0)
+        }
+        Either::Right((result, _)) => result,
+    }
+}
+
+/// The span of a run, by the names that OpenTelemetry's conventions for generative AI give to a workflow.
+pub(crate) fn run_span(cx: &Context, flow: &str) -> tracing::Span {
+    if !cx.traced() {
+        return tracing::Span::none();
+    }
+    tracing::info_span!(
+        target: "flowstone",
+        "run",
+        "otel.name" = %format_args!("invoke_workflow {flow}"),
+        "otel.kind" = "internal",
+        "otel.status_code" = Empty,
+        "gen_ai.operation.name" = "invoke_workflow",
+        "gen_ai.agent.name" = flow,
+        "gen_ai.conversation.id" = %cx.run_id(),
+        "error.type" = Empty,
+    )
 }

@@ -6,12 +6,12 @@
 use std::{error::Error, fmt, time::Duration};
 
 use crate::{
-    context::Stop,
-    define::ask::Pause,
+    driver::Journal,
     words::{
         action::Action,
-        guard::{Panicked, report},
+        guard::report,
         path::{NodePath, RunId},
+        pause::Pause,
     },
 };
 
@@ -105,13 +105,6 @@ impl NodeError {
 impl<E: Into<BoxError>> From<E> for NodeError {
     fn from(source: E) -> Self {
         Self::new(source)
-    }
-}
-
-impl From<Panicked> for Box<Detour> {
-    #[cold]
-    fn from(panicked: Panicked) -> Self {
-        Self::new(Detour::Panicked(NodeError::new(panicked)))
     }
 }
 
@@ -331,6 +324,29 @@ impl RunError {
 }
 
 impl RunError {
+    /// Says in the span of a run why it stopped: by a word of few, since the rest may tell what is in the state.
+    ///
+    /// For drivers, with the span that [`Execution::span`](crate::Execution::span) gives.
+    pub fn record_in(&self, span: &tracing::Span) {
+        if span.is_none() {
+            return;
+        }
+        let kind = match self {
+            Self::Node { .. } => "node",
+            Self::Unrouted { .. } => "unrouted",
+            Self::TooManyVisits { .. } => "too_many_visits",
+            Self::Cancelled { .. } => "cancelled",
+            Self::DeadlineExceeded { .. } => "timeout",
+            Self::Panicked { .. } => "panic",
+            Self::Answer { .. } => "answer",
+            Self::Journal { .. } => "journal",
+            Self::NeedsStore { .. } => "needs_store",
+            Self::NoSuchPause { .. } => "no_such_pause",
+        };
+        span.record("error.type", kind);
+        span.record("otel.status_code", "error");
+    }
+
     /// Returns the error and all its causes in one line, for people, of at most some 4 KiB: what is left out is said at its
     /// end.
     ///
@@ -382,32 +398,4 @@ impl fmt::Display for After {
             attempts => write!(f, " after {attempts} attempts"),
         }
     }
-}
-
-/// What came of a node's visit: the index of its label (of an open set: of its edge), or something rarer.
-///
-/// Two words, and so returned in registers: it travels on the hot path.
-pub(crate) type Visited = Result<usize, Box<Detour>>;
-
-/// Anything but the label of an edge, before run and path are filled in.
-#[derive(Debug)]
-pub(crate) enum Detour {
-    /// This node's own code failed.
-    Failed { phase: Phase, attempts: u32, item: Option<usize>, error: NodeError },
-    /// This node's own code panicked; the context knows in which phase.
-    Panicked(NodeError),
-    /// A child's run failed; its error already says where.
-    Child(RunError),
-    /// Nothing failed: the run is to stop.
-    Stopped(Stop),
-    /// A label of an open set for which the node has no edge.
-    NoEdge(Action),
-    /// The node asks.
-    Paused(Pause),
-    /// The driver puts the run away while the node sleeps.
-    Asleep(Duration),
-    /// Children of the node are put away, and no other can go on.
-    Parked,
-    /// The journal failed.
-    Journal { item: Option<usize>, source: BoxError },
 }

@@ -15,15 +15,11 @@ use std::{
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{
-    context::Context,
-    drive::run::Outcome,
-    words::{
-        action::Action,
-        error::{Phase, RunError},
-        path::{NodePath, RunId},
-        usage::Usage,
-    },
+use crate::words::{
+    action::Action,
+    error::{Phase, RunError},
+    path::{NodePath, RunId},
+    usage::Usage,
 };
 
 mod json;
@@ -175,17 +171,6 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// The terminal event of a run, and the node that it is about.
-    fn of_result(result: &Result<Outcome, RunError>) -> (Option<NodePath>, Self) {
-        match result {
-            Ok(Outcome::Ended(action)) => (None, Self::Ended { action: action.clone() }),
-            Ok(Outcome::Paused(pause)) => {
-                (Some(pause.node().clone()), Self::Paused { question: pause.question().clone() })
-            }
-            Err(error) => (Some(error.node().clone()), Self::failed(error)),
-        }
-    }
-
     /// Creates the event of a run that an error stopped. For drivers.
     #[must_use]
     pub fn failed(error: &RunError) -> Self {
@@ -259,37 +244,5 @@ impl Listener for Both {
 impl fmt::Debug for dyn Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Listener")
-    }
-}
-
-/// Sends the terminal event when a run ends, also when it ends by being dropped.
-pub(crate) struct Terminal {
-    cx: Option<Context>,
-}
-
-impl Terminal {
-    /// Announces the run; `cx` is the run's own context.
-    pub(crate) fn begin(cx: &Context, flow: &str, resumed: bool) -> Self {
-        if cx.listening() {
-            cx.send_of(None, EventKind::RunStarted { flow: flow.to_owned(), resumed });
-        }
-        Self { cx: cx.listening().then(|| cx.clone()) }
-    }
-
-    /// Sends the terminal event; `cx` is the context in which the run ended.
-    pub(crate) fn end(mut self, result: &Result<Outcome, RunError>, cx: &Context) {
-        if self.cx.take().is_some() {
-            let (node, kind) = EventKind::of_result(result);
-            cx.send_of(node, kind);
-        }
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        if let Some(cx) = self.cx.take() {
-            let error = "the run was dropped before its end".to_owned();
-            cx.send_of(None, EventKind::Failed { phase: None, error });
-        }
     }
 }

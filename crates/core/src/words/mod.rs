@@ -8,5 +8,6 @@ pub(crate) mod event;
 pub(crate) mod guard;
 pub(crate) mod item_key;
 pub(crate) mod path;
+pub(crate) mod pause;
 pub(crate) mod route;
 pub(crate) mod usage;

@@ -100,3 +100,21 @@ macro_rules! text {
 
 text!(NodePath);
 text!(RunId);
+
+/// A node of a built flow, as a number: for drivers, while the process lives. Store the [path](crate::Flow::path) instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Position(u32);
+
+impl Position {
+    pub(crate) fn new(index: usize) -> Self {
+        Self(u32::try_from(index).expect("invariant: a graph has fewer than 2^32 nodes"))
+    }
+
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}

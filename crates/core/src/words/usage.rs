@@ -17,13 +17,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    context::Context,
-    words::{
-        error::{NodeError, Result},
-        event::EventKind,
-    },
-};
+use crate::words::error::Result;
 
 /// What calls to models or other paid services used.
 ///
@@ -172,7 +166,7 @@ impl Budget {
     }
 
     /// Looks for a limit that is reached.
-    fn check(&self, started: u64, used: &Usage) -> Result<(), OverBudget> {
+    pub(crate) fn check(&self, started: u64, used: &Usage) -> Result<(), OverBudget> {
         match *self {
             // Whoever asks once and calls thrice has made three calls.
             Self { calls: Some(limit), .. } if started.max(used.calls) >= limit => Err(OverBudget::Calls { limit }),
@@ -207,10 +201,10 @@ pub(crate) struct Meter {
 }
 
 #[derive(Debug, Default)]
-struct Spent {
+pub(crate) struct Spent {
     /// Calls that were begun: those under way are counted, so that parallel ones cannot exceed the budget.
-    started: u64,
-    used: Usage,
+    pub(crate) started: u64,
+    pub(crate) used: Usage,
 }
 
 impl Meter {
@@ -218,47 +212,8 @@ impl Meter {
         Self { budget, spent: Mutex::new(Spent { started: used.calls, used }) }
     }
 
-    fn spent(&self) -> std::sync::MutexGuard<'_, Spent> {
+    pub(crate) fn spent(&self) -> std::sync::MutexGuard<'_, Spent> {
         self.spent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Context {
-    /// Asks whether the run's budget allows one more call, and counts it as begun.
-    ///
-    /// # Errors
-    ///
-    /// A terminal error whose source is [`OverBudget`].
-    pub fn afford(&self) -> Result<()> {
-        let Some(scope) = self.scope() else { return Ok(()) };
-        let mut spent = scope.meter.spent();
-        if let Some(budget) = &scope.meter.budget {
-            budget.check(spent.started, &spent.used).map_err(NodeError::terminal)?;
-        }
-        spent.started += 1;
-        Ok(())
-    }
-
-    /// Tells what calls have used: it counts for the run's budget, goes to whoever listens, and, of a run that is kept,
-    /// into its history.
-    pub fn spend(&self, usage: Usage) {
-        if let Some(scope) = self.scope() {
-            scope.meter.spent().used += usage;
-        }
-        self.event(|| EventKind::Used { usage });
-    }
-
-    /// Returns what the run may use, if it has a budget.
-    #[must_use]
-    pub fn budget(&self) -> Option<Budget> {
-        self.scope()?.meter.budget
-    }
-
-    /// Returns what the run and its children have used so far, as far as it is counted: a run without any
-    /// [options](crate::RunOptions) counts nothing.
-    #[must_use]
-    pub fn used(&self) -> Usage {
-        self.scope().map(|scope| scope.meter.spent().used).unwrap_or_default()
     }
 }
 

@@ -13,8 +13,8 @@ use crate::{
     node::{AsyncBatchNode, AwaitedBatch, BatchNode, ItemOutcome, State, SyncBatch},
     policy::{ByKey, InOrder, Inline, Journaled, Keyed, Parallel, Plain, Policy, Spawned},
     visit::{
-        Body,
-        batch::{Batch, Keeping, SpawnedBatch},
+        batch::{Batch, SpawnedBatch, keeping::Keeping},
+        body::Body,
         pool::{OnThread, Pooled},
     },
     words::{action::Label, item_key::Identity},

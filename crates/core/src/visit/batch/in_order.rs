@@ -12,10 +12,7 @@ use tokio::task::{
     yield_now,
 };
 
-use crate::{
-    context::Context,
-    words::error::{Detour, Result},
-};
+use crate::{context::Context, outcome::Detour, words::error::Result};
 
 /// Something that is done for each of a row of inputs.
 pub(crate) trait Each: Sync {

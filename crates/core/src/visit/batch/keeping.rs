@@ -9,9 +9,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     context::Context,
     driver::Journal,
+    outcome::Detour,
     words::{
         codec::Codec,
-        error::{Detour, NodeError, Result},
+        error::{NodeError, Result},
         item_key::{Identity, ItemId},
     },
 };

@@ -20,17 +20,18 @@ use tokio::task::yield_now;
 
 use crate::{
     context::Context,
-    drive::run::Outcome,
-    driver::{Forked, Journal, Standing},
-    node::{OnError, State},
+    driver::{Execution, Forked, Journal, Standing},
+    node::State,
+    outcome::{Detour, Outcome},
+    policy::OnError,
     visit::{
-        batch::filled,
+        batch::in_order::filled,
         children::{Child, Children},
-        running::{Execution, Running},
+        running::Running,
     },
     words::{
         codec::Codec,
-        error::{Detour, Result, RunError},
+        error::{Result, RunError},
         item_key::ItemId,
     },
 };

@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_guide_lists_every_kind_with_its_fields() {
-        let page = include_str!("../../../../docs/guide/events.md");
+        let page = include_str!("../../../../../docs/guide/events.md");
         let (_, table) = page.split_once("## The kinds").unwrap();
         let (table, _) = table.split_once("## ").unwrap();
 
