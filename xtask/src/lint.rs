@@ -7,6 +7,7 @@
 //! | [`prose`] | the pages that have to be there, their links, their length |
 //! | [`places`] | no file knows the machine that it was written on |
 //! | [`layers`] | which package may depend on which |
+//! | [`modules`] | which folder of a crate may import from which |
 //! | [`weight`] | how much the core, and a newcomer's first command, pull in |
 
 use std::path::Path;
@@ -20,6 +21,7 @@ use crate::{
 };
 
 mod layers;
+mod modules;
 mod places;
 mod prose;
 mod rust;
@@ -68,6 +70,7 @@ fn faults(root: &Path) -> Result<Vec<Fault>> {
 
     let mut faults = layers::check(&packages, &files);
     faults.extend(weight::check(root)?);
+    faults.extend(modules::check(&files));
     faults.extend(files.iter().flat_map(rust::check));
     faults.extend(files.iter().flat_map(places::check));
     let names: Vec<&str> = packages.iter().map(|package| &*package.name).collect();

@@ -1,25 +1,22 @@
 //! The core of Flowstone: nodes, flows, one visit, and the driver in memory.
 //!
-//! Users add the crate `flowstone`, which re-exports this one. In the order in which a run meets them:
+//! Users add the crate `flowstone`, which re-exports this one. Folders are layers, from the lowest: a module imports
+//! from its own layer and from the rows before it, and `cargo xtask lint` refuses the rest.
 //!
-//! | module | what it holds |
+//! | layer | what it holds |
 //! |---|---|
-//! | `node` | the kinds of node: three phases over a shared state |
-//! | `action`, `route` | what `post` returns, and PocketFlow's notation for edges |
-//! | `policy` | retries, timeouts, and where `exec` runs |
-//! | `step`, `ask`, `sleep`, `nest` | nodes from closures, pauses for people, waits, flows as nodes |
-//! | `add`, `build` | taking the types off; checking a flow, every fault at once |
-//! | `graph` | the flattened graph: where each action leads; pictures |
-//! | `flow`, `definition` | a built flow, and `visit`, the waist that every driver goes through |
-//! | `visit`, `batch`, `children`, `pool` | what a visit does, by kind of node |
-//! | `run_in` | a flow that runs inside an `exec` |
-//! | `context` | what a visit knows of its run |
-//! | `drive`, `options` | the driver in memory: a loop over `visit` |
-//! | `execution`, `journal`, `codec` | a run without its types, for drivers that keep runs; what they keep inside a visit |
-//! | `event`, `stream`, `clock` | watching a run, and its time |
-//! | `usage` | what a run uses of paid services, and may use |
-//! | `error`, `guard` | what can go wrong; the guard around all code that is not the engine's |
-//! | `__macros` | what the written code of the macros asks of a type |
+//! | `words` | actions, routes, paths, pauses, events, errors, usage, clocks, JSON that is read back: plain values |
+//! | `outcome` | what came of a visit and of a run |
+//! | `driver` | what a driver that keeps runs has to know: the traits `Execution` and `Journal` |
+//! | `policy` | retries, timeouts, where `exec` runs, what a failed item does |
+//! | `graph` | where each action leads; pictures. No code of users |
+//! | `context` | what a visit knows of its run; what a run shares with all that it starts |
+//! | `node` | the four node traits |
+//! | `visit` | the one way through a node: `visit` and `follow`; attempts, batches, children, the blocking pool |
+//! | `define` | from what users write to a checked flow: `add`, `build`, closures, questions, sleeps, batch flows |
+//! | `drive` | built flows and the driver in memory: runs, their options, streams, flows inside an `exec` |
+//!
+//! `__macros` is what the written code of the macros asks of a type.
 //!
 //! # Invariants
 //!
@@ -48,12 +45,16 @@ pub use define::{
     add::{Added, AsyncKind, IntoNode, NodeIn, SyncKind},
     ask::{Ask, QuestionExpired},
     build::{BuildError, Builder, Fault},
-    flow::{AsyncFlow, Flow},
     nest::{BatchFlow, IsSelf, On, Within},
     sleep::Sleep,
     step::{IntoAction, Step, step},
 };
-pub use drive::{options::RunOptions, run_in::CannotPause, stream::EventStream};
+pub use drive::{
+    flow::{AsyncFlow, Flow},
+    options::RunOptions,
+    run_in::CannotPause,
+    stream::EventStream,
+};
 pub use driver::{BoxFuture, Execution, Forked, Journal, RestoreError, Standing, Waited};
 pub use graph::Unrouted;
 pub use node::{AsyncBatchNode, AsyncNode, BatchNode, ItemOutcome, Node, State};

@@ -59,7 +59,7 @@ impl Visit {
 pub enum Outcome {
     /// It reached its end, with this last action.
     Ended(Action),
-    /// It waits for an answer, see [`resume`](AsyncFlow::resume).
+    /// It waits for an answer, see [`resume`](crate::AsyncFlow::resume).
     Paused(Pause),
 }
 

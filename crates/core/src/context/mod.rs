@@ -237,7 +237,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// A terminal error whose source is [`OverBudget`].
+    /// A terminal error whose source is [`OverBudget`](crate::OverBudget).
     pub fn afford(&self) -> Result<()> {
         let Some(scope) = self.scope() else { return Ok(()) };
         let mut spent = scope.meter.spent();

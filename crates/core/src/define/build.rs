@@ -8,10 +8,7 @@ use std::{
 };
 
 use crate::{
-    define::{
-        add::{Added, AddedGraph, AsyncKind, IntoNode, SyncKind},
-        flow::{AsyncFlow, Flow},
-    },
+    define::add::{Added, AddedGraph, IntoNode},
     graph::{About, Edges, Graph, Level, NodeKind, Place, Unrouted, exits::Exits},
     node::State,
     visit::{Definition, body::Body},
@@ -21,7 +18,7 @@ use crate::{
     },
 };
 
-/// Collects the nodes and edges of a flow; made by [`Flow::builder`] and [`AsyncFlow::builder`].
+/// Collects the nodes and edges of a flow; made by [`Flow::builder`](crate::Flow::builder) and [`AsyncFlow::builder`](crate::AsyncFlow::builder).
 ///
 /// Nothing that is wrong panics or is lost: [`build`](Self::build) reports every fault at once.
 ///
@@ -93,7 +90,7 @@ impl<S: State, K> Builder<S, K> {
         self.unrouted = unrouted;
     }
 
-    fn finish(self, sync: bool) -> Result<Definition<S>, BuildError> {
+    pub(crate) fn finish(self, sync: bool) -> Result<Definition<S>, BuildError> {
         let mut check = Check::default();
         let mut graph = Graph { sync, ..Graph::default() };
         graph.levels.push(Level {
@@ -130,28 +127,6 @@ impl<S: State, K> Builder<S, K> {
             return Err(BuildError { flow: self.name, faults: check.faults });
         }
         Ok(Definition::new(graph, bodies))
-    }
-}
-
-impl<S: State> Builder<S, SyncKind> {
-    /// Checks the flow and makes it.
-    ///
-    /// # Errors
-    ///
-    /// Every [`Fault`] at once, each naming its node.
-    pub fn build(self) -> Result<Flow<S>, BuildError> {
-        self.finish(true).map(Flow::new)
-    }
-}
-
-impl<S: State> Builder<S, AsyncKind> {
-    /// Checks the flow and makes it.
-    ///
-    /// # Errors
-    ///
-    /// Every [`Fault`] at once, each naming its node.
-    pub fn build(self) -> Result<AsyncFlow<S>, BuildError> {
-        self.finish(false).map(AsyncFlow::new)
     }
 }
 

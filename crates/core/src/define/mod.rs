@@ -3,7 +3,6 @@
 pub(crate) mod add;
 pub(crate) mod ask;
 pub(crate) mod build;
-pub(crate) mod flow;
 pub(crate) mod nest;
 pub(crate) mod sleep;
 pub(crate) mod step;

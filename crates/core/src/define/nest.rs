@@ -9,7 +9,6 @@ use crate::{
     context::Context,
     define::{
         add::{Added, AsyncKind, IntoNode, SyncKind},
-        flow::{AsyncFlow, Flow},
         step::IntoAction,
     },
     driver::{BoxFuture, RestoreError},
@@ -25,11 +24,11 @@ use crate::{
     words::{action::Label, codec::Codec, item_key::Identity, path::NodePath, pause::Reply},
 };
 
-/// A flow as a node of a flow over a larger state; made by [`AsyncFlow::on`].
+/// A flow as a node of a flow over a larger state; made by [`AsyncFlow::on`](crate::AsyncFlow::on).
 #[derive(Debug, Clone)]
 pub struct On<F>(pub(crate) F);
 
-/// A flow as a node of a flow over the larger state `S`, of which `pick` gives it a part; made by [`AsyncFlow::within`].
+/// A flow as a node of a flow over the larger state `S`, of which `pick` gives it a part; made by [`AsyncFlow::within`](crate::AsyncFlow::within).
 pub struct Within<S, F, P> {
     pub(crate) flow: F,
     pub(crate) pick: P,
@@ -54,96 +53,13 @@ impl<S, F: fmt::Debug, P> fmt::Debug for Within<S, F, P> {
     }
 }
 
-/// Holds for one and the same type: lets [`AsyncFlow::on`] name it.
+/// Holds for one and the same type: lets [`AsyncFlow::on`](crate::AsyncFlow::on) name it.
 pub trait IsSelf<T> {}
 
 impl<T> IsSelf<T> for T {}
 
-/// The kind of a flow as a node, for [`IntoNode`].
-#[derive(Debug)]
-pub enum NestedFlow {}
-
-/// The kind of a flow over a part of the state, for [`IntoNode`].
-#[derive(Debug)]
-pub struct NestedPart<T>(PhantomData<T>);
-
-#[diagnostic::do_not_recommend]
-impl<S: State, X: Label, K> IntoNode<S, K, NestedFlow> for Flow<S, X> {
-    type Action = X;
-
-    fn into_node(self) -> Added<S> {
-        Added::flow(Arc::clone(&self.definition.graph), self.definition.bodies(), X::NAMES)
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<S: State, X: Label> IntoNode<S, AsyncKind, NestedFlow> for AsyncFlow<S, X> {
-    type Action = X;
-
-    fn into_node(self) -> Added<S> {
-        Added::flow(Arc::clone(&self.definition.graph), self.definition.bodies(), X::NAMES)
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<S, T, X, K> IntoNode<S, K, NestedPart<T>> for On<Flow<T, X>>
-where
-    S: State + AsMut<T>,
-    T: State,
-    X: Label,
-{
-    type Action = X;
-
-    fn into_node(self) -> Added<S> {
-        over_part(&self.0.definition, S::as_mut, X::NAMES)
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<S, T, X> IntoNode<S, AsyncKind, NestedPart<T>> for On<AsyncFlow<T, X>>
-where
-    S: State + AsMut<T>,
-    T: State,
-    X: Label,
-{
-    type Action = X;
-
-    fn into_node(self) -> Added<S> {
-        over_part(&self.0.definition, S::as_mut, X::NAMES)
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<S, T, X, K, P> IntoNode<S, K, NestedPart<T>> for Within<S, Flow<T, X>, P>
-where
-    S: State,
-    T: State,
-    X: Label,
-    P: for<'a> Fn(&'a mut S) -> &'a mut T + Send + Sync + 'static,
-{
-    type Action = X;
-
-    fn into_node(self) -> Added<S> {
-        over_part(&self.flow.definition, self.pick, X::NAMES)
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<S, T, X, P> IntoNode<S, AsyncKind, NestedPart<T>> for Within<S, AsyncFlow<T, X>, P>
-where
-    S: State,
-    T: State,
-    X: Label,
-    P: for<'a> Fn(&'a mut S) -> &'a mut T + Send + Sync + 'static,
-{
-    type Action = X;
-
-    fn into_node(self) -> Added<S> {
-        over_part(&self.flow.definition, self.pick, X::NAMES)
-    }
-}
-
-fn over_part<S, T, P>(definition: &Definition<T>, pick: P, labels: &'static [&'static str]) -> Added<S>
+/// Makes the nodes of a flow those of a flow over a larger state.
+pub(crate) fn over_part<S, T, P>(definition: &Definition<T>, pick: P, labels: &'static [&'static str]) -> Added<S>
 where
     S: State,
     T: State,
@@ -217,10 +133,10 @@ where
     }
 }
 
-/// A node that runs a flow once per forked state; made by [`AsyncFlow::batch`].
+/// A node that runs a flow once per forked state; made by [`AsyncFlow::batch`](crate::AsyncFlow::batch).
 ///
 /// `S` is the state of the flow around it, `T` that of a child. Children run one after another, or with
-/// [`parallel`](Self::parallel) up to a limit at once, which takes an [`AsyncFlow`] around it. In a run that is kept, one
+/// [`parallel`](Self::parallel) up to a limit at once, which takes an [`AsyncFlow`](crate::AsyncFlow) around it. In a run that is kept, one
 /// without [`journaled`](Self::journaled) starts over after a crash, with all its children.
 pub struct BatchFlow<S, T, A, K> {
     children: Children<S, T>,

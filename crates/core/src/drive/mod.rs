@@ -1,5 +1,8 @@
 //! The driver in memory: running a flow, and what a run may have beside its flow and its state.
 
+pub(crate) mod by_visit;
+pub(crate) mod flow;
+pub(crate) mod nested;
 pub(crate) mod options;
 pub(crate) mod run;
 pub(crate) mod run_in;

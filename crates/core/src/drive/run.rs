@@ -14,8 +14,10 @@ use tracing::Instrument;
 
 use crate::{
     context::Context,
-    define::flow::{AsyncFlow, Flow},
-    drive::options::RunOptions,
+    drive::{
+        flow::{AsyncFlow, Flow},
+        options::RunOptions,
+    },
     graph::Graph,
     node::State,
     outcome::{Halt, Outcome},

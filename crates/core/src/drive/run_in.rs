@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     context::Context,
-    define::flow::AsyncFlow,
+    drive::flow::AsyncFlow,
     driver::Journal,
     node::State,
     outcome::Outcome,

@@ -14,8 +14,7 @@ use std::{
 use futures_util::{Stream, task::AtomicWaker};
 
 use crate::{
-    define::flow::AsyncFlow,
-    drive::options::RunOptions,
+    drive::{flow::AsyncFlow, options::RunOptions},
     driver::BoxFuture,
     node::State,
     outcome::Outcome,

@@ -117,7 +117,7 @@ pub(crate) enum Place {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unrouted {
-    /// The run stops with [`RunError::Unrouted`].
+    /// The run stops with [`RunError::Unrouted`](crate::RunError::Unrouted).
     #[default]
     Error,
     /// The flow ends with that action, which is PocketFlow's rule.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::{
-    context::Context,
+    driver::Journal,
     words::{
         error::{NodeError, TimedOut},
         item_key::Identity,
@@ -172,7 +172,7 @@ pub struct Policy {
     pub(crate) guarded: bool,
 }
 
-/// A node with a policy and a mode, made by the methods of [`NodeExt`].
+/// A node with a policy and a mode, made by the methods of [`NodeExt`](crate::NodeExt).
 #[derive(Clone, Debug)]
 pub struct With<N, Mode = Plain> {
     pub(crate) node: N,
@@ -201,19 +201,19 @@ pub enum Spawned {}
 #[derive(Debug, Clone, Copy)]
 pub struct Journaled<Mode = Plain, By = ByItem>(PhantomData<fn() -> (Mode, By)>);
 
-/// Tells the items of a journaled batch apart by what they hold; see [`NodeExt::journaled`].
+/// Tells the items of a journaled batch apart by what they hold; see [`NodeExt::journaled`](crate::NodeExt::journaled).
 #[derive(Debug, Clone, Copy)]
 pub enum ByItem {}
 
-/// Tells the items of a journaled batch apart by their places; see [`NodeExt::journaled_in_order`].
+/// Tells the items of a journaled batch apart by their places; see [`NodeExt::journaled_in_order`](crate::NodeExt::journaled_in_order).
 #[derive(Debug, Clone, Copy)]
 pub enum InOrder {}
 
-/// Tells the items of a journaled batch apart by keys that the user gives; see [`NodeExt::journaled_by`].
+/// Tells the items of a journaled batch apart by keys that the user gives; see [`NodeExt::journaled_by`](crate::NodeExt::journaled_by).
 #[derive(Debug, Clone, Copy)]
 pub enum ByKey {}
 
-/// A batch node with a key for each of its items, made by [`NodeExt::journaled_by`].
+/// A batch node with a key for each of its items, made by [`NodeExt::journaled_by`](crate::NodeExt::journaled_by).
 pub struct Keyed<N, S, I> {
     pub(crate) node: N,
     pub(crate) identity: Identity<I>,
@@ -231,13 +231,13 @@ impl<N> With<N> {
         Self { node, policy: Policy::default(), limit: 1, mode: PhantomData }
     }
 
-    /// Runs a sync node's `exec` on the thread of the run; see [`NodeExt::inline`].
+    /// Runs a sync node's `exec` on the thread of the run; see [`NodeExt::inline`](crate::NodeExt::inline).
     #[must_use]
     pub fn inline(self) -> With<N, Inline> {
         self.into_mode()
     }
 
-    /// Lets up to `limit` items of a batch node be under way at once; see [`NodeExt::parallel`].
+    /// Lets up to `limit` items of a batch node be under way at once; see [`NodeExt::parallel`](crate::NodeExt::parallel).
     #[must_use]
     pub fn parallel(mut self, limit: usize) -> With<N, Parallel> {
         self.limit = limit;
@@ -258,13 +258,13 @@ impl<N> With<N, Parallel> {
 macro_rules! journaled {
     ($($mode:ident),+) => {$(
         impl<N> With<N, $mode> {
-            /// Lets a driver that keeps runs keep each item of a batch node as it ends; see [`NodeExt::journaled`].
+            /// Lets a driver that keeps runs keep each item of a batch node as it ends; see [`NodeExt::journaled`](crate::NodeExt::journaled).
             #[must_use]
             pub fn journaled(self) -> With<N, Journaled<$mode>> {
                 self.into_mode()
             }
 
-            /// As `journaled`, with a key that tells items apart; see [`NodeExt::journaled_by`].
+            /// As `journaled`, with a key that tells items apart; see [`NodeExt::journaled_by`](crate::NodeExt::journaled_by).
             #[must_use]
             pub fn journaled_by<S, M, K: Serialize>(
                 self,
@@ -277,7 +277,7 @@ macro_rules! journaled {
                 With { node, policy: self.policy, limit: self.limit, mode: PhantomData }
             }
 
-            /// As `journaled`, with the places of items as their keys; see [`NodeExt::journaled_in_order`].
+            /// As `journaled`, with the places of items as their keys; see [`NodeExt::journaled_in_order`](crate::NodeExt::journaled_in_order).
             #[must_use]
             pub fn journaled_in_order(self) -> With<N, Journaled<$mode, InOrder>> {
                 self.into_mode()
@@ -289,21 +289,21 @@ macro_rules! journaled {
 journaled!(Plain, Parallel, Spawned);
 
 impl<N, Mode> With<N, Mode> {
-    /// Sets how often `exec` is tried; see [`NodeExt::retry`].
+    /// Sets how often `exec` is tried; see [`NodeExt::retry`](crate::NodeExt::retry).
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Self {
         self.policy.retry = retry;
         self
     }
 
-    /// Bounds the time of one attempt; see [`NodeExt::timeout`].
+    /// Bounds the time of one attempt; see [`NodeExt::timeout`](crate::NodeExt::timeout).
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.policy.timeout = Some(limit);
         self
     }
 
-    /// Bounds the time of all attempts, waits and items of a visit; see [`NodeExt::total_timeout`].
+    /// Bounds the time of all attempts, waits and items of a visit; see [`NodeExt::total_timeout`](crate::NodeExt::total_timeout).
     #[must_use]
     pub fn total_timeout(mut self, limit: Duration) -> Self {
         self.policy.total_timeout = Some(limit);
@@ -328,9 +328,9 @@ impl Policy {
     }
 
     /// When a visit that begins now has used up its time, or one that an earlier process began.
-    pub(crate) fn end(&self, cx: &Context) -> Option<Instant> {
+    pub(crate) fn end(&self, journal: Option<&Arc<dyn Journal>>) -> Option<Instant> {
         let limit = self.total_timeout?;
-        let left = cx.journal().map_or(limit, |journal| journal.time_left(limit).min(limit));
+        let left = journal.map_or(limit, |journal| journal.time_left(limit).min(limit));
         // A limit beyond the clock's range is none.
         Instant::now().checked_add(left)
     }

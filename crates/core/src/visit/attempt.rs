@@ -169,7 +169,7 @@ pub(crate) async fn attempts_async<W: Work>(
     end: Option<Instant>,
     cx: &mut Context,
 ) -> Result<W::Output, Box<Detour>> {
-    let end = end.or_else(|| policy.end(cx));
+    let end = end.or_else(|| policy.end(cx.journal()));
     wait_rest(end, cx).await;
     match attempt(work, policy, end, cx).await {
         Ok(output) => still_wanted(output, policy, cx),

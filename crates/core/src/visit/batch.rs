@@ -91,7 +91,7 @@ impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for Batch<N, N::Item, N::Outpu
             let items = node.prep(shared).await.map_err(|error| cx.failed(error))?;
             cx.begin_items(items.len())?;
             let kept = Kept::begin(self.keeping.as_ref(), &items, cx)?;
-            let each = Items::<S, N>::new(self, kept, self.policy.end(cx), cx);
+            let each = Items::<S, N>::new(self, kept, self.policy.end(cx.journal()), cx);
             let outcomes = in_order(&each, items.iter().enumerate(), self.limit).await?;
             cx.phase = Phase::Post;
             let action = node.post(shared, items, outcomes).await.map_err(|error| cx.failed(error))?;
@@ -147,7 +147,7 @@ impl<N, I: Send + Sync + 'static, O: Send + 'static> Batch<N, I, O> {
         S: State,
         N: AsyncBatchNode<S, Item = I, Output = O>,
     {
-        let end = self.policy.end(cx);
+        let end = self.policy.end(cx.journal());
         let mut outcomes: Vec<Option<N::Outcome>> = items.iter().map(|_| None).collect();
         let mut next = 0;
         loop {

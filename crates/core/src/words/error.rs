@@ -5,14 +5,11 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use crate::{
-    driver::Journal,
-    words::{
-        action::Action,
-        guard::report,
-        path::{NodePath, RunId},
-        pause::Pause,
-    },
+use crate::words::{
+    action::Action,
+    guard::report,
+    path::{NodePath, RunId},
+    pause::Pause,
 };
 
 /// A boxed error of any type.

@@ -125,12 +125,12 @@ pub enum EventKind {
         /// recalled. Who counts items over all lives of a run leaves these out; who shows how far a visit is counts them.
         recalled: bool,
     },
-    /// A value of the user's own, see [`Context::emit`].
+    /// A value of the user's own, see [`Context::emit`](crate::Context::emit).
     Emitted {
         /// The value.
         value: Value,
     },
-    /// Calls to paid services have used this, see [`Context::spend`].
+    /// Calls to paid services have used this, see [`Context::spend`](crate::Context::spend).
     Used {
         /// What they used, since the last event of this kind.
         usage: Usage,
@@ -209,7 +209,7 @@ pub trait Listener: Send + Sync {
     /// Gets one event.
     fn event(&self, event: &Event);
 
-    /// Returns whether a value that is [emitted](Context::emit) now would be seen by somebody. By default it would.
+    /// Returns whether a value that is [emitted](crate::Context::emit) now would be seen by somebody. By default it would.
     ///
     /// One that passes events on, and has nobody to pass them on to at the moment, is not sent what nobody sees.
     fn hears(&self) -> bool {
