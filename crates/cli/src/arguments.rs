@@ -32,13 +32,33 @@ pub(crate) enum Command {
     },
 }
 
+/// The commands of the program `flowstone`, which has no flows.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BareCommand {
+    /// Write a small project in a new folder: a flow, its store, its tests
+    #[command(after_help = "Example:\n  flowstone new digest --path ../flowstone")]
+    New(NewArguments),
+    #[command(flatten)]
+    Every(Command),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewArguments {
+    /// The name of the package, and of its folder
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Take flowstone from this checkout, not the version that is published
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) path: Option<PathBuf>,
+}
+
 /// The commands of a program with flows of its own.
 #[derive(Debug, Subcommand)]
 pub(crate) enum OwnCommand {
     /// Start a run and drive it until it ends or waits
     #[command(
         after_help = "The id is yours: if there is a run of this flow with it, that run goes on, and `--state` is not \
-                            used.\nExit code 1 if the run fails or is cancelled. Ctrl-C stops between two commits; what was \
+                            used.\nA question of the run is printed with the command that answers it.\nExit code 1 if the run fails or is cancelled. Ctrl-C stops between two commits; what was \
                             committed stays.\n\nExample:\n  flowstone run trip --id trip-42 --state '{\"city\":\"Rome\"}' \
                             --store trips.db"
     )]
@@ -200,7 +220,7 @@ pub(crate) struct AnswerArguments {
     /// The id of the run
     #[arg(value_name = "ID")]
     pub(crate) id: String,
-    /// The node that asks, as `runs show` names it; without it, an error names those that do
+    /// The node that asks, as `runs show` names it; not needed where one question is open
     #[arg(long, value_name = "NODE")]
     pub(crate) node: Option<String>,
     /// The step that asks, so that no later question of the node is answered
@@ -308,6 +328,9 @@ pub(crate) struct ResumeArguments {
     /// Wait through questions and sleeps, too, until runs end, fail or are cancelled
     #[arg(long)]
     pub(crate) wait: bool,
+    /// Append what happens to this file, an event a line, as JSON
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) events: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) common: Common,
 }

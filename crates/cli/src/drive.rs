@@ -6,6 +6,8 @@
 use std::{
     collections::BTreeMap,
     io::Write,
+    path::Path,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -16,7 +18,8 @@ use crate::{
     arguments::{ResumeArguments, RunArguments},
     flows::{AnyRuns, Flows},
     input::json,
-    runs::table,
+    progress::Progress,
+    runs::{question, table},
     screen::Screen,
     stop::{Result, Signals, Stop, chain},
     view::{DrivenView, RunView},
@@ -25,6 +28,9 @@ use crate::{
 
 /// How many runs are read at once.
 const PAGE: usize = 1000;
+
+/// How many runs are shown with their questions, and how many questions of each.
+const ASKING: usize = 5;
 
 /// How long to wait before another look at runs whose time has come, but which were not woken yet.
 const LOOK: Duration = Duration::from_millis(20);
@@ -39,11 +45,16 @@ struct Driven {
     unregistered: Vec<Unregistered>,
 }
 
-pub(crate) fn run<W: Write>(arguments: &RunArguments, flows: &Flows, screen: &mut Screen<W>) -> Result<()> {
+pub(crate) fn run<W: Write>(
+    arguments: &RunArguments,
+    flows: &Flows,
+    program: &str,
+    screen: &mut Screen<W>,
+) -> Result<()> {
     let state = json(&arguments.state, "the state")?;
     let id = RunId::from(arguments.id.as_str());
-    let driven = driving(&arguments.resume, async |store, _| {
-        let runs = flows.register(store).await?;
+    let driven = driving(&arguments.resume, program, async |store, _, progress| {
+        let runs = flows.register(store, progress).await?;
         let flow = runs.iter().find(|runs| runs.name() == arguments.flow);
         let flow = flow.ok_or_else(|| Stop::failed(format!("there is no flow `{}`", arguments.flow)))?;
         flow.run(id.clone(), &state).await?;
@@ -51,16 +62,21 @@ pub(crate) fn run<W: Write>(arguments: &RunArguments, flows: &Flows, screen: &mu
         driven.wait_for(&**flow, id.clone(), arguments.resume.wait).await?;
         Ok(driven)
     })?;
-    driven.tell(&arguments.resume, screen)
+    driven.tell(&arguments.resume, program, screen)
 }
 
-pub(crate) fn resume<W: Write>(arguments: &ResumeArguments, flows: &Flows, screen: &mut Screen<W>) -> Result<()> {
+pub(crate) fn resume<W: Write>(
+    arguments: &ResumeArguments,
+    flows: &Flows,
+    program: &str,
+    screen: &mut Screen<W>,
+) -> Result<()> {
     let wait = arguments.wait;
-    let driven = driving(arguments, async |store, reader| {
+    let driven = driving(arguments, program, async |store, reader, progress| {
         // Nothing is driven before its flow is known, so none can end before it is counted.
         let names = flows.stored_names();
         let mut open = open(reader, &names, wait)?;
-        let runs = flows.register(store).await?;
+        let runs = flows.register(store, progress).await?;
         let mut driven = Driven::default();
         // Those that run and are refused here are refused again below, where their ids are known.
         match store.resume_all().await {
@@ -84,11 +100,16 @@ pub(crate) fn resume<W: Write>(arguments: &ResumeArguments, flows: &Flows, scree
         }
         Ok(driven)
     })?;
-    driven.tell(arguments, screen)
+    driven.tell(arguments, program, screen)
 }
 
 /// Opens the store, works on its runs until that is done or a signal asks for the end, and closes the store.
-fn driving(arguments: &ResumeArguments, work: impl AsyncFnOnce(&Store, &Reader) -> Result<Driven>) -> Result<Driven> {
+fn driving(
+    arguments: &ResumeArguments,
+    program: &str,
+    work: impl AsyncFnOnce(&Store, &Reader, &Arc<Progress>) -> Result<Driven>,
+) -> Result<Driven> {
+    let progress = Arc::new(Progress::new(arguments)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Stop::because("the runtime cannot be started", &error))?;
     let driven = runtime.block_on(async {
@@ -96,10 +117,11 @@ fn driving(arguments: &ResumeArguments, work: impl AsyncFnOnce(&Store, &Reader) 
         let store = Store::open(&arguments.common.store).await?;
         let work = async {
             let reader = Reader::open(&arguments.common.store)?;
-            work(&store, &reader).await
+            work(&store, &reader, &progress).await
         };
         let driven = tokio::select! {
             driven = work => driven,
+            told = progress.tell(arguments, program) => told.map(|()| Driven::default()),
             signal = signals.next() => Err(Stop::Signalled(signal)),
         };
         // Whoever sends another one does not want to wait for what cannot be interrupted.
@@ -110,7 +132,8 @@ fn driving(arguments: &ResumeArguments, work: impl AsyncFnOnce(&Store, &Reader) 
         driven
     });
     runtime.shutdown_background();
-    driven
+    let ended = progress.end();
+    driven.and_then(|driven| ended.map(|()| driven))
 }
 
 impl Driven {
@@ -158,7 +181,7 @@ impl Driven {
     }
 
     /// Prints what became of the runs; it is a failure if one of them did not get on.
-    fn tell<W: Write>(self, arguments: &ResumeArguments, screen: &mut Screen<W>) -> Result<()> {
+    fn tell<W: Write>(self, arguments: &ResumeArguments, program: &str, screen: &mut Screen<W>) -> Result<()> {
         let runs: Vec<RunInfo> = self.runs.into_values().collect();
         let refused: Vec<String> = self.refused.into_values().collect();
         if arguments.common.json {
@@ -168,6 +191,7 @@ impl Driven {
             screen.line("no runs to go on with")?;
         } else if !runs.is_empty() {
             screen.table(table(&runs))?;
+            questions(&runs, &arguments.common.store, program, screen)?;
         }
         if !arguments.common.json {
             for Unregistered { flow, runs, .. } in &self.unregistered {
@@ -186,6 +210,28 @@ impl Driven {
                 counted(all, "run")
             ))),
         }
+    }
+}
+
+/// Prints what runs ask, and how they are answered.
+fn questions<W: Write>(runs: &[RunInfo], store: &Path, program: &str, screen: &mut Screen<W>) -> Result<()> {
+    let paused: Vec<_> = runs.iter().filter(|run| run.status == Status::Paused).collect();
+    if paused.is_empty() {
+        return Ok(());
+    }
+    let reader = Reader::open(store)?;
+    for run in paused.iter().take(ASKING) {
+        for open in reader.open_questions(run.id.clone())?.iter().take(ASKING) {
+            screen.gap()?;
+            for line in question::lines(open, &run.id, program, store) {
+                screen.line(&line)?;
+            }
+        }
+    }
+    match paused.len().saturating_sub(ASKING) {
+        0 => Ok(()),
+        left => screen
+            .line(&format!("{} more paused: {program} runs show ID has their questions", counted(left as u64, "run"))),
     }
 }
 

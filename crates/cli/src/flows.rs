@@ -1,13 +1,16 @@
 //! The flows of a program, collected under one type: [`Flows`].
 
-use std::{collections::BTreeSet, fmt, future::Future, pin::Pin};
+use std::{collections::BTreeSet, fmt, future::Future, pin::Pin, sync::Arc};
 
-use flowstone_core::{AsyncFlow, Label, RunId, State};
+use flowstone_core::{AsyncFlow, Event, Label, RunId, State};
 use flowstone_durable::{Error, FlowOptions, RunInfo, Runs, Store, StoredFlow};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::stop::{Result, Stop};
+use crate::{
+    progress::Progress,
+    stop::{Result, Stop},
+};
 
 /// The flows that a program can run, for [`main`](crate::main).
 ///
@@ -91,11 +94,11 @@ impl Flows {
         own.iter().cloned().enumerate().chain(former).collect()
     }
 
-    /// Makes a store know the flows.
-    pub(crate) async fn register(&self, store: &Store) -> Result<Vec<Box<dyn AnyRuns>>> {
+    /// Makes a store know the flows, and somebody hear of their runs.
+    pub(crate) async fn register(&self, store: &Store, progress: &Arc<Progress>) -> Result<Vec<Box<dyn AnyRuns>>> {
         let mut runs = Vec::with_capacity(self.flows.len());
         for flow in &self.flows {
-            runs.push(flow.register(store).await?);
+            runs.push(flow.register(store, progress).await?);
         }
         Ok(runs)
     }
@@ -141,7 +144,11 @@ trait AnyFlow {
 
     fn picture(&self) -> Picture;
 
-    fn register<'a>(&'a self, store: &'a Store) -> Waiting<'a, Result<Box<dyn AnyRuns>, Error>>;
+    fn register<'a>(
+        &'a self,
+        store: &'a Store,
+        progress: &'a Arc<Progress>,
+    ) -> Waiting<'a, Result<Box<dyn AnyRuns>, Error>>;
 }
 
 /// The runs of a flow, without the type of their states.
@@ -189,9 +196,15 @@ where
         }
     }
 
-    fn register<'a>(&'a self, store: &'a Store) -> Waiting<'a, Result<Box<dyn AnyRuns>, Error>> {
+    fn register<'a>(
+        &'a self,
+        store: &'a Store,
+        progress: &'a Arc<Progress>,
+    ) -> Waiting<'a, Result<Box<dyn AnyRuns>, Error>> {
         Box::pin(async {
-            let runs = store.runs_with(self.flow.clone(), self.options.clone()).await?;
+            let heard = Arc::clone(progress);
+            let options = self.options.clone().listen(move |event: &Event| heard.hear(event));
+            let runs = store.runs_with(self.flow.clone(), options).await?;
             let name = self.flow.name().to_owned();
             Ok(Box::new(TypedRuns { name, runs }) as Box<dyn AnyRuns>)
         })

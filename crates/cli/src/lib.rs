@@ -10,7 +10,8 @@
 //! | `input` | times, JSON, files and JSON pointers in arguments |
 //! | `runs` | `runs list`, `show`, `state`, `diff`; `answer`, `cancel`, `retry`, `fork`, `prune`, `delete` |
 //! | `graph` | `graph` |
-//! | `flows`, `drive` | flows without their types; `run` and `resume` |
+//! | `flows`, `drive`, `progress` | flows without their types; `run` and `resume`; what they tell meanwhile |
+//! | `new` | `new`: a project to begin with |
 //! | `view` | what `--json` prints: stable keys |
 //! | `screen`, `words` | what people read: tables, times, sizes |
 //! | `stop` | why a command ends early |
@@ -28,7 +29,9 @@ mod drive;
 mod flows;
 mod graph;
 mod input;
+mod new;
 mod program;
+mod progress;
 mod runs;
 mod screen;
 mod stop;

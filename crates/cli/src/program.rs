@@ -10,12 +10,13 @@ use std::{
 use clap::{FromArgMatches, Subcommand, builder::PossibleValuesParser};
 
 use crate::{
-    arguments::{Command, OwnCommand},
+    arguments::{BareCommand, Command, NewArguments, OwnCommand, ResumeArguments, RunArguments},
     drive,
     flows::Flows,
-    graph, runs,
+    graph, new, runs,
     screen::Screen,
     stop::{Result, Stop, one_line},
+    words::for_shell,
 };
 
 /// Does what the arguments of the process ask for, and returns its exit code: the whole `main` of a program with durable
@@ -51,7 +52,7 @@ use crate::{
 pub fn main(flows: Flows) -> ExitCode {
     let mut screen = Screen::stdout();
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let program = name(&arguments);
+    let (program, typed) = (name(&arguments), typed(&arguments));
     let mut command = command(&program, &flows);
     if let Some(name) = flows.named_twice() {
         return code(Err(Stop::failed(format!("this program has two flows of the name `{name}`"))), &mut command);
@@ -61,13 +62,12 @@ pub fn main(flows: Flows) -> ExitCode {
         Err(error) => return usage(&error),
     };
     let done = match asked(&matches, &flows) {
-        Ok(Asked::Run(arguments)) => drive::run(&arguments, &flows, &mut screen),
-        Ok(Asked::Resume(arguments)) => drive::resume(&arguments, &flows, &mut screen),
-        Ok(Asked::Every(asked)) => match asked {
-            Command::Runs(runs) => runs::runs(&runs, &program, &mut screen),
-            Command::Graph(arguments) => graph::graph(&arguments, &flows, &mut screen),
-            Command::Completions { shell } => completions(shell, &mut command, &mut screen),
-        },
+        Ok(Asked::New(arguments)) => new::new(&arguments, &mut screen),
+        Ok(Asked::Run(arguments)) => drive::run(&arguments, &flows, &typed, &mut screen),
+        Ok(Asked::Resume(arguments)) => drive::resume(&arguments, &flows, &typed, &mut screen),
+        Ok(Asked::Every(Command::Runs(runs))) => runs::runs(&runs, &typed, &mut screen),
+        Ok(Asked::Every(Command::Graph(arguments))) => graph::graph(&arguments, &flows, &mut screen),
+        Ok(Asked::Every(Command::Completions { shell })) => completions(shell, &mut command, &mut screen),
         Err(error) => return usage(&error),
     };
     // What was printed comes before why it ended.
@@ -75,18 +75,35 @@ pub fn main(flows: Flows) -> ExitCode {
     code(done.and(flushed), &mut command)
 }
 
-use OwnCommand as Asked;
-
-/// What was asked for.
-fn asked(matches: &clap::ArgMatches, flows: &Flows) -> Result<Asked, clap::Error> {
-    if flows.is_empty() {
-        Command::from_arg_matches(matches).map(Asked::Every)
-    } else {
-        Asked::from_arg_matches(matches)
-    }
+/// A command, of whichever program.
+enum Asked {
+    New(NewArguments),
+    Run(RunArguments),
+    Resume(ResumeArguments),
+    Every(Command),
 }
 
-/// What the user calls this program.
+fn asked(matches: &clap::ArgMatches, flows: &Flows) -> Result<Asked, clap::Error> {
+    if flows.is_empty() {
+        return BareCommand::from_arg_matches(matches).map(|command| match command {
+            BareCommand::New(arguments) => Asked::New(arguments),
+            BareCommand::Every(command) => Asked::Every(command),
+        });
+    }
+    OwnCommand::from_arg_matches(matches).map(|command| match command {
+        OwnCommand::Run(arguments) => Asked::Run(arguments),
+        OwnCommand::Resume(arguments) => Asked::Resume(arguments),
+        OwnCommand::Every(command) => Asked::Every(command),
+    })
+}
+
+/// The program in a command that can be copied: as it was called, by its name or its path.
+fn typed(arguments: &[OsString]) -> String {
+    let program = arguments.first().map_or_else(|| "flowstone".into(), |program| program.to_string_lossy());
+    for_shell(&program).into_owned()
+}
+
+/// The name of this program in its help.
 fn name(arguments: &[OsString]) -> String {
     let path = arguments.first().map(Path::new).and_then(Path::file_name);
     let name = path.map_or_else(|| "flowstone".into(), |name| name.to_string_lossy());
@@ -97,7 +114,7 @@ fn command(program: &str, flows: &Flows) -> clap::Command {
     let command = clap::Command::new(program.to_owned()).subcommand_required(true).arg_required_else_help(true);
     let names = flows.names();
     let command = if names.is_empty() {
-        Command::augment_subcommands(command)
+        BareCommand::augment_subcommands(command)
             .version(env!("CARGO_PKG_VERSION"))
             .about("Looks into a store of durable runs, and acts on them")
             .after_help("A program that runs its flows has `run` and `resume`, too: see `flowstone::cli::main`.")

@@ -14,10 +14,11 @@ use crate::{
 };
 
 mod change;
+pub(crate) mod question;
 mod show;
 mod state;
 
-/// Does one of the commands; `program` is what the user calls this program.
+/// Does one of the commands; `program` is this program in a command that can be copied.
 pub(crate) fn runs<W: Write>(command: &RunsCommand, program: &str, screen: &mut Screen<W>) -> Result<()> {
     match command {
         RunsCommand::List(arguments) => list(arguments, screen),

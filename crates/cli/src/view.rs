@@ -100,6 +100,8 @@ pub(crate) struct ShowView<'a> {
 #[derive(Serialize)]
 pub(crate) struct StepView<'a> {
     step: u64,
+    /// The number of the visit in events and keys; none of the start.
+    visit: Option<u64>,
     node: Option<&'a str>,
     action: Option<&'a str>,
     next: Option<&'a str>,
@@ -117,6 +119,7 @@ impl<'a> StepView<'a> {
     pub(crate) fn of(step: &'a Step) -> Self {
         Self {
             step: step.step,
+            visit: step.step.checked_sub(1),
             node: step.node.as_ref().map(|node| node.as_str()),
             action: step.action.as_ref().map(|action| action.as_str()),
             next: step.next.as_ref().map(|next| next.as_str()),

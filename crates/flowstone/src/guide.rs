@@ -15,6 +15,8 @@ pages! {
     #[cfg(feature = "durable")]
     Readme = "../../../README.md",
     Guide = "../../../docs/guide/README.md",
+    #[cfg(feature = "cli")]
+    FiveMinutes = "../../../docs/guide/five-minutes.md",
     Nodes = "../../../docs/guide/nodes.md",
     Actions = "../../../docs/guide/actions.md",
     Flows = "../../../docs/guide/flows.md",

@@ -1,8 +1,8 @@
 //! The commands that change something: they leave a request for the process that drives the store.
 
-use std::io::Write;
+use std::{collections::BTreeSet, io::Write};
 
-use flowstone_durable::{Error, Prune, Reader, Requests, Status};
+use flowstone_durable::{Error, Prune, Question, Reader, Requests, Status};
 use serde_json::{Value, json};
 
 use crate::{
@@ -19,8 +19,9 @@ use super::show::QUESTIONS;
 pub(super) fn answer<W: Write>(arguments: &AnswerArguments, screen: &mut Screen<W>) -> Result<()> {
     let AnswerArguments { id, node, step, answer, common } = arguments;
     let mut requests = Requests::open(&common.store)?;
-    let Some(node) = node else { return Err(which(id, requests.reader())?) };
-    let mut give = |answer: Value| requests.answer(id.as_str(), node.as_str(), *step, answer);
+    let asked = asked(id, node.as_deref(), *step, requests.reader())?;
+    let (node, step) = (asked.node.as_str(), asked.step);
+    let mut give = |answer: Value| requests.answer(id.as_str(), node, step, answer);
     match word_or_json(answer, "the answer")? {
         Given::Json(answer) => give(answer)?,
         Given::Word(word) => give(Value::String(word.clone())).map_err(|error| match error {
@@ -33,12 +34,38 @@ pub(super) fn answer<W: Write>(arguments: &AnswerArguments, screen: &mut Screen<
     done(id, "answer", "answered", &requests, common, screen)
 }
 
-/// Says which questions of a run may be answered, to somebody who did not name one.
-fn which(id: &str, reader: &Reader) -> Result<Stop> {
+/// The question that an answer is for.
+struct Asked {
+    node: String,
+    step: Option<u64>,
+}
+
+/// Finds the question that is meant: by its node, or the only one that is open.
+fn asked(id: &str, node: Option<&str>, step: Option<u64>, reader: &Reader) -> Result<Asked> {
     let open = reader.open_questions(id)?;
-    if open.is_empty() {
-        return Ok(Stop::failed(format!("run `{id}` does not wait for an answer")));
+    let of_node = |question: &&Question| node.is_none_or(|node| question.node.as_str() == node);
+    let meant: Vec<&Question> = open.iter().filter(of_node).collect();
+    let steps: BTreeSet<u64> = meant.iter().map(|question| question.step).collect();
+    if let Some(step) = step.filter(|step| !steps.is_empty() && !steps.contains(step)) {
+        let steps: Vec<String> = steps.iter().map(u64::to_string).collect();
+        let (s, steps) = (if steps.len() == 1 { "" } else { "s" }, steps.join(", "));
+        return Err(Stop::failed(format!("run `{id}` does not ask at step {step}, but at step{s} {steps}")));
     }
+    if let Some(node) = node {
+        // The store knows more of a question that is not open: whether it was answered, and which node asks.
+        return Ok(Asked { node: node.to_owned(), step });
+    }
+    let meant: Vec<&Question> =
+        meant.into_iter().filter(|question| step.is_none_or(|step| question.step == step)).collect();
+    match *meant {
+        [] => Err(Stop::failed(format!("run `{id}` does not wait for an answer"))),
+        [question] => Ok(Asked { node: question.node.to_string(), step: Some(question.step) }),
+        _ => Err(which(id, &meant)),
+    }
+}
+
+/// Names the questions of a run to somebody who did not say which is answered.
+fn which(id: &str, open: &[&Question]) -> Stop {
     let named: Vec<_> =
         open.iter().take(QUESTIONS).map(|question| format!("--node {}", for_shell(question.node.as_str()))).collect();
     let more = match open.len() - named.len() {
@@ -47,7 +74,7 @@ fn which(id: &str, reader: &Reader) -> Result<Stop> {
     };
     let questions = counted(open.len() as u64, "open question");
     let which = format!("run `{id}` has {questions}, say which you answer: {}{more}", named.join(", "));
-    Ok(Stop::Usage(plain(&which).into_owned()))
+    Stop::Usage(plain(&which).into_owned())
 }
 
 pub(super) fn cancel<W: Write>(arguments: &RunArgument, screen: &mut Screen<W>) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::{
     screen::{self, Screen, cell, cell_or_dash, compact},
     stop::Result,
     view::{ChildrenView, QuestionView, RunView, ShowView, StepView, UsageView},
-    words::{at, counted, exact, for_shell, size, took, used},
+    words::{at, counted, exact, size, took, used},
 };
 
 /// How many errors of retried attempts people are shown; `--json` has all that are kept.
@@ -107,7 +107,7 @@ impl Shown {
     fn head<W: Write>(&self, screen: &mut Screen<W>) -> Result<()> {
         let run = &self.run;
         let step = match (&run.node, &run.action) {
-            (Some(node), _) => format!("{}, next is node `{node}`", run.step),
+            (Some(node), _) => format!("{0}, next is visit {0}, of node `{node}`", run.step),
             (None, Some(action)) => format!("{}, the last, with action `{action}`", run.step),
             (None, None) => run.step.to_string(),
         };
@@ -157,6 +157,7 @@ impl Shown {
             let start = step.node.is_none();
             let mut row = vec![
                 cell(step.step.to_string()),
+                cell_or_dash(step.step.checked_sub(1).map(|visit| visit.to_string()).as_deref()),
                 cell(step.node.as_ref().map_or("(start)", |node| node.as_str())),
                 cell_or_dash(step.action.as_ref().map(|action| action.as_str())),
                 cell(step.next.as_ref().map_or("(end)", |node| node.as_str())),
@@ -182,13 +183,13 @@ impl Shown {
 
     /// The columns of the table of steps. Of a run that uses no paid services all would be empty in the last.
     fn columns(&self) -> &'static [&'static str] {
-        const COLUMNS: [&str; 12] = [
-            "STEP", "NODE", "ACTION", "NEXT", "STARTED", "TOOK", "ATTEMPTS", "RETRIED", "ITEMS", "STATE", "STORED",
-            "USED",
+        const COLUMNS: [&str; 13] = [
+            "STEP", "VISIT", "NODE", "ACTION", "NEXT", "STARTED", "TOOK", "ATTEMPTS", "RETRIED", "ITEMS", "STATE",
+            "STORED", "USED",
         ];
         match self.steps.iter().any(|step| step.usage != Usage::default()) {
             true => &COLUMNS,
-            false => &COLUMNS[..11],
+            false => &COLUMNS[..12],
         }
     }
 
@@ -218,22 +219,10 @@ impl Shown {
         if self.questions.len() > 1 {
             self.more_questions(screen)?;
         }
-        let (step, node) = (question.step, &question.node);
-        screen.line(&format!("question  at node `{node}`, step {step}, asked {}", at(question.asked_at)))?;
-        screen.line(&format!("asks      {}", compact(&question.question)))?;
-        screen.line(&format!("schema    {}", compact(&question.schema)))?;
-        if let Some(expires_at) = question.expires_at {
-            screen.line(&format!("expires   {}", at(expires_at)))?;
+        for line in super::question::lines(question, &self.run.id, program, store) {
+            screen.line(&line)?;
         }
-        if let Some(refused) = &question.refused {
-            screen.line(&format!("refused   the last answer: {refused}"))?;
-        }
-        screen.line(&format!(
-            "answer    {program} runs answer {} --node {} --step {step} ANSWER --store {}",
-            for_shell(self.run.id.as_str()),
-            for_shell(node.as_str()),
-            for_shell(&store.to_string_lossy())
-        ))
+        Ok(())
     }
 
     /// The questions of children, side by side.

@@ -26,6 +26,59 @@ fn run_starts_a_run_and_says_what_became_of_it() {
 }
 
 #[test]
+fn a_run_that_pauses_prints_its_question_and_the_command_that_answers_it() {
+    let desk = Desk::empty();
+
+    let said = desk.desk(r#"run invoice --id may --state {"lines":[5]}"#).ok();
+
+    let lines: Vec<&str> = said.lines().skip(3).collect();
+    assert!(lines[0].starts_with("question  at node `approve`, step 3, asked "), "{said}");
+    assert_eq!(lines[1..3], [r#"asks      {"pay":[5]}"#, r#"schema    {"enum":["yes","no"]}"#]);
+    // The program is named by its path, as it was called.
+    let (program, command) = lines[3].strip_prefix("answer    ").unwrap().split_once(' ').unwrap();
+    assert!(program.contains("desk"), "{program}");
+    assert_eq!(command, "runs answer may --node approve --step 3 yes --store desk.db");
+    desk.flowstone(command).ok();
+    assert!(desk.desk("resume").ok().contains("ended"));
+}
+
+#[test]
+fn a_waiting_driver_prints_each_question_once() {
+    let desk = Desk::empty();
+    let driver = spawn(&mut desk.desk_command(r#"run invoice --id may --state {"lines":[7]} --wait"#));
+    wait_until(|| {
+        desk.reader_if_there().is_some_and(|reader| reader.questions("may").is_ok_and(|open| !open.is_empty()))
+    });
+    // Two looks of the driver at what has paused.
+    thread::sleep(Duration::from_millis(500));
+
+    desk.flowstone("runs answer may yes").ok();
+
+    let said = said(driver);
+    assert_eq!((said.code, said.err.matches("question  at node `approve`, step 3").count()), (Some(0), 1), "{said:?}");
+    assert!(said.err.contains("desk runs answer may --node approve --step 3 yes --store desk.db"), "{said:?}");
+}
+
+#[test]
+fn events_are_appended_to_a_file_a_line_each() {
+    let desk = Desk::empty();
+
+    desk.desk("run year --id a --state {\"months\":[4]} --events events.jsonl").ok();
+    desk.desk("run invoice --id b --state {\"lines\":[5]} --events events.jsonl").ok();
+    let nowhere = desk.desk("run year --id c --events nowhere/events.jsonl").failed();
+
+    let lines = fs::read_to_string(desk.path("events.jsonl")).unwrap();
+    let events: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |kind: &str| {
+        events.iter().filter(|event| event["event"] == kind).map(|event| &event["run"]).collect::<Vec<_>>()
+    };
+    assert!(of("run_started").contains(&&json!("a")) && of("run_started").contains(&&json!("b")), "{lines}");
+    assert_eq!((of("ended"), of("paused")), (vec![&json!("a")], vec![&json!("b")]), "{lines}");
+    assert!(nowhere.starts_with("error: events cannot be written to `nowhere/events.jsonl`: "), "{nowhere}");
+    assert!(desk.reader().run("c").is_err());
+}
+
+#[test]
 fn run_takes_its_state_from_a_file_or_from_stdin() {
     let desk = Desk::empty();
     fs::write(desk.path("state.json"), r#"{"months":[4]}"#).unwrap();

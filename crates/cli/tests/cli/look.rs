@@ -69,18 +69,22 @@ fn show_tells_of_steps_retries_and_the_question_but_not_of_contents() {
     for line in [
         "run march",
         "status paused",
-        "step 2, next is node `approve`",
+        "step 2, next is visit 2, of node `approve`",
         "driver nobody drives the store",
         "step 2, node `check`, item 1: attempt 1 failed: the price list is busy",
         r#"asks {"pay":[120,0,80]}"#,
         r#"schema {"enum":["yes","no"]}"#,
-        "answer flowstone runs answer march --node approve --step 3 ANSWER --store desk.db",
+        concat!(
+            "answer ",
+            env!("CARGO_BIN_EXE_flowstone"),
+            " runs answer march --node approve --step 3 yes --store desk.db"
+        ),
         "note batch `check` is not journaled: after a crash it restarts whole",
     ] {
         assert!(lines.contains(&line.to_owned()), "{line} is missing in\n{text}");
     }
     assert!(
-        lines.iter().any(|line| line.starts_with("2 check default approve 2") && line.contains(" 4 1 - ")),
+        lines.iter().any(|line| line.starts_with("2 1 check default approve 2") && line.contains(" 4 1 - ")),
         "{text}"
     );
     assert!(!text.contains("\"lines\""), "{text}");
@@ -99,6 +103,8 @@ fn show_as_json_is_one_document() {
     assert_eq!(shown["restarts_whole"], json!(["check"]));
     let check = &shown["steps"][2];
     assert_eq!((&check["node"], &check["attempts"]), (&json!("check"), &json!(4)));
+    // Its number in keys and events.
+    assert_eq!((&check["step"], &check["visit"], &shown["steps"][0]["visit"]), (&json!(2), &json!(1), &json!(null)));
     assert_eq!(check["retries"][0]["error"], "the price list is busy");
     assert!(check["state_bytes"].as_u64() > check["stored_bytes"].as_u64());
     assert_eq!(desk.json("runs show march --limit 1")["earlier_steps"], 2);

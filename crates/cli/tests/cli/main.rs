@@ -13,4 +13,5 @@ mod flows;
 mod graph;
 mod help;
 mod look;
+mod new;
 mod used;

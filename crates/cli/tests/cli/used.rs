@@ -68,9 +68,9 @@ fn show_has_what_each_step_used_and_the_sum() {
     let lines = squeezed(&text);
     assert!(text.contains("\nused      2 calls, 1200 tokens in, 80 out, $0.004\n"), "{text}");
     assert!(lines.iter().any(|line| line.ends_with("ITEMS STATE STORED USED")), "{text}");
-    assert!(lines.iter().any(|line| line.starts_with("1 begin") && line.ends_with(" B -")), "{text}");
+    assert!(lines.iter().any(|line| line.starts_with("1 0 begin") && line.ends_with(" B -")), "{text}");
     let used = " B 2 calls, 1200 tokens in, 80 out, $0.004";
-    assert!(lines.iter().any(|line| line.starts_with("2 ask") && line.ends_with(used)), "{text}");
+    assert!(lines.iter().any(|line| line.starts_with("2 1 ask") && line.ends_with(used)), "{text}");
 }
 
 #[test]
