@@ -18,6 +18,7 @@ use crate::{
     arguments::Arguments,
     lint::tree::Fault,
     run::{cargo, metadata, root, run},
+    stages::Stages,
 };
 
 mod layers;
@@ -29,33 +30,36 @@ mod tree;
 mod weight;
 
 /// Cargo's own checks.
-const PROGRAMS: [&[&str]; 4] = [
-    &["fmt", "--all", "--check"],
-    &["clippy", "--workspace", "--all-targets", "--all-features", "--keep-going", "--", "-D", "warnings"],
+const PROGRAMS: [(&str, &[&str]); 4] = [
+    ("formatting", &["fmt", "--all", "--check"]),
+    (
+        "warnings, of all packages and all their targets",
+        &["clippy", "--workspace", "--all-targets", "--all-features", "--keep-going", "--", "-D", "warnings"],
+    ),
     // What a newcomer compiles first, with no feature and nothing else: as the README has it, without `-p`.
-    &["check", "--example", "weather"],
-    &["doc", "--workspace", "--no-deps", "--all-features", "--keep-going"],
+    ("the first command of the README", &["check", "--example", "weather"]),
+    ("the pages that rustdoc makes", &["doc", "--workspace", "--no-deps", "--all-features", "--keep-going"]),
 ];
 
 pub(crate) fn lint(arguments: Arguments) -> Result<()> {
     arguments.end()?;
     let root = root()?;
-    let mut failed: Vec<String> = Vec::new();
+    let mut stages = Stages::default();
 
-    let faults = faults(&root)?;
-    for fault in &faults {
-        println!("{fault}");
-    }
-    if !faults.is_empty() {
-        failed.push(format!("{} fault(s) in the text", faults.len()));
-    }
-    for program in PROGRAMS {
-        // Only rustdoc reads the variable, so that all share what they build.
-        if let Err(error) = run(cargo(&root).args(program).env("RUSTDOCFLAGS", "-D warnings")) {
-            failed.push(error.to_string());
+    stages.go("text", "the rules that can be read from text", || {
+        let faults = faults(&root)?;
+        for fault in &faults {
+            println!("{fault}");
         }
+        ensure!(faults.is_empty(), "{} fault(s)", faults.len());
+        Ok(())
+    });
+    for (what, program) in PROGRAMS {
+        // Only rustdoc reads the variable, so that all share what they build.
+        let command = || run(cargo(&root).args(program).env("RUSTDOCFLAGS", "-D warnings"));
+        stages.go(program[0], what, command);
     }
-    ensure!(failed.is_empty(), "lint failed: {}", failed.join("; "));
+    stages.end()?;
     println!("lint found no fault");
     Ok(())
 }
@@ -71,6 +75,7 @@ fn faults(root: &Path) -> Result<Vec<Fault>> {
     let mut faults = layers::check(&packages, &files);
     faults.extend(weight::check(root)?);
     faults.extend(modules::check(&files));
+    faults.extend(weight::check_twice(root)?);
     faults.extend(files.iter().flat_map(rust::check));
     faults.extend(files.iter().flat_map(places::check));
     let names: Vec<&str> = packages.iter().map(|package| &*package.name).collect();

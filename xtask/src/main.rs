@@ -9,7 +9,7 @@
 //! | [`crash`] | durable runs that are killed at random times and at every write |
 //! | [`model`] | a small model on this machine, and the tests that want one |
 //! | [`peers`] | the programs from elsewhere that tests speak with |
-//! | [`run`], [`arguments`], [`venv`] | what the jobs share |
+//! | [`run`], [`stages`], [`arguments`], [`venv`] | what the jobs share |
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
@@ -27,6 +27,7 @@ mod lint;
 mod model;
 mod peers;
 mod run;
+mod stages;
 mod test;
 mod venv;
 

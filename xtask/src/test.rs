@@ -6,13 +6,16 @@ use crate::{
     arguments::Arguments,
     model, peers,
     run::{cargo, root, run},
+    stages::Stages,
 };
 
-/// Installs what the tests speak with, then runs unit, integration and doc tests of all packages, in one build.
+/// All packages with all features, so that each crate is compiled once for all of them.
+const ALL: [&str; 5] = ["test", "--workspace", "--all-features", "--exclude", "flowstone-bench"];
+
+/// Installs what the tests speak with, then compiles and runs unit, integration and doc tests of all packages.
 ///
-/// Without a selection of targets cargo builds the examples as programs, which the examples' tests start, runs
-/// what has tests, and ends with the doc tests. `--all-targets` would leave out the doc tests, build each example a
-/// second time as a test, and run the criterion benches.
+/// Without a selection of targets cargo builds the examples as programs, too, which the examples' tests start.
+/// `--all-targets` would build each example a second time as a test, and run the criterion benches.
 ///
 /// `--real-model` runs the tests of that kind instead.
 pub(crate) fn test(mut arguments: Arguments) -> Result<()> {
@@ -22,8 +25,19 @@ pub(crate) fn test(mut arguments: Arguments) -> Result<()> {
         return model::test();
     }
     let root = root()?;
-    let peers = peers::install(&root)?;
-    run(cargo(&root)
-        .args(["test", "--workspace", "--all-features", "--exclude", "flowstone-bench", "--no-fail-fast"])
-        .envs(peers))
+    let mut stages = Stages::default();
+    let peers = stages.go("install", "programs from PyPI and npm that tests speak with", || peers::install(&root));
+    let tests = |kinds: &[&str]| {
+        let mut command = cargo(&root);
+        command.args(ALL).args(kinds).envs(peers.iter().flatten().map(|(name, path)| (name, path)));
+        run(&mut command)
+    };
+    let compiled = stages.go("compile", "all packages, their tests and the examples", || tests(&["--no-run"]));
+    if compiled.is_some() {
+        stages.go("tests", "unit and integration tests, examples among them", || {
+            tests(&["--no-fail-fast", "--lib", "--bins", "--tests"])
+        });
+        stages.go("doc tests", "code in the docs, the README and the guide", || tests(&["--no-fail-fast", "--doc"]));
+    }
+    stages.end()
 }

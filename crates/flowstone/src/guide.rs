@@ -1,4 +1,4 @@
-//! The README and the pages of the guide, whose code is compiled and run as doc tests.
+//! The README, the pages of the guide and those of the macros, whose code is compiled and run as doc tests.
 //!
 //! There is an item for each page. They exist while doc tests are collected, and in no build. A page whose code needs a
 //! feature is there with that feature only: `cargo test -p flowstone --doc --all-features` runs them all.
@@ -47,5 +47,9 @@ pages! {
     Events = "../../../docs/guide/events.md",
     #[cfg(feature = "llm")]
     Testing = "../../../docs/guide/testing.md",
+    MacroNode = "../../macros/docs/node.md",
+    MacroAction = "../../macros/docs/action.md",
+    #[cfg(feature = "llm")]
+    MacroTool = "../../macros/docs/tool.md",
     FromPocketflow = "../../../docs/guide/from-pocketflow.md",
 }

@@ -1,6 +1,9 @@
-//! Counts what is compiled where it matters: by everyone who uses the core, and by a newcomer's first command.
+//! Counts what is compiled where it matters: by everyone who uses the core, by a newcomer's first command, and twice.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use anyhow::Result;
 
@@ -38,6 +41,33 @@ pub(super) fn check(root: &Path) -> Result<Vec<Fault>> {
     Ok(faults)
 }
 
+/// Crates that are small, and may be compiled with more features for programs than for build scripts.
+const MAY_BE_TWICE: [&str; 1] = ["libc"];
+
+/// Finds crates that the tests would compile twice, with different features: for this machine, and for the macros and build
+/// scripts that run on it. What a macro's package needs for its tests is compiled so.
+pub(super) fn check_twice(root: &Path) -> Result<Vec<Fault>> {
+    let mut tree = cargo(root);
+    tree.args(["tree", "--workspace", "--exclude", "flowstone-bench", "--all-features", "--edges", "normal,build,dev"]);
+    let twice = twice(&output(tree.args(["--prefix", "none", "--no-dedupe", "--format", "{p} {f}"]))?);
+    let faults = twice.into_iter().filter(|name| !MAY_BE_TWICE.contains(&&**name));
+    let what = |name| format!("the tests compile `{name}` twice, with different features");
+    Ok(faults.map(|name| Fault::new("Cargo.toml", 1, what(name))).collect())
+}
+
+/// The names of packages of which one version stands in a tree with different features.
+fn twice(tree: &str) -> BTreeSet<String> {
+    let mut features: BTreeMap<(&str, &str), BTreeSet<String>> = BTreeMap::new();
+    for line in tree.lines() {
+        // A name, a version, what else is to say of the package in brackets, its features without a blank.
+        let mut words = line.split(' ').filter(|word| !word.starts_with('(') && *word != "(*)");
+        if let (Some(name), Some(version)) = (words.next(), words.next()) {
+            features.entry((name, version)).or_default().insert(words.collect());
+        }
+    }
+    features.into_iter().filter(|(_, features)| features.len() > 1).map(|((name, _), _)| name.to_owned()).collect()
+}
+
 /// Counts the packages of a tree, each once. An empty line and a heading part the kinds of dependencies.
 fn packages(tree: &str) -> usize {
     let named = tree.lines().filter(|line| !line.is_empty() && !line.starts_with('['));
@@ -47,6 +77,13 @@ fn packages(tree: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_package_with_other_features_is_compiled_twice() {
+        let tree = "a v1.0.0 std\nb v1.0.0 (proc-macro) \nb v1.0.0 (proc-macro)\na v1.0.0 rc,std\na v2.0.0 \n";
+
+        assert_eq!(twice(tree).into_iter().collect::<Vec<_>>(), ["a"]);
+    }
 
     #[test]
     fn each_package_counts_once() {
