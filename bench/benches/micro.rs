@@ -83,7 +83,7 @@ fn nested() -> Flow<u64> {
     flow
 }
 
-/// What a policy costs that is not needed.
+/// Measures a policy that is not needed.
 fn policy(criterion: &mut Criterion) {
     let mut flow = Flow::builder("retry");
     let work = step(|n: &u64| *n, |n: &u64| Ok(n + 1), |n: &mut u64, _, sum: u64| *n = sum);

@@ -124,7 +124,7 @@ struct Count {
     of: u64,
 }
 
-/// Whether a chain goes on.
+/// The labels of a chain: it goes on or ends.
 #[derive(Clone, Copy, flowstone::Action)]
 enum Go {
     On,

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use cpu_time::ProcessTime;
 use serde_json::{Value, json};
 
-/// How many rounds each side runs; the median counts.
+/// The number of rounds of each side; the median counts.
 pub const ROUNDS: usize = 5;
 
 /// One case: two programs that do the same work.
@@ -20,9 +20,9 @@ pub const ROUNDS: usize = 5;
 pub struct Case {
     /// Its name on the command line.
     pub name: &'static str,
-    /// How many steps, runs or items, unless `--n` says otherwise.
+    /// The number of steps, runs or items, unless `--n` says otherwise.
     pub n: usize,
-    /// What one of the n is called.
+    /// The name of one of the n.
     pub unit: &'static str,
     /// Does the work with Flowstone.
     pub ours: fn(usize),
@@ -32,14 +32,14 @@ pub struct Case {
     pub bytes: Bytes,
 }
 
-/// What is counted in bytes.
+/// The thing that is counted in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bytes {
     /// Nothing.
     Uncounted,
     /// The peak memory.
     Memory,
-    /// What was written to a file that stays, as the case itself says by [`wrote`].
+    /// The bytes in a file that stays, as the case itself says by [`wrote`].
     File,
 }
 
@@ -70,7 +70,7 @@ impl Side {
     }
 }
 
-/// What a side cost.
+/// The cost of a side.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
     /// Seconds on the wall clock.
@@ -153,7 +153,7 @@ impl Case {
 ///
 /// # Errors
 ///
-/// Where there is no `/proc`.
+/// For systems without `/proc`.
 pub fn peak_memory() -> Result<u64> {
     let status =
         std::fs::read_to_string("/proc/self/status").context("memory is read from /proc, which is not here")?;

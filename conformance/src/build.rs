@@ -11,7 +11,7 @@
 //! | `batch_flow`, `async_batch_flow` | `Flow` and `AsyncFlow` with `batch` |
 //! | `async_parallel_batch_flow` | `AsyncFlow` with `batch` and `parallel` |
 //!
-//! What Flowstone's types forbid (an async node in a `Flow`) and what has no handle (an unknown name) is refused here;
+//! This module refuses what Flowstone's types forbid (an async node in a `Flow`) and what has no handle (an unknown name);
 //! everything else is for `build()` to find.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
@@ -33,7 +33,7 @@ pub enum Runnable {
     Async(AsyncFlow<State>),
 }
 
-/// Why no flow may be built from a spec.
+/// The reason why no flow may be built from a spec.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Refused {

@@ -57,7 +57,7 @@ fn items(graph: &Graph, spec: &Spec) -> Result<(), SpecError> {
     require(!spec.flow.writes(key), || format!("flow `{name}`: its table of items `{key}` is written"))
 }
 
-/// What runs in a parallel batch flow only adds, and reads no key that is written inside it.
+/// Checks that nodes in a parallel batch flow only add, and read no key that is written inside it.
 fn parallel(graph: &Graph) -> Result<(), SpecError> {
     let name = graph.name.as_str();
     graph.leaves().try_for_each(|leaf| {

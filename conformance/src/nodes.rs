@@ -178,7 +178,7 @@ impl Trail {
     }
 }
 
-/// What a leaf does in each phase, and tells the record of it.
+/// The code of a leaf in each phase, which tells the record of it.
 #[derive(Debug)]
 pub struct Code {
     leaf: Leaf,
@@ -270,7 +270,7 @@ impl Code {
         Ok(action)
     }
 
-    /// Whether the spec plans a failure here; `cx` is that of the attempt, for `exec`.
+    /// Returns `true` if the spec plans a failure here; `cx` is that of the attempt, for `exec`.
     fn is_planned(&self, phase: FailPhase, visit: &Visit, cx: Option<&Context>) -> bool {
         let (item, attempt) = (cx.and_then(Context::item), cx.map(Context::attempt));
         self.leaf.fail.iter().any(|rule| {

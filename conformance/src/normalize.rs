@@ -57,7 +57,7 @@ struct Step<'a> {
     index: Option<usize>,
 }
 
-/// What an element is; the root flow is no [`Element`] of a flow.
+/// The kind of an element; the root flow is no [`Element`] of a flow.
 #[derive(Clone, Copy)]
 enum Inner<'a> {
     Leaf(&'a Leaf),

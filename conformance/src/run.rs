@@ -53,7 +53,7 @@ impl Runner {
     }
 }
 
-/// What the node said; of an error that is not a node's, what the engine says.
+/// Returns the node's own message; of an error that is not a node's, that of the engine.
 fn message(error: &RunError) -> String {
     match error {
         RunError::Node { source, .. } => source.to_string(),

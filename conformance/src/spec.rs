@@ -1,4 +1,4 @@
-//! What a spec consists of, and reading one: unknown fields are errors.
+//! The parts of a spec, and reading one: unknown fields are errors.
 //!
 //! A spec of which this module makes a [`Spec`] follows the format. Whether a flow may be built from it is for
 //! [`build`](mod@crate::build) to say.
@@ -56,7 +56,7 @@ impl Spec {
     }
 }
 
-/// Why a text is no spec.
+/// The reason why a text is no spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecError(String);
 
@@ -119,7 +119,7 @@ impl Graph {
     }
 }
 
-/// What stands in a flow: a node with user code, or a flow.
+/// An element of a flow: a node with user code, or a flow.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "Value")]
 #[expect(missing_docs, reason = "the variants are named after what they hold")]
@@ -232,7 +232,7 @@ pub enum Items {
     },
 }
 
-/// Where `prep` reads.
+/// The place that `prep` reads.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are those of the format, which the kit describes")]
@@ -274,7 +274,7 @@ impl Source {
     }
 }
 
-/// What `exec` computes.
+/// The function of `exec`.
 // `{}` after the variants without fields, since serde takes unknown fields of a unit variant in silence.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "fn", rename_all = "snake_case", deny_unknown_fields)]
@@ -295,7 +295,7 @@ impl Default for Function {
     }
 }
 
-/// What stands in for `exec` after its last attempt.
+/// The fallback of `exec` after its last attempt.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the variants are those of the format, which the kit describes")]
@@ -345,7 +345,7 @@ pub enum FailPhase {
     Post,
 }
 
-/// What `post` writes.
+/// A write of `post`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are those of the format, which the kit describes")]
@@ -354,7 +354,7 @@ pub struct Write {
     pub key: String,
 }
 
-/// How `post` writes.
+/// The way in which `post` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the variants are those of the format, which the kit describes")]

@@ -79,7 +79,7 @@ impl State {
     }
 }
 
-/// What all states of a run share.
+/// The part that all states of a run share.
 #[derive(Debug)]
 pub struct World {
     // Neither lock is held over an await: phases lock, work, and let go.

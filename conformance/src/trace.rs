@@ -1,4 +1,4 @@
-//! What happened in a run: the trace, its events, and the record that they are collected in.
+//! The events of a run: its trace, and the record that they are collected in.
 
 use std::collections::BTreeMap;
 
@@ -19,11 +19,11 @@ pub enum Answer {
     Ran(Trace),
 }
 
-/// What happened in a run.
+/// The events of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Trace {
-    /// What the nodes told, in the order of its end.
+    /// The events that the nodes told, in the order of their ends.
     pub events: Vec<Event>,
     /// The shared value at the end, also after an error.
     pub shared: Shared,
@@ -47,11 +47,11 @@ pub struct TraceError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Event {
-    /// What ended.
+    /// The element that ended.
     pub ev: Ev,
     /// The path of the node, from the root flow on.
     pub path: String,
-    /// How many visits the path had before.
+    /// The number of visits that the path had before.
     pub visit: usize,
     /// The item, of a batch node.
     #[serde(default)]
@@ -59,7 +59,7 @@ pub struct Event {
     /// The attempt, of `exec`.
     #[serde(default)]
     pub attempt: Option<u32>,
-    /// What the phase made; for `post`, what it was given.
+    /// The output of the phase; for `post`, its input.
     #[serde(default)]
     pub value: Value,
     /// The message, if it failed.
@@ -70,7 +70,7 @@ pub struct Event {
     pub action: Option<String>,
 }
 
-/// What an event is about.
+/// The subject of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the variants are the phases of a visit")]

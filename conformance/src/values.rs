@@ -1,4 +1,4 @@
-//! What values mean: coercions, functions of `exec`, writes of `post`.
+//! The meaning of values: coercions, functions of `exec`, writes of `post`.
 //!
 //! **Invariant:** every function here takes every value, so no run fails for a reason that its spec did not plan.
 

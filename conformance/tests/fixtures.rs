@@ -106,7 +106,7 @@ fn program(input: &str) -> Output {
     child.wait_with_output().expect("the program ends")
 }
 
-/// How an answer differs from the expected one; `None` if it does not.
+/// Says how an answer differs from the expected one; `None` if it does not.
 fn judge(spec: &Spec, expected: &Answer, actual: &Answer) -> Option<String> {
     match (expected, actual) {
         (Answer::Ran(expected), Answer::Ran(actual)) => {

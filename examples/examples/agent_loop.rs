@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) const QUESTION: &str = "In which city was the author of the novel behind Blade Runner born?";
 
-/// What a search can find: each article by its title.
+/// The articles that a search can find, each by its title.
 const ARTICLES: &[(&str, &str)] = &[
     ("Blade Runner", "Blade Runner is a film made from the novel Do Androids Dream of Electric Sheep."),
     ("Do Androids Dream of Electric Sheep", "Do Androids Dream of Electric Sheep has the author Philip K. Dick."),
@@ -24,7 +24,7 @@ const ARTICLES: &[(&str, &str)] = &[
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Research {
     question: String,
-    /// What to search for next.
+    /// The words to search for next.
     topic: String,
     searched: Vec<String>,
     notes: Vec<String>,
@@ -53,7 +53,7 @@ impl Decide {
         }
         let titles =
             ARTICLES.iter().map(|(title, _)| *title).filter(|title| !searched.iter().any(|seen| seen == title));
-        // What was read last leads on.
+        // The note that was read last leads on.
         let mut read = notes.iter().rev().chain([question]);
         read.find_map(|text| titles.clone().find(|title| text.contains(title)))
     }
@@ -112,7 +112,7 @@ impl Answer {
     }
 }
 
-/// Whether the notes have every word of the question that an answer should have.
+/// Returns `true` if the notes have every word of the question that an answer should have.
 fn is_answered(question: &str, notes: &[String]) -> bool {
     const COMMON: [&str; 8] = ["In", "which", "the", "was", "behind", "Who", "Where", "of"];
 

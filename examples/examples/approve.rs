@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Parser)]
 struct Args {
-    /// What to answer in turn, the last also to all further questions; without any, the program asks
+    /// The answers, in turn, the last one also to all further questions; without any, the program asks
     #[arg(long, value_enum)]
     answer: Vec<Answer>,
 }

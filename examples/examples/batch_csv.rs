@@ -19,7 +19,7 @@ pub(crate) const SALES: &str = include_str!("../data/sales.csv");
 struct Args {
     /// A file with the columns date, product, quantity, price; without one, the example's own
     file: Option<PathBuf>,
-    /// How many rows a chunk has
+    /// The number of rows in a chunk
     #[arg(long, value_name = "ROWS", default_value = "10")]
     chunk: NonZeroUsize,
 }

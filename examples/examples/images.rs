@@ -46,7 +46,7 @@ struct Job {
 pub(crate) struct Gallery {
     inputs: Vec<PathBuf>,
     out: PathBuf,
-    /// What was made of them, in the order of the images.
+    /// The results, in the order of the images.
     outputs: Vec<PathBuf>,
 }
 

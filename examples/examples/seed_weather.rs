@@ -20,10 +20,10 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Parser)]
 struct Args {
-    /// How long the weather service takes for an answer, in milliseconds
+    /// The time that the weather service takes for an answer, in milliseconds
     #[arg(long, value_name = "MS", default_value = "2000", value_parser = millis)]
     wait_ms: Duration,
-    /// How many flows run at once, each for a city of its own
+    /// The number of flows that run at once, each for a city of its own
     #[arg(long, value_name = "N", default_value_t = 1)]
     runs: usize,
 }
@@ -35,7 +35,7 @@ pub(crate) struct SharedData {
     weather_report: Option<String>,
 }
 
-/// What the node returns to signify completion; it has no edge, so the flow ends.
+/// The action that says that all is done; it has no edge, so the flow ends.
 #[derive(Action)]
 enum Weather {
     Done,

@@ -22,7 +22,7 @@ pub(crate) struct Desk {
     question: String,
     source: String,
     answer: String,
-    /// How many answers were rejected.
+    /// The number of answers that were rejected.
     rejected: usize,
 }
 

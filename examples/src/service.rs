@@ -23,7 +23,7 @@ use crate::{
     http::server::{self, Call, Reply, serve},
 };
 
-/// How slow and how unreliable the service is.
+/// The slowness and the unreliability of the service.
 #[derive(Debug, Clone, Copy)]
 pub struct Manners {
     /// The time that each answer takes.

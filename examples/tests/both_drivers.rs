@@ -1,7 +1,7 @@
 //! Every example runs under every driver with equal results: in memory, in a store, and, without a runtime, sync.
 //!
-//! What is compared is the last action, the last state as JSON, and the trace: each visit's node and action. A child of a
-//! batch flow has a trace of its own, which is part of its parent's visit; what it found is in the state.
+//! The test compares the last action, the last state as JSON, and the trace: each visit's node and action. A child of a
+//! batch flow has a trace of its own, which is part of its parent's visit; its result is in the state.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -49,7 +49,7 @@ examples! {
 /// Visits in their order: each one's node and action.
 type Trace = Vec<(String, String)>;
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug, PartialEq)]
 struct Told {
     action: String,

@@ -59,7 +59,7 @@ impl Folder {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// How often the service served each invoice.
+    /// Returns how often the service served each invoice.
     fn served(&self) -> BTreeMap<u32, usize> {
         let mut served = BTreeMap::new();
         for line in self.lines("invoices.db.requests.txt") {
@@ -86,7 +86,7 @@ impl Folder {
 /// The program under way, killed when it is dropped.
 struct Program {
     child: Child,
-    /// Where its service listens.
+    /// The address of its service.
     service: String,
 }
 

@@ -23,7 +23,7 @@ use serde_json::json;
 const ROME: &str = r#"{"results":[{"name":"Rome","latitude":41.9,"longitude":12.5,"country":"Italy"}]}"#;
 const SUN: &str = r#"{"current":{"temperature_2m":21.5,"wind_speed_10m":7.0,"weather_code":0}}"#;
 
-/// What a service does with a request.
+/// The reply of a service to a request.
 #[derive(Clone, Copy)]
 enum Reply {
     /// Answers with a status line and headers, and a body of the right length.
@@ -113,7 +113,7 @@ fn serve(mut connection: TcpStream, reply: Reply) -> Option<TcpStream> {
     None
 }
 
-/// How a run of the example ended.
+/// The end of a run of the example.
 #[derive(Debug)]
 struct Ended {
     code: Option<i32>,

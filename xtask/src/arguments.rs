@@ -4,7 +4,7 @@ use std::{error::Error, fmt, str::FromStr};
 
 use anyhow::Result;
 
-/// What the caller wrote wrongly on the command line.
+/// A mistake on the command line.
 #[derive(Debug)]
 pub(crate) struct Usage(String);
 

@@ -19,9 +19,9 @@ mod table;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Case {
     name: &'static str,
-    /// What one of the n is called.
+    /// The name of one of the n.
     unit: &'static str,
-    /// Whether each of the n waits, so that the wall time of one depends on how many wait at once.
+    /// `true` if each of the n waits, so that the wall time of one depends on how many wait at once.
     waits: bool,
 }
 
@@ -37,7 +37,7 @@ const CASES: [Case; 9] = [
     Case { name: "durable-resume", unit: "run", waits: false },
 ];
 
-/// What n of a case cost; bytes are for one of the n.
+/// The cost of n of a case; bytes are for one of the n.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Cost {
     wall: f64,

@@ -25,7 +25,7 @@ const PROFILES: [&str; 5] = ["sync", "async", "batch", "nested", "all"];
 /// Random flows of each profile, unless `--count` says otherwise: some seconds a profile.
 const COUNT: usize = 1000;
 
-/// How many flows agreed and how many did not.
+/// The number of flows that agreed and the number of those that did not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Tally {
     passed: usize,
@@ -88,7 +88,7 @@ impl Kit {
         Ok(tally)
     }
 
-    /// What the kit prints but for its closing line, and the tally of that; none if it ended before.
+    /// Returns the kit's output without its closing line, and the tally in that line; `None` if it ended before.
     fn run(&self, arguments: &[&str]) -> Result<(String, Option<Tally>)> {
         let mut command = Command::new(&self.python);
         command.current_dir(&self.folder).env("PYTHONDONTWRITEBYTECODE", "1");

@@ -13,7 +13,7 @@ use crate::{
     run::{build_release, cargo, root, run},
 };
 
-/// How many seeds run, unless `--seeds` says otherwise: about two minutes.
+/// The number of seeds, unless `--seeds` says otherwise: about two minutes.
 const SEEDS: u64 = 200;
 
 /// Builds the program and runs it with the seeds that are asked for.

@@ -36,7 +36,7 @@ const PROGRAMS: [(&str, &[&str]); 4] = [
         "warnings, of all packages and all their targets",
         &["clippy", "--workspace", "--all-targets", "--all-features", "--keep-going", "--", "-D", "warnings"],
     ),
-    // What a newcomer compiles first, with no feature and nothing else: as the README has it, without `-p`.
+    // A newcomer's first command, with no feature and nothing else: as the README has it, without `-p`.
     ("the first command of the README", &["check", "--example", "weather"]),
     ("the pages that rustdoc makes", &["doc", "--workspace", "--no-deps", "--all-features", "--keep-going"]),
 ];
@@ -64,7 +64,7 @@ pub(crate) fn lint(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// What the project's own text says wrongly; remarks are printed only.
+/// Finds the faults in the project's own text; remarks are printed only.
 fn faults(root: &Path) -> Result<Vec<Fault>> {
     let files = tree::read(root)?;
     let packages = layers::packages(&metadata(root)?)?;

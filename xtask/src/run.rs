@@ -25,7 +25,7 @@ pub(crate) fn root() -> Result<PathBuf> {
     Ok(folder.to_owned())
 }
 
-/// What cargo knows of the workspace's own packages.
+/// Returns cargo's description of the workspace's own packages.
 pub(crate) fn metadata(root: &Path) -> Result<Value> {
     let text = output(cargo(root).args(["metadata", "--no-deps", "--format-version", "1"]))?;
     serde_json::from_str(&text).context("`cargo metadata` printed no JSON")

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 
 use crate::run::{output, run};
 
-/// Where an environment says what it holds; written last, so that a half-made one is made again.
+/// The file in which an environment says what it holds; written last, so that a half-made one is made again.
 const INSTALLED: &str = "installed.txt";
 
 /// Makes an environment with these requirements, unless it is there, and returns its interpreter.
@@ -35,7 +35,7 @@ pub(crate) fn python(root: &Path, name: &str, requirements: &str) -> Result<Path
     Ok(interpreter)
 }
 
-/// Whether a folder was made whole, with these requirements.
+/// Returns `true` for a folder that was made whole, with these requirements.
 pub(crate) fn holds(folder: &Path, requirements: &str) -> bool {
     fs::read_to_string(folder.join(INSTALLED)).is_ok_and(|held| held == requirements)
 }

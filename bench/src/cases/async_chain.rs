@@ -43,7 +43,7 @@ pub(super) fn ours(n: usize) {
 
 type BoxFuture<'a> = Pin<Box<dyn Future<Output = Result<usize>> + Send + 'a>>;
 
-/// What an async step is without a library: one box.
+/// An async step without a library: one box.
 trait Step: Send + Sync {
     fn step<'a>(&'a self, count: &'a mut Count) -> BoxFuture<'a>;
 }

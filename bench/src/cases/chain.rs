@@ -41,7 +41,7 @@ pub(super) fn ours(n: usize) {
     assert_eq!(count.done, n as u64);
 }
 
-/// What a step is without a library.
+/// A step without a library.
 trait Step {
     fn step(&self, count: &mut Count) -> usize;
 }

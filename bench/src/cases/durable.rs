@@ -26,10 +26,10 @@ use tokio::sync::oneshot;
 use super::{runtime, sure};
 use crate::measure::{done, wrote};
 
-/// How many runs are under way at once.
+/// The number of runs that are under way at once.
 const RUNS: usize = 1_000;
 
-/// How many messages a state has: 300 bytes, and 12 KB.
+/// The number of messages in a state: 300 bytes, and 12 KB.
 const SHORT: usize = 1;
 const LONG: usize = 50;
 
@@ -133,7 +133,7 @@ struct Row {
     body: Option<Vec<u8>>,
 }
 
-/// What one of our runs of so many visits writes.
+/// Returns the rows that one of our runs of so many visits writes.
 fn rows(visits: usize, messages: usize) -> Arc<Vec<Row>> {
     let folder = sure(tempfile::tempdir());
     let path = folder.path().join("rows.db");

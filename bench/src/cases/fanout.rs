@@ -21,7 +21,7 @@ const WAIT: Duration = Duration::from_millis(10);
 
 struct Wait;
 
-/// How many items there are, and the outputs.
+/// The number of items, and the outputs.
 struct Batch {
     items: usize,
     outputs: Vec<u64>,

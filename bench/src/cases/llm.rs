@@ -33,7 +33,7 @@ const FIRST: &str = concat!(
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| sure(tokio::runtime::Builder::new_multi_thread().enable_all().build()));
 
-/// How the service answers.
+/// The service's way of answering.
 #[derive(Clone, Copy)]
 enum Answer {
     /// With a reply.

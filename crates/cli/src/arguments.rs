@@ -1,4 +1,4 @@
-//! What can be typed, with its help.
+//! The commands and their arguments, with their help.
 
 use std::path::PathBuf;
 
@@ -293,7 +293,7 @@ pub(crate) struct GraphArguments {
     pub(crate) store: Option<PathBuf>,
 }
 
-/// How to print a graph.
+/// The form in which a graph is printed.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(crate) struct GraphForm {

@@ -26,16 +26,16 @@ use crate::{
     words::counted,
 };
 
-/// How many runs are read at once.
+/// The number of runs that are read at once.
 const PAGE: usize = 1000;
 
-/// How many runs are shown with their questions, and how many questions of each.
+/// The most runs that are shown with their questions, and the most questions of each.
 const ASKING: usize = 5;
 
-/// How long to wait before another look at runs whose time has come, but which were not woken yet.
+/// The time before another look at runs whose time has come, but which were not woken yet.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What became of the runs that were driven.
+/// The runs that were driven, as they are now.
 #[derive(Default)]
 struct Driven {
     runs: BTreeMap<RunId, RunInfo>,
@@ -124,7 +124,7 @@ fn driving(
             told = progress.tell(arguments, program) => told.map(|()| Driven::default()),
             signal = signals.next() => Err(Stop::Signalled(signal)),
         };
-        // Whoever sends another one does not want to wait for what cannot be interrupted.
+        // A second signal means: do not wait for work that cannot be interrupted.
         tokio::select! {
             () = store.close() => {}
             _ = signals.next() => {}
@@ -235,7 +235,7 @@ fn questions<W: Write>(runs: &[RunInfo], store: &Path, program: &str, screen: &m
     }
 }
 
-/// Why a run did not get on, if it did not.
+/// Returns the reason why a run did not get on, if it did not.
 fn lost(run: &RunInfo) -> Option<String> {
     let id = &run.id;
     match (run.status, &run.error) {

@@ -113,7 +113,7 @@ impl fmt::Debug for Flows {
 /// A flow as data.
 pub(crate) struct Picture {
     pub(crate) name: String,
-    /// What tells its versions apart in a store; none outside one.
+    /// Tells its versions apart in a store; `None` outside one.
     pub(crate) fingerprint: Option<String>,
     pub(crate) graph: Value,
     pub(crate) mermaid: String,
@@ -133,7 +133,7 @@ impl From<StoredFlow> for Picture {
     }
 }
 
-/// What a command waits for, of a type that it does not know.
+/// A future of flows whose types a command does not know.
 type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// A flow without its types.

@@ -71,7 +71,7 @@ fn names(pictures: &[Picture]) -> String {
 
 /// Returns the paths of the batch nodes in a flow that start over with all their items after a crash.
 ///
-/// What is inside such a node starts over with it, and so is not named.
+/// Nodes inside such a node start over with it, and so are not named.
 pub(crate) fn restarts_whole(graph: &Value) -> Vec<String> {
     let mut found = Vec::new();
     collect(graph, "", &mut found);
@@ -129,7 +129,7 @@ fn level(graph: &Value, depth: usize, lines: &mut Vec<String>) {
     }
 }
 
-/// What a node is, and its policies, in words.
+/// Returns the kind of a node and its policies, in words.
 fn about(node: &Value) -> String {
     let mut words = vec![match text(&node["kind"]) {
         "node" => "node".to_owned(),

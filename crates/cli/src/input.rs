@@ -1,4 +1,4 @@
-//! What arguments hold beyond words: times, lengths of time, JSON, files, places in a state.
+//! Arguments that are more than words: times, lengths of time, JSON, files, places in a state.
 
 use std::{
     io::Read,
@@ -35,7 +35,7 @@ pub(crate) fn length(text: &str) -> Result<Duration, String> {
     Duration::try_from(length).map_err(|_| "a length of time is not negative".to_owned())
 }
 
-/// How many rows to show: one or more.
+/// The number of rows to show: one or more.
 pub(crate) type Window = u32;
 
 pub(crate) fn window() -> impl TypedValueParser<Value = Window> {
@@ -50,7 +50,7 @@ pub(crate) fn status() -> impl TypedValueParser<Value = Status> {
 /// JSON from an argument.
 pub(crate) enum Given {
     Json(Value),
-    /// What was typed is no JSON, but may be meant as a text.
+    /// No JSON, but it may be meant as a text.
     Word(String),
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn word_or_json(argument: &str, what: &str) -> Result<Given> {
     serde_json::from_str(&text).map(Given::Json).map_err(|error| Stop::because(&format!("{what} is no JSON"), &error))
 }
 
-/// Whether somebody who typed this cannot have meant an object, a list or a quoted text.
+/// Returns `true` for a text that cannot be meant as an object, a list or a quoted text.
 fn is_word(text: &str) -> bool {
     !text.trim().is_empty() && !text.trim_start().starts_with(['{', '[', '"'])
 }

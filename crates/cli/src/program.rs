@@ -70,7 +70,7 @@ pub fn main(flows: Flows) -> ExitCode {
         Ok(Asked::Every(Command::Completions { shell })) => completions(shell, &mut command, &mut screen),
         Err(error) => return usage(&error),
     };
-    // What was printed comes before why it ended.
+    // The output comes before the reason why it ended.
     let flushed = screen.flush();
     code(done.and(flushed), &mut command)
 }

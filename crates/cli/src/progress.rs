@@ -1,4 +1,4 @@
-//! What a drive tells while it lasts: counts on standard error, events in a file, and questions as they come.
+//! The news of a drive while it lasts: counts on standard error, events in a file, and questions as they come.
 
 use std::{
     collections::BTreeSet,
@@ -22,10 +22,10 @@ use crate::{
     words::{counted, plain},
 };
 
-/// How often the line on a terminal is drawn.
+/// The time between two drawings of the line on a terminal.
 const DRAWN: Duration = Duration::from_millis(200);
 
-/// How often a line is written where there is no terminal.
+/// The time between two lines where there is no terminal.
 const WRITTEN: Duration = Duration::from_secs(10);
 
 /// Hears the events of all runs that this process drives, and tells of them.

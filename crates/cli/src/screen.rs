@@ -1,4 +1,4 @@
-//! Where a command writes: stdout, as tables for people or as one JSON document.
+//! The output of a command: stdout, as tables for people or as one JSON document.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -15,7 +15,7 @@ use crate::{
 /// The narrowest terminal that tables are fitted to, in columns.
 const NARROW: u16 = 60;
 
-/// Where a command writes what it found.
+/// The output of a command.
 pub(crate) struct Screen<W> {
     out: W,
     terminal: bool,

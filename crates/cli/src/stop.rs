@@ -1,4 +1,4 @@
-//! Why a command ends before it is done: [`Stop`].
+//! The reasons for which a command ends before it is done: [`Stop`].
 
 #[cfg(unix)]
 use std::task::Poll;
@@ -13,25 +13,25 @@ pub(crate) type Result<T, E = Stop> = std::result::Result<T, E>;
 /// The most that is printed of a message, in characters: what was typed or stored is part of it.
 const LONGEST: usize = 1000;
 
-/// Why a command ends before it is done.
+/// The reason why a command ends before it is done.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    /// What was asked failed, for this reason.
+    /// It failed, for this reason.
     Failed(String),
     /// The arguments do not go together.
     Usage(String),
     /// Ctrl-C was pressed, or the system asked the process to end.
     Signalled(Signal),
-    /// Whoever read the output has seen enough, as `head` does. No failure.
+    /// The reader of the output has seen enough, as `head` does. No failure.
     PipeClosed,
 }
 
-/// What asks a process to end in good order.
+/// A signal that asks a process to end in good order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signal {
     /// Ctrl-C.
     Interrupt,
-    /// What `kill` sends, and whoever stops services.
+    /// The signal of `kill`, and of managers that stop services.
     Terminate,
     /// The terminal was closed.
     HangUp,
@@ -47,7 +47,7 @@ impl Signal {
         }
     }
 
-    /// What happened, in one word.
+    /// Returns the signal in one word.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Interrupt => "interrupted",
@@ -59,7 +59,7 @@ impl Signal {
 
 /// The signals that ask this process to end; from the first moment that this is there, they end it in good order only.
 ///
-/// What the process was started to ignore, as by `nohup`, it goes on to ignore.
+/// A signal that the process was started to ignore, as by `nohup`, stays ignored.
 #[cfg(unix)]
 pub(crate) struct Signals(Vec<(Signal, tokio::signal::unix::Signal)>);
 
@@ -124,7 +124,7 @@ impl Stop {
         Self::Failed(message.into())
     }
 
-    /// What was done when it went wrong, and why it did.
+    /// Returns a failure with what was being done, and the causes of the error.
     pub(crate) fn because(what: &str, error: &dyn StdError) -> Self {
         Self::Failed(format!("{what}: {}", chain(error)))
     }

@@ -1,4 +1,4 @@
-//! What `--json` prints. Keys are only added, never renamed: programs read them.
+//! The documents that `--json` prints. Keys are only added, never renamed: programs read them.
 //!
 //! Times are RFC 3339 in UTC, durations and sizes are integers with their unit in the key.
 
@@ -18,10 +18,10 @@ pub(crate) struct RunView<'a> {
     flow: &'a str,
     fingerprint: &'a str,
     status: Status,
-    /// Why the program that drives the store cannot go on with it, if it cannot.
+    /// The reason why the program that drives the store cannot go on with it, if it cannot.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<&'a str>,
-    /// How often the visit under way was begun again after its process had died.
+    /// The number of times that the visit under way was begun again after its process had died.
     #[serde(skip_serializing_if = "Option::is_none")]
     resumes: Option<u64>,
     /// Since when it waits for its turn.
@@ -69,7 +69,7 @@ impl<'a> RunView<'a> {
 #[derive(Serialize)]
 pub(crate) struct ListView<'a> {
     pub(crate) runs: Vec<RunView<'a>>,
-    /// What `--after` takes for the next page, if there is one.
+    /// The value of `--after` for the next page, if there is one.
     pub(crate) next: Option<String>,
 }
 
@@ -77,19 +77,19 @@ pub(crate) struct ListView<'a> {
 #[derive(Serialize)]
 pub(crate) struct ShowView<'a> {
     pub(crate) run: RunView<'a>,
-    /// What it has used of paid services, its children included.
+    /// The calls, tokens and money that it has used, its children included.
     pub(crate) usage: UsageView,
     /// The process that drives the store.
     pub(crate) driver: Option<u32>,
     pub(crate) steps: Vec<StepView<'a>>,
-    /// Whether the run has steps before those, and after them.
+    /// The number of steps before those, and after them.
     pub(crate) earlier_steps: u64,
     pub(crate) later_steps: u64,
     /// The first of the open questions.
     pub(crate) question: Option<QuestionView<'a>>,
     /// All of them, those of children, too.
     pub(crate) questions: Vec<QuestionView<'a>>,
-    /// How many items the visit under way has recorded.
+    /// The number of items that the visit under way has recorded.
     pub(crate) items_done: u64,
     pub(crate) children: ChildrenView<'a>,
     /// The batch nodes that start over with all items after a crash.
@@ -135,7 +135,7 @@ impl<'a> StepView<'a> {
     }
 }
 
-/// What was used of paid services.
+/// Calls, tokens and money that were used.
 #[derive(Serialize)]
 pub(crate) struct UsageView {
     calls: u64,
@@ -184,18 +184,18 @@ impl<'a> QuestionView<'a> {
 #[derive(Serialize)]
 pub(crate) struct ChildrenView<'a> {
     pub(crate) total: u64,
-    /// How many are in each status that occurs.
+    /// The number in each status that occurs.
     pub(crate) by_status: std::collections::BTreeMap<Status, u64>,
     /// Each of them, if `--children` asks for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) runs: Option<Vec<RunView<'a>>>,
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Serialize)]
 pub(crate) struct DoneView<'a> {
     pub(crate) run: &'a str,
-    /// What was done or asked for, as `cancel`.
+    /// The request, as `cancel`.
     pub(crate) request: &'static str,
     /// The status of the run now, if it is still there.
     pub(crate) status: Option<Status>,
@@ -203,11 +203,11 @@ pub(crate) struct DoneView<'a> {
     pub(crate) driver: Option<u32>,
 }
 
-/// What came of runs that this process drove.
+/// The runs that this process drove, as they are now.
 #[derive(Serialize)]
 pub(crate) struct DrivenView<'a> {
     pub(crate) runs: Vec<RunView<'a>>,
-    /// What could not go on, and why.
+    /// The runs that could not go on, with the reasons.
     pub(crate) refused: &'a [String],
     /// Flows that this program does not have, with how many of their runs are not at an end; left out where there are none.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]

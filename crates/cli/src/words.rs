@@ -21,7 +21,7 @@ pub(crate) fn at(at: SystemTime) -> String {
     format!("{time} ({})", ago(at))
 }
 
-/// How long ago a time is, or how far ahead.
+/// Says how long ago a time is, or how far ahead.
 pub(crate) fn ago(at: SystemTime) -> String {
     let now = SystemTime::now();
     match (now.duration_since(at), at.duration_since(now)) {
@@ -80,7 +80,7 @@ pub(crate) fn counted(count: u64, one: &str) -> String {
     format!("{count} {one}{plural}")
 }
 
-/// What was used of paid services, if anything was.
+/// Says which calls, tokens and money were used, if any were.
 pub(crate) fn used(usage: &Usage) -> Option<String> {
     let Usage { calls, input_tokens, output_tokens, cost } = usage;
     // Nothing is said of money where none is counted: the model may be free, or have no price that is known.
@@ -106,7 +106,7 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// Whether a character moves the cursor, or turns the direction of the text.
+/// Returns `true` for a character that moves the cursor, or turns the direction of the text.
 fn steers(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{extraction::Extraction, ledger::Ledger, texts};
 
-/// How many extractions are under way at once: as many may have to be made again after a kill.
+/// The number of extractions that are under way at once: as many may have to be made again after a kill.
 pub(crate) const AT_ONCE: usize = 32;
 
 /// The state of a run: a batch of invoices.
@@ -23,14 +23,14 @@ pub(crate) struct Batch {
     pub(crate) count: u32,
     /// Above so many cents a person is asked.
     pub(crate) limit: u64,
-    /// What was extracted, in the order of the texts.
+    /// The extracted invoices, in the order of the texts.
     pub(crate) invoices: Vec<Invoice>,
     /// The numbers of those that were not approved.
     pub(crate) rejected: BTreeSet<u32>,
     pub(crate) posted: usize,
 }
 
-/// What is extracted from a text.
+/// An invoice, extracted from a text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Invoice {
     pub(crate) number: u32,
@@ -48,7 +48,7 @@ impl Batch {
         self.invoices.iter().filter(|invoice| invoice.cents > self.limit)
     }
 
-    /// How many items a node has.
+    /// Returns the number of items of a node.
     pub(crate) fn items_of(&self, node: &NodePath) -> u64 {
         if node.as_str() == "extract" { u64::from(self.count) } else { self.approved().count() as u64 }
     }

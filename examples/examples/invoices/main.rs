@@ -57,16 +57,16 @@ struct Args {
     /// The store; if a run of this batch is in it, that one goes on
     #[arg(long, value_name = "FILE", default_value = "invoices.db")]
     store: PathBuf,
-    /// How many invoices there are
+    /// The number of invoices
     #[arg(long, value_name = "N", default_value_t = 2000)]
     count: u32,
     /// Above which amount a person is asked
     #[arg(long, value_name = "EUROS", default_value_t = 5000)]
     limit: u32,
-    /// What the texts, and the failures of the service, follow from
+    /// The seed of the texts and of the service's failures
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// How long the service takes for an answer, in milliseconds
+    /// The time that the service takes for an answer, in milliseconds
     #[arg(long, value_name = "MS", default_value = "20", value_parser = millis)]
     latency: Duration,
     /// Approve every amount

@@ -1,4 +1,4 @@
-//! What a person sees: a bar on a terminal and lines elsewhere, the question, the sum.
+//! The screen: a bar on a terminal and lines elsewhere, the question, the sum.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ pub(crate) struct Screen {
     progress: Progress,
     /// The node that is shown, and how many items it has.
     node: Option<(NodePath, u64)>,
-    /// Where there is no terminal: how many items the last line told of.
+    /// Without a terminal: the number of items in the last line.
     told: u64,
 }
 

@@ -38,10 +38,10 @@ pub(crate) struct ServiceArgs {
     /// The file that gets a line for each request
     #[arg(long, value_name = "FILE")]
     counts: PathBuf,
-    /// What failures follow from
+    /// The seed of the failures
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// How long an answer takes, in milliseconds
+    /// The time that an answer takes, in milliseconds
     #[arg(long, value_name = "MS", default_value = "20", value_parser = millis)]
     latency: Duration,
 }
@@ -70,7 +70,7 @@ pub(crate) struct Desk {
     seed: u64,
     latency: Duration,
     counts: File,
-    /// How many requests came for an invoice, those to earlier processes included.
+    /// The number of requests for each invoice, those to earlier processes included.
     requests: Mutex<HashMap<u32, u64>>,
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct City {
     pub(crate) problem: Option<Problem>,
 }
 
-/// Why a city has no weather.
+/// The reason why a city has no weather.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Problem {
@@ -35,7 +35,7 @@ pub(crate) enum Problem {
     Failed { reason: String, no_network: bool },
 }
 
-/// What a lookup came to.
+/// The result of a lookup.
 #[derive(Action)]
 enum Found {
     Yes,
@@ -85,7 +85,7 @@ fn suggest(city: &mut City) {
     city.problem = Some(Problem::Unknown { did_you_mean: closest(&city.asked).map(str::to_owned) });
 }
 
-/// How long a request is tried.
+/// The limits of a request.
 #[derive(Clone, Copy)]
 pub(crate) struct Patience {
     pub(crate) attempts: u32,

@@ -77,7 +77,7 @@ struct Args {
     /// Ask for cities also when standard input is not a terminal
     #[arg(long)]
     ask: bool,
-    /// How often a request is tried
+    /// The number of times that a request is tried
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     attempts: u32,
     /// The time that one attempt has, in milliseconds
@@ -86,7 +86,7 @@ struct Args {
     /// The time that a request has with all its attempts and waits, in milliseconds
     #[arg(long, value_name = "MS", default_value = "30000", value_parser = millis)]
     patience_ms: Duration,
-    /// How long the program's own service takes for an answer, in milliseconds
+    /// The time that the program's own service takes for an answer, in milliseconds
     #[arg(long, value_name = "MS", default_value = "150", value_parser = millis)]
     delay_ms: Duration,
     /// Of a hundred answers of the program's own service, how many are errors

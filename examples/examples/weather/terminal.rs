@@ -1,4 +1,4 @@
-//! What a person sees: progress, questions, the table, and what went wrong.
+//! The screen: progress, questions, the table, and the cities that went wrong.
 
 use std::{
     array,

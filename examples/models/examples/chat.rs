@@ -21,7 +21,7 @@ use flowstone_examples_models::{
     scripts,
 };
 
-/// How much of the conversation the model is given: half of what a small one takes.
+/// The part of the conversation that the model is given, in tokens: half of what a small one takes.
 const MEMORY: u64 = 2_000;
 
 #[derive(Parser)]
@@ -29,7 +29,7 @@ const MEMORY: u64 = 2_000;
 struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// What the model is told first
+    /// The first instruction to the model
     #[arg(long, default_value = "You are a helpful assistant. You answer in a few sentences.")]
     system: String,
 }
@@ -37,7 +37,7 @@ struct Args {
 struct Listen;
 
 impl Ask<Conversation> for Listen {
-    /// What was said last.
+    /// The last message.
     type Question = Option<String>;
     type Answer = String;
     type Action = ();
@@ -69,7 +69,7 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let flow = flow(&args.model.model(scripts::chat)?, &args.system)?;
     let person = |asked: &Question<'_>| {
-        // What was said before the program was started.
+        // The messages from before the program was started.
         if let (true, Some(last)) = (asked.first, asked.question.as_str()) {
             println!("… {last}");
         }

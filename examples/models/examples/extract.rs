@@ -30,7 +30,7 @@ use flowstone_examples_models::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What is between two invoices of a file.
+/// The line between two invoices of a file.
 const BETWEEN: &str = "\n---\n";
 
 #[derive(Parser)]
@@ -38,7 +38,7 @@ const BETWEEN: &str = "\n---\n";
 struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// How many invoices are read at once
+    /// The number of invoices that are read at once
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     parallel: u32,
     /// A text file of invoices, with a line `---` between any two
@@ -46,16 +46,16 @@ struct Args {
     file: PathBuf,
 }
 
-/// What an invoice says.
+/// The contents of an invoice.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 struct Invoice {
-    /// Who sent it.
+    /// The sender.
     vendor: String,
     /// The number that the vendor gave it.
     number: u64,
     /// The day on which it was written, as YYYY-MM-DD.
     date: String,
-    /// What is to be paid, in euros.
+    /// The amount to be paid, in euros.
     total: f64,
 }
 

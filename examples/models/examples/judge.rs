@@ -24,10 +24,10 @@ use serde::{Deserialize, Serialize};
 struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// How often it may write
+    /// The most slogans that it writes
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: u32,
-    /// What the slogan is for
+    /// The subject of the slogan
     #[arg(default_value = "a tea shop by the sea")]
     topic: String,
 }
@@ -41,13 +41,13 @@ struct Slogan {
     rounds: u32,
 }
 
-/// What the judge says.
+/// The judge's verdict.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 struct Verdict {
     /// 1 for useless, 10 for perfect.
     #[schemars(range(min = 1, max = 10))]
     points: u8,
-    /// What it lacks most. One of a few words: a small model, asked for a sentence, finds no end.
+    /// The thing that it lacks most. One of a few words: a small model, asked for a sentence, finds no end.
     lacks: Lack,
 }
 
@@ -61,7 +61,7 @@ enum Lack {
     Place,
 }
 
-/// How many points are enough.
+/// The points that are enough.
 const ENOUGH: u8 = 7;
 
 #[derive(Action)]

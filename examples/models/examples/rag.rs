@@ -36,7 +36,7 @@ struct Args {
     /// The folder; its `.md` and `.txt` files are read
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/data/tea"))]
     docs: PathBuf,
-    /// Where the vectors are kept; paragraphs that are there are not embedded again
+    /// The file of the vectors; paragraphs that are in it are not embedded again
     #[arg(long, value_name = "FILE", default_value = "rag.index.db")]
     index: PathBuf,
     /// The question
@@ -47,7 +47,7 @@ struct Args {
 #[derive(Default, Serialize, Deserialize)]
 struct Inquiry {
     question: String,
-    /// What is not in the index yet.
+    /// The passages that are not in the index yet.
     fresh: Vec<Passage>,
     vectors: Vec<Vec<f32>>,
     indexed: usize,
@@ -62,7 +62,7 @@ const ANSWER: &str = "\
 {% endfor %}
 Answer from this text, in one sentence: {{ question }}";
 
-/// How many paragraphs the model is given.
+/// The number of paragraphs that the model is given.
 const NEAREST: usize = 3;
 
 fn flow(model: &Model, index: &Index, docs: PathBuf) -> Result<AsyncFlow<Inquiry>, BuildError> {

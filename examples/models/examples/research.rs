@@ -36,7 +36,7 @@ struct Args {
     /// The folder; its `.md` and `.txt` files are searched
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/data/tea"))]
     docs: PathBuf,
-    /// What to write about
+    /// The subject of the text
     #[arg(default_value = "how green and black tea differ")]
     topic: String,
 }
@@ -49,7 +49,7 @@ struct Report {
     text: String,
 }
 
-/// What to look for.
+/// The words to look for.
 #[derive(Serialize, Deserialize, JsonSchema)]
 struct Plan {
     /// Queries of a few words each.

@@ -39,7 +39,7 @@ struct Args {
     /// The database
     #[arg(long, value_name = "FILE")]
     db: Option<PathBuf>,
-    /// How many statements may be tried
+    /// The most statements that are tried
     #[arg(long, value_name = "N", default_value_t = 4)]
     tries: u32,
     /// The question
@@ -90,7 +90,7 @@ fn flow(model: &Model, db: Database, most: u32) -> Result<AsyncFlow<Inquiry>, Bu
     let write = flow.add("write", write);
     let run = step(
         |inquiry: &Inquiry| inquiry.statement.clone(),
-        // What the database says of a statement is a result: trying the same again would not help.
+        // An error of the database is a result here: trying the same statement again would not help.
         move |sql: &String| Ok(db.select(sql).map_err(|error| error.to_string())),
         move |inquiry: &mut Inquiry, _: String, ran: Result<Vec<Vec<String>>, String>| {
             inquiry.tries += 1;

@@ -31,10 +31,10 @@ use serde_json::Value;
 struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// What the run is called in the store
+    /// The id of the run in the store
     #[arg(long, default_value = "ticket-1")]
     ticket: String,
-    /// What the customer writes
+    /// The customer's letter
     #[arg(default_value = "Order 1042 came broken. I want my money back.")]
     text: String,
 }
@@ -46,7 +46,7 @@ struct Ticket {
     answer: String,
 }
 
-/// What a customer writes about.
+/// The subject of a customer's letter.
 #[derive(Action)]
 enum Topic {
     /// The customer wants money back.
@@ -82,7 +82,7 @@ async fn order(
 async fn refund(
     /// The number of the order
     number: u32,
-    /// How much, in cents
+    /// The amount, in cents
     cents: u32,
 ) -> String {
     println!("[paid back: {}.{:02} for order {number}]", cents / 100, cents % 100);

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use rusqlite::{Connection, OpenFlags, types::ValueRef};
 
-/// How many rows are read of an answer.
+/// The most rows that are read of an answer.
 const ROWS: usize = 50;
 
 /// The database.
@@ -58,7 +58,7 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// What SQLite says of it.
+    /// If SQLite refuses the statement.
     pub fn select(&self, sql: &str) -> rusqlite::Result<Vec<Vec<String>>> {
         let db = self.db();
         let mut statement = db.prepare(sql)?;

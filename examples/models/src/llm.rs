@@ -1,4 +1,4 @@
-//! What the programs that speak with a model share: their options, the model, and a run with a person beside it.
+//! The parts that the programs with models share: their options, the model, and a run with a person beside it.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it speaks with the person at the command line")]
 
@@ -28,7 +28,7 @@ use serde_json::Value;
 
 use crate::scripts::vector;
 
-/// What `cargo xtask model` serves.
+/// The model of `cargo xtask model`.
 const LOCAL: &str = "http://127.0.0.1:8080/v1#smollm2";
 
 /// The options of each of the programs.
@@ -41,7 +41,7 @@ pub struct ModelArgs {
     /// Keep the run in this file, and go on with the one that is there
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
-    /// How long the scripted model takes for a reply, in milliseconds
+    /// The time that the scripted model takes for a reply, in milliseconds
     #[arg(long, value_name = "MS", default_value = "0", value_parser = millis, hide = true)]
     script_takes: Duration,
 }
@@ -55,13 +55,13 @@ fn millis(text: &str) -> Result<Duration, ParseIntError> {
 pub struct Question<'a> {
     /// The node that asks.
     pub node: &'a NodePath,
-    /// What it asks.
+    /// The question, as JSON.
     pub question: &'a Value,
-    /// Whether no text was shown since the program was started.
+    /// `true` if no text was shown since the program was started.
     pub first: bool,
 }
 
-/// How far a run came: to its end, or to a question that nobody answered.
+/// The place that a run came to: its end, or a question that nobody answered.
 #[derive(Debug)]
 pub enum Ran<S> {
     /// It ended, with this state.
@@ -205,7 +205,7 @@ impl Screen {
     fn show(&self, event: &Event) {
         match Delta::of_event(event) {
             Some(Delta::Text(text)) => {
-                // Where a pipe was closed, nobody reads: `print!` would panic.
+                // Nobody reads a pipe that was closed: `print!` would panic.
                 let _ = write!(stdout(), "{text}").and_then(|()| stdout().flush());
                 self.begun.store(true, Ordering::Relaxed);
                 self.within_line.store(true, Ordering::Relaxed);

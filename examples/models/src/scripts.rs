@@ -1,4 +1,4 @@
-//! What the scripted model replies, a function a program: for tests, and to see a program work without a model.
+//! The replies of the scripted model, a function a program: for tests, and to see a program work without a model.
 
 use flowstone::llm::{Part, Reply, Request, Role, ToolCall};
 use serde_json::{Value, json};

@@ -95,7 +95,7 @@ impl Dependency {
     }
 }
 
-/// Whether other packages may depend on it at all: programs are at the top.
+/// Returns `true` if other packages may depend on it at all: programs are at the top.
 fn is_library(name: &str) -> bool {
     LAYERS.iter().any(|(_, allowed)| allowed.contains(&name))
 }

@@ -33,7 +33,7 @@ pub(super) fn check(file: &File) -> Vec<Fault> {
     faults
 }
 
-/// Whether the folder stands where a path begins: `docs/work/x` and `../root/x` are relative.
+/// Returns `true` if the folder stands where a path begins: `docs/work/x` and `../root/x` are relative.
 fn starts_a_path(line: &str, folder: &str) -> bool {
     line.match_indices(folder).any(|(at, _)| {
         let before = line[..at].chars().next_back();

@@ -9,7 +9,7 @@ const ARCHITECTURE_LINES: usize = 200;
 const CHANGELOG: &str = "CHANGELOG.md";
 const README: &str = "README.md";
 
-/// What does everything on a fresh machine.
+/// The commands that do everything on a fresh machine.
 const TWO_COMMANDS: [&str; 2] = ["cargo run --release --example weather -- London Paris Tokyo", "cargo xtask test"];
 
 const DECISIONS: &str = "docs/decisions/";
@@ -70,7 +70,7 @@ fn too_long(file: &File, most: usize) -> Option<Fault> {
     (lines > most).then(|| file.fault(lines, format!("{lines} lines are too many, at most {most}")))
 }
 
-/// Whether the text holds the name as a word of its own: `flowstone-core` does not name `flowstone`.
+/// Returns `true` if the text holds the name as a word of its own: `flowstone-core` does not name `flowstone`.
 fn names(text: &str, name: &str) -> bool {
     text.split(|c: char| !(c.is_alphanumeric() || c == '-' || c == '_')).any(|word| word == name)
 }

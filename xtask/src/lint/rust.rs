@@ -1,4 +1,4 @@
-//! What STYLE says of Rust files, as far as it can be read from their text.
+//! The rules of STYLE for Rust files, as far as they can be read from their text.
 
 use super::tree::{Fault, File};
 
@@ -38,7 +38,7 @@ pub(super) fn check(file: &File) -> Vec<Fault> {
     faults
 }
 
-/// What is no fault, but worth a thought.
+/// Returns a remark: no fault, but worth a thought.
 pub(super) fn remark(file: &File) -> Option<Fault> {
     if !file.is_rust() || is_tests(&file.path) {
         return None;

@@ -17,7 +17,7 @@ pub(super) struct File {
     pub(super) text: String,
 }
 
-/// What is wrong, and where.
+/// A fault and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     path: String,

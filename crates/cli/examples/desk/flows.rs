@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Invoice {
-    /// What is to be paid for, in cents.
+    /// The amounts to be paid, in cents.
     pub(crate) lines: Vec<i64>,
     /// A file that has to be there before the lines are looked at.
     pub(crate) scan: Option<PathBuf>,

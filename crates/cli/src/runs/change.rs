@@ -170,7 +170,7 @@ fn done<W: Write>(
     screen.line(&format!("run `{id}` is {words}: {}", who_takes_it_up(driver)))
 }
 
-/// Who acts on what was written into the store.
+/// Says which process acts on a request in the store.
 fn who_takes_it_up(driver: Option<u32>) -> String {
     match driver {
         Some(pid) => format!("process {pid} takes it up"),

@@ -14,16 +14,16 @@ use crate::{
     words::{at, counted, exact, size, took, used},
 };
 
-/// How many errors of retried attempts people are shown; `--json` has all that are kept.
+/// The most errors of retried attempts that people are shown; `--json` has all that are kept.
 const RETRIES: usize = 20;
 
-/// How many open questions people are shown; `--json` has all.
+/// The most open questions that people are shown; `--json` has all.
 pub(super) const QUESTIONS: usize = 20;
 
-/// What the store says of a run.
+/// A run as the store has it.
 struct Shown {
     run: RunInfo,
-    /// What it has used of paid services, its children included.
+    /// The calls, tokens and money that it has used, its children included.
     usage: Usage,
     driver: Option<u32>,
     steps: Vec<Step>,

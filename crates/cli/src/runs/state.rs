@@ -13,7 +13,7 @@ use crate::{
     words::shortened,
 };
 
-/// How much of a changed value people are shown, in characters; `--json` has all of it.
+/// The most that people are shown of a changed value, in characters; `--json` has all of it.
 const LONGEST: usize = 160;
 
 pub(super) fn state<W: Write>(arguments: &StateArguments, screen: &mut Screen<W>) -> Result<()> {

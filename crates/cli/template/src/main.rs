@@ -83,7 +83,7 @@ impl Ask<Digest> for Approve {
 
 fn digest(takes: Duration) -> Result<AsyncFlow<Digest>, BuildError> {
     let mut flow = AsyncFlow::builder("digest");
-    // What `journaled` has read is in the store at once: after a crash only the rest is read.
+    // `journaled` puts each result into the store at once: after a crash only the rest is read.
     let read = flow.add("read", Read { takes }.retry(Retry::attempts(3)).journaled());
     let approve = flow.add("approve", Approve);
     let send = flow.add("send", |digest: &mut Digest| digest.sent = true);

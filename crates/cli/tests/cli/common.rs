@@ -18,7 +18,7 @@ pub(crate) struct Desk {
     folder: TempDir,
 }
 
-/// What a program that ended has said.
+/// The output and the exit code of a program that ended.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) code: Option<i32>,

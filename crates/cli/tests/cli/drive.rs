@@ -162,7 +162,7 @@ fn what_cannot_go_on_does_not_keep_the_others() {
     assert_eq!((desk.status("gone"), desk.status("sound")), (Status::Running, Status::Paused));
 }
 
-/// What cannot go on is told when the program starts, not when somebody has answered.
+/// Runs that cannot go on are named when the program starts, not when somebody has answered.
 #[test]
 fn resume_tells_of_parked_runs_whose_node_is_gone_and_of_flows_that_it_does_not_have() {
     let desk = Desk::with_runs();
@@ -246,7 +246,7 @@ fn a_running_run_is_cancelled_by_another_process() {
     assert_eq!(desk.status("may"), Status::Cancelled);
 }
 
-/// What was committed stays, and `resume` goes on from there.
+/// Committed steps stay, and `resume` goes on from there.
 #[cfg(unix)]
 #[test]
 fn signals_stop_cleanly() {
@@ -269,7 +269,7 @@ fn signals_stop_cleanly() {
     }
 }
 
-/// Whoever starts a program with `nohup` closes the terminal afterwards.
+/// A program that is started with `nohup` outlives its terminal.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_signal_that_is_ignored_from_the_start_stays_ignored() {

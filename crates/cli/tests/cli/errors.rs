@@ -1,4 +1,4 @@
-//! What cannot be done is one clear line on stderr, and an exit code.
+//! A failure is one clear line on stderr, and an exit code.
 
 use std::{fs, process::Command};
 

@@ -25,7 +25,7 @@ pub(super) fn check(file: &File, files: &[File]) -> Vec<Fault> {
 /// The targets of `[text](target)` and `[name]: target` in a line, outside of code.
 fn targets(line: &str) -> Vec<&str> {
     let mut found: Vec<&str> = Vec::new();
-    // What stands between backticks is every second piece, and may look like a link.
+    // Every second piece stands between backticks, and may look like a link.
     for prose in line.split('`').step_by(2) {
         for (at, _) in prose.match_indices("](") {
             let rest = &prose[at + 2..];
