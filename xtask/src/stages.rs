@@ -72,6 +72,6 @@ mod tests {
     fn a_line_has_minutes_and_seconds() {
         let stage = Stage { name: "tests", took: Duration::from_secs(125), failed: None };
 
-        assert_eq!(stage.line(), "tests         2 min 05 s");
+        assert_eq!(stage.line(), "tests        2 min 05 s");
     }
 }
