@@ -209,7 +209,11 @@ where
         }
         let failed = |source: BoxError| Error::Migrate { run: run.clone(), found, wanted, source: source.into() };
         let Some(migrate) = self.options.migrate.as_ref().filter(|_| found < wanted) else {
-            let why = if found < wanted { "its flow has no `migrate`" } else { "it is newer than the flow" };
+            let why = if found < wanted {
+                "`FlowOptions::version` of its flow has no function for it"
+            } else {
+                "it is newer than the flow"
+            };
             return Err(failed(why.into()));
         };
         let state = serde_json::from_slice(state).map_err(|error| failed(error.into()))?;

@@ -343,7 +343,9 @@ pub enum Error {
         step: u64,
     },
     /// The run cannot go on under the flow as it is now.
-    #[error("run `{run}` cannot go on from step {step} (add a `migrate` or a `rename` to its flow)")]
+    #[error(
+        "run `{run}` cannot go on from step {step} (`FlowOptions::version` migrates states, `FlowOptions::rename` names nodes that have moved)"
+    )]
     #[non_exhaustive]
     Restore {
         /// The run.

@@ -137,7 +137,8 @@ async fn a_run_whose_state_does_not_decode_is_refused_with_the_place_in_the_json
     let state = runs.state("r").await.unwrap_err();
 
     let [error @ Error::Restore { .. }] = &resumed.refused[..] else { panic!("{resumed:?}") };
-    assert_eq!(error.to_string(), "run `r` cannot go on from step 1 (add a `migrate` or a `rename` to its flow)");
+    let why = "(`FlowOptions::version` migrates states, `FlowOptions::rename` names nodes that have moved)";
+    assert_eq!(error.to_string(), format!("run `r` cannot go on from step 1 {why}"));
     let cause = std::error::Error::source(error).unwrap();
     assert_eq!(cause.to_string(), "the state of flow `gated` does not decode at `of`");
     assert!(matches!(&state, Error::Decode { path, .. } if path == "of"), "{state:?}");
