@@ -344,7 +344,8 @@ pub enum Error {
     },
     /// The run cannot go on under the flow as it is now.
     #[error(
-        "run `{run}` cannot go on from step {step} (`FlowOptions::version` migrates states, `FlowOptions::rename` names nodes that have moved)"
+        "run `{run}` cannot go on from step {step} (`FlowOptions::version` migrates states, `FlowOptions::rename` names \
+         nodes that have moved)"
     )]
     #[non_exhaustive]
     Restore {
