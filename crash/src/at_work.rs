@@ -29,21 +29,23 @@ struct Counts {
     now: Mutex<BTreeMap<String, usize>>,
     /// Whether so many were at work as may be.
     reached: AtomicBool,
+    /// Called once they are.
+    full: fn(),
 }
 
 /// A call of `exec` that is under way.
 pub(crate) struct Working<'a>(Option<(&'a Counts, String)>);
 
 impl AtWork {
-    /// Counts what a life of a seed lets be at work, if it has limits.
-    pub(crate) fn of(script: &Script, limits: Limits) -> Self {
+    /// Counts what a life of a seed lets be at work, if it has limits, and calls back once so many are as may be.
+    pub(crate) fn of(script: &Script, limits: Limits, full: fn()) -> Self {
         if limits == Limits::default() {
             return Self::default();
         }
         let limited = limits.flow.map(|(flow, _)| flow);
         let of_flow = script.plans.iter().filter(|plan| Some(plan.flow) == limited).map(|plan| plan.id.clone());
         let (of_flow, now, reached) = (of_flow.collect(), Mutex::default(), AtomicBool::new(false));
-        Self(Some(Arc::new(Counts { limits, of_flow, now, reached })))
+        Self(Some(Arc::new(Counts { limits, of_flow, now, reached, full })))
     }
 
     /// Counts a call of `exec` until what it returns is dropped; ends the process if that is one run too many.
@@ -53,11 +55,6 @@ impl AtWork {
             crate::child::give_up(&why);
         }
         Working(Some((counts, run.to_owned())))
-    }
-
-    /// Whether so many runs were at work at once as may be.
-    pub(crate) fn reached(&self) -> bool {
-        self.0.as_ref().is_some_and(|counts| counts.reached.load(Ordering::Relaxed))
     }
 }
 
@@ -76,8 +73,8 @@ impl Counts {
     }
 
     fn check(&self, at_work: usize, most: usize, of: &str, now: &BTreeMap<String, usize>) -> Result<(), String> {
-        if at_work == most {
-            self.reached.store(true, Ordering::Relaxed);
+        if at_work == most && !self.reached.swap(true, Ordering::Relaxed) {
+            (self.full)();
         }
         let runs = || now.keys().map(String::as_str).collect::<Vec<_>>().join(" ");
         if at_work > most { Err(format!("{at_work} runs of a {of} of {most} are at work: {}", runs())) } else { Ok(()) }
@@ -109,7 +106,7 @@ mod tests {
     fn one_run_too_many_is_found_and_the_calls_of_one_run_count_once() {
         let limits = Limits { store: Some(3), flow: Some((1, 1)) };
         let of_flow = BTreeSet::from(["run1".to_owned()]);
-        let counts = Counts { limits, of_flow, now: Mutex::default(), reached: AtomicBool::new(false) };
+        let counts = Counts { limits, of_flow, now: Mutex::default(), reached: AtomicBool::new(false), full: || () };
 
         let begun = ["run0", "run0", "run1", "run1"].map(|run| counts.begin(run).is_ok());
         let reached_before = counts.reached.load(Ordering::Relaxed);

@@ -96,8 +96,8 @@ async fn live(start: Start) -> Result<(), Fault> {
     let ledger = Ledger::open(&start.ledger).map_err(|error| Fault::Odd(error.to_string()))?;
     let version = script.version(start.life);
     let poison = if version.calm { Poison::default() } else { Poison::of(&script, &before) };
-    let at_work = AtWork::of(&script, version.limits);
-    let world = World::real(Arc::new(ledger), version, at_work.clone(), poison);
+    let at_work = AtWork::of(&script, version.limits, || say("full"));
+    let world = World::real(Arc::new(ledger), version, at_work, poison);
     let store = operator::options(&script, start.life).on_write(watch(start.stop)).open(&start.store).await?;
     say("open");
     let driven = operator::drive(&store, &script, (&world, version), &before);
@@ -107,9 +107,6 @@ async fn live(start: Start) -> Result<(), Fault> {
         driven.await?;
     }
     store.close().await;
-    if at_work.reached() {
-        say("full");
-    }
     Ok(())
 }
 

@@ -28,6 +28,9 @@ mod missing;
 /// How often to look at a run that somebody else is to do something to.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How often at least.
+const SELDOM: Duration = Duration::from_millis(80);
+
 /// How long to wait for a run before looking whether another was stopped by a fault.
 const LONG: Duration = Duration::from_millis(300);
 
@@ -69,6 +72,13 @@ pub(crate) async fn drive(
     (world, version): (&Arc<World>, Version),
     before: &[Line],
 ) -> Result<(), Fault> {
+    let marks = before.iter().filter_map(|line| match line {
+        Line::Mark(what, run) => Some((what.clone(), run.clone())),
+        Line::Deed(_) | Line::Told(..) => None,
+    });
+    let marks: BTreeSet<_> = marks.collect();
+    // Before any run goes on, as some do as soon as their flows are there.
+    marks.iter().filter(|(what, _)| what == "retry").for_each(|(_, run)| world.mend(run));
     let (mut runs, names) = (BTreeMap::new(), Names::new(version));
     for (flow, stages) in script.flows.iter().enumerate().filter(|(flow, _)| version.lacks != Some(*flow)) {
         let name = name(flow);
@@ -78,16 +88,9 @@ pub(crate) async fn drive(
         let options = version.flow_before(&name).into_iter().fold(options, FlowOptions::renamed_from);
         runs.insert(flow, store.runs_with(built, options).await?);
     }
-    let marks = before.iter().filter_map(|line| match line {
-        Line::Mark(what, run) => Some((what.clone(), run.clone())),
-        Line::Deed(_) | Line::Told(..) => None,
-    });
-    let (world, marks) = (Arc::clone(world), marks.collect());
+    let world = Arc::clone(world);
     let is_right = !Clock::is_set(script.seed);
     let operator = Arc::new(Operator { runs, world, marks, is_right, faulty: AtomicBool::new(false) });
-    for (_, run) in operator.marks.iter().filter(|(what, _)| what == "retry") {
-        operator.world.mend(run);
-    }
     let refused = store.resume_all().await?.refused.into_iter();
     if let Some(refused) = refused.into_iter().find(|error| !matches!(error, Error::KillsItsProcess { .. })) {
         return Err(refused.into());
@@ -235,6 +238,7 @@ impl Operator {
             }
             _ => None,
         };
+        let (mut look, mut before) = (LOOK, Status::Running);
         loop {
             if self.faulty.load(Ordering::Relaxed) {
                 return Ok(false);
@@ -245,24 +249,29 @@ impl Operator {
                 self.did(Told::Cancelled, &plan.id, run.cancel().await)?;
             }
             let wait = cancel_at.map_or(LONG, |at| at.saturating_duration_since(Instant::now()).min(LONG));
-            match tokio::time::timeout(wait, run.settled()).await {
-                Ok(status) => match status? {
-                    Status::Ended => {
-                        self.told(Told::Ended, run.id().as_str());
-                        self.answer_late(run).await?;
-                        return Ok(true);
-                    }
-                    Status::Failed if self.has_died_for_good(plan, run).await? => return Ok(false),
-                    Status::Cancelled if matches!(plan.fate, Fate::Cancelled { retried: false, .. }) => {
-                        return Ok(false);
-                    }
-                    status => self.help(plan, run, status).await?,
-                },
-                // Children ask while others of their siblings work.
-                Err(_) if plan.by == Who::Driver => self.answer(run).await?,
-                Err(_) => continue,
+            let status = tokio::time::timeout(wait, run.settled()).await.unwrap_or(Ok(Status::Running))?;
+            match status {
+                Status::Ended => {
+                    self.told(Told::Ended, run.id().as_str());
+                    self.answer_late(run).await?;
+                    return Ok(true);
+                }
+                Status::Failed if self.has_died_for_good(plan, run).await? => return Ok(false),
+                Status::Cancelled if matches!(plan.fate, Fate::Cancelled { retried: false, .. }) => return Ok(false),
+                // A process that lacked its flow cancelled it, and died before it deleted it.
+                Status::Cancelled if plan.fate == Fate::Deleted => return Ok(true),
+                // Children ask while their siblings work.
+                Status::Running if plan.by == Who::Driver => self.answer(run).await?,
+                Status::Running => {}
+                status => self.help(plan, run, status).await?,
             }
-            tokio::time::sleep(LOOK).await;
+            // What sleeps, or waits for another process, is looked at ever less often.
+            let is_ours = status == Status::Paused && plan.by == Who::Driver;
+            look = if status != before || is_ours { LOOK } else { (look * 2).min(SELDOM) };
+            before = status;
+            if status != Status::Running {
+                tokio::time::sleep(look).await;
+            }
         }
     }
 

@@ -25,6 +25,9 @@ use crate::{
 /// After how long it deletes runs of a flow that the driver lacks.
 const SOON: Duration = Duration::from_millis(100);
 
+/// After how many looks it opens the store again.
+const ONE_OPEN: u64 = 8;
+
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(15);
 
@@ -44,6 +47,8 @@ impl Meddler {
             ledger,
             begun: Instant::now(),
             cancelled: BTreeSet::new(),
+            open: None,
+            looks: 0,
             late: Vec::new(),
             lacks,
             deleting: BTreeMap::new(),
@@ -86,6 +91,10 @@ struct Meddling {
     ledger: Arc<Ledger>,
     begun: Instant,
     cancelled: BTreeSet<String>,
+    /// The store, while it is open.
+    open: Option<Requests>,
+    /// How often it was looked at.
+    looks: u64,
     /// The questions, by run, that were answered late or expire soon: once their time is over an answer is refused.
     late: Vec<(String, Question)>,
     /// The flow that the driver lacks.
@@ -95,21 +104,32 @@ struct Meddling {
 }
 
 impl Meddling {
+    /// Does once what there is to do.
     fn look(&mut self) -> Result<()> {
-        let mut requests = match Requests::open(&self.store) {
-            Ok(requests) => requests,
-            // The driver has not made it yet, or holds it for a moment.
-            Err(OpenError::File { .. } | OpenError::NotAStore { .. }) => return Ok(()),
-            Err(OpenError::Store { source, .. }) if source.fault() == StoreFault::Busy => return Ok(()),
-            Err(error) => return Err(error.into()),
+        let mut requests = match self.open.take() {
+            Some(requests) => requests,
+            None => match Requests::open(&self.store) {
+                Ok(requests) => requests,
+                // The driver has not made it yet, or holds it for a moment.
+                Err(OpenError::File { .. } | OpenError::NotAStore { .. }) => return Ok(()),
+                Err(OpenError::Store { source, .. }) if source.fault() == StoreFault::Busy => return Ok(()),
+                Err(error) => return Err(error.into()),
+            },
         };
+        self.look_at(&mut requests)?;
+        self.looks += 1;
+        self.open = Some(requests).filter(|_| !self.looks.is_multiple_of(ONE_OPEN));
+        Ok(())
+    }
+
+    fn look_at(&mut self, requests: &mut Requests) -> Result<()> {
         let filter = Filter::new().status(Status::Paused).status(Status::Failed).status(Status::Cancelled).limit(1000);
         for info in requests.reader().list(&filter)? {
-            passed(self.help(&mut requests, &info))?;
+            passed(self.help(requests, &info))?;
         }
-        self.answer_late(&mut requests)?;
-        self.cancel(&mut requests)?;
-        self.delete(&mut requests)
+        self.answer_late(requests)?;
+        self.cancel(requests)?;
+        self.delete(requests)
     }
 
     fn help(&mut self, requests: &mut Requests, info: &RunInfo) -> Result<(), Error> {

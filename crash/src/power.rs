@@ -256,7 +256,7 @@ impl Trial {
         let store = folder.join("runs.db");
         let ledger = Arc::new(Ledger::Powered { disk: Arc::clone(&disk), lines: Arc::clone(lines) });
         let version = self.script.version(life).whole().calm();
-        let at_work = AtWork::of(&self.script, version.limits);
+        let at_work = AtWork::of(&self.script, version.limits, || ());
         let world = World::real(Arc::clone(&ledger), version, at_work, Poison::default());
         let seen = Watch::start(&store, &disk)?;
         let meddler = Meddler::start(&self.script, &store, ledger, None)?;

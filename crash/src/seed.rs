@@ -28,7 +28,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How long one over a damaged file may: some of its runs may not be found when they are to wake.
-const LITTLE_PATIENCE: Duration = Duration::from_secs(5);
+const LITTLE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long one lives at most that is alone: some of its runs wait for another.
 const ALONE: Duration = Duration::from_millis(1500);
