@@ -19,7 +19,12 @@
 //! **Invariant:** when an agent ends, every call of its conversation has a result: the conversation can go on with any
 //! provider.
 
-use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use flowstone_core::{Action, AsyncFlow, BuildError, Context, END, NodeExt, Result, Retry, Usd};
 use tracing::Instrument;
@@ -29,7 +34,7 @@ use crate::{
     message::{ToolCall, ToolResult},
     model::Model,
     request::{Options, Reply, Request},
-    tools::Tools,
+    tools::{Tool, Tools},
     watch::span::invoke_agent,
 };
 
@@ -48,7 +53,6 @@ pub use bounds::Bound;
 pub use labels::AgentExit;
 pub use state::AgentState;
 pub use think::NothingAsked;
-pub use tool::AgentTool;
 
 use act::Act;
 use approve::{Approve, Approved};
@@ -56,8 +60,9 @@ use bounds::Bounds;
 use labels::Next;
 use summarise::Summarise;
 use think::Think;
+use tool::AgentTool;
 
-/// How many calls are under way at once, unless said otherwise: what services let one caller do.
+/// The most calls that are under way at once, unless said otherwise: services let one caller make so many.
 const PARALLEL: usize = 8;
 
 /// Begins an agent: a model with tools.
@@ -107,7 +112,7 @@ pub fn agent(model: &Model, tools: Tools) -> AgentBuilder {
     let agent = Agent {
         name: "agent".to_owned(),
         model: model.clone(),
-        tools,
+        tools: Mutex::new(tools),
         system: None,
         options: Options::default(),
         bounds: Bounds::default(),
@@ -125,11 +130,12 @@ pub struct AgentBuilder {
     retry: Retry,
 }
 
-/// What the nodes of an agent share.
+/// The part of an agent that its nodes share.
 struct Agent {
     name: String,
     model: Model,
-    tools: Tools,
+    /// The tools as they are now: a server may change its list.
+    tools: Mutex<Tools>,
     system: Option<String>,
     options: Options,
     bounds: Bounds,
@@ -145,7 +151,20 @@ impl Agent {
 
     /// Calls a tool, as this agent.
     async fn call(&self, call: &ToolCall, cx: &Context) -> Result<ToolResult> {
-        self.tools.call(call, cx).instrument(invoke_agent(&self.name, cx)).await
+        self.tools().call(call, cx).instrument(invoke_agent(&self.name, cx)).await
+    }
+
+    /// Returns the tools as they are now.
+    fn tools(&self) -> Tools {
+        self.tools.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the tools as they are now, once servers that have said that their list has changed were asked for it.
+    async fn renewed_tools(&self, cx: &Context) -> Tools {
+        let tools = self.tools();
+        let Some(renewed) = tools.renewed(cx).await else { return tools };
+        self.tools.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&renewed);
+        renewed
     }
 }
 
@@ -196,7 +215,7 @@ impl AgentBuilder {
 
     /// Bounds the tokens that the agent's calls of its model use for one question, sent and made; the last may go beyond.
     ///
-    /// What tools use is bounded by the [budget of the run](flowstone_core::RunOptions::budget).
+    /// The [budget of the run](flowstone_core::RunOptions::budget) bounds what tools use.
     pub fn max_tokens(mut self, limit: u64) -> Self {
         self.agent.bounds.tokens = Some(limit);
         self
@@ -275,7 +294,8 @@ impl AgentBuilder {
         Ok(flow.build()?.map_exit(exit))
     }
 
-    /// Makes a tool of the agent, for another: its one argument is the task, its result the answer.
+    /// Makes a tool of the agent, for another: its one argument is the task, its result the answer. Each call is a run of
+    /// its own inside the caller's, with a new conversation.
     ///
     /// A call may take as long as [`Tools::timeout_of`] says; the default is 60 seconds. An agent that asks a person is a
     /// fault of the flow that the tool is for.
@@ -283,18 +303,22 @@ impl AgentBuilder {
     /// # Errors
     ///
     /// Those of [`build`](Self::build).
-    pub fn build_tool(self, name: impl Into<String>, description: impl Into<String>) -> Result<AgentTool, BuildError> {
-        Ok(AgentTool::new(name.into(), description.into(), self.build()?))
+    pub fn build_tool(
+        self,
+        name: impl Into<String>,
+        description: impl Into<String>,
+    ) -> Result<Arc<dyn Tool>, BuildError> {
+        Ok(Arc::new(AgentTool::new(name.into(), description.into(), self.build()?)))
     }
 }
 
 impl fmt::Debug for AgentBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Agent { name, model, tools, bounds, history, approval, .. } = &self.agent;
+        let Agent { name, model, bounds, history, approval, .. } = &self.agent;
         f.debug_struct("AgentBuilder")
             .field("name", name)
             .field("model", model)
-            .field("tools", tools)
+            .field("tools", &self.agent.tools())
             .field("bounds", bounds)
             .field("history", history)
             .field("approval", approval)

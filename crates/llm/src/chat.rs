@@ -195,7 +195,7 @@ impl<K> Chat<K> {
 })]
 #[non_exhaustive]
 pub struct NothingToAnswer {
-    /// Who said the last message, if there is one.
+    /// The speaker of the last message, if there is one.
     pub last: Option<Role>,
 }
 

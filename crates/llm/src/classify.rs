@@ -17,7 +17,7 @@ use crate::{
 /// The field of the reply.
 const LABEL: &str = "label";
 
-/// How much is shown of what is no label.
+/// The most characters that are shown of a reply that is no label.
 const SHOWN: usize = 80;
 
 /// A node that lets a model pick one of the labels of `A`, which is its action: a routing node in one line.

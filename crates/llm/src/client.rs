@@ -29,7 +29,7 @@ use crate::{
     error::{Failure, ModelError, ModelId},
     message::{Role, distinct_ids},
     model::{ChatModel, Embeddings},
-    request::{Reply, Request, ToolChoice},
+    request::{Reply, Request, Tokens, ToolChoice},
     watch::delta::Delta,
     wire::{
         Allowance, Asked, Fold, Piece, Wire,
@@ -50,13 +50,13 @@ pub(crate) struct Client {
     key: KeySource,
     /// Headers of the user's own.
     headers: Vec<(HeaderName, Key)>,
-    /// How long the service may be silent.
+    /// The longest that the service may be silent.
     silence: Duration,
-    /// How long a call may take.
+    /// The longest that a call may take.
     call_limit: Duration,
     max_reply_bytes: usize,
     door: Door,
-    /// What the service said last that it has left.
+    /// The allowance that the service named last.
     left: Mutex<Option<Allowance>>,
 }
 
@@ -66,7 +66,11 @@ impl ChatModel for Client {
     }
 
     fn chat<'a>(&'a self, request: &'a Request, cx: &'a Context) -> BoxFuture<'a, Result<Reply, ModelError>> {
-        Box::pin(async move { self.named(self.reply(request, cx)).await })
+        Box::pin(async move {
+            let mut tokens = None;
+            let reply = self.named(self.reply(request, cx, &mut tokens)).await;
+            reply.map_err(|error| error.with_tokens(tokens))
+        })
     }
 
     fn embed<'a>(&'a self, texts: &'a [String], _: &'a Context) -> BoxFuture<'a, Result<Embeddings, ModelError>> {
@@ -86,7 +90,8 @@ impl Client {
         result.map_err(|failure| ModelError::new(self.id.clone(), failure))
     }
 
-    async fn reply(&self, request: &Request, cx: &Context) -> Result<Reply, Failure> {
+    /// Asks for a reply; `tokens` is what was counted of it, also if it fails or is given up.
+    async fn reply(&self, request: &Request, cx: &Context, tokens: &mut Option<Tokens>) -> Result<Reply, Failure> {
         let stream = request.stream && cx.listening();
         let dialect = self.dialect_for(request);
         let asked = Asked { request, model: &self.id.name, stream };
@@ -102,7 +107,9 @@ impl Client {
             let (answer, left) = self.door.send(call.url, call.headers, &body, &bounds).await?;
             self.note(left);
             let mut take = |frame: &serde_json::Value| {
-                dialect.wire.decode(frame, &mut fold)?;
+                let decoded = dialect.wire.decode(frame, &mut fold);
+                *tokens = fold.tokens();
+                decoded?;
                 shown.all(fold.pieces());
                 Ok(fold.heard())
             };
@@ -147,7 +154,7 @@ impl Client {
         vectors.await.map_err(|failure| call.mask.failure(failure))
     }
 
-    /// How the service is spoken with for this request. Ollama's own interface knows neither schemas nor forced tools nor
+    /// Returns the dialect for this request. Ollama's own interface knows neither schemas nor forced tools nor
     /// keys; its other one, that of OpenAI, does.
     fn dialect_for(&self, request: &Request) -> Dialect {
         let constrained = request.schema.is_some() || request.options.tool_choice != ToolChoice::Auto;

@@ -9,7 +9,7 @@ use crate::{
     model::Model,
 };
 
-/// How many texts go into a call, unless told otherwise: every provider takes as many.
+/// The texts that go into a call, unless told otherwise: every provider takes as many.
 const CHUNK: usize = 32;
 
 /// A batch node that turns texts into vectors, several texts a call: its items are the calls, so that

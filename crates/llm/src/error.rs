@@ -1,17 +1,19 @@
-//! Why a model gave no reply: [`ModelError`]. Its type says whether to try again, and when.
+//! The errors of a model: [`ModelError`]. Its type says whether to try again, and when.
 
 use std::{fmt, time::Duration};
 
 use flowstone_core::{BoxError, NodeError, Usd};
 use serde::{Deserialize, Serialize};
 
+use crate::request::Tokens;
+
 /// A model, as errors, spans and price tables name it: `openai:gpt-5`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ModelId {
-    /// Who serves it: `openai`, `ollama`, the host of a URL.
+    /// The service: `openai`, `ollama`, the host of a URL.
     pub provider: String,
-    /// What the provider calls it.
+    /// The name by which the provider knows it.
     pub name: String,
 }
 
@@ -28,7 +30,7 @@ impl fmt::Display for ModelId {
     }
 }
 
-/// Why a model gave no reply.
+/// An error of a model that gave no reply.
 ///
 /// In a node it is the source of a [`NodeError`] that is terminal, or names a retry-after, as the failure says.
 #[derive(Debug, thiserror::Error)]
@@ -37,15 +39,17 @@ impl fmt::Display for ModelId {
 pub struct ModelError {
     /// The model.
     pub model: ModelId,
-    /// What went wrong.
+    /// The failure.
     pub failure: Failure,
+    /// The tokens that the call took all the same, if the service said so: a reply that is withheld, or breaks off, is paid for.
+    pub tokens: Option<Tokens>,
 }
 
-/// What went wrong in a call of a model.
+/// A way in which a call of a model goes wrong.
 ///
 /// `said` is what the provider says of it, in one line, shortened; no key is ever part of it.
 ///
-/// How the built-in client reads an answer, and whether another attempt may help:
+/// This table says how the built-in client reads an answer, and whether another attempt may help:
 ///
 /// | status, or what else happened | failure | again? |
 /// |---|---|---|
@@ -95,7 +99,7 @@ pub enum Failure {
     /// The connection broke, or the stream ended in the middle.
     #[error("the reply broke off{}: {said}", if *.shown { " after part of it was shown" } else { "" })]
     Broken { shown: bool, said: String },
-    /// What came is not what this kind of service sends.
+    /// The answer is none that this kind of service sends.
     #[error("the service sent what is no reply: {said}")]
     Malformed { said: String },
     /// The provider does not let the model say this.
@@ -132,19 +136,25 @@ impl ModelError {
     /// Creates an error.
     #[must_use]
     pub fn new(model: ModelId, failure: Failure) -> Self {
-        Self { model, failure }
+        Self { model, failure, tokens: None }
+    }
+
+    /// Says what the call took all the same.
+    #[must_use]
+    pub fn with_tokens(mut self, tokens: Option<Tokens>) -> Self {
+        self.tokens = tokens;
+        self
     }
 
     /// Returns whether another attempt may help.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
+    pub(crate) fn is_retryable(&self) -> bool {
         match &self.failure {
             Failure::RateLimited { .. }
             | Failure::Unavailable { .. }
             | Failure::Unreachable { .. }
             | Failure::TimedOut { .. }
             | Failure::Malformed { .. } => true,
-            // What a person has seen is not taken back.
+            // Text that a person has seen is not taken back.
             Failure::Broken { shown, .. } => !shown,
             Failure::Other { retryable, .. } => *retryable,
             Failure::NoKey { .. }
@@ -171,8 +181,7 @@ impl ModelError {
     }
 
     /// Makes the error of a phase: terminal unless another attempt may help, which waits as long as the service asks.
-    #[must_use]
-    pub fn into_node_error(self) -> NodeError {
+    pub(crate) fn into_node_error(self) -> NodeError {
         let (retryable, retry_after) = (self.is_retryable(), self.retry_after());
         let error = if retryable { NodeError::new(self) } else { NodeError::terminal(self) };
         match retry_after {
@@ -183,7 +192,7 @@ impl ModelError {
 }
 
 impl Failure {
-    /// What the service says, to be masked.
+    /// Returns the words of the service, to be masked.
     pub(crate) fn said_mut(&mut self) -> Option<&mut String> {
         match self {
             Self::Refused { said, .. }

@@ -84,7 +84,7 @@ pub use repair::ExtractError;
 pub struct Extract<T, K> {
     asking: Asking,
     prompt: Prompt,
-    /// What is wrong with the schema is said when the flow is built.
+    /// A fault of the schema is said when the flow is built.
     schema: Result<Arc<Schema>, String>,
     repairs: u32,
     rule: Option<Arc<Rule<T>>>,
@@ -131,7 +131,7 @@ where
     /// Makes a batch node that asks for one value of each item, which the prompt calls `item`; `post` gets all values, in
     /// the order of the items.
     ///
-    /// What else a prompt is to say goes into the item: it may be a struct.
+    /// The item may be a struct, if the prompt is to say more.
     #[must_use]
     pub fn each(model: &Model, prompt: impl Into<Prompt>, items: P, post: F) -> Self {
         Self::new(model, prompt, Each { items, post, types: PhantomData })
@@ -224,7 +224,7 @@ where
     }
 }
 
-/// What the prompt of [`Extract::each`] is over.
+/// The values that the prompt of [`Extract::each`] is over.
 #[derive(Serialize)]
 struct Item<'a, I> {
     item: &'a I,

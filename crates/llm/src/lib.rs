@@ -41,8 +41,7 @@ mod wire;
 
 pub use agent::history::History;
 pub use agent::{
-    AgentBuilder, AgentExit, AgentState, AgentTool, Approval, ApprovalQuestion, AskedCall, Bound, Decision,
-    NothingAsked, agent,
+    AgentBuilder, AgentExit, AgentState, Approval, ApprovalQuestion, AskedCall, Bound, Decision, NothingAsked, agent,
 };
 pub use chat::{Chat, NothingToAnswer, Prompted, Turn};
 pub use classify::Classify;
@@ -56,7 +55,7 @@ pub use model::prices::{Price, Prices, PricesError};
 pub use model::{ChatModel, Embeddings, Model};
 pub use prompt::{Prompt, PromptError, PromptFault};
 pub use request::{Finish, Options, Reply, ReplySchema, Request, Tokens, ToolChoice, ToolSpec};
-/// What describes a type to a model: derive it, with `#[schemars(crate = "flowstone::llm::schemars")]` where the crate
+/// Describes a type to a model. Derive it, with `#[schemars(crate = "flowstone::llm::schemars")]` where the crate
 /// `schemars` is not among the dependencies.
 pub use schemars::{self, JsonSchema};
 pub use testing::cassette::{CassetteError, Recorded};

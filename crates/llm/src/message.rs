@@ -60,9 +60,9 @@ impl AsMut<Self> for Conversation {
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who says it.
+    /// The speaker.
     pub role: Role,
-    /// What it says, in order.
+    /// Its parts, in order.
     pub parts: Vec<Part>,
 }
 
@@ -122,7 +122,7 @@ impl Message {
     }
 }
 
-/// Who says a message.
+/// The speaker of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -147,21 +147,21 @@ pub enum Part {
     Image(Image),
     /// A tool that the model wants called.
     ToolCall(ToolCall),
-    /// What came of such a call.
+    /// The result of such a call.
     ToolResult(ToolResult),
-    /// What the model thought, as far as its provider shows it, and wants it back with the next request.
+    /// A thought of the model, as far as its provider shows it, which wants it back with the next request.
     Reasoning {
         /// The thoughts, if they are shown.
         text: String,
-        /// What proves to the provider that they are the model's own.
+        /// A signature by which the provider knows that they are the model's own.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         signature: Option<String>,
     },
-    /// What only the service understands, and wants back with the part behind it.
+    /// State that only the service understands, and that it wants back with the part behind it.
     Extra(Extra),
 }
 
-/// What only the services of one wire understand: opaque JSON, which is sent back to them as it came, and to no others.
+/// State that only the services of one wire understand: opaque JSON, which is sent back to them as it came, and to no others.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Extra {
     /// The [name of the wire](crate::Wire::name).
@@ -197,16 +197,16 @@ impl Image {
 /// A call of a tool, as a model asks for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolCall {
-    /// What the model calls this call; the result names it.
+    /// The id that the model gives the call; the result names it.
     pub id: String,
     /// The tool.
     pub name: String,
     /// The arguments: an object, if the model does as it is told.
     pub arguments: Value,
-    /// What the provider wants back with the call.
+    /// Signatures that the provider wants back with the call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signatures: Vec<String>,
-    /// What only the service understands of it, and wants back with it.
+    /// State that only the service understands, and that it wants back with the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extra: Option<Extra>,
 }
@@ -218,7 +218,7 @@ impl ToolCall {
     }
 }
 
-/// What came of a call of a tool, as the model is told.
+/// The result of a call of a tool, as the model is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolResult {
     /// The [id](ToolCall::id) of the call.
@@ -227,12 +227,12 @@ pub struct ToolResult {
     pub name: String,
     /// The result, or what went wrong.
     pub text: String,
-    /// Whether something went wrong.
+    /// The fault, if something went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<ToolFault>,
 }
 
-/// What went wrong with a call of a tool.
+/// The kinds of fault of a call of a tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

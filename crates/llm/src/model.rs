@@ -63,7 +63,7 @@ pub trait ChatModel: Send + Sync + 'static {
 pub struct Embeddings {
     /// One for each text, in their order.
     pub vectors: Vec<Vec<f32>>,
-    /// What they took, if the provider says.
+    /// The tokens that they took, if the provider says.
     pub tokens: Option<Tokens>,
 }
 
@@ -155,9 +155,13 @@ impl Model {
         let call = Call::chat(self.id(), request, cx);
         let mut spending = Spending::begin(cx);
         let result = call.run(self.client.chat(request, cx)).await;
-        if let Ok(reply) = &result {
-            spending.usage = self.usage(request, reply);
-            permit.used(spending.usage.tokens());
+        let usage = match &result {
+            Ok(reply) => Some(self.usage(request, reply)),
+            Err(error) => error.tokens.map(|tokens| self.usage_of(tokens)),
+        };
+        if let Some(usage) = usage {
+            spending.usage = usage;
+            permit.used(usage.tokens());
         }
         self.leave_alone(result.as_ref().err());
         call.end(&result);

@@ -16,7 +16,7 @@ pub(crate) struct Name {
     pub(crate) service: Service,
 }
 
-/// Who serves a model.
+/// A service of models.
 #[derive(Debug, Clone)]
 pub(crate) enum Service {
     /// A provider that is known by its name.
@@ -61,7 +61,7 @@ pub(crate) static PROVIDERS: &[Provider] = &[
 ];
 
 impl Provider {
-    /// How the provider speaks of a model.
+    /// Returns the name by which the provider knows a model.
     pub(crate) fn dialect_for(&self, model: &str) -> Dialect {
         if self.name == "openai" { Dialect::of_openai(model) } else { self.dialect }
     }

@@ -23,7 +23,7 @@ mod check;
 mod shape;
 mod similar;
 
-/// What one rendering may take: a million instructions, or some sixty megabytes. A prompt takes thousands.
+/// The most instructions of one rendering: a million, or some sixty megabytes. A prompt takes thousands.
 const FUEL: u64 = 1_000_000;
 
 /// The most that a filter indents by.
@@ -63,7 +63,7 @@ const NAME: &str = "prompt";
 #[derive(Clone)]
 pub struct Prompt {
     source: Arc<str>,
-    /// What the language says of it, kept for the check.
+    /// The error of the language, kept for the check.
     parsed: Result<Arc<Environment<'static>>, PromptError>,
     part: &'static str,
     names: Names,
@@ -185,13 +185,13 @@ impl fmt::Debug for Prompt {
     }
 }
 
-/// What is wrong with a prompt, or went wrong when it was rendered. It holds names, and no value of the state.
+/// The faults of a prompt, or of rendering it. They hold names, and no value of the state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the {part}, {}", Joined(.faults))]
 #[non_exhaustive]
 pub struct PromptError {
     part: &'static str,
-    /// What is wrong, in the order of the lines.
+    /// The faults, in the order of the lines.
     pub faults: Vec<PromptFault>,
 }
 
@@ -201,7 +201,7 @@ pub struct PromptError {
 pub struct PromptFault {
     /// The line of the template, counted from 1.
     pub line: usize,
-    /// What is wrong there.
+    /// The fault there.
     pub message: String,
 }
 

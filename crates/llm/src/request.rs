@@ -1,4 +1,4 @@
-//! What a model is asked: [`Request`], and what it replies: [`Reply`].
+//! Requests to a model, and its replies: [`Request`], [`Reply`].
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::message::{Message, Part, Role, ToolCall};
 
-/// What a model is asked.
+/// A request to a model.
 ///
 /// # Example
 ///
@@ -26,13 +26,13 @@ pub struct Request {
     /// The tools that it may call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<ToolSpec>,
-    /// What the reply has to look like.
+    /// The schema of the reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<ReplySchema>,
-    /// How it is to reply.
+    /// Options of the reply.
     #[serde(default)]
     pub options: Options,
-    /// Whether the text is wanted as it comes, through [`Context::emit`](flowstone_core::Context::emit).
+    /// `true` if the text is wanted as it comes, through [`Context::emit`](flowstone_core::Context::emit).
     #[serde(default)]
     pub stream: bool,
 }
@@ -77,7 +77,7 @@ impl Request {
 pub struct ToolSpec {
     /// Its name: letters, digits, `_` and `-`, 64 at most.
     pub name: String,
-    /// What it does, and when to call it.
+    /// Its purpose, and when to call it.
     pub description: String,
     /// The JSON schema of its arguments, which are an object.
     pub parameters: Value,
@@ -86,17 +86,17 @@ pub struct ToolSpec {
 /// The schema of a reply.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReplySchema {
-    /// What the model knows it by.
+    /// Its name for the model.
     pub name: String,
     /// The JSON schema.
     pub schema: Value,
 }
 
-/// How a model is to reply. What is `None` is up to the provider.
+/// Options of a reply. A field that is `None` is up to the provider.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Options {
-    /// How far to stray from the likeliest word: 0 is not at all.
+    /// The temperature: how far to stray from the likeliest word; 0 is not at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
     /// From how much of the likelihood to draw words.
@@ -108,21 +108,21 @@ pub struct Options {
     /// Texts at which to stop.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,
-    /// What makes replies repeatable, with providers that know it.
+    /// A seed that makes replies repeatable, with providers that know it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// How much to think first: `low`, `medium`, `high`, or a number of tokens.
+    /// The measure of thought before the reply: `low`, `medium`, `high`, or a number of tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
-    /// Whether tools may, must or must not be called.
+    /// A choice: tools may, must or must not be called.
     #[serde(skip_serializing_if = "ToolChoice::is_auto")]
     pub tool_choice: ToolChoice,
-    /// How long the call may take: of a stream, how long it may be silent. The default is that of the client.
+    /// The longest that the service may be silent. The default is that of the client.
     #[serde(skip)]
     pub timeout: Option<Duration>,
 }
 
-/// Whether a model calls tools.
+/// A choice of tools: may, must or must not the model call some?
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -144,21 +144,21 @@ impl ToolChoice {
     }
 }
 
-/// What a model replied.
+/// The reply of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Reply {
     /// The message, as it goes into the conversation.
     pub message: Message,
-    /// Why it ends there.
+    /// The reason for its end.
     pub finish: Finish,
-    /// What it took, if the provider says.
+    /// The tokens that it took, if the provider says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Tokens>,
     /// The model, as the provider names the one that replied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// What the provider calls the reply.
+    /// The id that the provider gives the reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
 }
@@ -196,7 +196,7 @@ impl Reply {
     }
 }
 
-/// Why a reply ends where it does.
+/// A reason for which a reply ends where it does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -221,8 +221,8 @@ pub struct Tokens {
     pub input: u64,
     /// Those that were made, thoughts included.
     pub output: u64,
-    /// How many of those that were sent the provider had at hand.
+    /// Those of the input that the provider had at hand.
     pub cached_input: u64,
-    /// How many of those that were made are thoughts.
+    /// Those of the output that are thoughts.
     pub reasoning: u64,
 }

@@ -26,20 +26,20 @@ const VALUE: &str = "value";
 /// Where a schema is that is in that field and holds itself.
 const VALUE_DEFINITION: &str = "#/$defs/value";
 
-/// How many faults a model is told, and an error names.
+/// The most faults that a model is told, and that an error names.
 const FAULTS: usize = 8;
 
-/// How long a fault may be: it may show what is wrong, which may be anything.
+/// The most characters of a fault: it may show the wrong value, which may be anything.
 const FAULT_CHARS: usize = 300;
 
 /// The schema of what a model is to reply.
 #[derive(Debug)]
 pub(crate) struct Schema {
-    /// What the provider calls it: letters, digits, `_` and `-`.
+    /// Its name for the provider: letters, digits, `_` and `-`.
     pub(crate) name: String,
     pub(crate) sent: Value,
     own: Validator,
-    /// Whether the type is no object, so that an object was made around it.
+    /// `true` if the type is no object, so that an object was made around it.
     wrapped: bool,
 }
 
@@ -48,7 +48,7 @@ impl Schema {
     ///
     /// # Errors
     ///
-    /// What is wrong with the schema that the type gives.
+    /// A fault of the schema that the type gives.
     pub(crate) fn of<T: JsonSchema>() -> Result<Self, String> {
         let settings = SchemaSettings::draft2020_12().with(|settings| {
             settings.inline_subschemas = true;
@@ -122,7 +122,7 @@ pub(crate) fn shorten(text: &str, chars: usize) -> String {
     }
 }
 
-/// Whether a schema is of objects, and says so at its root: providers want neither a reference nor a choice there.
+/// Returns `true` if a schema is of objects, and says so at its root: providers want neither a reference nor a choice there.
 fn is_object(schema: &Value) -> bool {
     schema.get("type").is_some_and(|kind| kind == "object")
         && schema.get("anyOf").is_none()

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `arguments` | the schema of arguments, and whether they fit: [`Misuse`] |
 //! | `check` | what is wrong with a set, all at once: [`BadTools`] |
+//! | `listing` | lists of servers, which change |
 //! | `depth` | how many calls may be inside each other |
 //! | `outcome` | what the model is told, and which errors end the run |
 //! | `function`, `flow` | tools from closures and from flows |
@@ -18,7 +19,7 @@
 //! | `mcp` | tools of MCP servers, and tools as one |
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry as Place},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry as Place},
     fmt,
     panic::AssertUnwindSafe,
     sync::Arc,
@@ -40,6 +41,7 @@ mod check;
 mod depth;
 mod flow;
 mod function;
+mod listing;
 pub mod macros;
 #[cfg(feature = "mcp")]
 pub mod mcp;
@@ -53,12 +55,14 @@ pub use flow::flow_tool;
 pub use function::{FunctionTool, function, function_with_context};
 
 use arguments::Parameters;
+use listing::Listed;
+pub(crate) use listing::Listing;
 use outcome::{Said, TooSlow};
 
-/// How long a call may take, unless said otherwise: enough for a slow service, and a person still waits.
+/// The longest that a call may take, unless said otherwise: enough for a slow service, and a person still waits.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How much of a result a model is given, unless said otherwise: some 16,000 tokens.
+/// The most bytes of a result that a model is given, unless said otherwise: some 16,000 tokens.
 const MAX_RESULT_BYTES: usize = 64 * 1024;
 
 /// Something that a model may call; usually an `async fn` with `#[tool]`.
@@ -93,6 +97,12 @@ pub trait Tool: Send + Sync + 'static {
     fn check(&self) -> Result<()> {
         Ok(())
     }
+
+    /// Returns the list of a server that it comes from, if it comes from one that may change.
+    #[doc(hidden)]
+    fn listing(&self) -> Option<Arc<dyn Listing>> {
+        None
+    }
 }
 
 impl<T: Tool + ?Sized> Tool for Arc<T> {
@@ -106,6 +116,10 @@ impl<T: Tool + ?Sized> Tool for Arc<T> {
 
     fn check(&self) -> Result<()> {
         (**self).check()
+    }
+
+    fn listing(&self) -> Option<Arc<dyn Listing>> {
+        (**self).listing()
     }
 }
 
@@ -143,8 +157,10 @@ impl<T: Tool + ?Sized> Tool for Arc<T> {
 #[derive(Clone)]
 pub struct Tools {
     entries: Arc<BTreeMap<String, Entry>>,
-    /// What adding them found; the rest is looked for by `check`.
+    /// Faults that were found when tools were added; `check` looks for the rest.
     faults: Vec<BadTool>,
+    /// Lists of servers that some of them come from.
+    lists: Vec<Listed>,
     timeout: Duration,
     max_result_bytes: usize,
 }
@@ -159,22 +175,35 @@ struct Entry {
     timeout: Option<Duration>,
 }
 
+impl Entry {
+    fn of(tool: Arc<dyn Tool>) -> (String, Self) {
+        let ToolSpec { name, description, parameters } = tool.spec();
+        (name, Self { tool, description, parameters: Arc::new(Parameters::new(parameters)), timeout: None })
+    }
+}
+
 impl Tools {
     /// Creates a set without tools.
     #[must_use]
     pub fn new() -> Self {
-        Self { entries: Arc::default(), faults: Vec::new(), timeout: TIMEOUT, max_result_bytes: MAX_RESULT_BYTES }
+        Self {
+            entries: Arc::default(),
+            faults: Vec::new(),
+            lists: Vec::new(),
+            timeout: TIMEOUT,
+            max_result_bytes: MAX_RESULT_BYTES,
+        }
     }
 
     /// Adds a tool. A second one of the same name is a fault, see [`check`](Self::check).
     #[must_use]
     pub fn with(mut self, tool: impl Tool) -> Self {
-        let ToolSpec { name, description, parameters } = tool.spec();
+        self.note_listing(&tool);
+        let (name, entry) = Entry::of(Arc::new(tool));
         match Arc::make_mut(&mut self.entries).entry(name) {
             Place::Occupied(taken) => self.faults.push(BadTool::Twice { tool: taken.key().clone() }),
             Place::Vacant(place) => {
-                let parameters = Arc::new(Parameters::new(parameters));
-                place.insert(Entry { tool: Arc::new(tool), description, parameters, timeout: None });
+                place.insert(entry);
             }
         }
         self
@@ -190,13 +219,13 @@ impl Tools {
     /// [`check`](Self::check); what is wrong with the others is none any more.
     #[must_use]
     pub fn only<N: AsRef<str>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
-        let names: Vec<N> = names.into_iter().collect();
-        let is_kept = |name: &str| names.iter().any(|kept| kept.as_ref() == name);
-        self.faults.retain(|fault| is_kept(fault.tool()));
-        for name in names.iter().map(AsRef::as_ref).filter(|name| !self.entries.contains_key(*name)) {
+        let names: BTreeSet<String> = names.into_iter().map(|name| name.as_ref().to_owned()).collect();
+        self.note_only(&names);
+        self.faults.retain(|fault| names.contains(fault.tool()));
+        for name in names.iter().filter(|name| !self.entries.contains_key(*name)) {
             self.faults.push(self.no_such(name));
         }
-        Arc::make_mut(&mut self.entries).retain(|name, _| is_kept(name));
+        Arc::make_mut(&mut self.entries).retain(|name, _| names.contains(name));
         self
     }
 
@@ -271,7 +300,7 @@ impl Tools {
     ///
     /// # Errors
     ///
-    /// What ends the run: a [budget](flowstone_core::OverBudget) that is used up inside the tool, a cancelled run, one
+    /// Those that end the run: a [budget](flowstone_core::OverBudget) that is used up inside the tool, a cancelled run, one
     /// that is out of time or of visits, a journal that fails. And [`BadTools`], if the tool itself is wrong.
     ///
     /// # Cancel safety

@@ -1,4 +1,4 @@
-//! What can be seen of calls: text as it comes, spans, and, with the feature `otel`, OpenTelemetry.
+//! Calls as they are seen: text as it comes, spans, and, with the feature `otel`, OpenTelemetry.
 
 pub(crate) mod delta;
 #[cfg(feature = "otel")]

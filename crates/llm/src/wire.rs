@@ -1,4 +1,4 @@
-//! What services speak: a request as their JSON, and their JSON as a reply. See
+//! The interfaces of services: a request as their JSON, and their JSON as a reply. See
 //! `docs/decisions/0028-our-own-wires.md`.
 //!
 //! ```text
@@ -54,7 +54,7 @@ pub(crate) use wait::Allowance;
 
 use dialect::Dialect;
 
-/// What a service speaks.
+/// An interface that services speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Wire {
@@ -85,8 +85,8 @@ impl Wire {
 
     /// Makes the body of a request.
     pub(crate) fn encode(self, asked: &Asked<'_>, dialect: &Dialect) -> Result<Value, Failure> {
-        if asked.request.messages.is_empty() {
-            return Err(unsupported("a request without messages"));
+        if asked.request.messages.iter().all(crate::message::Message::says_nothing) {
+            return Err(unsupported("a request without a message that says something"));
         }
         match self {
             Self::OpenAi => openai::encode(asked, dialect),
@@ -141,12 +141,12 @@ impl fmt::Display for Wire {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asked<'a> {
     pub(crate) request: &'a Request,
-    /// What the service calls the model.
+    /// The name of the model, as the service knows it.
     pub(crate) model: &'a str,
     pub(crate) stream: bool,
 }
 
-/// What was counted so far: of each number the largest, since services repeat them, or send them in parts.
+/// The counts so far: of each number the largest, since services repeat them, or send them in parts.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counted {
     pub(crate) input: Option<u64>,

@@ -16,14 +16,14 @@ pub(super) struct Act(pub(super) Arc<Agent>);
 /// A call, and what was decided of it.
 pub(super) struct Item {
     call: ToolCall,
-    /// Why it is not made.
+    /// The reason for which it is not made.
     refused: Option<String>,
-    /// Whether a person changed the arguments.
+    /// `true` if a person changed the arguments.
     edited: bool,
     time: VisitTime,
 }
 
-/// What a journal knows a call by.
+/// Returns the id by which a journal knows a call.
 pub(super) fn id(item: &Item) -> String {
     item.call.id.clone()
 }
@@ -35,7 +35,7 @@ impl AsyncBatchNode<AgentState> for Act {
     type Action = ();
 
     fn check(&self) -> Result<()> {
-        self.0.tools.check()
+        self.0.tools().check()
     }
 
     async fn prep(&self, state: &AgentState) -> Result<Vec<Item>> {
@@ -79,12 +79,12 @@ impl AsyncBatchNode<AgentState> for Act {
 }
 
 impl Act {
-    /// Why a call is not made.
+    /// Returns the reason for which a call is not made.
     fn refused(&self, call: &ToolCall, decision: Option<&Decision>) -> Option<String> {
         match decision {
             Some(Decision::Refuse { reason }) => Some(format!("a person refused this call: {reason}")),
             // A run that is kept may have come here when the tool needed no approval yet.
-            None if self.0.approval.asks_for(call, &self.0.tools) => {
+            None if self.0.approval.asks_for(call, &self.0.tools()) => {
                 Some("this call takes the approval of a person, and has none".to_owned())
             }
             None | Some(Decision::Approve | Decision::Edit { .. }) => None,

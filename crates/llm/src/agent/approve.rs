@@ -28,7 +28,7 @@ pub(super) enum Approved {
 }
 
 impl Approved {
-    /// Whether a call waits for a person. One that cannot be made does not: the model is told at once.
+    /// Returns `true` if a call waits for a person. One that cannot be made does not: the model is told at once.
     pub(super) fn asks_for(&self, call: &ToolCall, tools: &Tools) -> bool {
         let named = match self {
             Self::None => false,
@@ -39,11 +39,11 @@ impl Approved {
     }
 }
 
-/// What an agent asks a person: whether it may make these calls.
+/// A question of an agent to a person: may it make these calls?
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ApprovalQuestion {
-    /// What the model said with them.
+    /// The text that the model said with them.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub said: String,
     /// The calls that need a decision.
@@ -57,7 +57,7 @@ pub struct ApprovalQuestion {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AskedCall {
-    /// What decisions name it by.
+    /// The id by which decisions name it.
     pub id: String,
     /// The tool.
     pub tool: String,
@@ -65,7 +65,7 @@ pub struct AskedCall {
     pub arguments: Value,
 }
 
-/// What a person answers: a decision for each call that [needs one](ApprovalQuestion::calls), or one for all.
+/// The answer of a person: a decision for each call that [needs one](ApprovalQuestion::calls), or one for all.
 ///
 /// # Example
 ///
@@ -86,7 +86,7 @@ pub struct AskedCall {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Approval {
-    /// What is decided of the calls that are not named.
+    /// The decision on the calls that are not named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     all: Option<Decision>,
     /// Decisions by the id of their call.
@@ -94,7 +94,7 @@ pub struct Approval {
     calls: BTreeMap<String, Decision>,
 }
 
-/// What a person decides of a call.
+/// The decision of a person on a call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "decision", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
@@ -103,7 +103,7 @@ pub enum Decision {
     Approve,
     /// It is not made, and the model is told why.
     Refuse {
-        /// What the model is told.
+        /// The words that the model is told.
         reason: String,
     },
     /// It is made with other arguments, and the model is told.
@@ -163,7 +163,8 @@ pub(super) struct Approve(pub(super) Arc<Agent>);
 impl Approve {
     /// The calls that wait: those that need a decision, and the others.
     fn calls<'a>(&self, state: &'a AgentState) -> (Vec<&'a ToolCall>, Vec<&'a ToolCall>) {
-        state.waiting().into_iter().partition(|call| self.0.approval.asks_for(call, &self.0.tools))
+        let tools = self.0.tools();
+        state.waiting().into_iter().partition(|call| self.0.approval.asks_for(call, &tools))
     }
 }
 
@@ -174,7 +175,7 @@ impl Ask<AgentState> for Approve {
 
     fn check(&self) -> Result<()> {
         let Approved::Named(names) = &self.0.approval else { return Ok(()) };
-        let tools = &self.0.tools;
+        let tools = self.0.tools();
         let unknown: Vec<_> = names.iter().filter(|name| tools.get(name).is_none()).collect();
         if unknown.is_empty() {
             return Ok(());
@@ -197,7 +198,7 @@ impl Ask<AgentState> for Approve {
     }
 
     fn schema_for(&self, state: &AgentState) -> Value {
-        let specs = self.0.tools.specs();
+        let specs = self.0.tools().specs();
         let decision_on = |call: &ToolCall| {
             let spec = specs.iter().find(|spec| spec.name == call.name);
             let mut parameters = spec.map_or(Value::Bool(true), |spec| spec.parameters.clone());
@@ -231,7 +232,7 @@ impl Ask<AgentState> for Approve {
 }
 
 impl Approve {
-    /// What is wrong with an answer.
+    /// Returns everything that is wrong with an answer.
     fn faults(&self, state: &AgentState, answer: &Approval) -> Vec<String> {
         let (calls, others) = self.calls(state);
         let mut faults = Vec::new();
@@ -247,7 +248,7 @@ impl Approve {
             };
             if let Decision::Edit { arguments } = decision {
                 let edited = ToolCall { arguments: arguments.clone(), ..(*call).clone() };
-                let misuse = self.0.tools.accepts(&edited).err();
+                let misuse = self.0.tools().accepts(&edited).err();
                 faults.extend(misuse.map(|why| format!("call `{id}`: {why}")));
             }
         }
@@ -309,7 +310,7 @@ fn decision(arguments: &Value) -> Value {
     })
 }
 
-/// Whether a schema means something else inside another one: its references go by the root. What it says is then left to
+/// Returns `true` if a schema means something else inside another one: its references go by the root. Its check is then left to
 /// [`Approve::accepts`].
 fn refers(schema: &Value) -> bool {
     match schema {

@@ -1,4 +1,4 @@
-//! What stops an agent before it has an answer: [`Bound`].
+//! The bounds that stop an agent before it has an answer: [`Bound`].
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -26,14 +26,14 @@ pub enum Bound {
     Tokens {
         /// The most tokens for one question.
         limit: u64,
-        /// What was used: the last call may go beyond.
+        /// The tokens that were used: the last call may go beyond.
         used: u64,
     },
     /// So much money was spent.
     Cost {
         /// The most money for one question.
         limit: Usd,
-        /// What was spent: the last call may go beyond.
+        /// The money that was spent: the last call may go beyond.
         used: Usd,
     },
     /// The time was over.

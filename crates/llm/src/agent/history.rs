@@ -1,4 +1,4 @@
-//! How much of a conversation a model is given: [`History`].
+//! Bounds on how much of a conversation a model is given: [`History`].
 //!
 //! ```text
 //! system │ … oldest … │ … newest … │      a unit is a message, or calls with their results
@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use crate::message::{Message, Role};
 
-/// How much of a conversation a model is given; tokens are [estimated](crate::Conversation::estimated_tokens).
+/// A bound on how much of a conversation a model is given; tokens are [estimated](crate::Conversation::estimated_tokens).
 ///
 /// # Example
 ///

@@ -2,7 +2,7 @@
 
 use flowstone_core::{Action, Choice, Label};
 
-/// How an agent ends.
+/// The ends of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AgentExit {
     /// It has an answer: [`AgentState::answer`](super::AgentState::answer).
@@ -35,7 +35,7 @@ impl Choice for AgentExit {
     }
 }
 
-/// What follows a reply.
+/// The step that follows a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     Answered,

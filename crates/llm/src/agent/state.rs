@@ -1,4 +1,4 @@
-//! What an agent knows, as plain data: [`AgentState`].
+//! The state of an agent, as plain data: [`AgentState`].
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{approve::Decision, bounds::Bound};
 use crate::message::{Conversation, Message, Part, Role, ToolCall, ToolFault, ToolResult};
 
-/// What an agent knows: the conversation, and how far it is with the question of the user.
+/// The state of an agent: the conversation, and how far it is with the question of the user.
 ///
 /// It is plain data, and may be a field of a larger state, see [`AsyncFlow::within`](flowstone_core::AsyncFlow::within).
 /// Turns, usage and time are those of the last question.
@@ -28,7 +28,7 @@ use crate::message::{Conversation, Message, Part, Role, ToolCall, ToolFault, Too
 #[serde(default)]
 pub struct AgentState {
     conversation: Conversation,
-    /// What a person decided of the calls that wait, by their id.
+    /// Decisions of a person on the calls that wait, by their id.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) decisions: BTreeMap<String, Decision>,
     pub(super) turns: u32,

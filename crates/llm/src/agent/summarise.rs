@@ -12,13 +12,13 @@ use crate::{
     request::{Options, Request, ToolChoice},
 };
 
-/// How a summary begins, by which the next one knows it.
+/// The beginning of a summary, by which the next one knows it.
 const BEGINS: &str = "Summary of what was said and done before:\n";
 
 /// Sums up, if there is too much; passes at no cost, if not.
 pub(super) struct Summarise(pub(super) Arc<Agent>);
 
-/// What `exec` is to do.
+/// The task of `exec`.
 pub(super) struct Long {
     request: Request,
     /// Which messages stay.
@@ -56,7 +56,7 @@ impl AsyncNode<AgentState> for Summarise {
         let usage = agent.model.usage(&long.request, &reply);
         let summary = whole(&agent.model, reply, false)?.text();
         if summary.trim().is_empty() {
-            // What was said would be lost.
+            // The conversation would be lost.
             let failure = Failure::Malformed { said: "a summary without text".to_owned() };
             return Err(ModelError::new(agent.model.id().clone(), failure).into_node_error());
         }
@@ -89,7 +89,7 @@ fn replace(conversation: &mut Conversation, kept: &[bool], summary: &str) {
     }
 }
 
-/// How the model is to sum up: as the agent says, without what is about the agent's own replies. A summary that is cut off
+/// Returns the options of a summary: those of the agent, without those that are about its own replies. A summary that is cut off
 /// would end the run.
 fn options(agent: &Options) -> Options {
     Options { max_tokens: None, stop: Vec::new(), tool_choice: ToolChoice::Auto, ..agent.clone() }

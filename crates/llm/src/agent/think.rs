@@ -19,13 +19,13 @@ use crate::{
 /// Asks the model, unless a bound is met.
 pub(super) struct Think(pub(super) Arc<Agent>);
 
-/// What `exec` is to do. A request is boxed, since it is large.
+/// The task of `exec`. A request is boxed, since it is large.
 pub(super) enum Ready {
     Stop(Bound),
     Ask(Box<Request>, VisitTime),
 }
 
-/// What came of it. A reply is boxed, since it is large.
+/// The result of `exec`. A reply is boxed, since it is large.
 pub(super) enum Thoughts {
     Stop(Bound),
     Said(Box<(Message, Usage)>),
@@ -66,7 +66,7 @@ impl AsyncNode<AgentState> for Think {
             options.tool_choice = ToolChoice::Auto;
         }
         let request =
-            Request::new(system.into_iter().chain(shown)).tools(agent.tools.specs()).options(options).streamed();
+            Request::new(system.into_iter().chain(shown)).tools(agent.tools().specs()).options(options).streamed();
         Ok(Ready::Ask(Box::new(request), agent.bounds.clock(state)))
     }
 
@@ -74,11 +74,10 @@ impl AsyncNode<AgentState> for Think {
         let agent = &*self.0;
         match ready {
             Ready::Stop(bound) => Ok(Thoughts::Stop(*bound)),
-            Ready::Ask(request, time) => match time.within(agent.chat(request, cx)).await {
+            Ready::Ask(request, time) => match time.within(agent.ask(request, cx)).await {
                 None => Ok(Thoughts::Stop(Bound::Time { limit: agent.bounds.time.unwrap_or_default() })),
                 Some(reply) => {
-                    let reply = reply?;
-                    let usage = agent.model.usage(request, &reply);
+                    let (reply, usage) = reply?;
                     // With the results of its tools at hand, a model may have nothing to add.
                     let results = request.messages.last().is_some_and(|last| last.role == Role::Tool);
                     Ok(Thoughts::Said(Box::new((whole(&agent.model, reply, results)?, usage))))
@@ -91,7 +90,7 @@ impl AsyncNode<AgentState> for Think {
         if let Ready::Ask(_, time) = &ready {
             state.add_time(time.took());
         }
-        // What a run left behind that was stopped between its nodes: calls, and what was decided of them.
+        // A run that was stopped between its nodes may have left calls behind, and decisions on them.
         state.conversation_mut().answer_open_calls(CUT_OFF);
         state.decisions.clear();
         let next = match thoughts {
@@ -108,10 +107,21 @@ impl AsyncNode<AgentState> for Think {
     }
 }
 
-/// Why calls have no result that another run left behind.
+/// The result of calls that another run left behind without one.
 const CUT_OFF: &str = "the run was stopped before";
 
 impl Agent {
+    /// Asks the model, with the tools as they are now; says what that used.
+    async fn ask(&self, request: &Request, cx: &Context) -> Result<(Reply, Usage)> {
+        let tools = self.renewed_tools(cx).await;
+        let specs = tools.may_change().then(|| tools.specs()).filter(|specs| *specs != request.tools);
+        let renewed = specs.map(|specs| request.clone().tools(specs));
+        let request = renewed.as_ref().unwrap_or(request);
+        let reply = self.chat(request, cx).await?;
+        let usage = self.model.usage(request, &reply);
+        Ok((reply, usage))
+    }
+
     /// Takes a reply into the state, and decides what follows.
     fn take(&self, state: &mut AgentState, mut message: Message, usage: Usage) -> Next {
         distinct_ids(&mut message, &state.conversation().messages);
@@ -129,7 +139,8 @@ impl Agent {
             state.conversation_mut().answer_open_calls(&bound.to_string());
             return Next::Stopped;
         }
-        let asks = state.waiting().into_iter().any(|call| self.approval.asks_for(call, &self.tools));
+        let tools = self.tools();
+        let asks = state.waiting().into_iter().any(|call| self.approval.asks_for(call, &tools));
         if asks { Next::Approve } else { Next::Act }
     }
 }
@@ -152,16 +163,17 @@ fn check_asked(messages: &[Message]) -> Result<()> {
 )]
 #[non_exhaustive]
 pub struct NothingAsked {
-    /// Whether the last question is answered.
+    /// `true` if the last question is answered.
     pub answered: bool,
 }
 
 /// Fails if a call is forced that cannot be made.
 fn check_choice(agent: &Agent) -> Result<()> {
+    let tools = agent.tools();
     let fault = match &agent.options.tool_choice {
-        ToolChoice::Required if agent.tools.is_empty() => "a call is required, and there is no tool".to_owned(),
-        ToolChoice::Tool(name) if agent.tools.get(name).is_none() => {
-            let names: Vec<_> = agent.tools.names().collect();
+        ToolChoice::Required if tools.is_empty() => "a call is required, and there is no tool".to_owned(),
+        ToolChoice::Tool(name) if tools.get(name).is_none() => {
+            let names: Vec<_> = tools.names().collect();
             format!("a call of `{name}` is required, which is no tool; the tools are {names:?}")
         }
         _ => return Ok(()),

@@ -11,7 +11,7 @@ use crate::{request::ToolSpec, tools::Tool};
 /// Each call is a run of its own inside the caller's, with a new conversation. In a run that is kept its visits are kept,
 /// too, so that after a crash it goes on where it was.
 #[derive(Debug, Clone)]
-pub struct AgentTool {
+pub(super) struct AgentTool {
     spec: ToolSpec,
     flow: AsyncFlow<AgentState, AgentExit>,
 }

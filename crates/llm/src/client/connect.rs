@@ -17,16 +17,16 @@ use crate::{
 /// The variable of the environment that names a model.
 const VARIABLE: &str = "FLOWSTONE_MODEL";
 
-/// How long a service may be silent: a model that thinks for long says nothing for minutes.
+/// The longest that a service may be silent: a model that thinks for long says nothing for minutes.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How long a call may take, however lively it is: longer than any model thinks.
+/// The longest that a call may take, however lively it is: longer than any model thinks.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 /// The most bytes of a reply: some 250,000 tokens, more than any model makes in one.
 const MAX_REPLY_BYTES: usize = 1 << 20;
 
-/// Why a model could not be set up.
+/// An error of setting up a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each variant's message says what its fields are")]
@@ -48,7 +48,7 @@ pub enum SetupError {
     /// A provider or a URL without the name of a model.
     #[error("the name of the model is missing: write `{form}`")]
     NoName { form: String },
-    /// What is no URL.
+    /// A text that is no URL.
     #[error("the URL of the service is none: {reason}")]
     BadUrl { reason: String },
     /// A URL with a user or a password in it, which messages and logs would show.

@@ -7,7 +7,7 @@ use crate::error::Failure;
 /// The variable whose key a server is given that was named by its URL.
 const URL_VARIABLE: &str = "FLOWSTONE_API_KEY";
 
-/// What stands where a key was.
+/// The text that takes the place of a key.
 const REDACTED: &str = "[key]";
 
 /// A key, which no message shows.

@@ -13,13 +13,13 @@ use crate::{
     schema::{Schema, shorten},
 };
 
-/// How often a model is asked to repair its reply, unless told otherwise.
+/// The most times that a model is asked to repair its reply, unless told otherwise.
 pub(crate) const REPAIRS: u32 = 2;
 
-/// How much of a reply is sent back to the model that made it.
+/// The most bytes of a reply that are sent back to the model that made it.
 const REPLY_SENT_BACK: usize = 8_000;
 
-/// How much of a reply an error shows.
+/// The most letters of a reply that an error shows.
 const REPLY_SHOWN: usize = 300;
 
 /// A model gave no reply that can be used, in as many tries as allowed. Terminal: the model was told what was wrong.
@@ -33,11 +33,11 @@ const REPLY_SHOWN: usize = 300;
 pub struct ExtractError {
     /// The model.
     pub model: ModelId,
-    /// What was asked for: the name of the type, or the labels.
+    /// The name of the type that was asked for, or the labels.
     pub wanted: String,
-    /// How often it replied.
+    /// The number of its replies.
     pub tries: u32,
-    /// What was wrong with the last reply.
+    /// The faults of the last reply.
     pub faults: Vec<String>,
     /// The last reply, shortened.
     pub reply: String,
@@ -68,7 +68,7 @@ pub(crate) async fn ask<T>(
             let reply = shorten(&reply, REPLY_SHOWN);
             return Err(NodeError::terminal(ExtractError { model, wanted, tries, faults, reply }));
         }
-        // What was said in earlier tries is left out: it would teach the mistakes again.
+        // Earlier tries are left out: they would teach the mistakes again.
         request.messages.truncate(messages.len());
         request.messages.extend(correction(&reply, &faults));
     }

@@ -5,10 +5,10 @@ use crate::{
     request::{Reply, Request, Tokens},
 };
 
-/// What a token is worth in bytes, by rule of thumb.
+/// The bytes of a token, by rule of thumb.
 const BYTES_PER_TOKEN: u64 = 4;
 
-/// What an image is taken for; providers count from some 80 to some 1,500.
+/// The tokens that an image is taken for; providers count from some 80 to some 1,500.
 const TOKENS_PER_IMAGE: u64 = 1_000;
 
 impl Request {

@@ -1,4 +1,4 @@
-//! How often and how much a model is called: [`Limits`], shared by all clones of a [`Model`](crate::Model).
+//! Bounds on how often and how much a model is called: [`Limits`], shared by all clones of a [`Model`](crate::Model).
 //!
 //! ```text
 //! a call ─▶ concurrency ─▶ requests a minute ─▶ tokens a minute ─▶ has the service asked to be left alone? ─▶ may go
@@ -85,7 +85,7 @@ impl Limits {
 
     /// Bounds how many tokens are sent and made in a minute; 1 at least.
     ///
-    /// What a request sends is guessed before it is sent. The service's own count takes the place of the guess as soon as
+    /// The tokens of a request are guessed before it is sent. The service's own count takes the place of the guess as soon as
     /// it is there: what is beyond it is made up for by the calls after it, and what is not used is theirs. A call of more
     /// tokens than a minute has takes all of a minute's.
     #[must_use]
@@ -137,7 +137,7 @@ impl Limits {
         }
     }
 
-    /// What the service has left, as long as that is true.
+    /// Returns the tokens that the service has left, as long as that is true.
     fn left(&self) -> Option<Left> {
         let mut left = lock(&self.left);
         *left = left.filter(|left| left.until > Instant::now());
@@ -237,7 +237,7 @@ impl Rate {
         }
     }
 
-    /// What of a number is taken in one go: as much as there ever is at most; `None` of nothing.
+    /// Returns how much of a number is taken in one go: at most a whole minute's; `None` of nothing.
     fn at_most(&self, count: u64) -> Option<NonZeroU32> {
         NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX)).map(|count| count.min(self.burst))
     }

@@ -1,4 +1,4 @@
-//! What tokens cost: [`Prices`], read from a data file.
+//! The prices of tokens: [`Prices`], read from a data file.
 
 use std::{
     fs, io,
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{error::ModelId, request::Tokens};
 
-/// What tokens cost, by model. The default knows no price.
+/// The prices of tokens, by model. The default knows no price.
 ///
 /// A price is for a pattern of names, in which `*` stands for anything; of several that fit, the longest counts.
 ///
@@ -37,7 +37,7 @@ pub struct Prices {
     rows: Vec<(String, Price)>,
 }
 
-/// What a million tokens of a model cost.
+/// The prices of a million tokens of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Price {
@@ -49,7 +49,7 @@ pub struct Price {
     pub output: Usd,
 }
 
-/// Why prices could not be read.
+/// An error of reading prices.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each variant's message says what its fields are")]
@@ -173,7 +173,7 @@ struct File {
     /// The day that they were looked up; for people.
     #[serde(rename = "as_of")]
     _as_of: String,
-    /// What else there is to know; for people.
+    /// Notes for people.
     #[serde(rename = "note", default)]
     _note: Option<String>,
     prices: Vec<Value>,

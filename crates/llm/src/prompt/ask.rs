@@ -1,4 +1,4 @@
-//! What the nodes have in common: a model, what it is told first, and how it is to reply.
+//! The part that the nodes have in common: a model, its instruction, and its options.
 
 use flowstone_core::{NodeError, Result};
 use serde::{Serialize, de::DeserializeOwned};

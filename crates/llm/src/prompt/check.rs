@@ -1,7 +1,7 @@
 //! Looks for names that a template uses and a type has not: a walk over the template's syntax tree, with the shapes of
 //! the names in scope.
 //!
-//! What cannot be known is [`Shape::Any`], which has every name: a fault is certain, no fault is not. Why by the tree:
+//! A value of unknown shape is [`Shape::Any`], which has every name: a fault is certain, no fault is not. See
 //! `docs/decisions/0014-a-prompt-is-checked-by-its-tree.md`.
 
 use std::collections::BTreeMap;

@@ -16,7 +16,7 @@ mod probe;
 /// The most passes over a type: one for each answer that it refuses.
 const PASSES: usize = 200;
 
-/// What is known of a value before there is one.
+/// The shape of a value, as far as it is known before there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// Nothing.

@@ -6,7 +6,7 @@ pub(super) fn similar<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> O
     near.filter(|(distance, other)| *distance <= name.len().max(other.len()) / 3).map(|(_, other)| other)
 }
 
-/// How many letters have to be put in, left out, changed or swapped with their neighbour; case does not count.
+/// Returns how many letters have to be put in, left out, changed or swapped with their neighbour; case does not count.
 fn distance(a: &str, b: &str) -> usize {
     let lower = |text: &str| text.chars().flat_map(char::to_lowercase).collect::<Vec<_>>();
     let (a, b) = (lower(a), lower(b));

@@ -4,7 +4,7 @@
 
 use serde_json::{Deserializer, Value};
 
-/// How many braces are looked at for the beginning of an object.
+/// The most braces that are looked at for the beginning of an object.
 const LOOKS: usize = 64;
 
 /// Returns the one JSON value of a reply, or what is wrong with it.
@@ -54,7 +54,7 @@ fn among(text: &str) -> Among {
                 _ => found = Some(value),
             }
         } else if text[brace + 1..].trim_start().starts_with('"') {
-            // What begins as an object and is none is broken: neither its own inside nor what is before it is the reply.
+            // An object that does not end is broken: neither its own inside nor an object before it is the reply.
             return Among::None;
         } else {
             from = brace + 1;

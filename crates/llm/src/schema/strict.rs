@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-/// What makes no difference to the value, or is refused by strict providers; the reply is held against it all the same.
+/// Keywords that make no difference to the value, or that strict providers refuse. The reply is still checked by them.
 const LEFT_OUT: [&str; 10] = [
     "$schema",
     "default",

@@ -107,7 +107,7 @@ impl Recorded {
         ModelError::new(self.id.clone(), failure)
     }
 
-    /// What a model that was recorded says went wrong.
+    /// The failure of a model that was recorded.
     fn recorded_error(&self, error: NodeError) -> ModelError {
         let retryable = !error.is_terminal();
         match error.into_source().downcast::<ModelError>() {
@@ -133,7 +133,7 @@ impl Recorded {
     }
 }
 
-/// What a model is asked.
+/// A request to a model.
 #[derive(Clone, Copy)]
 enum Asked<'a> {
     Chat(&'a Request),

@@ -58,7 +58,7 @@ struct Script {
 
 enum Replies {
     InOrder {
-        /// How many there were.
+        /// The number of replies that there were.
         count: usize,
         left: Mutex<VecDeque<Result<Reply, Failure>>>,
     },

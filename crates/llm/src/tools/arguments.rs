@@ -11,10 +11,10 @@ use serde_json::{Map, Value};
 
 use super::check::{BadTool, Names};
 
-/// How many faults of one call are told: a model mends a few at a time, and a wrong list can have thousands.
+/// The most faults of one call that are told: a model mends a few at a time, and a wrong list can have thousands.
 const MOST_FAULTS: usize = 8;
 
-/// How much of one fault is told, in bytes: it quotes the argument, which may be long.
+/// The most bytes of one fault that are told: it quotes the argument, which may be long.
 const LONGEST_FAULT: usize = 300;
 
 /// A call that cannot be made: the model's mistake. It is told what is wrong.
@@ -40,12 +40,12 @@ impl Misuse {
     }
 }
 
-/// What is wrong with an argument.
+/// A fault of an argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArgumentFault {
     /// Where it is, as a JSON pointer: `/filter/0`; empty for the arguments as a whole.
     pub at: String,
-    /// What is wrong.
+    /// The fault.
     pub message: String,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Parameters {
     validator: OnceLock<Result<Validator, BadSchema>>,
 }
 
-/// Why a schema cannot be used.
+/// A fault of a schema, which cannot be used.
 #[derive(Clone)]
 pub(super) enum BadSchema {
     NoObject,
@@ -143,7 +143,7 @@ fn explain(error: &ValidationError<'_>, faults: &mut Vec<ArgumentFault>) {
     faults.push(ArgumentFault { at, message: shortened(message(error)) });
 }
 
-/// Whether the value at `here` is of another type than a form asks for, or names another form: the tag of an enum.
+/// Returns `true` if the value at `here` is of another type than a form asks for, or names another form: the tag of an enum.
 fn is_of_another_form(error: &ValidationError<'_>, here: &str) -> bool {
     match error.kind() {
         ValidationErrorKind::Type { .. } => error.instance_path().as_str() == here,

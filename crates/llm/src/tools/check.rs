@@ -1,10 +1,10 @@
-//! What is wrong with a set of tools: [`Tools::check`], every fault at once.
+//! The check of a set of tools: [`Tools::check`] says every fault at once.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use flowstone_core::{NodeError, Result};
 
-use super::{Tools, outcome::with_causes};
+use super::{Entry, Tools, outcome::with_causes};
 
 /// The longest name that providers take.
 const LONGEST_NAME: usize = 64;
@@ -29,27 +29,24 @@ impl Tools {
     /// );
     /// ```
     pub fn check(&self) -> Result<()> {
-        let mut faults = self.faults.clone();
-        for (name, entry) in &*self.entries {
-            let tool = || name.clone();
-            if !is_name(name) {
-                faults.push(BadTool::Name { tool: tool() });
-            }
-            if let Err(fault) = entry.parameters.check() {
-                faults.push(fault.of(name));
-            }
-            if entry.timeout.unwrap_or(self.timeout).is_zero() {
-                faults.push(BadTool::NoTime { tool: tool() });
-            }
-            if let Err(error) = entry.tool.check() {
-                faults.push(BadTool::Refused { tool: tool(), message: with_causes(error.source_ref()) });
-            }
-        }
+        let of_tools = self.entries.iter().flat_map(|(name, entry)| faults(name, entry, self.timeout));
+        let faults: Vec<BadTool> = self.faults.iter().cloned().chain(of_tools).collect();
         if faults.is_empty() { Ok(()) } else { Err(NodeError::terminal(BadTools { faults })) }
     }
 }
 
-/// What providers ask of a name.
+/// Returns what is wrong with one tool of a set whose calls may take this long.
+pub(super) fn faults(name: &str, entry: &Entry, timeout: Duration) -> impl Iterator<Item = BadTool> {
+    let tool = || name.to_owned();
+    let of_name = (!is_name(name)).then(|| BadTool::Name { tool: tool() });
+    let of_schema = entry.parameters.check().err().map(|fault| fault.of(name));
+    let of_time = entry.timeout.unwrap_or(timeout).is_zero().then(|| BadTool::NoTime { tool: tool() });
+    let own = entry.tool.check().err();
+    let own = own.map(|error| BadTool::Refused { tool: tool(), message: with_causes(error.source_ref()) });
+    [of_name, of_schema, of_time, own].into_iter().flatten()
+}
+
+/// Returns `true` for a name that providers take.
 fn is_name(name: &str) -> bool {
     (1..=LONGEST_NAME).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')

@@ -5,11 +5,11 @@
 
 use std::future::Future;
 
-/// How many calls may be under way inside each other.
+/// The most calls that may be under way inside each other.
 const DEEPEST: usize = 16;
 
 tokio::task_local! {
-    /// How many calls are around this one. A task of its own begins with a stack of its own.
+    /// The number of calls around this one. A task of its own begins with a stack of its own.
     static DEPTH: usize;
 }
 

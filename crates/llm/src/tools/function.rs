@@ -109,7 +109,7 @@ where
 pub struct FunctionTool {
     spec: ToolSpec,
     call: Box<Call>,
-    /// Why it cannot be one.
+    /// The reason for which it cannot be a tool.
     refused: Option<String>,
 }
 

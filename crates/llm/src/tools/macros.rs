@@ -1,4 +1,4 @@
-//! What the code that `#[tool]` writes calls. It is no part of the API: the macro of one version goes with it.
+//! Functions for the code that `#[tool]` writes. They are no part of the API: the macro of one version goes with them.
 
 use std::any::Any;
 
@@ -13,7 +13,7 @@ pub use serde_json::Value;
 use super::arguments::{Misuse, schema_of};
 use crate::request::ToolSpec;
 
-/// What a model is told of a result that says nothing.
+/// The words for a result that says nothing.
 const DONE: &str = "done";
 
 /// Describes a tool; `docs` are the lines of its doc comment.

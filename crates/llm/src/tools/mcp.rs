@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `connect` | where a server is, and how it is reached: [`Mcp`] |
 //! | `link` | a connection that is made anew when the server has ended |
-//! | `process`, `http` | the two ways to a server |
+//! | `process`, `correlated`, `http` | the two ways to a server |
 //! | `server` | what a server offers: [`McpServer`] |
 //! | `tool`, `content` | one of its tools; what it sends, as text and messages |
 //! | `serve`, `handler` | the other side: [`serve()`], [`Serve`] |
@@ -27,6 +27,7 @@
 
 mod connect;
 mod content;
+mod correlated;
 mod error;
 mod handler;
 mod http;

@@ -1,4 +1,4 @@
-//! What the model is told of a call, and which errors are not told to it, since they end the run.
+//! The words by which the model is told of a call; and the errors that it is not told of, since they end the run.
 
 use std::{any::Any, error::Error, fmt::Write, iter::successors, time::Duration};
 
@@ -7,7 +7,7 @@ use flowstone_core::{Context, NodeError, OverBudget, Result, RunError, RunId};
 use super::arguments::Misuse;
 use crate::message::{ToolCall, ToolFault, ToolResult};
 
-/// What the model is told.
+/// The words that the model is told.
 pub(super) struct Said {
     text: String,
     fault: Option<ToolFault>,
@@ -54,9 +54,9 @@ pub(super) fn of_panic(panic: &(dyn Any + Send)) -> Said {
 #[error("it was stopped, since it was not done within {0:?}")]
 pub(super) struct TooSlow(pub(super) Duration);
 
-/// Whether the model must not go on after this error.
+/// Returns `true` if the model must not go on after this error.
 ///
-/// What stopped another run, one that the tool started for itself, is the tool's own affair.
+/// An error that stopped another run, one that the tool started for itself, is the tool's own affair.
 fn ends_run(error: &(dyn Error + 'static), run: &RunId) -> bool {
     for cause in causes(error) {
         if cause.is::<OverBudget>() || cause.is::<super::BadTools>() {

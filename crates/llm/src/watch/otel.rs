@@ -197,7 +197,7 @@ impl fmt::Debug for Telemetry {
     }
 }
 
-/// Why nothing can be sent, or was.
+/// An error that keeps traces from being sent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each variant's message says what its fields are")]

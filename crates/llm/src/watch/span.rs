@@ -1,4 +1,4 @@
-//! What can be seen of calls from outside: spans by OpenTelemetry's conventions for generative AI, and, with the feature
+//! Calls as they are seen from outside: spans by OpenTelemetry's conventions for generative AI, and, with the feature
 //! `otel`, metrics.
 //!
 //! ```text
@@ -162,7 +162,7 @@ tokio::task_local! {
     static FIRST_CHUNK: Arc<OnceLock<Instant>>;
 }
 
-/// What is known of a call while somebody looks.
+/// The facts of a call that somebody watches.
 #[derive(Debug)]
 struct Watched<'a> {
     #[cfg_attr(not(feature = "otel"), expect(dead_code, reason = "only metrics name it again"))]
@@ -239,7 +239,7 @@ impl Watched<'_> {
     fn measure(&self, _: &Ended<'_>) {}
 }
 
-/// How a call came out, for metrics.
+/// The outcome of a call, for metrics.
 #[cfg_attr(not(feature = "otel"), expect(dead_code, reason = "only metrics read it"))]
 pub(crate) struct Ended<'a> {
     pub(crate) tokens: Option<Tokens>,

@@ -16,7 +16,7 @@ use crate::{
     schema::strict,
 };
 
-/// How many tokens a model may think that is told a word for it.
+/// The most tokens that a model may think which is told a word for it.
 const LOW: u32 = 1_024;
 const MEDIUM: u32 = 8_000;
 const HIGH: u32 = 24_000;
@@ -105,7 +105,7 @@ impl Family {
         Self { is_opus: model.contains("opus"), is_haiku: model.contains("haiku"), version }
     }
 
-    /// Whether it decides by itself how much to think, and is told a word for it.
+    /// Returns `true` if it decides by itself how much to think, and is told a word for it.
     fn adapts(self) -> bool {
         let since = if self.is_haiku { (5, 0) } else { (4, 6) };
         self.version.is_some_and(|version| version >= since)
@@ -191,7 +191,7 @@ fn block(part: &Part, role: Role, dialect: &Dialect) -> Option<Value> {
             }
             Some(block)
         }
-        // How the version before this one kept a block that only the service reads.
+        // The version before this one kept a block so that only the service reads.
         Part::Reasoning { signature: Some(block), .. } if block.starts_with('{') => {
             serde_json::from_str(block).ok().filter(|block| text(block, "type").ends_with("thinking"))
         }
@@ -203,28 +203,31 @@ fn block(part: &Part, role: Role, dialect: &Dialect) -> Option<Value> {
 }
 
 pub(super) fn decode(frame: &Value, fold: &mut Fold) -> Result<(), Failure> {
-    if let Some(failure) = failure::in_frame(frame) {
-        return Err(failure);
-    }
     let none = Value::Null;
+    for place in [Some(frame), field(frame, "message"), field(frame, "delta")].into_iter().flatten() {
+        if let Some(failure) = failure::in_frame(place) {
+            return Err(failure);
+        }
+        if let Some(usage) = field(place, "usage") {
+            fold.count(counted(usage));
+        }
+    }
     let index = count(frame, "index").unwrap_or(0);
     match text(frame, "type") {
         "message" => take_message(frame, fold),
         "message_start" => take_message(field(frame, "message").unwrap_or(&none), fold),
         "content_block_start" => take_block(index, field(frame, "content_block").unwrap_or(&none), fold),
-        "content_block_delta" => take_delta(index, field(frame, "delta").unwrap_or(&none), fold),
-        "message_delta" => {
-            if let Some(usage) = field(frame, "usage") {
-                fold.count(counted(usage));
-            }
-            take_end(field(frame, "delta").unwrap_or(&none), fold)
+        "content_block_delta" => {
+            let is_numbered = field(frame, "index").is_some();
+            take_delta(index, is_numbered, field(frame, "delta").unwrap_or(&none), fold)
         }
+        "message_delta" => take_end(field(frame, "delta").unwrap_or(&none), fold),
         "message_stop" => {
             fold.over();
             Ok(())
         }
         // A gateway may leave out what a message is.
-        "" if frame.get("content").is_some_and(Value::is_array) => take_message(frame, fold),
+        "" if field(frame, "content").is_some() => take_message(frame, fold),
         "" => Err(failure::unknown(frame)),
         // New events are to be passed over.
         _ => Ok(()),
@@ -233,9 +236,7 @@ pub(super) fn decode(frame: &Value, fold: &mut Fold) -> Result<(), Failure> {
 
 fn take_message(message: &Value, fold: &mut Fold) -> Result<(), Failure> {
     fold.named(text(message, "id"), text(message, "model"))?;
-    if let Some(usage) = field(message, "usage") {
-        fold.count(counted(usage));
-    }
+    fold.text((0, 1), text(message, "content"))?;
     for (index, block) in list(message, "content").iter().enumerate() {
         take_block(index as u64, block, fold)?;
     }
@@ -279,15 +280,16 @@ fn take_block(index: u64, block: &Value, fold: &mut Fold) -> Result<(), Failure>
     }
 }
 
-fn take_delta(index: u64, delta: &Value, fold: &mut Fold) -> Result<(), Failure> {
+fn take_delta(index: u64, is_numbered: bool, delta: &Value, fold: &mut Fold) -> Result<(), Failure> {
     let at = (index, 1);
     match text(delta, "type") {
         "text_delta" => fold.text(at, text(delta, "text")),
         "thinking_delta" => fold.thought(at, text(delta, "thinking")),
         "signature_delta" => fold.signature(at, text(delta, "signature")),
-        "input_json_delta" => match fold.call_at(at) {
+        "input_json_delta" => match fold.call_at(at).or_else(|| fold.last_call().filter(|_| !is_numbered)) {
             Some(call) => fold.arguments(call, field(delta, "partial_json").unwrap_or(&Value::Null)),
-            None => Ok(()),
+            // Without its call it would be lost.
+            None => Err(failure::unknown(delta)),
         },
         "citations_delta" => {
             let Some(citation) = field(delta, "citation") else { return Ok(()) };
@@ -303,7 +305,7 @@ fn take_delta(index: u64, delta: &Value, fold: &mut Fold) -> Result<(), Failure>
     }
 }
 
-/// What a call took: what was at hand, or was put there, is counted beside the rest.
+/// Reads the counts of a call. The service counts input that was at hand, or was put there, beside the rest.
 fn counted(usage: &Value) -> Counted {
     let parts =
         ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"].map(|name| count(usage, name));

@@ -1,8 +1,8 @@
-//! What differs between services that speak the same wire: [`Dialect`], and those that are known, in one table.
+//! Differences between services that speak the same wire: [`Dialect`], with those that are known in one table.
 
 use super::Wire;
 
-/// How a service speaks its [`Wire`]: plain data, given to [`Connect::dialect`](crate::Connect::dialect) for a service
+/// The way in which a service speaks its [`Wire`]: plain data, given to [`Connect::dialect`](crate::Connect::dialect) for a service
 /// that is not known by its name.
 ///
 /// # Example
@@ -17,7 +17,7 @@ use super::Wire;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dialect {
-    /// What it speaks.
+    /// The interface that it speaks.
     pub wire: Wire,
     /// Where a whole reply is asked for, under the base URL; `{model}` stands for the model.
     pub path: &'static str,
@@ -27,11 +27,11 @@ pub struct Dialect {
     pub embed_path: Option<&'static str>,
     /// The header that holds the key.
     pub key_header: &'static str,
-    /// What stands before the key there.
+    /// The text before the key there.
     pub key_prefix: &'static str,
-    /// How thoughts that have no signature go back.
+    /// The way in which thoughts without a signature go back.
     pub thoughts: Thoughts,
-    /// How a schema for the reply is sent.
+    /// The form in which a schema for the reply is sent.
     pub schemas: Schemas,
     /// `true` if all instructions go into one message at the beginning, since the service, or the template of its model,
     /// refuses another.
@@ -48,7 +48,7 @@ pub struct Dialect {
     pub thinking_switch: bool,
 }
 
-/// How thoughts without a signature go back to a service.
+/// The way in which thoughts without a signature go back to a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Thoughts {
@@ -60,7 +60,7 @@ pub enum Thoughts {
     Chunk,
 }
 
-/// How a schema for the reply is sent.
+/// The form in which a schema for the reply is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Schemas {
@@ -182,7 +182,7 @@ impl Dialect {
         ..Self::OPENAI
     };
 
-    /// What OpenAI speaks for a model: some are only, or better, served by its newer interface.
+    /// Returns the dialect that OpenAI speaks for a model: its newer interface serves some of them only, or better.
     pub(crate) fn of_openai(model: &str) -> Self {
         let Some(version) = model.strip_prefix("gpt-").filter(|version| !version.starts_with("oss")) else {
             let thinks = ["o1", "o3", "o4"].iter().any(|family| model.starts_with(family));
@@ -201,7 +201,7 @@ impl Dialect {
         match self.call_ids {
             CallIds::Nine if !(id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric())) => nine(id),
             CallIds::Word if !id.chars().all(word) => {
-                // What differs stays different.
+                // Different ids stay different.
                 let kept: String = id.chars().map(|c| if word(c) { c } else { '_' }).collect();
                 format!("{kept}-{}", nine(id))
             }

@@ -1,6 +1,6 @@
-//! What a service says when it fails, as [`Failure`]; the table of statuses is in its docs.
+//! The errors of services, as [`Failure`]; the table of statuses is in its docs.
 //!
-//! What a service says is in these failures as it came: [`Mask`](super::mask::Mask) makes it fit to be seen.
+//! The words of a service are in these failures as they came: [`Mask`](super::mask::Mask) makes them fit to be seen.
 
 use std::{error::Error, time::Duration, time::SystemTime};
 
@@ -57,10 +57,16 @@ pub(super) fn in_frame(frame: &Value) -> Option<Failure> {
         Value::Object(fields) => !fields.is_empty(),
         _ => true,
     };
-    let is_error = ["type", "object"].iter().any(|name| frame.get(name).is_some_and(|kind| kind == "error"));
+    let is_error = ["type", "object"].iter().filter_map(|name| text_of(frame, name)).any(is_error);
     let has_error = frame.get("error").filter(says).is_some()
+        || frame.get("errors").and_then(|errors| errors.get(0)).filter(says).is_some()
         || frame.get(0).is_some_and(|first| first.get("error").filter(says).is_some());
     (is_error || has_error).then(|| of_event(frame))
+}
+
+/// Returns `true` for a type that is that of an error: `error`, `overloaded_error`, `response.error`.
+fn is_error(kind: &str) -> bool {
+    kind.strip_suffix("error").is_some_and(|before| before.is_empty() || before.ends_with(['_', '.']))
 }
 
 /// The words of a frame that is no reply, as some services answer under the status 200.
@@ -74,7 +80,7 @@ pub(super) fn unknown(frame: &Value) -> Failure {
 }
 
 /// An error that came as an event of a stream, or under the status 200.
-pub(super) fn of_event(body: &Value) -> Failure {
+pub(crate) fn of_event(body: &Value) -> Failure {
     let kinds = kinds(body);
     let said = message(body).map_or_else(|| body.to_string(), str::to_owned);
     let is = |words: &[&str]| kinds.iter().any(|kind| words.iter().any(|word| kind.contains(word)));
@@ -100,7 +106,7 @@ pub(super) fn of_event(body: &Value) -> Failure {
     }
 }
 
-/// What services call a prompt that is longer than their model takes: a kind, or words.
+/// Returns `true` if the kinds, or the words, are those for a prompt that is longer than the model takes.
 fn overflows(kinds: &[String], said: &str) -> bool {
     const KINDS: [&str; 6] = [
         "context_length_exceeded",
@@ -171,7 +177,7 @@ pub(crate) fn of_http(error: reqwest::Error, limit: Duration) -> Failure {
     }
 }
 
-/// What is left of a failure after a part of the reply was shown: nobody takes that back, so no attempt follows.
+/// Turns a failure into one that is not tried again, since a part of the reply was shown, which nobody takes back.
 pub(crate) fn once_shown(failure: Failure) -> Failure {
     let said = match failure {
         Failure::Broken { said, .. } => said,

@@ -1,10 +1,10 @@
-//! What has come so far of a reply: one accumulator, whether it comes whole or in pieces.
+//! A reply as far as it has come: one accumulator, whether it comes whole or in pieces.
 //!
-//! `call` holds the calls of tools in it, `end` the reasons to end.
+//! `call` holds the calls of tools in it, `end` the reasons to end, and how the reply is made then.
 //!
 //! **Invariant:** what it holds is bounded: each byte and each part that a service adds is counted where it is added.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     Counted, Wire,
@@ -12,11 +12,7 @@ use super::{
     json,
     thoughts::{Leading, Part as Parted},
 };
-use crate::{
-    error::Failure,
-    message::{Extra, Message, Part, Role},
-    request::{Finish, Reply},
-};
+use crate::{error::Failure, request::Tokens};
 
 mod call;
 mod end;
@@ -24,13 +20,22 @@ mod end;
 use call::Call;
 use end::End;
 
-/// What a part is counted as beside its text, so that a reply of empty parts comes to an end, too.
+/// The bytes that a part is counted as beside its text, so that a reply of empty parts comes to an end, too.
 const PART: usize = 64;
 
 /// Where a part stands in its reply, by the numbers of its service.
 pub(super) type At = (u64, u64);
 
-/// What came so far.
+/// The number of parts that had come at some time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark(usize);
+
+impl Mark {
+    /// Before all of them.
+    pub(super) const NOTHING: Self = Self(0);
+}
+
+/// A reply as far as it has come.
 #[derive(Debug)]
 pub(crate) struct Fold {
     wire: Wire,
@@ -38,6 +43,8 @@ pub(crate) struct Fold {
     end: Option<End>,
     /// A service's words for why it says nothing.
     refusal: String,
+    /// A service's words for why it ends.
+    ending: String,
     counted: Counted,
     id: Option<String>,
     model: Option<String>,
@@ -74,7 +81,7 @@ enum What {
         signature: String,
     },
     Call(Call),
-    /// What only the service understands, before the part that it belongs to.
+    /// State that only the service understands, before the part that it belongs to.
     Extra(Value),
 }
 
@@ -86,6 +93,7 @@ impl Fold {
             slots: Vec::new(),
             end: None,
             refusal: String::new(),
+            ending: String::new(),
             counted: Counted::default(),
             id: None,
             model: None,
@@ -132,6 +140,11 @@ impl Fold {
         self.more(0)
     }
 
+    /// Returns what was counted so far.
+    pub(crate) fn tokens(&self) -> Option<Tokens> {
+        self.counted.tokens()
+    }
+
     pub(super) fn count(&mut self, counted: Counted) {
         self.counted.add(counted);
     }
@@ -147,7 +160,8 @@ impl Fold {
         }
         self.leading_at = Some(at);
         let mut parts = Vec::new();
-        self.leading.take(text, |part| parts.push(part));
+        let alone = self.slots.iter().all(|slot| slot.at == at || matches!(slot.what, What::Extra(_)));
+        self.leading.take(text, alone, |part| parts.push(part));
         parts.into_iter().try_for_each(|part| self.parted(at, part))
     }
 
@@ -212,6 +226,15 @@ impl Fold {
         if self.refusal.is_empty() { self.refused(words) } else { Ok(()) }
     }
 
+    /// Adds the service's words for why the reply ends.
+    pub(super) fn ends_since(&mut self, words: &str) -> Result<(), Failure> {
+        self.more(words.len())?;
+        if self.ending.is_empty() {
+            words.clone_into(&mut self.ending);
+        }
+        Ok(())
+    }
+
     /// Notes why the reply ends; an empty reason is none.
     pub(super) fn ends(&mut self, reason: &str) -> Result<(), Failure> {
         self.more(reason.len())?;
@@ -243,6 +266,16 @@ impl Fold {
         self.has(at, |what| matches!(what, What::Text(_))) || self.leading_at == Some(at)
     }
 
+    /// Marks the parts that have come so far.
+    pub(super) fn mark(&self) -> Mark {
+        Mark(self.slots.len())
+    }
+
+    /// Returns whether this text is a part that came before the mark, at whatever place.
+    pub(super) fn has_said(&self, text: &str, mark: Mark) -> bool {
+        self.slots[..mark.0].iter().any(|slot| matches!(&slot.what, What::Text(said) if said == text))
+    }
+
     /// Returns whether a thought has come at a place.
     pub(super) fn has_thought(&self, at: At) -> bool {
         self.has(at, |what| matches!(what, What::Thought { .. }))
@@ -265,52 +298,18 @@ impl Fold {
         parts.into_iter().try_for_each(|part| self.parted(at, part))
     }
 
-    /// Makes the reply. One that says nothing is an end if it follows `results` of tools, which the model may have nothing
-    /// to add to.
-    pub(crate) fn finish(mut self, results: bool) -> Result<Reply, Failure> {
-        self.close()?;
-        let said = std::mem::take(&mut self.refusal);
-        match self.end.take() {
-            Some(End::Unknown(reason)) => {
-                Err(Failure::Broken { shown: false, said: format!("it ended with `{reason}`") })
-            }
-            Some(End::Filtered) => Err(Failure::Filtered { said: if said.is_empty() { self.words() } else { said } }),
-            _ if !said.trim().is_empty() => Err(Failure::Filtered { said }),
-            // Nothing at all is no end.
-            end => self.reply(end == Some(End::Length), results && end.is_some()),
-        }
-    }
-
-    fn reply(self, is_cut: bool, results: bool) -> Result<Reply, Failure> {
-        let Self { wire, mut slots, counted, id, model, .. } = self;
-        slots.sort_by_key(|slot| slot.at);
-        let parts: Vec<Part> = slots.into_iter().filter_map(|slot| slot.what.part(wire)).collect();
-        let calls = parts.iter().any(|part| matches!(part, Part::ToolCall(_)));
-        let says = calls || parts.iter().any(|part| matches!(part, Part::Text(_)));
-        // Some say `stop` when they wait for tools.
-        let finish = match () {
-            () if is_cut => Finish::Length,
-            () if calls => Finish::ToolCalls,
-            () => Finish::Stop,
-        };
-        if !says && finish != Finish::Length && !results {
-            return Err(Failure::Malformed { said: "neither text nor a call of a tool".to_owned() });
-        }
-        let mut reply = Reply::new(Message { role: Role::Assistant, parts }, finish);
-        (reply.tokens, reply.id, reply.model) = (counted.tokens(), id, model);
-        Ok(reply)
-    }
-
-    /// What was said so far.
-    fn words(&self) -> String {
-        let text = |slot: &Slot| if let What::Text(text) = &slot.what { Some(text.clone()) } else { None };
-        self.slots.iter().filter_map(text).collect()
-    }
-
     fn parted(&mut self, at: At, part: Parted) -> Result<(), Failure> {
         match part {
             Parted::Thought(text) => self.add_thought(at, &text),
             Parted::Text(text) => self.add_text(at, text),
+            Parted::Turned => {
+                for slot in self.slots.iter_mut().filter(|slot| slot.at == at) {
+                    if let What::Text(text) = &mut slot.what {
+                        slot.what = What::Thought { text: std::mem::take(text), signature: String::new() };
+                    }
+                }
+                Ok(())
+            }
         }
     }
 
@@ -362,23 +361,6 @@ impl Fold {
             Err(Failure::TooLong { limit: self.limit })
         } else {
             Ok(())
-        }
-    }
-}
-
-impl What {
-    fn part(self, wire: Wire) -> Option<Part> {
-        match self {
-            Self::Text(text) => (!text.is_empty()).then_some(Part::Text(text)),
-            Self::Thought { text, signature } => {
-                let signature = (!signature.is_empty()).then_some(signature);
-                (!text.is_empty() || signature.is_some()).then_some(Part::Reasoning { text, signature })
-            }
-            Self::Extra(json) => {
-                let empty = json.as_object().is_some_and(Map::is_empty);
-                (!empty).then(|| Part::Extra(Extra { wire: wire.name().to_owned(), json }))
-            }
-            Self::Call(call) => Some(call.part(wire)),
         }
     }
 }

@@ -26,33 +26,39 @@ use tracing::{Dispatch, instrument::WithSubscriber};
 use super::{failure, transport::Bounds};
 use crate::error::Failure;
 
-/// How long a service may be silent once it has said why the reply ends: counts may follow, and are not worth more.
+/// The longest that a service may be silent once it has said why the reply ends: counts may follow, and are not worth more.
 const TAIL: Duration = Duration::from_secs(5);
 
-/// What ends a stream of OpenAI's kind.
+/// The mark that ends a stream of OpenAI's kind.
 const DONE: &str = "[DONE]";
 
-/// How often lines are looked at that are not whole JSON yet: a body in many lines would be read anew for each.
+/// The most times that lines are read which are not whole JSON yet: a body in many lines would be read again for each.
 const LOOKS: u32 = 64;
 
-/// How much is shown of what is no JSON.
+/// The most bytes that are shown of an answer that is no JSON.
 const SHOWN: usize = 4_096;
 
-/// What takes frames.
+/// The names of the fields of an event, each of which begins a line; the empty one is that of a comment.
+const FIELDS: [&str; 5] = ["data", "event", "id", "retry", ""];
+
+/// The bytes of the longest of them.
+const LONGEST_FIELD: usize = 5;
+
+/// A function that takes frames.
 pub(crate) type Take<'a> = &'a mut (dyn FnMut(&Value) -> Result<Heard, Failure> + Send);
 
-/// What was heard so far.
+/// The progress of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Heard {
     /// More is to come.
     More,
-    /// Why it ends; counts may follow.
+    /// The reason for its end has come; counts may follow.
     End,
     /// All there is.
     Over,
 }
 
-/// How an answer came.
+/// The form in which an answer came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Came {
     /// Whole, or with the mark that ends a stream.
@@ -69,15 +75,15 @@ pub(crate) struct Body {
     seen: Arc<Seen>,
 }
 
-/// What has been seen of a body, by those who read it and those who take its frames.
+/// The progress of a body, for those who read it and those who take its frames.
 #[derive(Debug, Default)]
 struct Seen {
     bytes: AtomicUsize,
     /// Since the last frame.
     of_frame: AtomicUsize,
-    /// Whether why it ends has come.
+    /// `true` once the reason for its end has come.
     end: AtomicBool,
-    /// Whether the service has closed it.
+    /// `true` once the service has closed it.
     closed: AtomicBool,
 }
 
@@ -96,13 +102,12 @@ impl Body {
             None => Err(Failure::Malformed { said: "an empty answer".to_owned() }),
             Some(b'{' | b'[') if streamed || events => self.lines(begun, take).await,
             Some(b'{' | b'[') => self.whole(begun, take).await,
-            // A line of events begins with `data`, `event`, `id`, `retry` or a colon; all else is a service's words.
-            Some(first) if first != b'<' && (events || streamed && b"deir:".contains(&first)) => {
-                self.events(begun, take).await
+            Some(first) if first != b'<' && (events || streamed && begins_event(&begun)) => {
+                self.events(begun, &kind, take).await
             }
             Some(_) => {
                 let said = self.rest(begun, SHOWN).await;
-                Err(Failure::Malformed { said: format!("`{kind}` and no JSON: {}", String::from_utf8_lossy(&said)) })
+                Err(words_only(&kind, &said))
             }
         }
     }
@@ -118,12 +123,15 @@ impl Body {
     async fn begin(&mut self) -> Result<(Option<u8>, Vec<u8>), Failure> {
         let mut begun = Vec::new();
         loop {
-            let Some(chunk) = self.chunk().await? else { return Ok((None, begun)) };
+            let Some(chunk) = self.chunk().await? else {
+                let first = begun.trim_ascii_start().first().copied();
+                return Ok((first, begun));
+            };
             begun.extend_from_slice(&chunk);
             let said = begun.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&begun);
             if let Some(first) = said.iter().find(|byte| !byte.is_ascii_whitespace()) {
-                // A mark of the order of bytes may be cut.
-                if *first != 0xEF || said.len() >= 3 {
+                // A mark of the order of bytes may be cut, and so may the name of a field.
+                if b"{[<:".contains(first) || said.trim_ascii_start().len() > LONGEST_FIELD {
                     return Ok((Some(*first), said.to_vec()));
                 }
             }
@@ -199,8 +207,10 @@ impl Body {
     }
 
     /// Reads server-sent events.
-    async fn events(self, begun: Vec<u8>, take: Take<'_>) -> Result<Came, Failure> {
+    async fn events(self, begun: Vec<u8>, kind: &str, take: Take<'_>) -> Result<Came, Failure> {
         let seen = Arc::clone(&self.seen);
+        let words = (!begins_event(&begun)).then(|| begun[..begun.len().min(SHOWN)].to_vec());
+        let mut any = false;
         seen.of_frame.store(begun.len(), Ordering::Relaxed);
         let chunks = stream::unfold((self, Some(Bytes::from(begun))), Self::next);
         let chunks = pin!(chunks);
@@ -212,6 +222,7 @@ impl Body {
                 Err(error) => return Err(stopped(error)),
             };
             seen.of_frame.store(0, Ordering::Relaxed);
+            any |= event.data.is_some();
             match seen.event(&event, take)? {
                 ControlFlow::Continue(()) => {}
                 ControlFlow::Break(()) => {
@@ -221,7 +232,11 @@ impl Body {
                 }
             }
         }
-        Ok(Came::Frames)
+        match words {
+            // An answer that calls itself events, and has none, is a service's words.
+            Some(words) if !any => Err(words_only(kind, &words)),
+            _ => Ok(Came::Frames),
+        }
     }
 
     /// Notes what was heard; returns whether it is over.
@@ -280,6 +295,7 @@ impl Seen {
             let read = values.byte_offset();
             match values.next() {
                 None => return Ok(ControlFlow::Continue(())),
+                Some(Ok(value)) if event.event.as_deref() == Some("error") => return Err(failure::of_event(&value)),
                 Some(Ok(value)) => {
                     if self.heard(give(value, take)?) {
                         return Ok(ControlFlow::Break(()));
@@ -315,7 +331,7 @@ fn give(value: Value, take: Take<'_>) -> Result<Heard, Failure> {
     }
 }
 
-/// Why bytes stop to come.
+/// An error that ends the bytes.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Stopped(Failure);
@@ -329,6 +345,19 @@ fn stopped(error: SseError) -> Failure {
         SseError::Utf8Parse(_) => Failure::Malformed { said: "what is no UTF-8".to_owned() },
         error => Failure::Malformed { said: error.to_string() },
     }
+}
+
+/// Returns `true` if a text begins as events do: with the name of a field, and a colon or nothing more behind it.
+fn begins_event(text: &[u8]) -> bool {
+    let text = text.trim_ascii_start();
+    FIELDS.iter().filter_map(|field| text.strip_prefix(field.as_bytes())).any(|behind| {
+        matches!(behind.first(), Some(b':'))
+            || matches!(behind.first(), Some(b'\n' | b'\r')) && behind.len() < text.len()
+    })
+}
+
+fn words_only(kind: &str, said: &[u8]) -> Failure {
+    Failure::Malformed { said: format!("`{kind}` and no JSON: {}", String::from_utf8_lossy(said)) }
 }
 
 fn cut_off() -> Failure {

@@ -16,10 +16,10 @@ use crate::{
     schema::strict,
 };
 
-/// What the newest models take for the first call of a turn that has no signature: of another model, say.
+/// A signature that the newest models take for the first call of a turn that has none: of another model, say.
 const NO_SIGNATURE: &str = "skip_thought_signature_validator";
 
-/// How the ids begin that calls are given here, and that the service does not know.
+/// The beginning of ids that calls are given here, and that the service does not know.
 const OWN_ID: &str = "call_";
 
 const SIGNATURE: &str = "thoughtSignature";
@@ -83,7 +83,7 @@ fn config(request: &Request, model: &str, dialect: &Dialect) -> Result<Value, Fa
     Ok(config)
 }
 
-/// How much to think: newer models are told a word, older ones a number.
+/// Says how much to think: newer models are told a word, older ones a number.
 fn thinking(effort: Effort, model: &str) -> Value {
     let newer =
         !["gemini-1", "gemini-2"].iter().any(|family| model.starts_with(family)) && model.starts_with("gemini-");
@@ -157,7 +157,7 @@ fn of_model(parts: &[&Part], model: &str) -> Vec<Value> {
                     sent.push(json.clone());
                 }
             }
-            // How the version before this one kept the signature of the part that follows.
+            // The version before this one kept the signature of the next part so.
             Part::Reasoning { text, signature: Some(signature) } if text.is_empty() && !signature.starts_with('{') => {
                 fields = json!({ SIGNATURE: signature });
             }
@@ -218,9 +218,13 @@ pub(super) fn decode(frame: &Value, fold: &mut Fold) -> Result<(), Failure> {
     let Some(candidate) = list(frame, "candidates").iter().find(|one| count(one, "index").unwrap_or(0) == 0) else {
         return Ok(());
     };
+    if let Some(failure) = failure::in_frame(candidate) {
+        return Err(failure);
+    }
     if let Some(content) = field(candidate, "content") {
         list(content, "parts").iter().try_for_each(|part| take_part(part, fold))?;
     }
+    fold.ends_since(text(candidate, "finishMessage"))?;
     match text(candidate, "finishReason") {
         "FINISH_REASON_UNSPECIFIED" => Ok(()),
         reason => fold.ends(reason),
@@ -256,7 +260,7 @@ fn take_part(part: &Value, fold: &mut Fold) -> Result<(), Failure> {
     fold.extra(fold.next(), kept(part))
 }
 
-/// What a call took: thoughts are counted beside the rest.
+/// Reads the counts of a call. The service counts thoughts beside the rest.
 fn counted(usage: &Value) -> Counted {
     let sum = |names: [&str; 2]| {
         let parts = names.map(|name| count(usage, name));

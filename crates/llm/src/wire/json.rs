@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-/// How deep JSON may be that is kept with a conversation: a store reads 128 levels, and the conversation is some of them.
+/// The most levels of JSON that is kept with a conversation: a store reads 128 levels, and the conversation is some of them.
 const DEEPEST: usize = 64;
 
 /// A field, unless it is `null`.
@@ -35,7 +35,7 @@ pub(super) fn count(value: &Value, name: &str) -> Option<u64> {
         .or_else(|| number.as_str()?.trim().parse().ok().and_then(float))
 }
 
-/// Whether JSON is deep enough to be refused by whoever reads it back.
+/// Returns `true` for JSON that is so deep that a store could not read it back.
 pub(super) fn too_deep(value: &Value) -> bool {
     fn deeper(value: &Value, left: usize) -> bool {
         match value {

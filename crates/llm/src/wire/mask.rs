@@ -1,4 +1,4 @@
-//! What a service says, fit to be seen: without keys, in one line, and not all of it if it is much.
+//! The words of a service, made fit to be seen: without keys, in one line, and not all of them if they are many.
 //!
 //! **Invariant:** nothing that a service says is in an error, a span or a store before it went through here.
 
@@ -12,7 +12,7 @@ const SAID: usize = 300;
 /// The shortest value in the query of a URL that is taken for a key: longer than the date of a version.
 const SHORTEST_KEY: usize = 12;
 
-/// What nobody may see.
+/// Texts that nobody may see.
 #[derive(Debug)]
 pub(crate) struct Mask(Vec<Key>);
 
@@ -29,7 +29,7 @@ impl Mask {
         Self(keys)
     }
 
-    /// What a service says, without keys, in one line, and not all of it if it is much.
+    /// Returns the words of a service without keys, in one line, and not all of them if they are many.
     pub(crate) fn said(&self, text: &str) -> String {
         let text = self.0.iter().fold(text.to_owned(), |text, key| key.redact(&text));
         let mut words = String::new();

@@ -20,7 +20,7 @@ const MESSAGE: (u64, u64) = (0, 0);
 const THOUGHTS: (u64, u64) = (0, 1);
 const TEXT: (u64, u64) = (1, 0);
 
-/// What a message has beside its text and its calls that is to go back: fields whose name says that they are a service's
+/// Fields of a message that go back beside its text and its calls: their names say that they are a service's
 /// own state.
 const STATE: [&str; 8] = [
     "reasoning_details",
@@ -32,6 +32,9 @@ const STATE: [&str; 8] = [
     "cache",
     "provider_specific",
 ];
+
+/// Those of them that hold thoughts, each of which may come in pieces.
+const THOUGHTS_IN_PIECES: [&str; 2] = ["reasoning_details", "thinking_blocks"];
 
 pub(super) fn encode(asked: &Asked<'_>, dialect: &Dialect) -> Result<Value, Failure> {
     let Asked { request, model, stream } = *asked;
@@ -146,7 +149,7 @@ fn of_assistant(turn: &Turn<'_>, dialect: &Dialect) -> Value {
         match part {
             Part::ToolCall(call) => calls.push(of_call(call, dialect)),
             Part::Reasoning { text, signature: None } => thoughts.push(text.as_str()),
-            // How the version before this one kept a block that only its service understands.
+            // The version before this one kept a block so that only its service understands.
             Part::Reasoning { signature: Some(block), .. } if block.starts_with("{\"") => {
                 details.extend(serde_json::from_str::<Value>(block).ok().filter(is_detail));
             }
@@ -209,82 +212,88 @@ pub(super) fn decode(frame: &Value, fold: &mut Fold) -> Result<(), Failure> {
         return Err(failure);
     }
     fold.named(text(frame, "id"), text(frame, "model"))?;
-    for place in [Some(frame), field(frame, "x_groq"), list(frame, "choices").first()].into_iter().flatten() {
+    // One reply was asked for; what else there is belongs to another.
+    let choices = list(frame, "choices");
+    let first = choices.iter().find(|choice| count(choice, "index").unwrap_or(0) == 0);
+    let choice = first.or_else(|| choices.first().filter(|_| choices.len() == 1));
+    let messages = ["message", "delta"].map(|name| field(choice?, name));
+    for place in [Some(frame), field(frame, "x_groq"), choice, messages[0], messages[1]].into_iter().flatten() {
         if let Some(usage) = field(place, "usage") {
             fold.count(counted(usage));
         }
     }
-    // One reply was asked for; what else there is belongs to another.
-    let Some(choice) = list(frame, "choices").iter().find(|choice| count(choice, "index").unwrap_or(0) == 0) else {
-        return Ok(());
-    };
-    if let Some(failure) = super::failure::in_frame(choice) {
+    let Some(choice) = choice else { return Ok(()) };
+    let places = [Some(choice), messages[0], messages[1]].into_iter().flatten();
+    if let Some(failure) = places.clone().find_map(super::failure::in_frame) {
         return Err(failure);
     }
-    for message in ["message", "delta"].iter().filter_map(|name| field(choice, name)) {
-        take(message, fold)?;
-    }
+    messages.into_iter().flatten().try_for_each(|message| take(message, fold))?;
     // Of a server of the older completions.
     fold.text(TEXT, text(choice, "text"))?;
+    fold.ends_since(first_text(choice, &["finish_message", "stop_message"]))?;
     fold.ends(text(choice, "finish_reason"))
 }
 
 fn take(message: &Value, fold: &mut Fold) -> Result<(), Failure> {
-    let details = list(message, "reasoning_details");
-    let mut thoughts = first_text(message, &["reasoning_content", "reasoning", "thinking"]).to_owned();
-    if thoughts.is_empty() {
-        thoughts = details.iter().map(|detail| first_text(detail, &["text", "summary"])).collect();
-    }
+    let thoughts = ["reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks"];
+    let thoughts = thoughts.iter().filter_map(|name| field(message, name)).map(words);
+    let thoughts = thoughts.into_iter().find(|words| !words.is_empty()).unwrap_or_default();
     fold.thought(THOUGHTS, &thoughts)?;
-    take_state(message, details, fold)?;
+    take_state(message, fold)?;
     match field(message, "content") {
-        Some(Value::String(text)) => fold.text(TEXT, text)?,
         Some(Value::Array(chunks)) => chunks.iter().try_for_each(|chunk| take_chunk(chunk, fold))?,
-        _ => {}
+        Some(chunk) => take_chunk(chunk, fold)?,
+        None => {}
     }
     fold.refused(text(message, "refusal"))?;
-    list(message, "tool_calls").iter().try_for_each(|piece| take_call(piece, fold))?;
+    match field(message, "tool_calls") {
+        Some(Value::Array(pieces)) => pieces.iter().try_for_each(|piece| take_call(piece, fold))?,
+        Some(piece @ Value::Object(_)) => take_call(piece, fold)?,
+        _ => {}
+    }
     match field(message, "function_call") {
-        // How calls came before there could be several.
+        // The form of a call before there could be several.
         Some(call) => take_call(&json!({ "index": 0, "function": call }), fold),
         None => Ok(()),
+    }
+}
+
+/// The words of thoughts: a text, an object that has it in one of its fields, or a list of these.
+fn words(thoughts: &Value) -> String {
+    match thoughts {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().map(words).collect(),
+        Value::Object(_) => {
+            let fields = ["text", "thinking", "summary", "content", "reasoning"];
+            let words = fields.iter().filter_map(|name| field(thoughts, name)).map(words);
+            words.into_iter().find(|words| !words.is_empty()).unwrap_or_default()
+        }
+        _ => String::new(),
     }
 }
 
 /// A chunk of a content that is a list.
 fn take_chunk(chunk: &Value, fold: &mut Fold) -> Result<(), Failure> {
     match text(chunk, "type") {
-        "thinking" => match field(chunk, "thinking") {
-            Some(Value::Array(parts)) => parts.iter().try_for_each(|part| fold.thought(THOUGHTS, text(part, "text"))),
-            _ => fold.thought(THOUGHTS, text(chunk, "thinking")),
-        },
+        "thinking" | "reasoning" => fold.thought(THOUGHTS, &words(chunk)),
         "refusal" => fold.refused(text(chunk, "refusal")),
-        _ => fold.text(TEXT, text(chunk, "text")),
+        _ => fold.text(TEXT, chunk.as_str().unwrap_or_else(|| text(chunk, "text"))),
     }
 }
 
-/// What a service wants back with the message.
-fn take_state(message: &Value, details: &[Value], fold: &mut Fold) -> Result<(), Failure> {
+/// Takes the fields that a service wants back with the message.
+fn take_state(message: &Value, fold: &mut Fold) -> Result<(), Failure> {
     // `thinking` and `reasoning_content` are thoughts in words.
-    let known = ["content", "tool_calls", "refusal", "role", "reasoning_details", "thinking", "thought"];
+    let known = ["content", "tool_calls", "refusal", "role", "thinking", "thought"];
     let mut state = unknown(message, &known);
     state.retain(|name, _| STATE.iter().any(|word| name.contains(word)));
-    if state.is_empty() && details.is_empty() {
+    if state.is_empty() {
         return Ok(());
     }
-    let bytes = Value::from(details.to_vec());
     fold.extra_grows(&Value::from(state.clone()))?;
-    fold.extra_grows(&bytes)?;
     let kept = fold.extra_at(MESSAGE)?;
     for (name, value) in state {
         add_state(kept, name, value);
-    }
-    if !details.is_empty() {
-        let mut so_far = kept.get_mut("reasoning_details").map(Value::take).unwrap_or_else(|| json!([]));
-        if let Value::Array(so_far) = &mut so_far {
-            add_details(so_far, details);
-        }
-        kept["reasoning_details"] = so_far;
     }
     Ok(())
 }
@@ -292,6 +301,14 @@ fn take_state(message: &Value, details: &[Value], fold: &mut Fold) -> Result<(),
 /// Adds a field that may come in pieces: texts and lists grow, all else is as it came last.
 fn add_state(kept: &mut Value, name: String, value: Value) {
     match (kept.get_mut(&name), value) {
+        (so_far, Value::Array(pieces)) if THOUGHTS_IN_PIECES.contains(&name.as_str()) => {
+            let mut entries = match so_far.map(Value::take) {
+                Some(Value::Array(entries)) => entries,
+                _ => Vec::new(),
+            };
+            add_details(&mut entries, &pieces);
+            kept[name] = entries.into();
+        }
         (Some(Value::String(so_far)), Value::String(more)) => so_far.push_str(&more),
         (Some(Value::Array(so_far)), Value::Array(more)) => so_far.extend(more),
         (_, value) => kept[name] = value,
@@ -299,7 +316,7 @@ fn add_state(kept: &mut Value, name: String, value: Value) {
 }
 
 /// Adds pieces of thoughts to what came before: a piece belongs to the entry of its number and kind, or, without a
-/// number, to the last entry if that is of its kind.
+/// number, to the last entry if that is of its kind and has no signature yet.
 fn add_details(so_far: &mut Vec<Value>, pieces: &[Value]) {
     let before = so_far.len();
     for piece in pieces.iter().filter(|piece| !super::json::too_deep(piece)) {
@@ -308,7 +325,9 @@ fn add_details(so_far: &mut Vec<Value>, pieces: &[Value]) {
         };
         let same = match field(piece, "index") {
             Some(_) => so_far[..before].iter().rposition(alike),
-            None => before.checked_sub(1).filter(|&last| last + 1 == so_far.len() && alike(&so_far[last])),
+            None => before.checked_sub(1).filter(|&last| {
+                last + 1 == so_far.len() && alike(&so_far[last]) && text(&so_far[last], "signature").is_empty()
+            }),
         };
         match same {
             Some(at) => add_detail(&mut so_far[at], piece),
@@ -318,10 +337,11 @@ fn add_details(so_far: &mut Vec<Value>, pieces: &[Value]) {
 }
 
 fn add_detail(entry: &mut Value, piece: &Value) {
-    for (name, value) in piece.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+    let fields = piece.as_object().into_iter().flatten();
+    for (name, value) in fields.filter(|(_, value)| !value.is_null() && value.as_str() != Some("")) {
         match (entry.get_mut(name), value) {
             (Some(Value::String(so_far)), Value::String(more))
-                if matches!(name.as_str(), "text" | "summary" | "data") =>
+                if matches!(name.as_str(), "text" | "thinking" | "summary" | "data") =>
             {
                 so_far.push_str(more);
             }
@@ -355,7 +375,7 @@ fn with(object: Option<&Value>, name: String, value: Value) -> Value {
     Value::Object(object)
 }
 
-/// What a call took, as most services say it.
+/// Reads the counts of a call, as most services write them.
 pub(super) fn counted(usage: &Value) -> Counted {
     let none = Value::Null;
     let of_input = field(usage, "prompt_tokens_details").or_else(|| field(usage, "input_tokens_details"));

@@ -6,6 +6,7 @@ use super::{
     Asked, Fold, Wire,
     dialect::Dialect,
     failure,
+    fold::Mark,
     json::{count, field, kept, list, text, unknown},
     openai::counted,
     turns::{self, Effort, Turn, arguments, image_url, merge, schema_name},
@@ -32,7 +33,7 @@ pub(super) fn encode(asked: &Asked<'_>, dialect: &Dialect) -> Result<Value, Fail
     }
     let mut body = json!({
         "model": model, "stream": stream, "store": false, "input": input(request, dialect),
-        // What the model thought comes back with the next request, since nothing is kept there.
+        // The thoughts of the model come back with the next request, since nothing is kept there.
         "include": ["reasoning.encrypted_content"], "reasoning": { "summary": "auto" },
     });
     if let Some(effort) = &options.reasoning {
@@ -105,7 +106,7 @@ fn of_assistant(turn: &Turn<'_>, dialect: &Dialect, items: &mut Vec<Value>) {
                 "" => fields = json.clone(),
                 _ => before.push(json.clone()),
             },
-            // How the version before this one kept what the model thought.
+            // The version before this one kept thoughts so.
             Part::Reasoning { text, signature: Some(secret) } if text.is_empty() && !secret.starts_with('{') => {
                 before.push(json!({ "type": "reasoning", "encrypted_content": secret, "summary": [] }));
             }
@@ -140,6 +141,9 @@ pub(super) fn decode(frame: &Value, fold: &mut Fold) -> Result<(), Failure> {
     if let Some(failure) = failure::in_frame(frame) {
         return Err(failure);
     }
+    if let Some(usage) = field(frame, "usage") {
+        fold.count(counted(usage));
+    }
     // A number from outside is not trusted in its size.
     let number = |name| count(frame, name).unwrap_or(0).min(IN_WORDS - FIRST);
     let item = number("output_index");
@@ -147,6 +151,9 @@ pub(super) fn decode(frame: &Value, fold: &mut Fold) -> Result<(), Failure> {
     match kind {
         "response.created" | "response.in_progress" | "response.queued" => {
             let response = field(frame, "response").unwrap_or(&none);
+            if let Some(usage) = field(response, "usage") {
+                fold.count(counted(usage));
+            }
             fold.named(text(response, "id"), text(response, "model"))
         }
         "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled" => {
@@ -164,7 +171,7 @@ pub(super) fn decode(frame: &Value, fold: &mut Fold) -> Result<(), Failure> {
             }
             _ => Ok(()),
         },
-        "response.output_item.done" => take_item(item, field(frame, "item").unwrap_or(&none), fold),
+        "response.output_item.done" => take_item(item, field(frame, "item").unwrap_or(&none), Mark::NOTHING, fold),
         "response.output_text.delta" => fold.text((item, FIRST + number("content_index")), delta),
         "response.refusal.delta" => fold.refused(delta),
         "response.reasoning_summary_text.delta" => fold.thought((item, FIRST + number("summary_index")), delta),
@@ -192,8 +199,9 @@ fn take_response(response: &Value, fold: &mut Fold) -> Result<(), Failure> {
             error => error,
         });
     }
+    let so_far = fold.mark();
     for (index, item) in list(response, "output").iter().enumerate() {
-        take_item(index as u64, item, fold)?;
+        take_item(index as u64, item, so_far, fold)?;
     }
     match field(response, "incomplete_details").map(|details| text(details, "reason")) {
         Some(reason) if !reason.is_empty() => fold.ends(reason),
@@ -201,13 +209,14 @@ fn take_response(response: &Value, fold: &mut Fold) -> Result<(), Failure> {
     }
 }
 
-/// Takes an item, as far as it has not come in pieces.
-fn take_item(index: u64, item: &Value, fold: &mut Fold) -> Result<(), Failure> {
+/// Takes an item, as far as it has not come in pieces: at its place, or at another if it came before `so_far`, since some
+/// services number items otherwise in the end than in the pieces.
+fn take_item(index: u64, item: &Value, so_far: Mark, fold: &mut Fold) -> Result<(), Failure> {
     match text(item, "type") {
-        "message" => take_message(index, item, fold),
+        "message" => take_message(index, item, so_far, fold),
         "reasoning" => take_thoughts(index, item, fold),
         "function_call" => {
-            let call = match fold.call_at((index, FIRST)) {
+            let call = match fold.call_of((index, FIRST), text(item, "call_id"), so_far) {
                 Some(call) => call,
                 None => fold.begin_call((index, FIRST), text(item, "call_id"), text(item, "name"))?,
             };
@@ -218,13 +227,13 @@ fn take_item(index: u64, item: &Value, fold: &mut Fold) -> Result<(), Failure> {
                 None => Ok(()),
             }
         }
-        // What is not known goes back as it came.
+        // An unknown item goes back as it came.
         "" => Ok(()),
         _ => once(index, kept(item), fold),
     }
 }
 
-fn take_message(index: u64, item: &Value, fold: &mut Fold) -> Result<(), Failure> {
+fn take_message(index: u64, item: &Value, so_far: Mark, fold: &mut Fold) -> Result<(), Failure> {
     let extra = unknown(item, &["type", "id", "role", "content", "status"]);
     if !extra.is_empty() {
         once(index, extra.into(), fold)?;
@@ -233,7 +242,7 @@ fn take_message(index: u64, item: &Value, fold: &mut Fold) -> Result<(), Failure
         let at = (index, FIRST + part as u64);
         match text(content, "type") {
             "refusal" => fold.refused_once(text(content, "refusal"))?,
-            _ if fold.has_text(at) => {}
+            _ if fold.has_text(at) || fold.has_said(text(content, "text"), so_far) => {}
             _ => fold.text(at, text(content, "text"))?,
         }
     }

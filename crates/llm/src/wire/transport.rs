@@ -21,23 +21,23 @@ use super::{
 };
 use crate::error::Failure;
 
-/// How long a connection may take to come about.
+/// The longest that a connection may take to come about.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many connections to one service are kept while nobody uses them: as many as a busy process calls at once, so that
+/// The most connections to one service that are kept while nobody uses them: as many as a busy process calls at once, so that
 /// its next wave of calls need not connect again.
 const IDLE_CONNECTIONS: usize = 1_000;
 
-/// How many runtimes' connections are kept: programs have one or two, tests one each.
+/// The most runtimes whose connections are kept: programs have one or two, tests one each.
 const RUNTIMES: usize = 16;
 
-/// How much is read of what a service says when it refuses a request.
+/// The most bytes that are read of a service's words when it refuses a request.
 const ERROR_BYTES: usize = 64 * 1024;
 
-/// What bounds an answer.
+/// The bounds of an answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// How long the service may be silent: any byte ends a silence.
+    /// The longest that the service may be silent: any byte ends a silence.
     pub(crate) silence: Duration,
     /// The most bytes of a frame, as they come over the connection.
     pub(crate) frame: usize,
@@ -101,7 +101,7 @@ impl Door {
         let request = self.client()?.post(url).headers(headers);
         let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(json);
         let silence = bounds.silence;
-        // What the client for HTTP logs may hold what a server echoes of a key.
+        // The log of the client for HTTP may hold a key that a server echoes.
         let sent = tokio::time::timeout(silence, request.send().with_subscriber(Dispatch::none()));
         let answer = sent.await.map_err(|_| Failure::TimedOut { limit: silence })?;
         let answer = answer.map_err(|error| failure::of_http(error, silence))?;

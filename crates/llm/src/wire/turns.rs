@@ -54,7 +54,7 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// Whether messages of a role that follow each other are joined. The results of tools stand by themselves on the wires
+/// Returns `true` if messages of a role that follow each other are joined. The results of tools stand by themselves on the wires
 /// that do not join anyway.
 fn joins(role: Role, dialect: &Dialect) -> bool {
     dialect.joined && role != Role::System
@@ -112,7 +112,7 @@ pub(super) fn merge(into: &mut Value, fields: &Value) {
     }
 }
 
-/// How much to think, as a request says it.
+/// A measure of thought, as a request names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effort {
     None,

@@ -19,7 +19,9 @@ pub(super) fn read(body: &Value) -> (Vec<Vec<f32>>, Option<Tokens>) {
         // Of one text.
         body if body.get("embedding").is_some() => std::slice::from_ref(body),
         _ => {
-            ["data", "embeddings"].iter().map(|name| list(body, name)).find(|list| !list.is_empty()).unwrap_or_default()
+            let by_kind = field(body, "embeddings").map_or(&[][..], |kinds| list(kinds, "float"));
+            let places = [list(body, "data"), list(body, "embeddings"), by_kind];
+            places.into_iter().find(|list| !list.is_empty()).unwrap_or_default()
         }
     };
     let mut vectors: Vec<(u64, Vec<f32>)> = entries
@@ -39,12 +41,16 @@ pub(super) fn read(body: &Value) -> (Vec<Vec<f32>>, Option<Tokens>) {
 fn vector(entry: &Value) -> Vec<f32> {
     let numbers = match entry {
         Value::Array(numbers) => numbers.as_slice(),
-        _ => ["embedding", "values"]
-            .iter()
-            .map(|name| list(entry, name))
-            .find(|list| !list.is_empty())
-            .unwrap_or_default(),
+        Value::Object(_) => {
+            let inner = ["embedding", "values", "float"].iter().find_map(|name| field(entry, name));
+            return inner.map(vector).unwrap_or_default();
+        }
+        _ => &[],
     };
+    // Of a server that could give one for each word, and gives one for all.
+    if let [only @ Value::Array(_)] = numbers {
+        return vector(only);
+    }
     let vector: Option<Vec<f32>> = numbers.iter().map(|number| number.as_f64().map(|number| number as f32)).collect();
     vector.unwrap_or_default()
 }

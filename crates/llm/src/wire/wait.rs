@@ -5,15 +5,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
-use super::json::{field, list};
-
 /// Nobody waits longer than this because a service says so; it is also what a clock can be moved by.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How much of what a service says is looked at for a wait.
+/// The most bytes of a service's words that are searched for a wait.
 const WORDS: usize = 4_000;
 
-/// What a service says that it has left, as the headers of its answers say.
+/// The requests and tokens that a service has left, as the headers of its answers say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Allowance {
     /// Requests, and when there are more.
@@ -53,44 +51,70 @@ pub(super) fn until_more(headers: &HeaderMap, now: SystemTime) -> Option<Duratio
 
 /// Reads `retry-after-ms`, and `Retry-After` as seconds, whole or not, or as a date: the longer one.
 pub(super) fn in_headers(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let milliseconds = text(headers, "retry-after-ms").and_then(|text| number(text, 0.001));
+    let milliseconds = text(headers, "retry-after-ms").and_then(|text| number(text, 0.001).or_else(|| span(text)));
     milliseconds.max(text(headers, "retry-after").and_then(|text| when(text, now)))
 }
 
+/// The names that services have for a wait, in small letters and without `_` and `-`.
+const NAMES: [&str; 7] =
+    ["retryafter", "retrydelay", "retryin", "retryafterseconds", "waitseconds", "quotaresetdelay", "secondsuntilretry"];
+const NAMES_OF_MILLISECONDS: [&str; 3] = ["retryafterms", "retryaftermilliseconds", "retryaftermillis"];
+
+/// The deepest that a wait may stand in an answer: in the error, its details or its metadata, and their headers.
+const DEEPEST: usize = 6;
+
 /// Reads a wait out of what a service says: a field for it, or words like `try again in 7.8s`; the longest.
 pub(super) fn in_body(body: Option<&Value>, said: &str) -> Option<Duration> {
-    let error = body.map(|body| body.get(0).unwrap_or(body));
-    let places = error.into_iter().chain(error.and_then(|error| field(error, "error")));
-    let named = places.filter_map(|place| {
-        let details = list(place, "details").iter().filter_map(|detail| as_wait(field(detail, "retryDelay")?, 1.0));
-        let seconds = ["retry_after", "retryAfter", "retry_after_seconds"].iter();
-        let seconds = seconds.filter_map(|name| as_wait(field(place, name)?, 1.0));
-        let milliseconds = field(place, "retry_after_ms").and_then(|wait| as_wait(wait, 0.001));
-        let headers = field(place, "metadata").and_then(|metadata| field(metadata, "headers"));
-        let header = headers.and_then(|headers| {
-            let fields = headers.as_object()?.iter();
-            fields.filter(|(name, _)| name.eq_ignore_ascii_case("retry-after")).find_map(|(_, wait)| as_wait(wait, 1.0))
-        });
-        details.chain(seconds).chain(milliseconds).chain(header).max()
-    });
-    named.max().max(in_words(said))
+    body.and_then(|body| in_fields(body, DEEPEST)).max(in_words(said))
 }
 
-fn as_wait(value: &Value, unit: f64) -> Option<Duration> {
+fn in_fields(value: &Value, left: usize) -> Option<Duration> {
     match value {
-        Value::Number(number) => seconds(number.as_f64()? * unit),
-        Value::String(text) => number(text.trim(), unit).or_else(|| span(text)),
+        _ if left == 0 => None,
+        Value::Array(values) => values.iter().filter_map(|value| in_fields(value, left - 1)).max(),
+        Value::Object(fields) => {
+            let wait = |(name, value): (&String, &Value)| {
+                let name: String =
+                    name.chars().filter(|c| !matches!(c, '_' | '-')).map(|c| c.to_ascii_lowercase()).collect();
+                match name.as_str() {
+                    name if NAMES.contains(&name) => as_wait(value, 1.0),
+                    name if NAMES_OF_MILLISECONDS.contains(&name) => as_wait(value, 0.001),
+                    _ => in_fields(value, left - 1),
+                }
+            };
+            fields.iter().filter_map(wait).max()
+        }
         _ => None,
     }
 }
 
-/// A wait in words.
+/// A number of units, a span, or seconds with a fraction in billionths.
+fn as_wait(value: &Value, unit: f64) -> Option<Duration> {
+    match value {
+        Value::Number(number) => seconds(number.as_f64()? * unit),
+        Value::String(text) => number(text.trim(), unit).or_else(|| when(text, SystemTime::now())),
+        Value::Object(fields) => {
+            let part = |name| fields.get(name).and_then(|part| part.as_f64().or_else(|| part.as_str()?.parse().ok()));
+            seconds(part("seconds")? + part("nanos").unwrap_or(0.0) / 1e9)
+        }
+        _ => None,
+    }
+}
+
+/// A wait in words: a span behind one of these, and one of the small words that lead to it.
 fn in_words(said: &str) -> Option<Duration> {
-    const BEFORE: [&str; 6] =
-        ["try again in ", "retry in ", "retry after ", "retry again in ", "wait ", "available in "];
+    const ASKS: [&str; 5] = ["try again", "retry", "wait", "available", "reset"];
+    const LEADS: [&str; 5] = [" in ", " after ", " for ", " least ", "wait "];
+    /// The most bytes between what is asked and the span.
+    const NEAR: usize = 64;
     let said = said[..said.floor_char_boundary(WORDS)].to_ascii_lowercase();
-    let behind = BEFORE.iter().flat_map(|words| said.match_indices(words).map(|(at, words)| &said[at + words.len()..]));
-    behind.filter_map(span).max()
+    let near = ASKS.iter().flat_map(|words| said.match_indices(words)).map(|(at, _)| &said[at..]);
+    let spans = near.flat_map(|near| {
+        let begins = &near[..near.floor_char_boundary(NEAR)];
+        let leads = LEADS.iter().flat_map(|lead| begins.match_indices(lead));
+        leads.filter_map(|(at, lead)| span(&near[at + lead.len()..])).collect::<Vec<_>>()
+    });
+    spans.max()
 }
 
 /// A span of time at the beginning of a text: `7.8s`, `1m26.4s`, `20ms`, `34 seconds`, `2 minutes`, `about 5 s`.
@@ -124,7 +148,7 @@ fn when(text: &str, now: SystemTime) -> Option<Duration> {
     let number = text.parse::<f64>().ok().map(|number| if number >= 1e9 { from_now(number) } else { number });
     number.and_then(seconds).or_else(|| span(text)).or_else(|| {
         let at = UNIX_EPOCH + Duration::from_secs(date(text).or_else(|| iso_date(text))?);
-        // What is past is now.
+        // A time that is past is now.
         Some(at.duration_since(now).unwrap_or_default().min(LONGEST))
     })
 }
@@ -161,7 +185,8 @@ fn date(text: &str) -> Option<u64> {
 
 /// Reads `2026-01-31T08:49:37Z`, with a fraction or not, as seconds since 1970.
 fn iso_date(text: &str) -> Option<u64> {
-    let (day, clock) = text.strip_suffix('Z')?.split_once('T')?;
+    let text = text.strip_suffix('Z').or_else(|| text.strip_suffix("+00:00"))?;
+    let (day, clock) = text.split_once('T')?;
     let numbers = |text: &str, by| text.split(by).map(|part| part.parse::<u64>().ok()).collect::<Option<Vec<_>>>();
     let (day, clock) = (numbers(day, '-')?, numbers(clock.split('.').next()?, ':')?);
     let ([year, month, day], [hour, minute, second]) = (day.as_slice(), clock.as_slice()) else { return None };
@@ -233,6 +258,20 @@ mod tests {
             (r#"{"error":{"retry_after":2}}"#, "", Some(Duration::from_secs(2))),
             (r#"{"retry_after_ms":250}"#, "", Some(Duration::from_millis(250))),
             (r#"{"error":{"metadata":{"headers":{"Retry-After":"9"}}}}"#, "", Some(Duration::from_secs(9))),
+            (r#"{"error":{"retryDelay":"7.8s"}}"#, "", Some(Duration::from_millis(7_800))),
+            (r#"{"retry_delay":{"seconds":7,"nanos":500000000}}"#, "", Some(Duration::from_millis(7_500))),
+            (
+                r#"{"error":{"details":[{"metadata":{"quotaResetDelay":"373.8ms"}},{"retryDelay":"2s"}]}}"#,
+                "",
+                Some(Duration::from_secs(2)),
+            ),
+            ("{}", "Please try again in 1m2.5s.", Some(Duration::from_millis(62_500))),
+            ("{}", "Please retry your request after 30 seconds.", Some(Duration::from_secs(30))),
+            ("{}", "Try again after at least 5 s", Some(Duration::from_secs(5))),
+            ("{}", "Your limit will reset in 3 minutes", Some(Duration::from_secs(180))),
+            ("{}", "You have to wait 20 seconds", Some(Duration::from_secs(20))),
+            ("{}", "It retried 3 times in vain", None),
+            ("{}", "wait for a few tokens of 200 ms", None),
         ] {
             assert_eq!(in_body(body(json).as_ref(), said), expected, "{json} {said}");
         }

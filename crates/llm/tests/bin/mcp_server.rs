@@ -81,7 +81,7 @@ fn http() {
 
 /// Answers line after line, by hand, and not always as it should.
 fn misbehave(mode: &str) {
-    let mut taken_back = 0;
+    let (mut taken_back, mut grown) = (0, false);
     for line in stdin().lock().lines() {
         let request: Value = serde_json::from_str(&line.unwrap()).unwrap();
         if request["method"] == "notifications/cancelled" {
@@ -93,6 +93,7 @@ fn misbehave(mode: &str) {
             say(&json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string());
             continue;
         }
+        grown |= request["params"]["name"] == "grow";
         let result = match request["method"].as_str().unwrap() {
             "server/discover" => json!({
                 "supportedVersions": ["2026-07-28"],
@@ -107,11 +108,16 @@ fn misbehave(mode: &str) {
                 "capabilities": { "tools": {} },
                 "serverInfo": { "name": "misbehaving", "version": "1" },
             }),
-            "tools/list" => tools(mode, request["params"]["cursor"].as_str()),
+            "tools/list" => tools(mode, request["params"]["cursor"].as_str(), grown),
             // From here on it reads nothing.
             "tools/call" if request["params"]["name"] == "hang" => loop {
                 thread::sleep(Duration::from_secs(60));
             },
+            "tools/call" if request["params"]["name"] == "nameless" => {
+                let error = json!({ "code": -32700, "message": "this cannot be read" });
+                say(&json!({ "jsonrpc": "2.0", "id": null, "error": error }).to_string());
+                continue;
+            }
             "tools/call" => match call(&request["params"], taken_back) {
                 Some(result) => result,
                 None => continue,
@@ -125,7 +131,7 @@ fn misbehave(mode: &str) {
     }
 }
 
-fn tools(mode: &str, cursor: Option<&str>) -> Value {
+fn tools(mode: &str, cursor: Option<&str>, grown: bool) -> Value {
     let page: usize = cursor.map_or(0, |cursor| cursor.parse().unwrap());
     let tool = |name: String| json!({ "name": name, "inputSchema": { "type": "object" } });
     match mode {
@@ -136,9 +142,25 @@ fn tools(mode: &str, cursor: Option<&str>) -> Value {
         }
         "circle" => json!({ "tools": [tool("one".to_owned())], "nextCursor": "1" }),
         _ => {
-            let names =
-                ["die", "env", "garbage", "grow", "hang", "huge", "image", "never", "pid", "refuse", "taken_back"];
+            let names = [
+                "die",
+                "env",
+                "garbage",
+                "grow",
+                "hang",
+                "huge",
+                "image",
+                "nameless",
+                "never",
+                "pid",
+                "refuse",
+                "taken_back",
+            ];
             let mut tools: Vec<Value> = names.map(|name| tool(name.to_owned())).into();
+            if grown {
+                tools.retain(|tool| tool["name"] != "env");
+                tools.push(tool("grown".to_owned()));
+            }
             let promise = json!({ "type": "object", "properties": { "n": { "type": "integer" } }, "required": ["n"] });
             for name in ["lie", "lie_by_silence", "truth"] {
                 tools.push(json!({ "name": name, "inputSchema": {}, "outputSchema": promise }));
@@ -170,6 +192,7 @@ fn call(parameters: &Value, taken_back: usize) -> Option<Value> {
             say("\u{0}\u{1}{{{{");
             text("still here".to_owned())
         }
+        "grown" => text("I am new".to_owned()),
         "grow" => {
             say(&json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" }).to_string());
             text("there are more tools now".to_owned())

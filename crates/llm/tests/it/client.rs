@@ -2,9 +2,10 @@
 
 mod environment;
 mod errors;
-mod kept;
+pub(crate) mod kept;
 pub(crate) mod logs;
 mod names;
+mod odd;
 mod raw;
 mod replies;
 mod streams;
@@ -42,7 +43,7 @@ async fn answering(response: ResponseTemplate) -> MockServer {
 }
 
 /// A server that always answers with this JSON.
-async fn answering_json(status: u16, body: Value) -> MockServer {
+pub(crate) async fn answering_json(status: u16, body: Value) -> MockServer {
     answering(ResponseTemplate::new(status).set_body_json(body)).await
 }
 
@@ -78,7 +79,7 @@ fn events(deltas: &[Value], finish: Option<&str>) -> String {
 }
 
 /// What the first request to a server had for its body.
-async fn asked(server: &MockServer) -> Value {
+pub(crate) async fn asked(server: &MockServer) -> Value {
     server.received_requests().await.unwrap()[0].body_json().unwrap()
 }
 

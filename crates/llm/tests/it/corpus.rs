@@ -1,7 +1,8 @@
 //! Replies of services, each whole and streamed, in `tests/replies`: both make the same reply, wherever the bytes are cut.
 //!
 //! A file is a case. Its name begins with its wire. `## whole` and `## stream` are what is sent, `## reply` what comes of
-//! both: a reply, or a line `failure: …`. With `UPDATE_EXPECT=1` the last section is written anew.
+//! both: a reply, or a line `failure: …`. With `UPDATE_EXPECT=1` the last section is written anew. `## heard` is the text that
+//! is heard of the stream, where that is not what the reply says in the end.
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -133,23 +134,28 @@ impl Service {
             match result {
                 Ok(reply) => {
                     let text: String = heard.iter().filter(|piece| !piece.starts_with('(')).cloned().collect();
-                    assert_eq!(text, reply.text(), "{}: what was heard is what was said", case.name);
+                    let said = reply.text();
+                    let heard = case.section("heard").unwrap_or(&said);
+                    assert_eq!(text, heard, "{}: what was heard is what was said", case.name);
                     serde_json::to_value(reply).unwrap()
                 }
-                Err(error) => described(failed(&error).0),
+                Err(error) => described(failed(&error).0, !heard.is_empty()),
             }
         } else {
             match model.chat(&request, &Context::detached()).await {
                 Ok(reply) => serde_json::to_value(reply).unwrap(),
-                Err(error) => described(failure(&error)),
+                Err(error) => described(failure(&error), false),
             }
         }
     }
 }
 
-fn described(failure: &Failure) -> Value {
-    let kind = format!("{failure:?}");
-    format!("failure: {}: {failure}", kind.split([' ', '{', '(']).next().unwrap()).into()
+/// A failure in a line. That part of the reply was shown before is no difference between the whole and the stream.
+fn described(failure: &Failure, shown: bool) -> Value {
+    const SHOWN: &str = " after part of it was shown";
+    let (kind, text) = (format!("{failure:?}"), failure.to_string());
+    assert!(text.contains(SHOWN) <= shown, "{text}");
+    format!("failure: {}: {}", kind.split([' ', '{', '(']).next().unwrap(), text.replace(SHOWN, "")).into()
 }
 
 fn kind(case: &Case, streamed: bool) -> &'static str {

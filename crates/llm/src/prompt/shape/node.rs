@@ -1,13 +1,13 @@
-//! What the probe has seen of a type so far, and what it has tried.
+//! The parts of a type that the probe has seen so far, and those that it has tried.
 
 use std::cell::{Cell, RefCell};
 
 use super::probe::Probe;
 
-/// How deep a type is looked into: types that hold themselves have no end.
+/// The deepest that a type is looked into: types that hold themselves have no end.
 const DEPTH: usize = 8;
 
-/// How many values one pass may make: a type that holds itself five times would take five to the power of the depth.
+/// The most values that one pass may make: a type that holds itself five times would take five to the power of the depth.
 const STEPS: usize = 10_000;
 
 /// One value inside a type.
@@ -16,7 +16,7 @@ pub(crate) struct Node {
     pub(crate) kind: Kind,
     /// Which of the answers is the next to try.
     pub(super) answer: usize,
-    /// What is inside, where it has no shape: the variants of an enum, the elements of a tuple.
+    /// The inside of a value without a shape: the variants of an enum, the elements of a tuple.
     pub(super) inside: Vec<Self>,
 }
 
@@ -71,7 +71,7 @@ impl Pass {
         Probe { node, depth: 0, pass: self }
     }
 
-    /// Whether another pass would see something else.
+    /// Returns `true` if another pass would see something else.
     pub(super) fn learned(&self) -> bool {
         self.learned.get()
     }
@@ -98,7 +98,7 @@ impl Pass {
         self.enums.borrow_mut().pop();
     }
 
-    /// Whether there may be more inside a value at this depth.
+    /// Returns `true` if there may be more inside a value at this depth.
     pub(super) fn deeper(&self, depth: usize) -> bool {
         self.steps.set(self.steps.get() + 1);
         depth < DEPTH && self.steps.get() < STEPS

@@ -30,7 +30,7 @@ impl de::Error for Refused {
     }
 }
 
-/// What a value may be told to be.
+/// A value that the probe offers.
 #[derive(Debug, Clone, Copy)]
 enum Answer {
     Nothing,
@@ -42,7 +42,7 @@ enum Answer {
     Empty,
 }
 
-/// What a text may be: something that types which parse it know.
+/// Texts that types which parse them know.
 const TEXTS: [Answer; 9] = [
     Answer::Text(""),
     Answer::Text("2000-01-01T00:00:00Z"),

@@ -1,4 +1,4 @@
-//! What differs between two requests, for people.
+//! The differences between two requests, for people.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use crate::schema::shorten;
 
-/// How many places are named.
+/// The most places that are named.
 const NAMED: usize = 5;
 
-/// How much of a value is shown.
+/// The most characters of a value that are shown.
 const SHOWN: usize = 60;
 
-/// How much is shown of what two texts have in common, before they differ.
+/// The most characters that are shown of what two texts have in common, before they differ.
 const COMMON: usize = 15;
 
 /// The places at which two values differ.
@@ -23,7 +23,7 @@ pub(super) struct Difference {
     size: usize,
 }
 
-/// What a place at which nothing is alike adds to the size.
+/// The size of a place at which nothing is alike.
 const PLACE: usize = 1_000;
 
 impl Difference {
@@ -33,7 +33,7 @@ impl Difference {
         difference
     }
 
-    /// How much differs: to compare, not to show.
+    /// The size of the difference: to compare, not to show.
     pub(super) fn size(&self) -> usize {
         self.size
     }
@@ -87,7 +87,7 @@ fn shown(value: Option<&Value>) -> String {
     value.map_or_else(|| "nothing".to_owned(), |value| shorten(&value.to_string(), SHOWN))
 }
 
-/// How many characters two texts have in common, from one end.
+/// Returns how many characters two texts have in common, from one end.
 fn alike(a: impl Iterator<Item = char>, b: impl Iterator<Item = char>) -> usize {
     a.zip(b).take_while(|(a, b)| a == b).count()
 }

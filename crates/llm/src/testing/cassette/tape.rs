@@ -1,4 +1,4 @@
-//! What is in a cassette, and on disk.
+//! The entries of a cassette, in memory and on disk.
 
 use std::{
     fs, io,
@@ -17,7 +17,7 @@ use crate::{
 /// The format of the file; files of an older one stay readable.
 const VERSION: u32 = 1;
 
-/// What is wrong with the file of a cassette.
+/// A fault of the file of a cassette.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each variant's message says what its fields are")]
@@ -184,7 +184,7 @@ impl Entry {
     }
 }
 
-/// What has to be the same of a request: a stream has the same reply, and no file has its timeout.
+/// Returns the part of a request that has to be the same: a stream has the same reply, and no file has its timeout.
 fn asked_for(request: &Request) -> Request {
     let mut request = request.clone();
     (request.stream, request.options.timeout) = (false, None);

@@ -11,7 +11,7 @@ use std::{
 
 use super::{McpError, McpServer, http, link::Link, process, secret};
 
-/// How long a server may take until it is ready, and for a list: one that `npx` has to fetch first takes a while.
+/// The longest that a server may take until it is ready, and for a list: one that `npx` has to fetch first takes a while.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server that a flow is to use: where it is, and how it is reached.
@@ -46,7 +46,7 @@ pub(super) enum Place {
     Process {
         program: OsString,
         arguments: Vec<OsString>,
-        /// What its environment has beside what every program needs.
+        /// The variables that its environment has beside those that every program needs.
         environment: BTreeMap<OsString, OsString>,
         folder: Option<PathBuf>,
     },
@@ -163,7 +163,7 @@ impl Mcp {
         Ok(McpServer::new(Arc::new(Link::connect(self).await?)))
     }
 
-    /// What it is called until it has said its own name.
+    /// Returns a name for the server until it has said its own.
     pub(super) fn provisional_name(&self) -> String {
         self.name.clone().unwrap_or_else(|| match &self.place {
             Place::Process { program, .. } => process::shown(program),

@@ -1,4 +1,4 @@
-//! What a server sends, as plain data: resources, prompts, and the text of a tool's result.
+//! The answers of a server, as plain data: resources, prompts, and the text of a tool's result.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rmcp::model::{self, CallToolResult, ContentBlock, PromptMessage, ResourceContents};
@@ -10,15 +10,15 @@ use crate::message::{Image, Message, Part, Role};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resource {
-    /// What it is read by.
+    /// The URI by which it is read.
     pub uri: String,
-    /// What a program calls it.
+    /// Its name, for programs.
     pub name: String,
-    /// What it is.
+    /// Its description, for people.
     pub description: Option<String>,
     /// As `text/markdown`.
     pub media_type: Option<String>,
-    /// How many bytes it has.
+    /// Its size in bytes.
     pub size: Option<u64>,
 }
 
@@ -28,9 +28,9 @@ pub struct Resource {
 pub struct ResourceTemplate {
     /// A URI with names in braces for what varies, by RFC 6570.
     pub uri_template: String,
-    /// What a program calls them.
+    /// Their name, for programs.
     pub name: String,
-    /// What they are.
+    /// Their description, for people.
     pub description: Option<String>,
     /// As `text/markdown`.
     pub media_type: Option<String>,
@@ -44,11 +44,11 @@ pub struct ResourceContent {
     pub uri: String,
     /// As `text/markdown`.
     pub media_type: Option<String>,
-    /// What it holds.
+    /// The content.
     pub body: Body,
 }
 
-/// What a part of a resource holds.
+/// The content of a part of a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Body {
@@ -62,23 +62,23 @@ pub enum Body {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Prompt {
-    /// What it is made by.
+    /// Its name, by which it is made.
     pub name: String,
-    /// What it is for.
+    /// Its purpose.
     pub description: Option<String>,
-    /// What varies in it.
+    /// The arguments that vary in it.
     pub arguments: Vec<PromptArgument>,
 }
 
-/// What varies in a prompt.
+/// An argument of a prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PromptArgument {
     /// Its name.
     pub name: String,
-    /// What it is for.
+    /// Its purpose.
     pub description: Option<String>,
-    /// Whether the prompt cannot be made without it.
+    /// `true` if the prompt cannot be made without it.
     pub required: bool,
 }
 
@@ -131,7 +131,7 @@ impl Prompt {
     }
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Debug, Default)]
 pub(super) struct ToolOutput {
     /// The blocks, as text.
@@ -149,22 +149,32 @@ impl ToolOutput {
         }
     }
 
-    /// Reads a result block by block, where one of them is none: the others are good. `None` if it is no result at all.
-    pub(super) fn from_json(result: &Value) -> Option<Self> {
+    /// Reads a result block by block, where one of them is none: the others are good. A result of no known form is told as
+    /// it came, since the tool has acted.
+    pub(super) fn from_json(result: &Value) -> Self {
         let block = |block: &Value| match serde_json::from_value::<ContentBlock>(block.clone()) {
             Ok(block) => text_of_block(block),
             Err(_) => unknown_block(block),
         };
-        let blocks = match result.get("content") {
-            Some(Value::Array(blocks)) => blocks.iter().map(block).collect(),
-            Some(Value::Null) | None => Vec::new(),
-            // Some send one block, or a text, where a list belongs.
-            Some(Value::String(text)) => vec![text.clone()],
-            Some(other) => vec![block(other)],
-        };
         let structured = result.get("structuredContent").filter(|value| !value.is_null()).cloned();
         let is_error = result.get("isError").and_then(Value::as_bool).unwrap_or(false);
-        (result.get("content").is_some() || structured.is_some()).then_some(Self { blocks, structured, is_error })
+        let is_known = result.as_object().is_some_and(|fields| {
+            fields.keys().all(|name| ["content", "structuredContent", "isError", "_meta"].contains(&name.as_str()))
+        });
+        let blocks = match result.get("content") {
+            Some(Value::Array(blocks)) => blocks.iter().map(block).collect(),
+            // Some send one block, or a text, where a list belongs.
+            Some(Value::String(text)) => vec![text.clone()],
+            Some(other @ Value::Object(_)) => vec![block(other)],
+            Some(Value::Null) | None if is_known => Vec::new(),
+            _ => vec![format!("[a result of an unknown form] {}", super::http::cut(result.to_string()))],
+        };
+        Self { blocks, structured, is_error }
+    }
+
+    /// Returns the texts of its blocks.
+    pub(super) fn words(&self) -> String {
+        self.blocks.join("\n")
     }
 }
 
@@ -187,7 +197,7 @@ pub(super) fn text_of(result: ToolOutput) -> String {
     if parts.is_empty() { "done; there is no result".to_owned() } else { parts.join("\n") }
 }
 
-/// Whether a text says what a value says: it is the value, or the only field of the object around it, as servers make one
+/// Returns `true` if a text says what a value says: it is the value, or the only field of the object around it, as servers make one
 /// of results that are none by themselves.
 fn says(text: &str, value: &Value) -> bool {
     match value {

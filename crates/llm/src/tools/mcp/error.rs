@@ -1,10 +1,10 @@
-//! What can go wrong with a server, and in being one.
+//! The errors of servers: of those that are used, and of our own.
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
 use flowstone_core::BuildError;
 
-/// What went wrong with a server.
+/// An error of a server.
 ///
 /// # Example
 ///
@@ -27,9 +27,9 @@ use flowstone_core::BuildError;
 pub struct McpError {
     /// The server, by its [name](super::Mcp::named).
     pub server: String,
-    /// What was asked of it: `connect`, `tool `search``.
+    /// The call that failed: `connect`, `tool `search``.
     pub doing: String,
-    /// What went wrong.
+    /// The failure.
     #[source]
     pub failure: McpFailure,
 }
@@ -40,7 +40,7 @@ impl McpError {
     }
 }
 
-/// What went wrong with a server.
+/// An error of a server.
 #[derive(Debug)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each variant says what its fields are")]
@@ -114,7 +114,7 @@ impl fmt::Display for LastWords<'_> {
     }
 }
 
-/// Why tools are not served.
+/// An error of serving tools.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each variant's message says what its fields are")]

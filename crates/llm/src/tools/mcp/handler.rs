@@ -1,4 +1,4 @@
-//! What a server answers: its list of tools, and calls, each a run of its own.
+//! The answers of our server: its list of tools, and calls, each a run of its own.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,7 +33,7 @@ struct Inner {
     calls: TaskTracker,
 }
 
-/// What a call's run works on.
+/// The state of the run of a call.
 struct Exchange {
     call: ToolCall,
     result: Option<ToolResult>,
@@ -90,7 +90,7 @@ impl Handler {
     pub(super) async fn finish(&self, calls: Duration, answers: Duration) {
         self.0.closed.cancel();
         self.0.calls.close();
-        // Who takes longer is cut off.
+        // A client that takes longer is cut off.
         let _ = tokio::time::timeout(calls, self.0.calls.wait()).await;
         // The library does not say when an answer has left.
         tokio::time::sleep(answers).await;

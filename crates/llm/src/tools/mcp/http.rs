@@ -23,7 +23,7 @@ use rmcp::transport::{
 
 use super::{McpFailure, quiet::Quiet};
 
-/// How many redirects are followed: one more is a circle.
+/// The most redirects that are followed: one more is a circle.
 const REDIRECTS: usize = 10;
 
 /// Makes the transport; what connects is its first request.
@@ -57,7 +57,7 @@ fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), McpFailu
     }
 }
 
-/// How often a reply that broke off is asked for again, as the protocol lets a client: without a bound the call of a server
+/// Asks again for a reply that broke off, as the protocol lets a client, but not for ever: without a bound the call of a server
 /// that has ended would wait until its time is up.
 #[derive(Debug)]
 struct Again;
@@ -99,7 +99,7 @@ pub(super) fn shown(url: &str) -> String {
     format!("{}://{host}{port}{}", url.scheme(), if short { url.path() } else { "/…" })
 }
 
-/// What may be secret in a URL, each as it is written there, and as it is meant.
+/// Returns the parts of a URL that may be secret, each as it is written there, and as it is meant.
 pub(super) fn secrets(url: &str) -> Vec<String> {
     let Ok(url) = Url::parse(url) else { return Vec::new() };
     let written =
@@ -140,7 +140,7 @@ fn unexpected(text: &str) -> McpFailure {
     }
 }
 
-/// How much of a server's text an error quotes.
+/// The most bytes of a server's text that an error quotes.
 const QUOTED: usize = 500;
 
 /// Shortens a text that a server made as long as it liked.

@@ -27,11 +27,12 @@ use tokio::sync::{Mutex, watch};
 use super::{
     Mcp, McpError, McpFailure,
     connect::Place,
+    correlated::Correlated,
     http::{self, cut},
     process::{self, Tail},
 };
 
-/// How much of its own name a server is called by.
+/// The most bytes of its own name that a server is called by.
 const LONGEST_NAME: usize = 64;
 
 /// A server, and the connection to it.
@@ -54,7 +55,7 @@ pub(super) struct Live {
     doubtful: AtomicBool,
 }
 
-/// How long a server may take to say that it is alive, once a call was given up.
+/// The longest that a server may take to say that it is alive, once a call was given up.
 const ALIVE: Duration = Duration::from_secs(5);
 
 /// Notes that a call was given up before it was answered.
@@ -68,7 +69,7 @@ impl Drop for Unanswered<'_> {
     }
 }
 
-/// What this side says of itself, and what a server may ask it: nothing. It notes which lists have changed.
+/// Our side of a connection. A server may ask it nothing. It notes which lists have changed.
 pub(super) struct Client(watch::Sender<Changes>);
 
 impl ClientHandler for Client {
@@ -89,7 +90,7 @@ impl ClientHandler for Client {
     }
 }
 
-/// How often a server has said that a list has changed.
+/// The number of times that a server has said of each list that it has changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Changes {
     pub(super) tools: u64,
@@ -121,7 +122,7 @@ impl Link {
         &self.mcp
     }
 
-    /// What is told of lists that change.
+    /// Returns the news of lists that change.
     pub(super) fn changes(&self) -> watch::Receiver<Changes> {
         self.changes.subscribe()
     }
@@ -174,7 +175,7 @@ impl Link {
     pub(super) async fn close(&self) {
         let live = self.live.lock().await.take();
         if let Some(live) = live.and_then(Arc::into_inner) {
-            // How it ended makes no difference any more.
+            // Its outcome makes no difference any more.
             let _ = live.service.cancel().await;
         }
     }
@@ -198,7 +199,7 @@ impl Live {
         self.broken.load(Ordering::Relaxed) || self.service.is_closed() || self.service.is_transport_closed()
     }
 
-    /// Whether it still answers, if there is a doubt: any answer will do.
+    /// Returns `true` if it still answers. It is asked only if there is a doubt, and any answer will do.
     async fn is_alive(&self) -> bool {
         if !self.doubtful.swap(false, Ordering::Relaxed) {
             return true;
@@ -251,7 +252,7 @@ impl Mcp {
         match &self.place {
             Place::Process { program, arguments, environment, folder } => {
                 let (process, tail) = process::start(program, arguments, environment, folder.as_ref())?;
-                self.greet(process, client, beginning, Some(tail), lost).await
+                self.greet(Correlated::new(process), client, beginning, Some(tail), lost).await
             }
             Place::Url { url, token, headers } => {
                 let noted = Arc::clone(&lost);

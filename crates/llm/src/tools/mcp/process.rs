@@ -19,15 +19,15 @@ use tokio::{
 
 use super::McpFailure;
 
-/// What a program needs of its environment to run, and what no secret is in: the list of the protocol's own clients, with
+/// The variables that a program needs to run, and that hold no secret: the list of the protocol's own clients, with
 /// languages and folders for temporary files.
 const INHERITED: &str = "PATH HOME USER LOGNAME SHELL TERM LANG LC_ALL TZ TMPDIR TEMP TMP APPDATA HOMEDRIVE HOMEPATH \
     LOCALAPPDATA PATHEXT PROCESSOR_ARCHITECTURE SYSTEMDRIVE SYSTEMROOT USERPROFILE";
 
-/// How much of the standard error is kept: enough for a stack trace.
+/// The most bytes of the standard error that are kept: enough for a stack trace.
 const KEPT_BYTES: usize = 2048;
 
-/// How long to wait for the last words of a program that has closed its output.
+/// The longest wait for the last words of a program that has closed its output.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Starts a program as the other side of a connection.

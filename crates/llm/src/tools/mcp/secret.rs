@@ -1,9 +1,9 @@
 //! Taking secrets out of what a server says.
 
-/// What is shorter is no secret, and would take letters out of words.
+/// A shorter text is no secret, and would take letters out of words.
 const SHORTEST: usize = 6;
 
-/// What stands where a secret was.
+/// The text that takes the place of a secret.
 const HIDDEN: &str = "***";
 
 /// Takes secrets out of a text, also what is left of one where the text was cut: before a `…`, and at its beginning.

@@ -17,10 +17,10 @@ use tokio::net::{TcpListener, ToSocketAddrs};
 use super::{ServeError, handler::Handler};
 use crate::tools::Tools;
 
-/// How long calls that are under way may take when the server is to stop.
+/// The longest that calls under way may take when the server is to stop.
 const LAST_CALLS: Duration = Duration::from_secs(10);
 
-/// How long the last answers may take to their clients.
+/// The longest that the last answers may take to their clients.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
 /// Where clients find the server.

@@ -1,4 +1,4 @@
-//! What a server offers: [`McpServer`].
+//! A server that is connected: [`McpServer`].
 
 use std::{fmt, future::Future, sync::Arc};
 
@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{
     McpError, McpFailure, McpTool, Prompt, Resource, ResourceContent, ResourceTemplate, content,
     link::{Link, Live},
-    tool::Offered,
+    tool::{Offered, TheirTools},
 };
 use crate::message::Message;
 
@@ -26,7 +26,7 @@ const LONGEST_LIST: usize = 10_000;
 ///
 /// # When the server ends
 ///
-/// What was asked of it at that moment fails, and is not asked again, since it may have been done. The next call starts the
+/// A call that is under way at that moment fails, and is not made again, since it may have been done. The next call starts the
 /// program anew, or connects again.
 #[derive(Clone)]
 pub struct McpServer {
@@ -54,13 +54,15 @@ impl McpServer {
     ///
     /// The server does not answer in time, or not with a list, or has no tools at all.
     pub async fn tools(&self) -> Result<Vec<McpTool>, McpError> {
-        let offered = self.list("list its tools", |live, page| async move { tools_page(&live, page).await }).await?;
-        Ok(offered.into_iter().map(|offered| McpTool::new(Arc::clone(&self.link), offered)).collect())
+        Ok(list_tools(&self.link).await?.1)
     }
 
-    /// Waits until the server says that its tools have changed; [`tools`](Self::tools) then gives the new list, for an agent
-    /// that is built anew. A run whose agent calls a tool of the server is told, too, by an event with the key
-    /// `mcp_tools_changed` and the name of the server.
+    /// Waits until the server says that its tools have changed; [`tools`](Self::tools) then gives the new list.
+    ///
+    /// An agent needs nobody who waits: its next turn has the list as it is then. A tool that was added is offered to the
+    /// model, unless [`Tools::only`](crate::Tools::only) does not name it; a tool that was left out when the agent was built
+    /// stays out. Its run is told by an event with the key `mcp_tools_changed` and the name of the server; with `error`, if
+    /// the new list cannot be had, which is then asked for again before the next turn.
     ///
     /// # Cancel safety
     ///
@@ -78,7 +80,7 @@ impl McpServer {
     ///
     /// As [`tools`](Self::tools).
     pub async fn resources(&self) -> Result<Vec<Resource>, McpError> {
-        let resources = self.list("list its resources", |live, page| async move {
+        let resources = list(&self.link, "list its resources", |live, page| async move {
             let page = live.service.list_resources(Some(page)).await?;
             Ok((page.resources, page.next_cursor))
         });
@@ -91,7 +93,7 @@ impl McpServer {
     ///
     /// As [`tools`](Self::tools).
     pub async fn resource_templates(&self) -> Result<Vec<ResourceTemplate>, McpError> {
-        let templates = self.list("list its resource templates", |live, page| async move {
+        let templates = list(&self.link, "list its resource templates", |live, page| async move {
             let page = live.service.list_resource_templates(Some(page)).await?;
             Ok((page.resource_templates, page.next_cursor))
         });
@@ -120,7 +122,7 @@ impl McpServer {
     ///
     /// As [`tools`](Self::tools).
     pub async fn prompts(&self) -> Result<Vec<Prompt>, McpError> {
-        let prompts = self.list("list its prompts", |live, page| async move {
+        let prompts = list(&self.link, "list its prompts", |live, page| async move {
             let page = live.service.list_prompts(Some(page)).await?;
             Ok((page.prompts, page.next_cursor))
         });
@@ -153,40 +155,48 @@ impl McpServer {
 
     /// Ends the connection, and waits until the server has ended, unless a call is under way.
     ///
-    /// What is asked of it later, through another clone or a tool, connects again.
+    /// A later call, through another clone or a tool, connects again.
     pub async fn close(self) {
         self.link.close().await;
     }
+}
 
-    /// Reads a list, page after page.
-    async fn list<T, F>(
-        &self,
-        doing: &str,
-        page: impl Fn(Arc<Live>, PaginatedRequestParams) -> F,
-    ) -> Result<Vec<T>, McpError>
-    where
-        F: Future<Output = Result<(Vec<T>, Option<String>), ServiceError>>,
-    {
-        let page = &page;
-        let whole = self.link.ask_in_time(doing, |live| async move {
-            let (mut items, mut cursor) = (Vec::new(), None);
-            loop {
-                let parameters = PaginatedRequestParams::default().with_cursor(cursor.clone());
-                let (more, next) = page(Arc::clone(&live), parameters).await?;
-                items.extend(more);
-                // A cursor that leads to itself would never end.
-                if next.is_none() || next == cursor || items.len() > LONGEST_LIST {
-                    return Ok((items, next.is_none()));
-                }
-                cursor = next;
+/// Asks for the tools of a server; gives the list, and the tools.
+pub(super) async fn list_tools(link: &Arc<Link>) -> Result<(Arc<TheirTools>, Vec<McpTool>), McpError> {
+    // A change that comes while the list is read is not in it, or not all of it.
+    let version = link.changes().borrow().tools;
+    let offered = list(link, "list its tools", |live, page| async move { tools_page(&live, page).await }).await?;
+    Ok(TheirTools::tools(link, version, offered))
+}
+
+/// Reads a list, page after page.
+async fn list<T, F>(
+    link: &Link,
+    doing: &str,
+    page: impl Fn(Arc<Live>, PaginatedRequestParams) -> F,
+) -> Result<Vec<T>, McpError>
+where
+    F: Future<Output = Result<(Vec<T>, Option<String>), ServiceError>>,
+{
+    let page = &page;
+    let whole = link.ask_in_time(doing, |live| async move {
+        let (mut items, mut cursor) = (Vec::new(), None);
+        loop {
+            let parameters = PaginatedRequestParams::default().with_cursor(cursor.clone());
+            let (more, next) = page(Arc::clone(&live), parameters).await?;
+            items.extend(more);
+            // A cursor that leads to itself would never end.
+            if next.is_none() || next == cursor || items.len() > LONGEST_LIST {
+                return Ok((items, next.is_none()));
             }
-        });
-        match whole.await? {
-            (items, true) => Ok(items),
-            (items, false) => {
-                let said = format!("its list does not come to an end after {} entries", items.len());
-                Err(self.link.error(doing, McpFailure::Protocol { said }))
-            }
+            cursor = next;
+        }
+    });
+    match whole.await? {
+        (items, true) => Ok(items),
+        (items, false) => {
+            let said = format!("its list does not come to an end after {} entries", items.len());
+            Err(link.error(doing, McpFailure::Protocol { said }))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One tool of a server: [`McpTool`].
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{
         Arc, OnceLock,
@@ -25,33 +26,88 @@ use super::{
     content::{self, ToolOutput},
     http::cut,
     link::{Link, Live},
+    server,
 };
 use crate::{
     request::ToolSpec,
-    tools::{Tool, with_properties},
+    tools::{Listing, Tool, with_properties},
 };
 
 /// The longest name that models' providers take.
 const LONGEST_NAME: usize = 64;
 
-/// How many of the places where a result does not fit are named.
+/// The most places that are named where a result does not fit.
 const NAMED_FAULTS: usize = 3;
 
 /// A tool of a server, which holds the connection to it. Clones share it.
 ///
-/// What it returns is the texts that the server sends, one below another, and its structured result as JSON unless a text
+/// It returns the texts that the server sends, one below another, and its structured result as JSON unless a text
 /// says the same. Images, sounds and binary resources are named, and not part of it.
 #[derive(Clone)]
 pub struct McpTool {
     link: Arc<Link>,
     offered: Arc<Offered>,
-    /// How often the list of tools had changed when a run was last told.
-    changes: Arc<AtomicU64>,
+    listing: Arc<TheirTools>,
+}
+
+/// The list that a server gave of its tools.
+pub(super) struct TheirTools {
+    link: Arc<Link>,
+    /// The names as models are given them.
+    names: BTreeSet<String>,
+    /// The number of changes that the server had told of when the list was asked for.
+    version: u64,
+    /// The number of changes that it had told of when a run was last told.
+    told: AtomicU64,
+}
+
+impl TheirTools {
+    /// Makes the tools of a list that was asked for when it had changed this often.
+    pub(super) fn tools(link: &Arc<Link>, version: u64, offered: Vec<Offered>) -> (Arc<Self>, Vec<McpTool>) {
+        let prefix = &link.mcp().prefix;
+        let names = offered.iter().map(|offered| fit_name(prefix, &offered.name)).collect();
+        let listing = Arc::new(Self { link: Arc::clone(link), names, version, told: AtomicU64::new(version) });
+        let tool =
+            |offered| McpTool { link: Arc::clone(link), offered: Arc::new(offered), listing: Arc::clone(&listing) };
+        let tools = offered.into_iter().map(tool).collect();
+        (listing, tools)
+    }
+}
+
+impl Listing for TheirTools {
+    fn offered(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
+    fn is_old(&self) -> bool {
+        self.link.changes().borrow().tools != self.version
+    }
+
+    fn tell(&self, fault: Option<&str>, cx: &Context) {
+        if !cx.heard() {
+            return;
+        }
+        let now = self.link.changes().borrow().tools;
+        let is_new = self.told.swap(now, Ordering::Relaxed) != now;
+        match fault {
+            Some(fault) => cx.emit(json!({ "mcp_tools_changed": self.link.name(), "error": fault })),
+            None if is_new => cx.emit(json!({ "mcp_tools_changed": self.link.name() })),
+            None => {}
+        }
+    }
+
+    fn again(&self) -> BoxFuture<'_, Result<(Arc<dyn Listing>, Vec<Arc<dyn Tool>>)>> {
+        Box::pin(async move {
+            let (listing, tools) = server::list_tools(&self.link).await?;
+            let tools = tools.into_iter().map(|tool| Arc::new(tool) as Arc<dyn Tool>).collect();
+            Ok((listing as Arc<dyn Listing>, tools))
+        })
+    }
 }
 
 /// A tool as its server describes it.
 pub(super) struct Offered {
-    /// What its server calls it.
+    /// Its name on the server.
     name: String,
     description: String,
     parameters: Value,
@@ -61,11 +117,6 @@ pub(super) struct Offered {
 }
 
 impl McpTool {
-    pub(super) fn new(link: Arc<Link>, offered: Offered) -> Self {
-        let changes = Arc::new(AtomicU64::new(link.changes().borrow().tools));
-        Self { link, offered: Arc::new(offered), changes }
-    }
-
     /// Returns what the server itself calls it.
     #[must_use]
     pub fn original_name(&self) -> &str {
@@ -95,7 +146,12 @@ impl McpTool {
         if result.is_error {
             return Err(self.error(McpFailure::Tool { said: content::text_of(result) }));
         }
-        let result = self.checked(result).await.map_err(|said| self.error(McpFailure::Schema { said }))?;
+        // The tool has acted: what it says of it is told, also if it does not fit.
+        let said = result.words();
+        let result = self.checked(result).await.map_err(|fault| {
+            let said = if said.is_empty() { fault } else { format!("it returned `{}`, but {fault}", cut(said)) };
+            self.error(McpFailure::Schema { said })
+        })?;
         Ok(self.link.mcp().without_token(content::text_of(result)))
     }
 
@@ -131,12 +187,13 @@ impl Tool for McpTool {
     fn call<'a>(&'a self, arguments: Value, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
         Box::pin(async move {
             let result = self.ask(arguments).await;
-            let now = self.link.changes().borrow().tools;
-            if self.changes.swap(now, Ordering::Relaxed) != now && cx.heard() {
-                cx.emit(json!({ "mcp_tools_changed": self.link.name() }));
-            }
+            self.listing.tell(None, cx);
             Ok(result?)
         })
+    }
+
+    fn listing(&self) -> Option<Arc<dyn Listing>> {
+        Some(Arc::clone(&self.listing) as Arc<dyn Listing>)
     }
 
     fn check(&self) -> Result<()> {
@@ -175,7 +232,7 @@ impl Offered {
             parameters = json!({});
         }
         if let Value::Object(schema) = &mut parameters
-            && schema.get("type").is_none_or(Value::is_null)
+            && schema.get("type").is_none_or(|kind| kind.is_null() || names_object(kind))
         {
             schema.insert("type".to_owned(), json!("object"));
         }
@@ -217,9 +274,7 @@ async fn call(live: &Live, parameters: CallToolRequestParams) -> Result<ToolOutp
     given_up.0 = None;
     match answer? {
         ServerResult::CallToolResult(result) => Ok(ToolOutput::from_theirs(result)),
-        ServerResult::CustomResult(CustomResult(result)) => {
-            ToolOutput::from_json(&result).ok_or(ServiceError::UnexpectedResponse)
-        }
+        ServerResult::CustomResult(CustomResult(result)) => Ok(ToolOutput::from_json(&result)),
         ServerResult::EmptyResult(_) => Ok(ToolOutput::default()),
         _ => Err(ServiceError::UnexpectedResponse),
     }
@@ -242,6 +297,11 @@ impl Drop for GivenUp {
 /// Compiles a schema. What it refers to is not fetched: a server would choose what this program reads.
 fn compile(schema: &Value) -> Result<Validator, ValidationError<'static>> {
     jsonschema::options().offline().build(schema)
+}
+
+/// Returns `true` if one of several types is that of objects.
+fn names_object(kinds: &Value) -> bool {
+    kinds.as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "object"))
 }
 
 fn is_object(schema: &Value) -> bool {

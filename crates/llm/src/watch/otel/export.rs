@@ -27,7 +27,7 @@ use tokio::{
 
 use super::{TelemetryError, variable};
 
-/// How long a request may take, unless a variable says otherwise: what OpenTelemetry's exporters take.
+/// The longest that a request may take, unless a variable says otherwise: the default of OpenTelemetry's exporters.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes the exporters of spans and of metrics, as the standard variables say.

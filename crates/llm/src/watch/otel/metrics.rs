@@ -20,9 +20,9 @@ const TIME_TO_FIRST_CHUNK: &str = "gen_ai.client.operation.time_to_first_chunk";
 const TOKEN_USAGE: &str = "gen_ai.client.token.usage";
 const TOKEN_TYPE: &str = "gen_ai.token.type";
 
-/// What the conventions ask for, in seconds.
+/// The buckets that the conventions ask for, in seconds.
 const SECONDS: [f64; 14] = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
-/// What they ask for, in tokens: powers of 4.
+/// The buckets that they ask for, in tokens: powers of 4.
 const TOKENS: [f64; 14] = [
     1.0,
     4.0,

@@ -1,4 +1,4 @@
-//! What is said, as the conventions write it: JSON, and only if whoever runs the program asks for it.
+//! Messages as the conventions write them: JSON, and only if whoever runs the program asks for it.
 
 use std::sync::LazyLock;
 

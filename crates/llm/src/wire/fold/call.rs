@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{Wire, json},
-    At, Fold, PART, Slot, What,
+    At, Fold, Mark, PART, Slot, What,
 };
 use crate::{
     error::Failure,
@@ -136,6 +136,22 @@ impl Fold {
         self.slots.iter().rposition(|slot| slot.at == at && matches!(slot.what, What::Call(_))).map(CallAt)
     }
 
+    /// Returns the call at a place that has no other id, or else the call of this id that came before the mark.
+    pub(in crate::wire) fn call_of(&self, at: At, id: &str, mark: Mark) -> Option<CallAt> {
+        let find = |slots: &[Slot], fits: &dyn Fn(At, &Call) -> bool| {
+            let is = |slot: &Slot| matches!(&slot.what, What::Call(call) if fits(slot.at, call));
+            slots.iter().rposition(is).map(CallAt)
+        };
+        let here =
+            find(&self.slots, &|place, call| place == at && (id.is_empty() || call.id.is_empty() || call.id == id));
+        here.or_else(|| find(&self.slots[..mark.0], &|_, call| !id.is_empty() && call.id == id))
+    }
+
+    /// Returns the call that came last.
+    pub(in crate::wire) fn last_call(&self) -> Option<CallAt> {
+        self.slots.iter().rposition(|slot| matches!(slot.what, What::Call(_))).map(CallAt)
+    }
+
     /// Returns whether arguments of a call have come.
     pub(in crate::wire) fn has_arguments(&self, call: CallAt) -> bool {
         let What::Call(call) = &self.slots[call.0].what else { return false };
@@ -150,7 +166,7 @@ impl Call {
         Part::ToolCall(ToolCall { id, name, arguments: arguments.read(), signatures, extra })
     }
 
-    /// Whether a piece with this id and this name, and with arguments or without, belongs to the call.
+    /// Returns `true` if a piece with this id and this name, and with arguments or without, belongs to the call.
     fn goes_on(&self, id: &str, name: &str, arguments: bool) -> bool {
         let named = !id.is_empty() && !self.id.is_empty();
         if named && id != self.id {
@@ -177,6 +193,10 @@ impl Arguments {
         match (json, text) {
             // A call of a tool without parameters comes with nothing at all from some.
             (Some(Value::Null), _) => json!({}),
+            (Some(Value::String(inner)), _) if serde_json::from_str::<Map<String, Value>>(&inner).is_ok() => {
+                // Some write them as a text twice.
+                Self::Text(inner).read()
+            }
             (Some(json), _) if !json::too_deep(&json) => json,
             (Some(json), None) => Value::String(json.to_string()),
             (_, text) => Value::String(text.unwrap_or_default()),
