@@ -1,12 +1,12 @@
-//! [`Classify`]: a node that lets a model pick one of its actions.
+//! [`Classify`]: a node that lets a model pick one of its actions, or a label for each item.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, marker::PhantomData, sync::Arc};
 
-use flowstone_core::{AsyncNode, Choice, Context, NodeError, Result, State};
+use flowstone_core::{AsyncBatchNode, AsyncNode, Choice, Context, IntoAction, NodeError, Result, State};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    extract::repair,
+    extract::{Each, Item, repair},
     message::Message,
     model::Model,
     prompt::{Prompt, ask::Asking},
@@ -20,7 +20,10 @@ const LABEL: &str = "label";
 /// The most characters that are shown of a reply that is no label.
 const SHOWN: usize = 80;
 
-/// A node that lets a model pick one of the labels of `A`, which is its action: a routing node in one line.
+/// A node that lets a model pick one of the labels of `A`.
+///
+/// - [`Classify::prompt`] picks one for the state, which is the node's action: a routing node in one line.
+/// - [`Classify::each`] picks one for each item: a batch node, for `.parallel(8).journaled()`.
 ///
 /// The model is told the labels with the doc comments of their variants, and replies with one. A reply that names none is
 /// repaired by the model, at most [`repairs`](Self::repairs) times; then the node fails with
@@ -81,25 +84,100 @@ const SHOWN: usize = 80;
 /// # Ok(())
 /// # }
 /// ```
-pub struct Classify<S, A> {
+pub struct Classify<S, A, K = Routed<S, A>> {
     asking: Asking,
     prompt: Prompt,
     schema: Result<Arc<Schema>, String>,
     repairs: u32,
+    kind: K,
+    types: PhantomData<fn(S) -> A>,
+}
+
+/// The kind of [`Classify::prompt`].
+pub struct Routed<S, A> {
     noted: Option<Arc<Noted<S, A>>>,
 }
 
 type Noted<S, A> = dyn Fn(&mut S, &A) + Send + Sync;
 
-impl<S, A: Choice> Classify<S, A> {
+impl<S, A: Choice> Classify<S, A, Routed<S, A>> {
     /// Makes a node that asks which label fits.
     #[must_use]
     pub fn prompt(model: &Model, prompt: impl Into<Prompt>) -> Self {
-        let schema = Schema::choice(LABEL, LABEL, A::NAMES).map(Arc::new);
-        Self { asking: Asking::new(model), prompt: prompt.into(), schema, repairs: repair::REPAIRS, noted: None }
+        Self::new(model, prompt, Routed { noted: None })
     }
 
-    /// Sets what the model is told first; the labels are added to it. A [`Prompt`] over the state, too.
+    /// Notes the label in the state, before it is followed.
+    #[must_use]
+    pub fn note(mut self, note: impl Fn(&mut S, &A) + Send + Sync + 'static) -> Self {
+        self.kind.noted = Some(Arc::new(note));
+        self
+    }
+}
+
+impl<S, A, I, P, F, R> Classify<S, A, Each<S, I, P, F, R>>
+where
+    S: State,
+    A: Choice,
+    P: Fn(&S) -> Vec<I> + Send + Sync + 'static,
+    F: Fn(&mut S, Vec<A>) -> R + Send + Sync + 'static,
+    R: IntoAction + 'static,
+{
+    /// Makes a batch node that asks which label fits each item, which the prompt calls `item`; `post` gets all labels, in the
+    /// order of the items.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use flowstone_core::{Action, Choice, Label};
+    /// use flowstone_core::AsyncFlow;
+    /// use flowstone_llm::{Classify, Model, ScriptedModel};
+    ///
+    /// # #[derive(Debug, PartialEq)]
+    /// enum Mood { Good, Bad } // with `#[derive(Action)]`
+    /// # impl Label for Mood {
+    /// #     const NAMES: &'static [&'static str] = &["good", "bad"];
+    /// #     fn index(&self) -> Option<usize> { Some(match self { Self::Good => 0, Self::Bad => 1 }) }
+    /// #     fn action(self) -> Action { Self::NAMES[self.index().unwrap_or(0)].into() }
+    /// # }
+    /// # impl Choice for Mood {
+    /// #     const ABOUT: &'static [&'static str] = &["", ""];
+    /// #     fn choose(index: usize) -> Option<Self> { [Self::Good, Self::Bad].into_iter().nth(index) }
+    /// # }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let model = Model::new(ScriptedModel::new(["good", "bad"]));
+    /// let rate = Classify::each(
+    ///     &model,
+    ///     "What mood is this? {{ item }}",
+    ///     |_: &usize| vec!["Lovely!".to_owned(), "It broke.".to_owned()],
+    ///     |bad: &mut usize, moods: Vec<Mood>| *bad = moods.iter().filter(|mood| **mood == Mood::Bad).count(),
+    /// );
+    /// let mut flow = AsyncFlow::builder("rate");
+    /// let rate = flow.add("rate", rate);
+    /// flow.start(rate);
+    ///
+    /// let mut bad = 0;
+    /// flow.build()?.run_async(&mut bad).await?;
+    /// assert_eq!(bad, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn each(model: &Model, prompt: impl Into<Prompt>, items: P, post: F) -> Self {
+        Self::new(model, prompt, Each::new(items, post))
+    }
+}
+
+impl<S, A: Choice, K> Classify<S, A, K> {
+    fn new(model: &Model, prompt: impl Into<Prompt>, kind: K) -> Self {
+        let schema = Schema::choice(LABEL, LABEL, A::NAMES).map(Arc::new);
+        let (asking, prompt, repairs) = (Asking::new(model), prompt.into(), repair::REPAIRS);
+        Self { asking, prompt, schema, repairs, kind, types: PhantomData }
+    }
+
+    /// Sets what the model is told first; the labels are added to it. A [`Prompt`] over what the other is over.
     #[must_use]
     pub fn system(mut self, system: impl Into<Prompt>) -> Self {
         self.asking.set_system(system);
@@ -120,19 +198,21 @@ impl<S, A: Choice> Classify<S, A> {
         self
     }
 
-    /// Notes the label in the state, before it is followed.
-    #[must_use]
-    pub fn note(mut self, note: impl Fn(&mut S, &A) + Send + Sync + 'static) -> Self {
-        self.noted = Some(Arc::new(note));
-        self
-    }
-
     fn schema(&self) -> Result<&Schema> {
         self.schema.as_deref().map_err(|fault| NodeError::terminal(fault.as_str()))
     }
+
+    fn messages(&self, values: &impl Serialize) -> Result<Vec<Message>> {
+        self.asking.messages(&self.prompt, values, &labels::<A>())
+    }
+
+    /// Asks for the number of a label.
+    async fn ask(&self, messages: &[Message], cx: &Context) -> Result<usize> {
+        repair::ask(&self.asking, messages, self.schema()?, self.repairs, read::<A>, cx).await
+    }
 }
 
-impl<S, A> AsyncNode<S> for Classify<S, A>
+impl<S, A> AsyncNode<S> for Classify<S, A, Routed<S, A>>
 where
     S: State + Serialize + DeserializeOwned,
     A: Choice,
@@ -148,21 +228,64 @@ where
     }
 
     async fn prep(&self, shared: &S) -> Result<Vec<Message>> {
-        self.asking.messages(&self.prompt, shared, &labels::<A>())
+        self.messages(shared)
     }
 
     async fn exec(&self, messages: &Vec<Message>, cx: &Context) -> Result<usize> {
-        let schema = self.schema()?;
-        repair::ask(&self.asking, messages, schema, self.repairs, read::<A>, cx).await
+        self.ask(messages, cx).await
     }
 
     async fn post(&self, shared: &mut S, _: Vec<Message>, index: usize) -> Result<A> {
-        let label = A::choose(index).ok_or_else(|| NodeError::terminal(format!("there is no label number {index}")))?;
-        if let Some(note) = &self.noted {
+        let label = chosen(index)?;
+        if let Some(note) = &self.kind.noted {
             note(shared, &label);
         }
         Ok(label)
     }
+}
+
+impl<S, A, I, P, F, R> AsyncBatchNode<S> for Classify<S, A, Each<S, I, P, F, R>>
+where
+    S: State,
+    A: Choice,
+    I: Serialize + DeserializeOwned + Send + Sync + 'static,
+    P: Fn(&S) -> Vec<I> + Send + Sync + 'static,
+    F: Fn(&mut S, Vec<A>) -> R + Send + Sync + 'static,
+    R: IntoAction + 'static,
+{
+    type Item = I;
+    /// The name of the label: a store may keep it for a program whose labels have another order.
+    type Output = String;
+    type Outcome = String;
+    type Action = R::Action;
+
+    fn check(&self) -> Result<()> {
+        self.schema()?;
+        self.asking.check_named::<I>("item", &self.prompt)
+    }
+
+    async fn prep(&self, shared: &S) -> Result<Vec<I>> {
+        Ok(self.kind.items(shared))
+    }
+
+    async fn exec(&self, item: &I, cx: &Context) -> Result<String> {
+        let index = self.ask(&self.messages(&Item { item })?, cx).await?;
+        Ok(A::NAMES.get(index).copied().unwrap_or_default().to_owned())
+    }
+
+    async fn post(&self, shared: &mut S, _: Vec<I>, names: Vec<String>) -> Result<R::Action> {
+        let label = |name: String| match A::NAMES.iter().position(|known| *known == name) {
+            Some(index) => chosen(index),
+            None => Err(NodeError::terminal(none::<A>(&name))),
+        };
+        let labels = names.into_iter().map(label).collect::<Result<Vec<A>>>()?;
+        self.kind.post(shared, labels).into_action()
+    }
+}
+
+/// Returns the label of a number.
+fn chosen<A: Choice>(index: usize) -> Result<A> {
+    A::choose(index).ok_or_else(|| NodeError::terminal(format!("there is no label number {index}")))
 }
 
 fn labels<A: Choice>() -> String {
@@ -207,8 +330,14 @@ fn none<A: Choice>(label: &str) -> String {
     format!("`{}` is none of the labels {}", shorten(label, SHOWN), names.join(", "))
 }
 
-impl<S, A> fmt::Debug for Classify<S, A> {
+impl<S, A, K> fmt::Debug for Classify<S, A, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Classify").field("asking", &self.asking).field("prompt", &self.prompt).finish_non_exhaustive()
+    }
+}
+
+impl<S, A> fmt::Debug for Routed<S, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Routed")
     }
 }

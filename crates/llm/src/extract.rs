@@ -99,11 +99,28 @@ pub struct One<S, F, R> {
     types: PhantomData<fn(S) -> R>,
 }
 
-/// The kind of [`Extract::each`].
+/// The kind of [`Extract::each`] and [`Classify::each`](crate::Classify::each).
 pub struct Each<S, I, P, F, R> {
     items: P,
     post: F,
     types: PhantomData<fn(S, I) -> R>,
+}
+
+impl<S, I, P: Fn(&S) -> Vec<I>, F, R> Each<S, I, P, F, R> {
+    pub(crate) fn new(items: P, post: F) -> Self {
+        Self { items, post, types: PhantomData }
+    }
+
+    pub(crate) fn items(&self, shared: &S) -> Vec<I> {
+        (self.items)(shared)
+    }
+
+    pub(crate) fn post<T>(&self, shared: &mut S, outputs: Vec<T>) -> R
+    where
+        F: Fn(&mut S, Vec<T>) -> R,
+    {
+        (self.post)(shared, outputs)
+    }
 }
 
 impl<S, T, F, R> Extract<T, One<S, F, R>>
@@ -134,7 +151,7 @@ where
     /// The item may be a struct, if the prompt is to say more.
     #[must_use]
     pub fn each(model: &Model, prompt: impl Into<Prompt>, items: P, post: F) -> Self {
-        Self::new(model, prompt, Each { items, post, types: PhantomData })
+        Self::new(model, prompt, Each::new(items, post))
     }
 }
 
@@ -224,10 +241,10 @@ where
     }
 }
 
-/// The values that the prompt of [`Extract::each`] is over.
+/// The values that the prompt of a batch node is over.
 #[derive(Serialize)]
-struct Item<'a, I> {
-    item: &'a I,
+pub(crate) struct Item<'a, I> {
+    pub(crate) item: &'a I,
 }
 
 impl<S, T, I, P, F, R> AsyncBatchNode<S> for Extract<T, Each<S, I, P, F, R>>
@@ -250,7 +267,7 @@ where
     }
 
     async fn prep(&self, shared: &S) -> Result<Vec<I>> {
-        Ok((self.kind.items)(shared))
+        Ok(self.kind.items(shared))
     }
 
     async fn exec(&self, item: &I, cx: &Context) -> Result<T> {
@@ -258,7 +275,7 @@ where
     }
 
     async fn post(&self, shared: &mut S, _: Vec<I>, values: Vec<T>) -> Result<R::Action> {
-        (self.kind.post)(shared, values).into_action()
+        self.kind.post(shared, values).into_action()
     }
 }
 

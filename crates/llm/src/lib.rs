@@ -44,7 +44,7 @@ pub use agent::{
     AgentBuilder, AgentExit, AgentState, Approval, ApprovalQuestion, AskedCall, Bound, Decision, NothingAsked, agent,
 };
 pub use chat::{Chat, NothingToAnswer, Prompted, Turn};
-pub use classify::Classify;
+pub use classify::{Classify, Routed};
 pub use client::{Connect, SetupError};
 pub use embed::Embed;
 pub use error::{Failure, ModelError, ModelId};

@@ -120,7 +120,7 @@ async fn text_comes_while_the_model_speaks() {
     assert!(pieces.len() > 10 && took > Duration::from_millis(50), "{} pieces within {took:?}", pieces.len());
 }
 
-/// What an invoice says.
+/// An invoice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 struct Invoice {
     /// Who sent it.
@@ -240,7 +240,7 @@ fn driver(store: &Path) -> Killed {
     Killed(command.spawn().unwrap())
 }
 
-/// What [`a_killed_run_asks_only_for_what_it_lacks`] kills; alone it does nothing.
+/// The process that [`a_killed_run_asks_only_for_what_it_lacks`] kills; alone it does nothing.
 #[tokio::test]
 async fn drives_a_store_if_it_is_told_to() {
     let (Some(store), Ok(name)) = (env::var_os(STORE), env::var(MODEL)) else { return };

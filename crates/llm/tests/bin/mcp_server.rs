@@ -176,7 +176,7 @@ fn tools(mode: &str, cursor: Option<&str>, grown: bool) -> Value {
     }
 }
 
-/// What a tool returns; nothing if it never does.
+/// Returns the result of a tool; nothing if it never answers.
 fn call(parameters: &Value, taken_back: usize) -> Option<Value> {
     let text = |text: String| Some(json!({ "content": [{ "type": "text", "text": text }] }));
     match parameters["name"].as_str().unwrap() {

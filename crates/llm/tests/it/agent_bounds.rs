@@ -1,4 +1,4 @@
-//! What stops an agent before it has an answer: it ends as stopped, says why, and its conversation can go on.
+//! Bounds that stop an agent before it has an answer: it ends as stopped, says why, and its conversation can go on.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What is left of an agent's turn that was cut off: nothing runs on, and the conversation can go on.
+//! An agent's turn that was cut off: nothing runs on, and the conversation can go on.
 
 use std::sync::{
     Arc,

@@ -17,7 +17,7 @@ use flowstone_llm::{
 
 use crate::agent::{AgentFlow, Number, call, calls, told};
 
-/// What tools did, outside the store.
+/// A ledger of what tools did, outside the store.
 type Ledger = Arc<Mutex<Vec<String>>>;
 
 /// A tool that writes down its number; from `stops_at` on it waits for ever.

@@ -68,7 +68,7 @@ fn decided(question: &Value, numbers: &mut Lcg) -> Approval {
     })
 }
 
-/// What a provider would refuse in a request.
+/// Returns everything that a provider would refuse in a request.
 fn faults(request: &Request) -> Vec<&'static str> {
     let mut faults = Vec::new();
     let said: Vec<_> = request.messages.iter().filter(|message| message.role != Role::System).collect();
@@ -98,7 +98,7 @@ fn faults(request: &Request) -> Vec<&'static str> {
     faults
 }
 
-/// Whether an error is one that says what the model did.
+/// Returns `true` for an error that says what the model did.
 fn is_typed(error: &RunError) -> bool {
     let RunError::Node { source, .. } = error else { return false };
     source.is::<ModelError>()

@@ -145,7 +145,7 @@ async fn a_retry_is_the_nodes_policy_and_its_type_of_error_decides() {
     assert!(matches!(failure(&error), Failure::Refused { .. }));
 }
 
-/// What a run of a flow shows while it runs.
+/// Returns the text that a run of a flow shows while it runs.
 async fn shown(flow: &AsyncFlow<Desk>) -> String {
     let heard = Arc::new(Mutex::new(String::new()));
     let sink = Arc::clone(&heard);
@@ -197,7 +197,7 @@ fn a_turn_that_is_to_sum_up_is_a_fault() {
     assert_eq!(error.faults(), [Fault::Node { node: "reply".to_owned(), message }]);
 }
 
-/// Whether a judge is content.
+/// The verdict of a judge.
 #[derive(Debug)]
 struct Good(bool);
 

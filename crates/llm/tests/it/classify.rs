@@ -1,6 +1,7 @@
 //! A model picks a label, and the run follows it.
 
-use flowstone_core::{Action, AsyncFlow, Choice, END, Label, RunError};
+use flowstone_core::{Action, AsyncFlow, Choice, END, Label, NodeExt, RunError};
+use flowstone_durable::Runs;
 use flowstone_llm::{Classify, ExtractError, Failure, Finish, Message, Model, ModelError, Reply, ScriptedModel};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -131,4 +132,29 @@ async fn a_withheld_reply_is_no_label() {
     let RunError::Node { source, .. } = error else { panic!("{error}") };
     assert!(matches!(source.downcast_ref::<ModelError>().unwrap().failure, Failure::Filtered { .. }));
     assert_eq!(script.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn each_item_gets_a_label_in_their_order_and_keeps_it_by_name() {
+    let script = ScriptedModel::by(|request: &flowstone_llm::Request| {
+        let asked = request.messages.last().map(Message::text).unwrap_or_default();
+        Ok(Reply::of_text(if asked.contains("crash") { "bug_report" } else { "refund" }))
+    });
+    let classify = Classify::each(
+        &Model::new(script.clone()),
+        "What is this about? {{ item }}",
+        |_: &Vec<String>| ["I want my money", "A crash!", "Money!"].map(str::to_owned).to_vec(),
+        |seen: &mut Vec<String>, topics: Vec<Topic>| *seen = topics.iter().map(|topic| format!("{topic:?}")).collect(),
+    );
+    let mut flow = AsyncFlow::builder("triage");
+    let triage = flow.add("triage", classify.system("You sort mail.").repairs(0).parallel(3).journaled());
+    flow.start(triage);
+    let folder = tempfile::tempdir().unwrap();
+    let runs = Runs::open(folder.path().join("runs.db"), flow.build().unwrap()).await.unwrap();
+
+    let run = runs.start("r", Vec::new()).await.unwrap();
+    let seen = run.finished().await.unwrap().state;
+
+    assert_eq!(seen, ["Refund", "BugReport", "Refund"]);
+    assert_eq!(script.requests().len(), 3);
 }

@@ -78,7 +78,7 @@ fn events(deltas: &[Value], finish: Option<&str>) -> String {
     text
 }
 
-/// What the first request to a server had for its body.
+/// Returns the body of the first request to a server.
 pub(crate) async fn asked(server: &MockServer) -> Value {
     server.received_requests().await.unwrap()[0].body_json().unwrap()
 }

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::client::{failed, failure, listened};
 
-/// How often each stream is varied.
+/// The number of variations of each stream.
 const VARIATIONS: u64 = 12;
 
 struct Case {
@@ -57,7 +57,7 @@ impl Case {
         Request::new(messages)
     }
 
-    /// What the file says that comes of it.
+    /// Returns the reply that the file expects.
     fn expected(&self) -> Value {
         let text = self.section("reply").unwrap_or_default();
         serde_json::from_str(text).unwrap_or_else(|_| text.into())
@@ -226,7 +226,7 @@ async fn a_stream_that_is_cut_off_is_no_other_reply() {
 
             let came = service.ask(&case, true).await;
 
-            // What is counted may still be missing once the reply has said why it ends.
+            // Counts may still be missing once the reply has said why it ends.
             let same = (&came["message"], &came["finish"]) == (&expected["message"], &expected["finish"]);
             assert!(same || came.is_string(), "{}, cut at {cut}: {came:#}", case.name);
         }

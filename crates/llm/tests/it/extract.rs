@@ -70,7 +70,7 @@ pub(crate) fn doc<T>() -> Doc<T> {
     Doc { text: "Ink Ltd, pens, 990".to_owned(), found: None }
 }
 
-/// What comes of these replies.
+/// Returns what comes of these replies.
 pub(crate) async fn read<T>(replies: impl IntoIterator<Item = &'static str>) -> Result<T, String>
 where
     T: JsonSchema + Serialize + DeserializeOwned + Send + Sync + 'static,

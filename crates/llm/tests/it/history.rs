@@ -1,4 +1,4 @@
-//! What a model is given of a long conversation: never a call without its results, never results without their call.
+//! The view that a model has of a long conversation: never a call without its results, never results without their call.
 
 use flowstone_llm::{Conversation, History, Message, Part, Role, ToolCall, ToolResult};
 use serde_json::json;
@@ -148,6 +148,6 @@ fn all_of_it_is_all_of_it() {
 
     assert_eq!(History::all().view(&messages), messages);
     assert_eq!(History::default(), History::all());
-    // What an agent sums up is gone from its state: what is there is shown.
+    // The part that an agent has summed up is gone from its state: the rest is shown.
     assert_eq!(History::summarise_above(1).view(&messages), messages);
 }

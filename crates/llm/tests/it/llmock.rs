@@ -16,7 +16,7 @@ use crate::{
     peers::{self, Peer},
 };
 
-/// What each provider is called, and where llmock has it.
+/// The providers, and the paths that llmock has for them.
 const PROVIDERS: [(&str, &str); 6] = [
     ("openai:gpt-4o-mini", "/v1"),
     ("openai:gpt-5-mini", "/v1"),

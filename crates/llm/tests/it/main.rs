@@ -1,4 +1,4 @@
-//! What models, nodes, tools and agents do, as facts.
+//! Models, nodes, tools and agents, as facts.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod agent;

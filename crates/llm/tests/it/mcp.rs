@@ -18,7 +18,7 @@ use crate::peers::Peer;
 const SERVER: &str = env!("CARGO_BIN_EXE_mcp-server");
 const SECRET: &str = "sk-do-not-show-this";
 
-/// How long a server may take for a sign of life, and a moment more.
+/// The longest that a server may take for a sign of life, and a moment more.
 const ALIVE: Duration = Duration::from_millis(5_010);
 
 fn server(mode: &str) -> Mcp {

@@ -1,6 +1,6 @@
-//! What OpenTelemetry gets: spans with kinds and lists, metrics, and all of it over OTLP/HTTP.
+//! OpenTelemetry: spans with kinds and lists, metrics, and all of it over OTLP/HTTP.
 //!
-//! What a program installs is for the whole process, and variables are, too: these tests start this binary again, with a
+//! A program installs it for the whole process, and variables are for all of it, too: these tests start this binary again, with a
 //! part to play in [`PART`].
 
 use std::{
@@ -164,7 +164,7 @@ fn calls_are_measured_through_the_global_meter_whoever_set_it() {
     assert_eq!((of("gen_ai.client.token.usage").unit(), tokens[0].3.last()), ("{token}", Some(&67_108_864.0)));
 }
 
-/// What a copy of this binary does; nothing when it is run as a test.
+/// The work of a copy of this binary; nothing when it is run as a test.
 #[test]
 fn the_part_of_a_started_copy() {
     let Ok(part) = std::env::var(PART) else { return };
@@ -226,7 +226,7 @@ fn play(part: &str, endpoint: &str, variables: &[(&str, &str)]) {
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "the copy has played no part");
 }
 
-/// What a collector gets from such a copy: paths, and bodies as text, since names in protobuf stand there as they are.
+/// Returns what a collector gets from such a copy: paths, and bodies as text, since names in protobuf stand there as they are.
 async fn collected(part: &'static str, variables: &'static [(&'static str, &'static str)]) -> Vec<(String, String)> {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&server).await;

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a program may take until it answers: CI's machines are slow at times.
+/// The longest that a program may take until it answers: CI's machines are slow at times.
 const START: Duration = Duration::from_secs(60);
 
 /// Returns the interpreter whose environment has llmock, mcp, mcp-server-time and rotel, if they are installed.

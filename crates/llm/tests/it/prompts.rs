@@ -52,7 +52,7 @@ enum Mood {
     Plain,
 }
 
-/// What is wrong with a prompt over a state, without the line of the first fault.
+/// Returns the faults of a prompt over a state, without the line of the first.
 fn faults<S: DeserializeOwned>(prompt: &str) -> String {
     Prompt::new(prompt).check::<S>().map_or_else(|error| error.to_string(), |()| String::new())
 }

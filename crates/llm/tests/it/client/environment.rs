@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{answering_json, ask, completion, fails, failure};
 
-/// What the copy is to do.
+/// The variable that names the task of the copy.
 const TASK: &str = "FLOWSTONE_TEST_TASK";
 
 /// Runs `child` in a copy of this program, and returns what it prints.
@@ -26,7 +26,7 @@ fn copy(task: &str, variables: &[(&str, &str)]) -> String {
     text
 }
 
-/// What the copies do; in this program, nothing.
+/// The tasks of the copies; in this program, it does nothing.
 #[tokio::test]
 async fn child() {
     let Ok(task) = std::env::var(TASK) else { return };

@@ -312,7 +312,7 @@ async fn a_node_waits_as_long_as_the_service_asks_and_asks_again() {
     assert_eq!(*waits.lock().unwrap(), [Duration::from_millis(120)]);
 }
 
-/// What a person reads: the run, the node, the model, and what is wrong.
+/// A person reads the run, the node, the model, and the fault.
 #[tokio::test]
 async fn an_error_of_a_run_names_the_run_the_node_and_the_model() {
     let saying =

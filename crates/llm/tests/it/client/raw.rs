@@ -16,7 +16,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// How events begin.
+/// The head of an answer of events.
 pub(super) const EVENTS: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
 
 /// A server; it ends when this is dropped.

@@ -1,4 +1,4 @@
-//! What is asked of OpenAI's interface, and what becomes of its replies.
+//! Requests to OpenAI's interface, and its replies.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What strict services are sent: templates, schemas, choices of tools, headers; and vectors, which come in many forms.
+//! Requests to strict services: templates, schemas, choices of tools, headers; and vectors, which come in many forms.
 
 use flowstone_core::{AsyncFlow, Context};
 use flowstone_llm::{

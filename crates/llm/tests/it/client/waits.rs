@@ -1,4 +1,4 @@
-//! How long a service wants to be left alone: in headers, dates, fields and words; and what it says that it has left.
+//! Waits that a service names: in headers, dates, fields and words; and what it says that it has left.
 
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ async fn with_little_left(headers: [(&str, &str); 2]) -> MockServer {
     server
 }
 
-/// What may have passed since a service said how long to wait.
+/// The time that may have passed since a service said how long to wait.
 const SINCE: Duration = Duration::from_secs(5);
 
 /// Checks that a call is not made before this time has passed, and is made then.

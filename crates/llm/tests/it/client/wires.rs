@@ -1,4 +1,4 @@
-//! What each provider speaks: a whole reply and a stream, thoughts with their signatures, calls of tools.
+//! The wire of each provider: a whole reply and a stream, thoughts with their signatures, calls of tools.
 
 use flowstone_core::Context;
 use flowstone_llm::{Failure, Finish, Message, Model, Options, Part, Reply, Request, ToolCall, ToolResult, ToolSpec};

@@ -154,7 +154,7 @@ pub(crate) fn idle_beside() {
     IDLE.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
 }
 
-/// What is made of spans while something runs on this thread.
+/// Returns the spans that are made while something runs on this thread.
 pub(crate) fn watch<F: Future>(blind: bool, run: impl FnOnce() -> F) -> (Spans, F::Output) {
     let spans = Spans { blind, ..Spans::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,4 +1,4 @@
-//! What came of a call: results as text, errors, panics and slow tools as text, and what ends the run.
+//! Results of calls: texts, errors, panics and slow tools as text, and the errors that end the run.
 
 use std::{
     io,
