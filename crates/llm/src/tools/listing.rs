@@ -24,8 +24,11 @@ pub trait Listing: Send + Sync + 'static {
     fn tell(&self, fault: Option<&str>, cx: &Context);
 
     /// Asks the server for its list as it is now.
-    fn again(&self) -> BoxFuture<'_, Result<(Arc<dyn Listing>, Vec<Arc<dyn Tool>>)>>;
+    fn again(&self) -> BoxFuture<'_, Result<NewList>>;
 }
+
+/// A list that a server gave anew, and its tools.
+pub(crate) type NewList = (Arc<dyn Listing>, Vec<Arc<dyn Tool>>);
 
 /// A list that tools of a set come from.
 #[derive(Clone)]
@@ -77,7 +80,7 @@ impl Tools {
                     list.listing.tell(None, cx);
                     let tools = renewed.get_or_insert_with(|| self.clone());
                     let new = Listed { listing, only: list.only.clone() };
-                    tools.exchange(list, new.clone(), offered);
+                    tools.exchange(list, &new, offered);
                     tools.lists[place] = new;
                 }
                 Err(error) => list.listing.tell(Some(&with_causes(error.source_ref())), cx),
@@ -87,7 +90,7 @@ impl Tools {
     }
 
     /// Puts the tools of a new list in place of those of the old one.
-    fn exchange(&mut self, old: &Listed, new: Listed, offered: Vec<Arc<dyn Tool>>) {
+    fn exchange(&mut self, old: &Listed, new: &Listed, offered: Vec<Arc<dyn Tool>>) {
         let before = Arc::clone(&self.entries);
         let is_old = |entry: &Entry| entry.tool.listing().is_some_and(|listing| is_same(&listing, &old.listing));
         let entries = Arc::make_mut(&mut self.entries);

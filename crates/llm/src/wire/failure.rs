@@ -51,17 +51,22 @@ fn of_code(code: u16, kinds: &[String], retry_after: Option<Duration>, said: Str
 
 /// The error in a frame, if there is one: as an event of a stream, or under the status 200.
 pub(super) fn in_frame(frame: &Value) -> Option<Failure> {
-    let says = |error: &&Value| match error {
+    let is_error = ["type", "object"].iter().filter_map(|name| text_of(frame, name)).any(is_error);
+    let has_error = frame.get("error").filter(|error| says(error)).is_some()
+        || frame.get("errors").and_then(|errors| errors.get(0)).filter(|error| says(error)).is_some()
+        || frame.get(0).is_some_and(|first| first.get("error").filter(|error| says(error)).is_some());
+    (is_error || has_error).then(|| of_event(frame))
+}
+
+/// Returns `true` for a field that is an error; an empty one, or one of empty fields, is none.
+fn says(error: &Value) -> bool {
+    match error {
         Value::Null | Value::Bool(false) => false,
         Value::String(text) => !text.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
-        _ => true,
-    };
-    let is_error = ["type", "object"].iter().filter_map(|name| text_of(frame, name)).any(is_error);
-    let has_error = frame.get("error").filter(says).is_some()
-        || frame.get("errors").and_then(|errors| errors.get(0)).filter(says).is_some()
-        || frame.get(0).is_some_and(|first| first.get("error").filter(says).is_some());
-    (is_error || has_error).then(|| of_event(frame))
+        Value::Array(values) => values.iter().any(says),
+        Value::Object(fields) => fields.values().any(says),
+        Value::Bool(true) | Value::Number(_) => true,
+    }
 }
 
 /// Returns `true` for a type that is that of an error: `error`, `overloaded_error`, `response.error`.

@@ -1,5 +1,6 @@
 //! The built-in client, against servers on loopback: `wiremock`, and bare sockets for what that cannot do.
 
+mod endless;
 mod environment;
 mod errors;
 pub(crate) mod kept;

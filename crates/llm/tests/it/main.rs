@@ -16,6 +16,7 @@ mod client;
 mod corpus;
 mod embed;
 mod extract;
+mod extract_each;
 mod extract_types;
 mod history;
 mod limits;
@@ -23,9 +24,13 @@ mod llmock;
 #[cfg(feature = "mcp")]
 mod mcp;
 #[cfg(feature = "mcp")]
+mod mcp_changes;
+#[cfg(feature = "mcp")]
 mod mcp_http;
 #[cfg(feature = "mcp")]
 mod mcp_peers;
+#[cfg(feature = "mcp")]
+mod mcp_results;
 #[cfg(feature = "mcp")]
 mod mcp_serve;
 #[cfg(feature = "otel")]

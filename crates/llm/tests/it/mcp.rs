@@ -1,14 +1,10 @@
 //! Servers that die, lie and never answer: what a flow is told, and that it can go on.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
-use flowstone_core::{AsyncFlow, AsyncNode, Context, Event, EventKind, Result, RunOptions};
+use flowstone_core::Context;
 use flowstone_llm::{
-    AgentState, Model, Part, Reply, Request, ScriptedModel, ToolCall, ToolFault, ToolResult, Tools, agent,
+    ToolCall, ToolFault, ToolResult, Tools,
     mcp::{Mcp, McpFailure, McpServer},
 };
 use serde_json::json;
@@ -21,17 +17,17 @@ const SECRET: &str = "sk-do-not-show-this";
 /// The longest that a server may take for a sign of life, and a moment more.
 const ALIVE: Duration = Duration::from_millis(5_010);
 
-fn server(mode: &str) -> Mcp {
+pub(crate) fn server(mode: &str) -> Mcp {
     Mcp::stdio(SERVER, [mode]).env("SECRET", SECRET)
 }
 
-async fn connected(mode: &str) -> (McpServer, Tools) {
+pub(crate) async fn connected(mode: &str) -> (McpServer, Tools) {
     let server = server(mode).connect().await.unwrap();
     let tools = Tools::new().with_all(server.tools().await.unwrap());
     (server, tools)
 }
 
-async fn call(tools: &Tools, name: &str) -> ToolResult {
+pub(crate) async fn call(tools: &Tools, name: &str) -> ToolResult {
     tools.call(&ToolCall::new("1", name, json!({})), &Context::detached()).await.unwrap()
 }
 
@@ -204,114 +200,6 @@ async fn a_server_that_answers_after_a_call_that_was_given_up_is_kept() {
     call(&tools.clone().timeout(Duration::from_millis(200)), "never").await;
 
     assert_eq!(pid(&tools).await, first);
-}
-
-/// Makes a call, as a node.
-struct Calls(Tools, &'static str);
-
-impl AsyncNode<()> for Calls {
-    type Prep = ();
-    type Exec = ();
-    type Action = ();
-
-    async fn prep(&self, (): &()) -> Result<()> {
-        Ok(())
-    }
-
-    async fn exec(&self, (): &(), cx: &Context) -> Result<()> {
-        self.0.call(&ToolCall::new("1", self.1, json!({})), cx).await.map(drop)
-    }
-
-    async fn post(&self, (): &mut (), (): (), (): ()) -> Result<()> {
-        Ok(())
-    }
-}
-
-#[tokio::test]
-async fn tools_that_change_are_told_to_those_who_wait_and_to_the_run_that_calls_one() {
-    let (server, tools) = connected("good").await;
-    let mut flow = AsyncFlow::builder("calls");
-    let calls = flow.add("calls", Calls(tools.clone(), "pid"));
-    flow.start(calls);
-    let flow = flow.build().unwrap();
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let hears = Arc::clone(&told);
-    let options = RunOptions::new().listen(move |event: &Event| {
-        if let EventKind::Emitted { value, .. } = &event.kind {
-            hears.lock().unwrap().extend(value.get("mcp_tools_changed").cloned());
-        }
-    });
-
-    let changed = tokio::time::timeout(Duration::from_secs(20), server.tools_changed());
-    let (changed, _) = tokio::join!(changed, call(&tools, "grow"));
-    for _ in 0..2 {
-        flow.run_async_with(&mut (), &options).await.unwrap();
-    }
-
-    assert!(changed.is_ok());
-    assert!(server.tools().await.unwrap().len() > 10);
-    assert_eq!(*told.lock().unwrap(), [json!("misbehaving")], "it is told once");
-}
-
-/// An agent with these tools, whose model calls `grow`, then `grown`, and then answers; which tools each turn had.
-async fn grown(tools: Tools) -> (AgentState, Vec<Vec<String>>, usize) {
-    let offered = Arc::new(Mutex::new(Vec::new()));
-    let asked = Arc::clone(&offered);
-    let script = ScriptedModel::by(move |request: &Request| {
-        let mut asked = asked.lock().unwrap();
-        asked.push(request.tools.iter().map(|tool| tool.name.clone()).collect::<Vec<_>>());
-        Ok(match asked.len() {
-            1 => Reply::of_calls([ToolCall::new("a", "grow", json!({}))]),
-            2 => Reply::of_calls([ToolCall::new("b", "grown", json!({}))]),
-            _ => Reply::of_text("done"),
-        })
-    });
-    let flow = agent(&Model::new(script), tools).build().unwrap();
-    let told = Arc::new(Mutex::new(0));
-    let hears = Arc::clone(&told);
-    let options = RunOptions::new().listen(move |event: &Event| {
-        if let EventKind::Emitted { value, .. } = &event.kind {
-            *hears.lock().unwrap() += usize::from(value["mcp_tools_changed"] == "misbehaving");
-        }
-    });
-
-    let mut state = AgentState::new("Grow!");
-    flow.run_async_with(&mut state, &options).await.unwrap();
-
-    let (offered, told) = (offered.lock().unwrap().clone(), *told.lock().unwrap());
-    (state, offered, told)
-}
-
-fn results(state: &AgentState) -> Vec<String> {
-    let parts = state.conversation().messages.iter().flat_map(|message| &message.parts);
-    parts
-        .filter_map(|part| if let Part::ToolResult(result) = part { Some(result.text.clone()) } else { None })
-        .collect()
-}
-
-#[tokio::test]
-async fn the_next_turn_of_an_agent_has_the_tools_that_its_server_has_by_then() {
-    let server = server("good").connect().await.unwrap();
-    let wanted = server.tools().await.unwrap().into_iter().filter(|tool| tool.original_name() != "die");
-
-    let (state, offered, told) = grown(Tools::new().with_all(wanted)).await;
-
-    let has = |turn: usize, name: &str| offered[turn].iter().any(|tool| tool == name);
-    assert_eq!((has(0, "env"), has(0, "grown")), (true, false));
-    assert_eq!((has(1, "env"), has(1, "grown"), has(1, "pid")), (false, true, true), "{offered:?}");
-    assert!(!has(1, "die"), "what was left out stays out");
-    assert_eq!(results(&state), ["there are more tools now", "I am new"]);
-    assert_eq!((state.answer().as_deref(), told), (Some("done"), 1));
-}
-
-#[tokio::test]
-async fn a_tool_that_is_new_is_not_offered_beside_those_that_alone_are_wanted() {
-    let (_server, tools) = connected("good").await;
-
-    let (state, offered, _) = grown(tools.only(["grow", "pid"])).await;
-
-    assert_eq!(offered[1], ["grow", "pid"]);
-    assert!(results(&state)[1].starts_with("there is no tool `grown`"), "{:?}", results(&state));
 }
 
 /// Only one call is under way: an error that names none is its own.

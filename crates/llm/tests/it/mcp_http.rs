@@ -1,10 +1,10 @@
-//! Servers over HTTP that are not what they should be: one that shows the token, one that sends the call elsewhere, one
-//! whose schema never ends.
+//! Servers over HTTP that are not what they should be: one that shows the token, one that sends the call elsewhere, one that
+//! forgets its session.
 
 use std::{sync::Arc, time::Duration};
 
 use flowstone_core::Context;
-use flowstone_llm::{Tool, ToolCall, ToolFault, Tools, mcp::Mcp};
+use flowstone_llm::{Tool, ToolCall, Tools, mcp::Mcp};
 use serde_json::{Value, json};
 use wiremock::{
     Mock, MockServer, Request, Respond, ResponseTemplate,
@@ -44,7 +44,10 @@ impl Respond for Answers {
     }
 }
 
-async fn server(name: &'static str, answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> MockServer {
+pub(crate) async fn server(
+    name: &'static str,
+    answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static,
+) -> MockServer {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(Answers { name, answer: Arc::new(answer) }).mount(&server).await;
     server
@@ -131,69 +134,6 @@ async fn a_token_is_not_carried_to_another_host() {
 }
 
 #[tokio::test]
-async fn a_result_that_takes_long_to_compare_with_its_schema_is_given_up_in_time() {
-    let twice = |n: u32| json!({ "allOf": vec![json!({ "$ref": format!("#/$defs/{}", n + 1) }); 2] });
-    let mut defs: serde_json::Map<_, _> = (0..21).map(|n| (n.to_string(), twice(n))).collect();
-    defs.insert("21".to_owned(), json!({ "maxProperties": 3 }));
-    let tool = json!({ "name": "bomb", "inputSchema": {}, "outputSchema": { "$ref": "#/$defs/0", "$defs": defs } });
-    let bomb = server("bomber", move |method, _| match method {
-        "tools/list" => json!({ "result": { "tools": [tool] } }),
-        _ => json!({ "result": { "content": [], "structuredContent": {} } }),
-    })
-    .await;
-    let server = Mcp::http(bomb.uri()).connect().await.unwrap();
-    let tools = Tools::new().with_all(server.tools().await.unwrap()).timeout(Duration::from_millis(20));
-
-    let result = tools.call(&ToolCall::new("1", "bomb", json!({})), &Context::detached()).await.unwrap();
-
-    assert_eq!(result.fault, Some(ToolFault::Failed));
-    assert!(result.text.ends_with("it was not done within 20ms"), "{}", result.text);
-}
-
-#[tokio::test]
-async fn an_odd_block_of_a_result_is_named_and_the_others_are_read() {
-    let server = server("odd", |method, _| match method {
-        "tools/list" => json!({ "result": { "tools": [{ "name": "pay", "inputSchema": { "type": "object" } }] } }),
-        _ => json!({ "result": { "content": [
-            { "type": "text", "text": "paid" },
-            { "type": "hologram", "beams": 3 },
-            { "type": "image", "data": 7 },
-            { "type": "text", "text": "receipt 17" },
-        ] } }),
-    })
-    .await;
-    let server = Mcp::http(server.uri()).connect().await.unwrap();
-    let tools = Tools::new().with_all(server.tools().await.unwrap());
-
-    let result = tools.call(&ToolCall::new("1", "pay", json!({})), &Context::detached()).await.unwrap();
-
-    assert_eq!(result.fault, None, "{result:?}");
-    assert_eq!(
-        result.text,
-        "paid\n[content of an unknown kind, `hologram`, left out]\n[content of an unknown kind, `image`, left out]\nreceipt 17"
-    );
-    // Some services refuse the schema of an object that does not list its properties.
-    assert_eq!(tools.specs()[0].parameters["properties"], json!({}));
-}
-
-#[tokio::test]
-async fn a_tool_without_parameters_is_sent_as_one_that_takes_an_empty_object() {
-    let schemas = [json!(null), json!({}), json!({ "type": null }), json!({ "type": "object", "properties": null })];
-    let named = |(n, schema): (usize, &Value)| json!({ "name": format!("t{n}"), "inputSchema": schema });
-    let mut offered: Vec<Value> = schemas.iter().enumerate().map(named).collect();
-    offered.push(json!({ "name": "bare" }));
-    let server = server("terse", move |_, _| json!({ "result": { "tools": offered } })).await;
-    let server = Mcp::http(server.uri()).connect().await.unwrap();
-
-    let tools = Tools::new().with_all(server.tools().await.unwrap());
-
-    tools.check().unwrap();
-    let specs = tools.specs();
-    assert_eq!(specs.len(), 5);
-    assert!(specs.iter().all(|spec| spec.parameters == json!({ "type": "object", "properties": {} })), "{specs:?}");
-}
-
-#[tokio::test]
 async fn headers_of_ones_own_are_sent_to_a_server_and_not_shown() {
     const SECRET: &str = "secret-of-the-tenant";
     let shows =
@@ -271,154 +211,4 @@ async fn a_lost_session_is_made_anew_and_the_call_is_made_once() {
             assert_eq!((greeted.load(SeqCst), called.load(SeqCst)), (2, 1), "{status}, events: {events}");
         }
     }
-}
-
-/// The tool has acted: whatever its result looks like, the model is told of it.
-#[tokio::test]
-async fn a_result_of_any_form_is_told() {
-    let block = |text: &str| json!({ "type": "text", "text": text });
-    let cases = [
-        (json!({}), "done; there is no result"),
-        (json!({ "content": null }), "done; there is no result"),
-        (json!({ "content": "paid" }), "paid"),
-        (json!({ "content": block("paid") }), "paid"),
-        (json!({ "content": ["paid", block("twice")] }), "paid\ntwice"),
-        (json!({ "content": [{ "text": "paid" }] }), "paid"),
-        (
-            json!({ "content": [null, 7, block("paid")] }),
-            "[content of an unknown kind, `no type`, left out]\n[content of an unknown kind, `no type`, left out]\npaid",
-        ),
-        (json!({ "content": [], "structuredContent": ["paid"] }), "[\"paid\"]"),
-        (json!({ "structuredContent": { "paid": true } }), "{\"paid\":true}"),
-        (json!({ "content": [block("{\"paid\":true}")], "structuredContent": { "paid": true } }), "{\"paid\":true}"),
-        (
-            json!({ "content": [{ "type": "resource", "resource": 7 }, block("paid")] }),
-            "[content of an unknown kind, `resource`, left out]\npaid",
-        ),
-        (json!({ "toolResult": { "paid": true } }), "[a result of an unknown form] {\"toolResult\":{\"paid\":true}}"),
-        (json!({ "content": 7 }), "[a result of an unknown form] {\"content\":7}"),
-        (json!("paid"), "[a result of an unknown form] \"paid\""),
-        (json!(["paid"]), "[a result of an unknown form] [\"paid\"]"),
-    ];
-    for (result, expected) in cases {
-        let given = result.clone();
-        let odd = server("odd", move |method, _| match method {
-            "tools/list" => {
-                json!({ "result": { "tools": [{ "name": "pay", "inputSchema": { "type": ["object", "null"] } }] } })
-            }
-            _ => json!({ "result": given }),
-        })
-        .await;
-        let server = Mcp::http(odd.uri()).connect().await.unwrap();
-        let tools = Tools::new().with_all(server.tools().await.unwrap()).timeout(Duration::from_secs(10));
-        tools.check().unwrap();
-
-        let told = tools.call(&ToolCall::new("1", "pay", json!({})), &Context::detached()).await.unwrap();
-
-        assert_eq!((told.text.as_str(), told.fault), (expected, None), "{result}");
-    }
-}
-
-/// Schemas that lead in a circle, or down without a bottom: refused, or checked, and nothing aborts.
-#[tokio::test]
-async fn schemas_of_a_server_that_lead_in_circles_end_nothing() {
-    let mut deep = json!({ "type": "object" });
-    for _ in 0..40 {
-        deep = json!({ "type": "object", "properties": { "a": deep } });
-    }
-    let circles = [
-        json!({ "type": "object", "$ref": "#" }),
-        json!({ "type": "object", "allOf": [{ "$ref": "#" }] }),
-        json!({ "type": "object", "$ref": "#/$defs/a", "$defs": { "a": { "$ref": "#/$defs/b" }, "b": { "$ref": "#/$defs/a" } } }),
-        json!({ "type": "object", "anyOf": [{ "$ref": "#/$defs/a" }], "$defs": { "a": { "not": { "$ref": "#/$defs/a" } } } }),
-        json!({ "type": "object", "properties": { "a": { "$dynamicRef": "#x" } }, "$dynamicAnchor": "x" }),
-        json!({ "type": "object", "properties": { "a": { "$ref": "#/$defs/none" } } }),
-        deep,
-    ];
-    for schema in circles {
-        let given = schema.clone();
-        let odd = server("odd", move |method, _| match method {
-            "tools/list" => {
-                json!({ "result": { "tools": [{ "name": "pay", "inputSchema": given, "outputSchema": given }] } })
-            }
-            _ => json!({ "result": { "content": [], "structuredContent": { "a": { "a": { "a": {} } } } } }),
-        })
-        .await;
-        let server = Mcp::http(odd.uri()).connect().await.unwrap();
-        let tools = Tools::new().with_all(server.tools().await.unwrap()).timeout(Duration::from_secs(10));
-
-        let call = ToolCall::new("1", "pay", json!({ "a": { "a": { "a": {} } } }));
-        let told = tools.check().is_err() || tools.call(&call, &Context::detached()).await.is_ok();
-
-        assert!(told, "{schema}");
-    }
-}
-
-/// A list that cannot be had stays as it was, the run is told why, and the next turn asks again.
-#[tokio::test]
-async fn a_list_that_has_changed_and_cannot_be_had_is_asked_for_again() {
-    use flowstone_core::{Event, EventKind, RunOptions};
-    use flowstone_llm::{AgentState, Model, Reply, ScriptedModel, agent};
-    use std::sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    };
-    let lists = Arc::new(AtomicUsize::new(0));
-    let counts = Arc::clone(&lists);
-    let respond = move |request: &Request| {
-        let asked: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-        let (id, tool) = (&asked["id"], |name: &str| json!({ "name": name, "inputSchema": {} }));
-        if id.is_null() {
-            return ResponseTemplate::new(if asked.is_null() { 405 } else { 202 });
-        }
-        let answer = match asked["method"].as_str().unwrap() {
-            "initialize" => json!({ "result": { "protocolVersion": asked["params"]["protocolVersion"],
-                "capabilities": { "tools": {} }, "serverInfo": { "name": "moody", "version": "1" } } }),
-            "tools/list" => match counts.fetch_add(1, SeqCst) {
-                0 => json!({ "result": { "tools": [tool("grow")] } }),
-                1 => json!({ "error": { "code": -32000, "message": "not now" } }),
-                _ => json!({ "result": { "tools": [tool("grow"), tool("grown")] } }),
-            },
-            _ => {
-                let changed = json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" });
-                let result = json!({ "jsonrpc": "2.0", "id": id, "result": { "content": [] } });
-                let events = format!("data: {changed}\n\ndata: {result}\n\n");
-                return ResponseTemplate::new(200).set_body_raw(events, "text/event-stream");
-            }
-        };
-        let mut body = answer;
-        (body["jsonrpc"], body["id"]) = (json!("2.0"), id.clone());
-        ResponseTemplate::new(200).set_body_json(body)
-    };
-    let moody = MockServer::start().await;
-    Mock::given(any()).respond_with(respond).mount(&moody).await;
-    let server = Mcp::http(moody.uri()).connect().await.unwrap();
-    let tools = Tools::new().with_all(server.tools().await.unwrap());
-    let offered = Arc::new(Mutex::new(Vec::new()));
-    let asked = Arc::clone(&offered);
-    let script = ScriptedModel::by(move |request: &flowstone_llm::Request| {
-        let mut asked = asked.lock().unwrap();
-        asked.push(request.tools.len());
-        Ok(if asked.len() < 3 {
-            Reply::of_calls([ToolCall::new("a", "grow", json!({}))])
-        } else {
-            Reply::of_text("done")
-        })
-    });
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let hears = Arc::clone(&told);
-    let options = RunOptions::new().listen(move |event: &Event| {
-        if let EventKind::Emitted { value, .. } = &event.kind
-            && value.get("mcp_tools_changed").is_some()
-        {
-            hears.lock().unwrap().extend(value["error"].as_str().map(str::to_owned));
-        }
-    });
-
-    let flow = agent(&Model::new(script), tools).build().unwrap();
-    flow.run_async_with(&mut AgentState::new("Grow!"), &options).await.unwrap();
-
-    assert_eq!(*offered.lock().unwrap(), [1, 1, 2]);
-    let told = told.lock().unwrap().clone();
-    assert!(matches!(&told[..], [error] if error.contains("not now")), "{told:?}");
 }

@@ -130,7 +130,7 @@ struct Search {
     places: Vec<Place>,
 }
 
-/// The kinds of things that may be found.
+/// What may be found.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Filter {

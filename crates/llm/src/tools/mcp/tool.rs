@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     request::ToolSpec,
-    tools::{Listing, Tool, with_properties},
+    tools::{Listing, Tool, listing::NewList, with_properties},
 };
 
 /// The longest name that models' providers take.
@@ -96,7 +96,7 @@ impl Listing for TheirTools {
         }
     }
 
-    fn again(&self) -> BoxFuture<'_, Result<(Arc<dyn Listing>, Vec<Arc<dyn Tool>>)>> {
+    fn again(&self) -> BoxFuture<'_, Result<NewList>> {
         Box::pin(async move {
             let (listing, tools) = server::list_tools(&self.link).await?;
             let tools = tools.into_iter().map(|tool| Arc::new(tool) as Arc<dyn Tool>).collect();

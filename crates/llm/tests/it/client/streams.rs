@@ -13,9 +13,9 @@ use super::{
     raw::{EVENTS, Raw, gone, write},
 };
 
-const LONG: Duration = Duration::from_secs(5);
+pub(super) const LONG: Duration = Duration::from_secs(5);
 
-fn text(text: &str) -> String {
+pub(super) fn text(text: &str) -> String {
     events(&[json!({ "content": text })], None)
 }
 
@@ -297,72 +297,6 @@ async fn an_end_that_says_nothing_is_malformed() {
     let error = listened(&model(&server), ask(), 1).await.0.unwrap_err();
 
     assert!(matches!(failed(&error), (Failure::Malformed { .. }, false)), "{error:?}");
-}
-
-#[tokio::test]
-async fn a_stream_without_end_is_ended() {
-    let (sends, mut ends) = mpsc::channel(1);
-    let server = Raw::serve(move |mut stream| {
-        let sends = sends.clone();
-        async move {
-            write(&mut stream, EVENTS).await;
-            while write(&mut stream, text("and then ")).await {}
-            sends.send(()).await.unwrap();
-        }
-    })
-    .await;
-
-    let error = listened(&server.model(LONG), ask(), 3).await.0.unwrap_err();
-
-    assert!(matches!(failed(&error), (Failure::TooLong { limit: 10_000 }, true)), "{error:?}");
-    assert_eq!(server.requests(), 1);
-    tokio::time::timeout(LONG, ends.recv()).await.expect("the server sees the connection end");
-}
-
-#[tokio::test]
-async fn arguments_without_end_are_ended() {
-    let server = Raw::serve(|mut stream| async move {
-        write(&mut stream, EVENTS).await;
-        let piece = |id| json!({ "tool_calls": [{ "index": 0, "id": id, "function": { "name": "f", "arguments": "[[[[[[[[" } }] });
-        while write(&mut stream, events(&[piece("a")], None)).await {}
-    })
-    .await;
-
-    let error = listened(&server.model(LONG), ask(), 1).await.0.unwrap_err();
-
-    assert!(matches!(failed(&error), (Failure::TooLong { .. }, true)), "{error:?}");
-}
-
-#[tokio::test]
-async fn a_call_that_is_dropped_ends_its_connection() {
-    for streamed in [false, true] {
-        let (sends, mut ends) = mpsc::channel(1);
-        let server = Raw::serve(move |mut stream| {
-            let sends = sends.clone();
-            async move {
-                if streamed {
-                    write(&mut stream, EVENTS).await;
-                    write(&mut stream, text("Once ")).await;
-                }
-                gone(&mut stream).await;
-                sends.send(()).await.unwrap();
-            }
-        })
-        .await;
-        let model = server.model(LONG);
-
-        let call = async {
-            if streamed {
-                drop(listened(&model, ask(), 1).await);
-            } else {
-                drop(model.chat(&ask(), &Context::detached()).await);
-            }
-        };
-        let gave_up = tokio::time::timeout(Duration::from_millis(200), call).await;
-
-        assert!(gave_up.is_err());
-        tokio::time::timeout(LONG, ends.recv()).await.expect("the server sees the connection end");
-    }
 }
 
 #[tokio::test]
