@@ -13,7 +13,8 @@ use crate::{
     arguments::{BareCommand, Command, NewArguments, OwnCommand, ResumeArguments, RunArguments},
     drive,
     flows::Flows,
-    graph, new, runs,
+    graph, new,
+    runs::{self, Program},
     screen::Screen,
     stop::{Result, Stop, one_line},
     words::for_shell,
@@ -65,7 +66,10 @@ pub fn main(flows: Flows) -> ExitCode {
         Ok(Asked::New(arguments)) => new::new(&arguments, &mut screen),
         Ok(Asked::Run(arguments)) => drive::run(&arguments, &flows, &typed, &mut screen),
         Ok(Asked::Resume(arguments)) => drive::resume(&arguments, &flows, &typed, &mut screen),
-        Ok(Asked::Every(Command::Runs(runs))) => runs::runs(&runs, &typed, &mut screen),
+        Ok(Asked::Every(Command::Runs(runs))) => {
+            let program = Program { typed: &typed, drives: !flows.is_empty() };
+            runs::runs(&runs, program, &mut screen)
+        }
         Ok(Asked::Every(Command::Graph(arguments))) => graph::graph(&arguments, &flows, &mut screen),
         Ok(Asked::Every(Command::Completions { shell })) => completions(shell, &mut command, &mut screen),
         Err(error) => return usage(&error),

@@ -18,17 +18,26 @@ pub(crate) mod question;
 mod show;
 mod state;
 
-/// Does one of the commands; `program` is this program in a command that can be copied.
-pub(crate) fn runs<W: Write>(command: &RunsCommand, program: &str, screen: &mut Screen<W>) -> Result<()> {
+/// This program, for commands that can be copied.
+#[derive(Clone, Copy)]
+pub(crate) struct Program<'a> {
+    /// Its name or its path, as it was called.
+    pub(crate) typed: &'a str,
+    /// `true` if it has flows, and so the command `resume`.
+    pub(crate) drives: bool,
+}
+
+/// Does one of the commands.
+pub(crate) fn runs<W: Write>(command: &RunsCommand, program: Program<'_>, screen: &mut Screen<W>) -> Result<()> {
     match command {
         RunsCommand::List(arguments) => list(arguments, screen),
-        RunsCommand::Show(arguments) => show::show(arguments, program, screen),
+        RunsCommand::Show(arguments) => show::show(arguments, program.typed, screen),
         RunsCommand::State(arguments) => state::state(arguments, screen),
         RunsCommand::Diff(arguments) => state::diff(arguments, screen),
-        RunsCommand::Answer(arguments) => change::answer(arguments, screen),
-        RunsCommand::Cancel(arguments) => change::cancel(arguments, screen),
-        RunsCommand::Retry(arguments) => change::retry(arguments, screen),
-        RunsCommand::Fork(arguments) => change::fork(arguments, screen),
+        RunsCommand::Answer(arguments) => change::answer(arguments, program, screen),
+        RunsCommand::Cancel(arguments) => change::cancel(arguments, program, screen),
+        RunsCommand::Retry(arguments) => change::retry(arguments, program, screen),
+        RunsCommand::Fork(arguments) => change::fork(arguments, program, screen),
         RunsCommand::Prune(arguments) => change::prune(arguments, screen),
         RunsCommand::Delete(arguments) => change::delete(arguments, screen),
     }

@@ -1,6 +1,6 @@
 //! The commands that change something: they leave a request for the process that drives the store.
 
-use std::{collections::BTreeSet, io::Write};
+use std::{collections::BTreeSet, io::Write, path::Path};
 
 use flowstone_durable::{Error, Prune, Question, Reader, Requests, Status};
 use serde_json::{Value, json};
@@ -14,9 +14,13 @@ use crate::{
     words::{counted, for_shell, plain, size},
 };
 
-use super::show::QUESTIONS;
+use super::{Program, show::QUESTIONS};
 
-pub(super) fn answer<W: Write>(arguments: &AnswerArguments, screen: &mut Screen<W>) -> Result<()> {
+pub(super) fn answer<W: Write>(
+    arguments: &AnswerArguments,
+    program: Program<'_>,
+    screen: &mut Screen<W>,
+) -> Result<()> {
     let AnswerArguments { id, node, step, answer, common } = arguments;
     let mut requests = Requests::open(&common.store)?;
     let asked = asked(id, node.as_deref(), *step, requests.reader())?;
@@ -31,7 +35,7 @@ pub(super) fn answer<W: Write>(arguments: &AnswerArguments, screen: &mut Screen<
             error => error.into(),
         })?,
     }
-    done(id, "answer", "answered", &requests, common, screen)
+    done(id, ("answer", "answered"), &requests, common, program, screen)
 }
 
 /// The question that an answer is for.
@@ -77,16 +81,16 @@ fn which(id: &str, open: &[&Question]) -> Stop {
     Stop::Usage(plain(&which).into_owned())
 }
 
-pub(super) fn cancel<W: Write>(arguments: &RunArgument, screen: &mut Screen<W>) -> Result<()> {
+pub(super) fn cancel<W: Write>(arguments: &RunArgument, program: Program<'_>, screen: &mut Screen<W>) -> Result<()> {
     let mut requests = Requests::open(&arguments.common.store)?;
     requests.cancel(arguments.id.as_str())?;
-    done(&arguments.id, "cancel", "to be cancelled", &requests, &arguments.common, screen)
+    done(&arguments.id, ("cancel", "to be cancelled"), &requests, &arguments.common, program, screen)
 }
 
-pub(super) fn retry<W: Write>(arguments: &RunArgument, screen: &mut Screen<W>) -> Result<()> {
+pub(super) fn retry<W: Write>(arguments: &RunArgument, program: Program<'_>, screen: &mut Screen<W>) -> Result<()> {
     let mut requests = Requests::open(&arguments.common.store)?;
     requests.retry_failed(arguments.id.as_str())?;
-    done(&arguments.id, "retry", "to be retried", &requests, &arguments.common, screen)
+    done(&arguments.id, ("retry", "to be retried"), &requests, &arguments.common, program, screen)
 }
 
 pub(super) fn delete<W: Write>(arguments: &RunArgument, screen: &mut Screen<W>) -> Result<()> {
@@ -100,7 +104,7 @@ pub(super) fn delete<W: Write>(arguments: &RunArgument, screen: &mut Screen<W>) 
     screen.line(&format!("run `{id}` is deleted"))
 }
 
-pub(super) fn fork<W: Write>(arguments: &ForkArguments, screen: &mut Screen<W>) -> Result<()> {
+pub(super) fn fork<W: Write>(arguments: &ForkArguments, program: Program<'_>, screen: &mut Screen<W>) -> Result<()> {
     let ForkArguments { id, step, to, set, common } = arguments;
     let mut requests = Requests::open(&common.store)?;
     let mut state = requests.reader().state(id.as_str(), Some(*step))?;
@@ -108,7 +112,7 @@ pub(super) fn fork<W: Write>(arguments: &ForkArguments, screen: &mut Screen<W>) 
         change.put(&mut state)?;
     }
     requests.fork(id.as_str(), *step, to.as_str(), |copy| *copy = state)?;
-    done(to, "fork", &format!("forked from step {step} of run `{id}`"), &requests, common, screen)
+    done(to, ("fork", &format!("forked from step {step} of run `{id}`")), &requests, common, program, screen)
 }
 
 pub(super) fn prune<W: Write>(arguments: &PruneArguments, screen: &mut Screen<W>) -> Result<()> {
@@ -151,13 +155,13 @@ impl Finished {
     }
 }
 
-/// Says what was asked, and who will do it.
+/// Says which request was made, in JSON by its name and for people by its words, and which process will do it.
 fn done<W: Write>(
     id: &str,
-    request: &'static str,
-    words: &str,
+    (request, words): (&'static str, &str),
     requests: &Requests,
     common: &Common,
+    program: Program<'_>,
     screen: &mut Screen<W>,
 ) -> Result<()> {
     let (driver, status) = (requests.reader().driver()?, requests.reader().run(id)?.status);
@@ -167,13 +171,16 @@ fn done<W: Write>(
     if status.is_final() {
         return screen.line(&format!("run `{id}` is {status}"));
     }
-    screen.line(&format!("run `{id}` is {words}: {}", who_takes_it_up(driver)))
+    screen.line(&format!("run `{id}` is {words}: {}", who_takes_it_up(driver, program, &common.store)))
 }
 
 /// Says which process acts on a request in the store.
-fn who_takes_it_up(driver: Option<u32>) -> String {
+fn who_takes_it_up(driver: Option<u32>, program: Program<'_>, store: &Path) -> String {
     match driver {
         Some(pid) => format!("process {pid} takes it up"),
+        None if program.drives => {
+            format!("`{} resume --store {}` takes it up", program.typed, for_shell(&store.to_string_lossy()))
+        }
         None => "the program that drives the store takes it up when it starts".to_owned(),
     }
 }

@@ -38,7 +38,9 @@ fn a_run_that_pauses_prints_its_question_and_the_command_that_answers_it() {
     let (program, command) = lines[3].strip_prefix("answer    ").unwrap().split_once(' ').unwrap();
     assert!(program.contains("desk"), "{program}");
     assert_eq!(command, "runs answer may --node approve --step 3 yes --store desk.db");
-    desk.flowstone(command).ok();
+    let answered = desk.desk(command).ok();
+    let resume = format!("`{program} resume --store desk.db` takes it up\n");
+    assert_eq!(answered, format!("run `may` is answered: {resume}"));
     assert!(desk.desk("resume").ok().contains("ended"));
 }
 
