@@ -1,7 +1,7 @@
 //! What nodes do to the world outside the store: one line for each call of `exec`, in a file that is only appended to.
 //!
-//! A line is one `write` to a file opened with `O_APPEND`, so that a killed process leaves whole lines, and lines of two
-//! processes do not mix. It is never synced: the process dies, not the machine.
+//! A line is one `write` to a file opened with `O_APPEND`, so that lines of two processes do not mix. Of the last one a killed
+//! process may leave a part, up to the end of a page. It is never synced: the process dies, not the machine.
 
 use std::{
     fs::{File, OpenOptions},
@@ -234,8 +234,11 @@ fn append(mut file: &File, line: &str) -> std::io::Result<()> {
 /// What a process says that met its limit of file sizes here, before it did what it was about to write down.
 pub(crate) const FULL: &str = "the ledger cannot be written";
 
-/// Cuts off the part of a line with which such a process ended.
+/// Cuts off the part of a line with which a process ended: it has not done what it was about to write down.
 pub(crate) fn cut_part(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
     let text = std::fs::read(path).context("the ledger cannot be read")?;
     let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     let file = OpenOptions::new().write(true).open(path).context("the ledger cannot be written")?;

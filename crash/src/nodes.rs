@@ -123,7 +123,7 @@ impl World {
 pub(crate) struct Trouble {
     /// Whether some first attempts fail.
     pub(crate) flaky: bool,
-    /// Whether it fails for good until somebody mends it and retries the run.
+    /// Whether it fails for good until somebody retries the run; also in the next process, if this one dies before that.
     pub(crate) broken: bool,
     /// Whether it kills its process, in the runs that are to do so.
     pub(crate) poison: bool,
@@ -157,7 +157,10 @@ impl Work {
     fn begin(&self, input: &Input, cx: &Context) -> Result<u64> {
         self.world.deed(Deed::of(cx, &input.who, input.item));
         let made = mix(input.number);
-        if self.trouble.broken && is_first(input) && !self.world.is_mended(cx.run_id().as_str()) {
+        let run = cx.run_id();
+        if self.trouble.broken && is_first(input) && !self.world.is_mended(run.as_str()) {
+            // Whoever retries the run does not do so before it has failed.
+            self.world.mend(run.as_str());
             return Err(NodeError::terminal("broken until somebody mends it"));
         }
         if self.trouble.flaky && u64::from(cx.attempt()) < made % 3 {

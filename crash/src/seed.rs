@@ -117,10 +117,8 @@ impl Trial {
                 checker.death();
             }
             let found = Found::read(&place.store).with_context(step)?;
-            if matches!(life, Life::Limit(_)) {
-                ledger::cut_part(&place.ledger)?;
-            }
-            let lines = ledger::read(&place.ledger)?;
+            ledger::cut_part(&place.ledger)?;
+            let lines = ledger::read(&place.ledger).with_context(step)?;
             checker
                 .after_life(&found, &lines, matches!(life, Life::Limit(_)))
                 .and_then(|()| checker.states(&place.store, &found))
