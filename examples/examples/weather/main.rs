@@ -94,6 +94,17 @@ struct Args {
     failures: u64,
 }
 
+impl Args {
+    /// Says how to build the program with what these options need, if this build is without it.
+    fn lacks(&self) -> Option<String> {
+        let options = [
+            (self.live && !cfg!(feature = "live"), "--live", "live"),
+            (self.store.is_some() && !cfg!(feature = "durable"), "--store", "durable"),
+        ];
+        options.into_iter().find(|(lacks, ..)| *lacks).map(|(_, option, feature)| lacks("weather", option, feature))
+    }
+}
+
 /// Takes the name of a city, which is not empty.
 fn name(text: &str) -> Result<String, &'static str> {
     let name = text.trim();
@@ -103,6 +114,10 @@ fn name(text: &str) -> Result<String, &'static str> {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
+    if let Some(message) = args.lacks() {
+        eprintln!("{message}");
+        return Ok(ExitCode::from(2));
+    }
     let person = if args.ask || stdin().is_terminal() { Person::Here } else { Person::Away };
     if args.cities.is_empty() && person == Person::Away {
         eprintln!("weather: no city given: name one or more, as in `weather London Paris`");
@@ -123,7 +138,6 @@ async fn main() -> anyhow::Result<ExitCode> {
     let show = move |event: &Event| show(event, &shown, args.verbose);
     let ask = |question: &_| put(question, person, &bar);
     match &args.store {
-        Some(_) if !cfg!(feature = "durable") => anyhow::bail!(lacks("weather", "--store", "durable")),
         #[cfg(feature = "durable")]
         Some(file) => trip = store::run(file, flow, trip, show, ask).await?,
         _ => run(&flow, &mut trip, show, ask).await?,
