@@ -24,7 +24,7 @@ use crate::{
 /// so through the flag `abandoned`; it is counted in its run until it ends, and its result is discarded.
 pub(crate) async fn in_pool<T: Send + 'static>(
     abandoned: Option<Arc<AtomicBool>>,
-    counted: Option<Counted>,
+    counted: Counted,
     job: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let queued = Queued { job, abandoned: abandoned.clone(), span: tracing::Span::current(), counted };
@@ -65,7 +65,7 @@ struct Queued<J> {
     job: J,
     abandoned: Option<Arc<AtomicBool>>,
     span: tracing::Span,
-    counted: Option<Counted>,
+    counted: Counted,
 }
 
 /// The place of a job in the queue of the pool; when dropped, a job that has begun is told that nobody waits for it.

@@ -1,7 +1,7 @@
 //! What a visit knows of its run: [`Context`].
 //!
 //! Everything that a driver adds to a visit goes through here; `visit` itself knows no driver. A plain run in memory
-//! has no [`Scope`], and pays nothing for what it could hold.
+//! has no extras, and pays nothing for what they could hold.
 
 use std::{
     fmt,
@@ -13,6 +13,7 @@ use std::{
 };
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::{
     context::{
@@ -21,7 +22,6 @@ use crate::{
     },
     driver::Journal,
     graph::Graph,
-    outcome::Halt,
     words::{
         error::{NodeError, Phase, Result},
         event::EventKind,
@@ -36,6 +36,8 @@ pub(crate) mod job;
 pub(crate) mod key;
 pub(crate) mod scope;
 pub(crate) mod started;
+mod stop;
+mod tell;
 
 /// What `exec` may know of its run: where it is, which attempt this is, and whether to stop.
 ///
@@ -54,10 +56,10 @@ pub(crate) mod started;
 pub struct Context {
     /// `None` for a detached context.
     graph: Option<Arc<Graph>>,
-    /// What most runs do not have; behind one pointer, since every run and every item carries a context.
+    /// The run that this belongs to. A detached context has one of its own, with the number 0.
+    scope: Arc<Scope>,
+    /// What most visits do not have; behind one pointer, since every run and every item carries a context.
     more: Option<Arc<More>>,
-    /// The number of the run in this process.
-    number: u64,
     /// How many visits this run, or child's run, has begun.
     visits: u64,
     node: Position,
@@ -68,21 +70,19 @@ pub struct Context {
     item: usize,
     listening: bool,
     traced: bool,
-    /// Whether somebody listens, traces or keeps a journal: the one check of a run that nobody watches.
-    watched: bool,
 }
 
-/// The parts of a context that most runs do not have.
+/// The parts of a context that most visits do not have.
 #[derive(Clone, Default)]
 struct More {
-    /// What the run shares with everything that it starts.
-    scope: Option<Arc<Scope>>,
     /// Inside a batch flow: the visit and the item that this child's run belongs to.
     parent: Option<Context>,
     /// Set when a blocking attempt is no longer wanted.
     abandoned: Option<Arc<AtomicBool>>,
     /// What the journal knows the item by, if it keeps it.
     item: Option<ItemId>,
+    /// When the time of the visit is over, if it has one.
+    end: Option<Instant>,
     /// What keeps the visit's items and waits. Not in the scope, which a child shares: a child has its own, or none.
     journal: Option<Arc<dyn Journal>>,
 }
@@ -102,8 +102,8 @@ impl Context {
     pub fn detached() -> Self {
         Self {
             graph: None,
+            scope: Arc::default(),
             more: None,
-            number: 0,
             visits: 1,
             node: Position::new(0),
             attempt: 0,
@@ -111,7 +111,6 @@ impl Context {
             item: usize::MAX,
             listening: false,
             traced: false,
-            watched: false,
         }
     }
 
@@ -153,9 +152,9 @@ impl Context {
     /// Returns the id of the run.
     #[must_use]
     pub fn run_id(&self) -> RunId {
-        match self.scope().and_then(|scope| scope.id.clone()) {
+        match self.extras().and_then(|extras| extras.id.clone()) {
             Some(id) => id,
-            None => format!("{:016x}-{}", *PROCESS, self.number).into(),
+            None => format!("{:016x}-{}", *PROCESS, self.number()).into(),
         }
     }
 
@@ -194,7 +193,7 @@ impl Context {
     /// follows it, for whom that may change at any time.
     #[must_use]
     pub fn heard(&self) -> bool {
-        let listener = || self.scope()?.listener.as_ref();
+        let listener = || self.extras()?.listener.as_ref();
         self.listening
             && listener().is_some_and(|listener| self.guarded(LISTENER, || listener.hears()).unwrap_or(false))
     }
@@ -211,7 +210,7 @@ impl Context {
     /// same id share their keys, and a run that is given none has keys of its own.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
-        let keys = self.scope().and_then(|scope| scope.keys.as_deref());
+        let keys = self.extras().and_then(|extras| extras.keys.as_deref());
         let given = keys.and_then(|keys| keys.base.as_ref());
         let plain = given.is_some_and(|base| base.plain);
         let base = match (self.parent(), given) {
@@ -239,9 +238,9 @@ impl Context {
     ///
     /// A terminal error whose source is [`OverBudget`](crate::OverBudget).
     pub fn afford(&self) -> Result<()> {
-        let Some(scope) = self.scope() else { return Ok(()) };
-        let mut spent = scope.meter.spent();
-        if let Some(budget) = &scope.meter.budget {
+        let Some(extras) = self.extras() else { return Ok(()) };
+        let mut spent = extras.meter.spent();
+        if let Some(budget) = &extras.meter.budget {
             budget.check(spent.started, &spent.used).map_err(NodeError::terminal)?;
         }
         spent.started += 1;
@@ -251,8 +250,8 @@ impl Context {
     /// Tells what calls have used: it counts for the run's budget, goes to whoever listens, and, of a run that is kept,
     /// into its history.
     pub fn spend(&self, usage: Usage) {
-        if let Some(scope) = self.scope() {
-            scope.meter.spent().used += usage;
+        if let Some(extras) = self.extras() {
+            extras.meter.spent().used += usage;
         }
         self.event(|| EventKind::Used { usage });
     }
@@ -260,14 +259,14 @@ impl Context {
     /// Returns what the run may use, if it has a budget.
     #[must_use]
     pub fn budget(&self) -> Option<Budget> {
-        self.scope()?.meter.budget
+        self.extras()?.meter.budget
     }
 
     /// Returns what the run and its children have used so far, as far as it is counted: a run without any
     /// [options](crate::RunOptions) counts nothing.
     #[must_use]
     pub fn used(&self) -> Usage {
-        self.scope().map(|scope| scope.meter.spent().used).unwrap_or_default()
+        self.extras().map(|extras| extras.meter.spent().used).unwrap_or_default()
     }
 
     /// Runs a job that blocks on the blocking pool, from an async `exec`.
@@ -312,10 +311,10 @@ impl Context {
         let mut own = self.clone();
         own.renew_abandoned();
         let result = job::in_pool(own.abandoned().cloned(), own.count_job(), move || job(&own)).await;
-        match self.check() {
-            Ok(()) => result,
+        match self.stop() {
+            None => result,
             // A job that was told to stop returns anything; its run may look at the time a moment later.
-            Err(stopped) => Err(NodeError::terminal(Halt::into_error(self.halt(*stopped)))),
+            Some(stopped) => Err(NodeError::terminal(stopped)),
         }
     }
 }

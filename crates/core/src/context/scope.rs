@@ -12,10 +12,10 @@ use std::{
     time::Duration,
 };
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    context::key::Keys,
+    context::{key::Keys, started::Started},
     words::{
         clock::Clock,
         event::Listener,
@@ -25,9 +25,20 @@ use crate::{
     },
 };
 
-/// What a run shares with everything that it starts, where there is something to share.
+/// A run, as everything that it starts knows it.
 #[derive(Debug, Default)]
 pub(crate) struct Scope {
+    /// The number of the run in this process; 0 belongs to no run. A run that goes on takes over its number.
+    pub(crate) number: AtomicU64,
+    /// Behind a pointer, since most runs have none.
+    pub(crate) extras: Option<Box<Extras>>,
+    /// Made with the first blocking job or spawned item.
+    pub(crate) started: OnceLock<Box<Started>>,
+}
+
+/// What a run with options shares with everything that it starts.
+#[derive(Debug, Default)]
+pub(crate) struct Extras {
     pub(crate) id: Option<RunId>,
     /// What a driver says of the run's idempotency keys.
     pub(crate) keys: Option<Box<Keys>>,
@@ -48,13 +59,11 @@ pub(crate) struct Scope {
     pub(crate) ended: RwLock<bool>,
     /// What the run and its children have used, and may use.
     pub(crate) meter: Meter,
-    /// Counts what runs beside the run's own future: blocking jobs and spawned items.
-    pub(crate) started: TaskTracker,
-    /// Held by each of these until it has ended, for a driver that drops the run's future.
+    /// Held by each blocking job and spawned item until it has ended, for a driver that drops the run's future.
     pub(crate) held: Option<Weak<dyn Any + Send + Sync>>,
 }
 
-impl Scope {
+impl Extras {
     /// Keeps the first panic, and logs it: a run that is at its end does not look at it any more.
     #[cold]
     pub(super) fn keep_fault(&self, place: &'static str, panicked: Panicked, run: &RunId, node: &NodePath) {

@@ -209,8 +209,7 @@ impl<S: State, K, N: Ask<S>> IntoNode<S, K, Question> for N {
 
 impl About {
     pub(crate) fn new(kind: NodeKind, labels: &'static [&'static str], policy: Policy) -> Self {
-        let detaches = policy.pooled;
-        Self { kind, labels, policy, limit: 1, on_error: None, children: None, detaches, journaled: false, fault: None }
+        Self { kind, labels, policy, limit: 1, on_error: None, children: None, journaled: false, fault: None }
     }
 
     /// Keeps what a node says is wrong with it. A check that panics is a fault, too: nothing that is added panics.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     context::Context,
     node::State,
-    outcome::{Answered, Detour, Visited},
+    outcome::{Detour, Visit, Visited},
     visit::body::{SyncBody, edge},
     words::{
         action::Label,
@@ -195,14 +195,14 @@ impl<S: State, N: Ask<S>> SyncBody<S> for Asking<N> {
         let schema = storable(&self.0.schema_for(shared)).map_err(|error| cx.failed(NodeError::terminal(error)))?;
         let (position, node, expires) = (cx.position(), cx.node(), self.0.expires(shared));
         let pause = Pause(Box::new(Paused { position, node, question, schema, expires, run: cx.to_paused() }));
-        Err(Box::new(Detour::Paused(pause)))
+        Err(Box::new(Detour::Waits(Visit::Pause(pause))))
     }
 
     fn fits(&self, answer: &Value) -> Option<Result<(), serde_json::Error>> {
         Some(N::Answer::deserialize(answer).map(drop))
     }
 
-    fn answer(&self, shared: &mut S, reply: Reply, cx: &mut Context) -> Option<Answered> {
+    fn answer(&self, shared: &mut S, reply: Reply, cx: &mut Context) -> Option<Visited> {
         let answer = match reply {
             Reply::Answer(answer) => Some(answer.and_then(serde_json::from_value).and_then(|answer| {
                 let accepted = self.0.accepts(shared, &answer);
@@ -212,14 +212,14 @@ impl<S: State, N: Ask<S>> SyncBody<S> for Asking<N> {
         };
         cx.phase = Phase::Post;
         let action = match answer {
-            Some(Err(unfit)) => return Some(Err(unfit)),
+            Some(Err(unfit)) => return Some(Err(Box::new(Detour::Unfit(unfit)))),
             Some(Ok(answer)) => self.0.post(shared, answer),
             None => self.0.expired(shared),
         };
-        Some(Ok(match action {
+        Some(match action {
             Ok(action) => edge(action, cx),
             Err(error) => Err(cx.failed(error)),
-        }))
+        })
     }
 
     fn share(&self) -> Box<dyn SyncBody<S>> {

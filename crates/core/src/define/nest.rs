@@ -14,7 +14,7 @@ use crate::{
     driver::{BoxFuture, RestoreError},
     graph::{About, NodeKind},
     node::State,
-    outcome::{Answered, Visited},
+    outcome::Visited,
     policy::{OnError, Policy},
     visit::{
         Definition,
@@ -106,7 +106,7 @@ where
         self.body.fits_inside(path, answer)
     }
 
-    fn answer(&self, shared: &mut S, reply: Reply, cx: &mut Context) -> Option<Answered> {
+    fn answer(&self, shared: &mut S, reply: Reply, cx: &mut Context) -> Option<Visited> {
         self.body.answer((self.pick)(shared), reply, cx)
     }
 }
@@ -199,7 +199,6 @@ impl<S: State, T: State, A: Label, K> BatchFlow<S, T, A, K> {
             limit: self.children.limit,
             on_error: Some(self.children.on_error),
             children: Some(Arc::clone(graph)),
-            detaches: graph.detaches,
             journaled: self.children.keeping.is_some(),
             ..About::new(NodeKind::BatchFlow, A::NAMES, Policy::default())
         }

@@ -12,7 +12,7 @@ use crate::{
     driver::{BoxFuture, Journal},
     graph::{About, NodeKind},
     node::State,
-    outcome::{Detour, Visited},
+    outcome::{Detour, Visit, Visited},
     policy::Policy,
     visit::body::{AsyncBody, Body, SyncBody, edge},
     words::{action::Label, error::Phase},
@@ -188,7 +188,7 @@ impl<S: State> Sleep<S> {
             }
         };
         if !left.is_zero() && journal.parks(left) {
-            return Err(Box::new(Detour::Asleep(left)));
+            return Err(Box::new(Detour::Waits(Visit::Sleep { wait: left })));
         }
         cx.phase = Phase::Exec;
         if !left.is_zero() {

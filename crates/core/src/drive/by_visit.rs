@@ -10,7 +10,7 @@ use crate::{
     },
     driver::RestoreError,
     node::State,
-    outcome::{Halt, Visit},
+    outcome::Visit,
     visit::running::Running,
     words::{
         action::Label,
@@ -34,8 +34,7 @@ impl<S: State, X: Label> Flow<S, X> {
     ///
     /// If the position is of another, larger flow.
     pub fn visit(&self, at: Position, shared: &mut S, cx: &mut Context) -> Result<Visit, RunError> {
-        cx.enter(at).map_err(Halt::into_error)?;
-        Visit::of(self.definition.watched(at, shared, cx))
+        self.definition.visit(at, shared, cx)
     }
 }
 
@@ -54,8 +53,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     ///
     /// If the position is of another, larger flow.
     pub async fn visit(&self, at: Position, shared: &mut S, cx: &mut Context) -> Result<Visit, RunError> {
-        cx.enter(at).map_err(Halt::into_error)?;
-        let visited = Visit::of(self.definition.watched_async(at, shared, cx).await);
+        let visited = self.definition.visit_async(at, shared, cx).await;
         // Also where it ended well: a blocking job may stand in an attempt that timed out before.
         cx.wait_for_started().await;
         visited

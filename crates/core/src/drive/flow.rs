@@ -145,12 +145,7 @@ macro_rules! flow {
             /// it waits; they are looked at before each visit and item.
             #[must_use]
             pub fn context(&self, options: &RunOptions) -> Context {
-                let graph = &self.definition.graph;
-                let mut cx = Context::of_run(graph);
-                if let Some(scope) = options.scope(None, graph.detaches, Self::SYNC) {
-                    cx.set_scope(scope);
-                }
-                cx
+                Context::of_run(&self.definition.graph, options.extras(None, Self::SYNC))
             }
 
             /// Goes on with a visit that ended in [`Visit::Pause`], with the answer.
@@ -168,7 +163,7 @@ macro_rules! flow {
                 shared: &mut S,
                 cx: &mut Context,
             ) -> Result<Visit, RunError> {
-                Visit::of(self.definition.answer(pause, Reply::answer(answer), shared, cx))
+                self.definition.answer(pause, Reply::answer(answer), shared, cx)
             }
 
             /// Says whether an answer fits the question of a node, given by its path, as [`fits`](Self::fits) does; the node

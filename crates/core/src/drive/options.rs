@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     context::{
         key::{KeyBase, Keys},
-        scope::{Deadline, DeadlineAt, Fault, Scope},
+        scope::{Deadline, DeadlineAt, Extras, Fault},
     },
     words::{
         clock::{Clock, SystemClock},
@@ -165,8 +165,8 @@ impl RunOptions {
         self
     }
 
-    /// The scope of a run, if these options, its flow or its pause need one.
-    pub(crate) fn scope(&self, paused: Option<&PausedRun>, detaches: bool, sync: bool) -> Option<Arc<Scope>> {
+    /// Makes the extras of a run, if these options or its pause ask for any.
+    pub(crate) fn extras(&self, paused: Option<&PausedRun>, sync: bool) -> Option<Box<Extras>> {
         let id = self.id.clone().or_else(|| paused.and_then(|paused| paused.id.clone()));
         let clock = if sync { self.sync_clock() } else { None };
         let mut fault = OnceLock::new();
@@ -194,8 +194,8 @@ impl RunOptions {
             || self.used != Usage::default()
             || self.held.is_some()
             || deadline.is_some();
-        (asked || detaches || clock.is_some()).then(|| {
-            Arc::new(Scope {
+        (asked || clock.is_some()).then(|| {
+            Box::new(Extras {
                 id,
                 keys,
                 listener: self.listener.clone(),
@@ -207,7 +207,7 @@ impl RunOptions {
                 fault,
                 meter: Meter::new(self.budget, self.used),
                 held: self.held.clone(),
-                ..Scope::default()
+                ..Extras::default()
             })
         })
     }

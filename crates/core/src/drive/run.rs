@@ -4,11 +4,10 @@
 //! loop { visit ─▶ next? go on │ end? Outcome::Ended │ pause? Outcome::Paused }
 //! ```
 //!
-//! A run without options is the bare loop. One with options gets a [`Scope`](crate::context::Scope), which its context carries.
+//! A run without options is the bare loop. What the options ask for, its context carries.
 
 use std::{future::Future, sync::Arc};
 
-use futures_util::FutureExt;
 use serde::Serialize;
 use tracing::Instrument;
 
@@ -20,7 +19,7 @@ use crate::{
     },
     graph::Graph,
     node::State,
-    outcome::{Halt, Outcome},
+    outcome::{Outcome, Visit},
     visit::{
         Definition,
         running::{run_span, until_stopped},
@@ -34,36 +33,17 @@ use crate::{
     },
 };
 
-/// What a run begins with.
-enum Begin {
-    Start,
-    Reply(Pause, Reply),
-}
+/// A pause, and what its run goes on with. Boxed, since most runs begin at their start.
+type Resumed = Box<(Pause, Reply)>;
 
-impl Begin {
-    fn goes_on(&self) -> bool {
-        matches!(self, Self::Reply(..))
+/// Makes the context of a run: a new one, or that of the paused run under new options.
+fn context(graph: &Arc<Graph>, resumed: Option<&Resumed>, options: &RunOptions, sync: bool) -> Context {
+    let paused = resumed.map(|resumed| &resumed.0.0.run);
+    let mut cx = Context::of_run(graph, options.extras(paused, sync));
+    if let Some(paused) = paused {
+        cx.take_over(paused);
     }
-
-    fn answer(pause: Pause, answer: impl Serialize) -> Self {
-        Self::Reply(pause, Reply::answer(answer))
-    }
-
-    /// The context of the run: a new one, or that of the paused run under new options.
-    fn context(&self, graph: &Arc<Graph>, options: &RunOptions, sync: bool) -> Context {
-        let mut cx = Context::of_run(graph);
-        let paused = match self {
-            Self::Start => None,
-            Self::Reply(pause, _) => Some(&pause.0.run),
-        };
-        if let Some(paused) = paused {
-            cx.take_over(paused);
-        }
-        if let Some(scope) = options.scope(paused, graph.detaches && !sync, sync) {
-            cx.set_scope(scope);
-        }
-        cx
-    }
+    cx
 }
 
 impl<S: State, X: Label> Flow<S, X> {
@@ -82,7 +62,7 @@ impl<S: State, X: Label> Flow<S, X> {
     ///
     /// Those of [`run`](Self::run), and those of the options.
     pub fn run_with(&self, shared: &mut S, options: &RunOptions) -> Result<Outcome, RunError> {
-        self.begin(Begin::Start, shared, options)
+        self.begin(None, shared, options)
     }
 
     /// Goes on with a paused run, with the answer to its question.
@@ -106,7 +86,7 @@ impl<S: State, X: Label> Flow<S, X> {
         answer: impl Serialize,
         options: &RunOptions,
     ) -> Result<Outcome, RunError> {
-        self.begin(Begin::answer(pause, answer), shared, options)
+        self.begin(Some(Box::new((pause, Reply::answer(answer)))), shared, options)
     }
 
     /// Goes on with a paused run without an answer, since its question has [expired](crate::Ask::expired).
@@ -124,18 +104,18 @@ impl<S: State, X: Label> Flow<S, X> {
     ///
     /// Those of [`expire`](Self::expire), and those of the options.
     pub fn expire_with(&self, shared: &mut S, pause: Pause, options: &RunOptions) -> Result<Outcome, RunError> {
-        self.begin(Begin::Reply(pause, Reply::Expired), shared, options)
+        self.begin(Some(Box::new((pause, Reply::Expired))), shared, options)
     }
 
-    fn begin(&self, begin: Begin, shared: &mut S, options: &RunOptions) -> Result<Outcome, RunError> {
+    fn begin(&self, resumed: Option<Resumed>, shared: &mut S, options: &RunOptions) -> Result<Outcome, RunError> {
         let definition = &*self.definition;
-        let mut cx = begin.context(&definition.graph, options, true);
-        if !cx.watched() {
-            return definition.drive(begin, shared, &mut cx);
-        }
-        let terminal = Terminal::begin(&cx, definition.graph.name(), begin.goes_on());
+        let mut cx = context(&definition.graph, resumed.as_ref(), options, true);
+        let terminal = Terminal::begin(&cx, definition.graph.name(), resumed.is_some());
         let span = run_span(&cx, definition.graph.name());
-        let result = span.in_scope(|| definition.drive(begin, shared, &mut cx));
+        let result = span.in_scope(|| match definition.first_visit(resumed, shared, &mut cx)? {
+            Ok(at) => definition.follow(at, shared, &mut cx),
+            Err(outcome) => Ok(outcome),
+        });
         record_end(&span, &result);
         terminal.end(&result, &cx);
         result
@@ -159,28 +139,11 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     ///
     /// Where a timeout, a wait between attempts, the blocking pool or a deadline needs tokio's timer or runtime and
     /// there is none.
-    #[expect(clippy::manual_async_fn, reason = "an `async fn` would hold its arguments twice, in every run")]
     pub fn run_async<'a>(
         &'a self,
         shared: &'a mut S,
     ) -> impl Future<Output = Result<Outcome, RunError>> + Send + use<'a, S, X> {
-        async move {
-            let definition = &*self.definition;
-            let mut cx = Context::of_run(&definition.graph);
-            if definition.graph.detaches || cx.traced() {
-                return Box::pin(async move { self.run_async_with(shared, &RunOptions::default()).await }).await;
-            }
-            let outcome = Outcome::of_halted(definition.visit_all(definition.start(), shared, &mut cx).await);
-            if Context::may_have_started() {
-                // Boxed, so that other runs carry no room for it.
-                return Box::pin(async move {
-                    cx.wait_for_started().await;
-                    outcome
-                })
-                .await;
-            }
-            outcome
-        }
+        start(&self.definition, shared, context(&self.definition.graph, None, &RunOptions::default(), false))
     }
 
     /// Runs the flow with options.
@@ -193,7 +156,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     ///
     /// That of [`run_async`](Self::run_async).
     pub async fn run_async_with(&self, shared: &mut S, options: &RunOptions) -> Result<Outcome, RunError> {
-        self.begin(Begin::Start, shared, options).await
+        start(&self.definition, shared, context(&self.definition.graph, None, options, false)).await
     }
 
     /// Goes on with a paused run, with the answer to its question.
@@ -207,8 +170,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     ///
     /// That of [`run_async`](Self::run_async).
     pub async fn resume(&self, shared: &mut S, pause: Pause, answer: impl Serialize) -> Result<Outcome, RunError> {
-        let begin = Begin::answer(pause, answer);
-        self.begin(begin, shared, &RunOptions::default()).await
+        self.go_on(Box::new((pause, Reply::answer(answer))), shared, &RunOptions::default()).await
     }
 
     /// Goes on with a paused run, with options. Of the options before the pause only the id is kept.
@@ -227,8 +189,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
         answer: impl Serialize,
         options: &RunOptions,
     ) -> Result<Outcome, RunError> {
-        let begin = Begin::answer(pause, answer);
-        self.begin(begin, shared, options).await
+        self.go_on(Box::new((pause, Reply::answer(answer))), shared, options).await
     }
 
     /// Goes on with a paused run without an answer, since its question has [expired](crate::Ask::expired).
@@ -241,7 +202,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     ///
     /// That of [`run_async`](Self::run_async).
     pub async fn expire(&self, shared: &mut S, pause: Pause) -> Result<Outcome, RunError> {
-        self.begin(Begin::Reply(pause, Reply::Expired), shared, &RunOptions::default()).await
+        self.go_on(Box::new((pause, Reply::Expired)), shared, &RunOptions::default()).await
     }
 
     /// Goes on with a paused run without an answer, with options; see [`resume_with`](Self::resume_with).
@@ -254,23 +215,63 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     ///
     /// That of [`run_async`](Self::run_async).
     pub async fn expire_with(&self, shared: &mut S, pause: Pause, options: &RunOptions) -> Result<Outcome, RunError> {
-        self.begin(Begin::Reply(pause, Reply::Expired), shared, options).await
+        self.go_on(Box::new((pause, Reply::Expired)), shared, options).await
     }
 
-    async fn begin(&self, begin: Begin, shared: &mut S, options: &RunOptions) -> Result<Outcome, RunError> {
-        let definition = &*self.definition;
-        let mut cx = begin.context(&definition.graph, options, false);
-        let terminal = Terminal::begin(&cx, definition.graph.name(), begin.goes_on());
-        let span = run_span(&cx, definition.graph.name());
-        let own = cx.clone();
-        let run = definition.drive_async(begin, shared, &mut cx).instrument(span.clone());
-        let result = until_stopped(run, &own).await;
-        record_end(&span, &result);
+    /// Goes on with a paused run. Boxed, so that the futures of callers carry no room for it.
+    async fn go_on(&self, resumed: Resumed, shared: &mut S, options: &RunOptions) -> Result<Outcome, RunError> {
+        let cx = context(&self.definition.graph, Some(&resumed), options, false);
+        Box::pin(attended(&self.definition, Some(resumed), shared, cx)).await
+    }
+}
+
+/// Drives a run from its start.
+///
+/// What most runs do not need is boxed, so that they carry no room for it; and it is no `async fn`, which would hold its
+/// arguments twice, in every run.
+fn start<'a, S: State>(
+    definition: &'a Definition<S>,
+    shared: &'a mut S,
+    mut cx: Context,
+) -> impl Future<Output = Result<Outcome, RunError>> + Send + use<'a, S> {
+    async move {
+        if cx.is_attended() {
+            return Box::pin(attended(definition, None, shared, cx)).await;
+        }
+        let result = definition.follow_async(definition.start(), shared, &mut cx).await;
         // What was dropped may have left a blocking job or a spawned item behind: nothing outlives the run.
-        own.wait_for_started().await;
-        terminal.end(&result, &cx);
+        if cx.may_have_started() {
+            return Box::pin(async move {
+                cx.wait_for_started().await;
+                result
+            })
+            .await;
+        }
         result
     }
+}
+
+/// Drives a run that somebody listens to, traces, or may stop while it waits; or one that goes on after a pause.
+async fn attended<S: State>(
+    definition: &Definition<S>,
+    resumed: Option<Resumed>,
+    shared: &mut S,
+    mut cx: Context,
+) -> Result<Outcome, RunError> {
+    let own = cx.clone();
+    let terminal = Terminal::begin(&own, definition.graph.name(), resumed.is_some());
+    let span = run_span(&own, definition.graph.name());
+    let run = async {
+        match definition.first_visit(resumed, shared, &mut cx)? {
+            Ok(at) => definition.follow_async(at, shared, &mut cx).await,
+            Err(outcome) => Ok(outcome),
+        }
+    };
+    let result = until_stopped(run.instrument(span.clone()), &own).await;
+    record_end(&span, &result);
+    own.wait_for_started().await; // before the last event
+    terminal.end(&result, &cx);
+    result
 }
 
 fn record_end(span: &tracing::Span, result: &Result<Outcome, RunError>) {
@@ -280,46 +281,16 @@ fn record_end(span: &tracing::Span, result: &Result<Outcome, RunError>) {
 }
 
 impl<S: State> Definition<S> {
-    fn drive(&self, begin: Begin, shared: &mut S, cx: &mut Context) -> Result<Outcome, RunError> {
-        match self.first_visit(begin, shared, cx) {
-            Ok(at) => self.follow(at, shared, cx),
-            Err(halt) => Outcome::of(*halt),
-        }
-    }
-
-    async fn drive_async(&self, begin: Begin, shared: &mut S, cx: &mut Context) -> Result<Outcome, RunError> {
-        match self.first_visit(begin, shared, cx) {
-            Ok(at) => self.follow_async(at, shared, cx).await,
-            Err(halt) => Outcome::of(*halt),
-        }
-    }
-
-    /// Visits node after node.
-    pub(crate) fn follow(&self, mut at: Position, shared: &mut S, cx: &mut Context) -> Result<Outcome, RunError> {
-        loop {
-            match self.visit(at, shared, cx) {
-                Ok(next) => at = next,
-                Err(halt) => return Outcome::of(*halt),
-            }
-        }
-    }
-
-    /// The async twin of [`follow`](Self::follow).
-    pub(crate) fn follow_async<'a>(
-        &'a self,
-        at: Position,
-        shared: &'a mut S,
-        cx: &'a mut Context,
-    ) -> impl Future<Output = Result<Outcome, RunError>> + Send + 'a {
-        self.visit_all(at, shared, cx).map(Outcome::of_halted)
-    }
-
-    /// Finds the node to visit first: the start, or what follows an answer.
-    fn first_visit(&self, begin: Begin, shared: &mut S, cx: &mut Context) -> Result<Position, Box<Halt>> {
-        match begin {
-            Begin::Start => Ok(self.start()),
-            Begin::Reply(pause, reply) => self.answer(pause, reply, shared, cx).1,
-        }
+    /// Finds the node to visit first: the start, or what follows an answer, which may be the end.
+    fn first_visit(
+        &self,
+        resumed: Option<Resumed>,
+        shared: &mut S,
+        cx: &mut Context,
+    ) -> Result<Result<Position, Outcome>, RunError> {
+        let Some(resumed) = resumed else { return Ok(Ok(self.start())) };
+        let (pause, reply) = *resumed;
+        self.answer(pause, reply, shared, cx).map(Visit::or_outcome)
     }
 }
 

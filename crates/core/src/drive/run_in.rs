@@ -117,7 +117,8 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
         }
         let (id, parent) = child_of(cx, &state)?;
         let mut child = cx.for_child(&parent, &definition.graph);
-        let own = child.track_own();
+        // Nobody else waits for what a child of no run starts.
+        let own = cx.is_detached().then(|| child.clone());
         let result = if let Some(journal) = cx.journal() {
             // Boxed, so that a child in memory carries no room for it.
             Box::pin(Kept::drive(Running::new(definition, Codec::json(), state, child), id, &**journal)).await

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    graph::{Astray, Graph, Hop, Place, Unrouted},
+    graph::{Astray, Graph, Place, Unrouted},
+    outcome::Visit,
     words::action::Action,
 };
 
@@ -26,7 +27,7 @@ impl Graph {
                 if node.about.labels.is_empty() { node.edges.labels().cloned().collect() } else { named.collect() };
             for action in named {
                 match self.follow(place, action) {
-                    Ok(Hop::End(exit)) => drop(exits.insert(exit)),
+                    Ok(Visit::End { exit, .. }) => drop(exits.insert(exit)),
                     // What its `map_exit` makes of it cannot be told; a run that comes here fails.
                     Err(Astray::Panicked(_)) => return Exits::Open,
                     _ => {}
@@ -64,7 +65,7 @@ impl Graph {
 
     fn add_exits(&self, place: Place, actions: Vec<Action>, exits: &mut BTreeSet<Action>) {
         exits.extend(actions.into_iter().filter_map(|action| match self.follow(place, action) {
-            Ok(Hop::End(exit)) => Some(exit),
+            Ok(Visit::End { exit, .. }) => Some(exit),
             _ => None,
         }));
     }

@@ -9,12 +9,12 @@
 //!                                                                       └▶ no level above: the run ends
 //! ```
 //!
-//! For every label that is known, the next node is computed once, when the flow is built ([`Graph::next`]).
+//! For every label that is known, the next node is computed once, when the flow is built ([`Graph::ways`]).
 
 use std::{fmt, sync::Arc};
 
 use crate::{
-    outcome::{Detour, Visited},
+    outcome::Visit,
     policy::{OnError, Policy},
     words::{
         action::Action,
@@ -32,8 +32,6 @@ pub(crate) struct Graph {
     pub(crate) nodes: Vec<GraphNode>,
     /// The flow itself, then the flows in it; a level comes before the levels inside it.
     pub(crate) levels: Vec<Level>,
-    /// Whether a run may start something beside its own future: blocking attempts, spawned items.
-    pub(crate) detaches: bool,
     /// The first node that asks, which makes a run pause.
     pub(crate) asks: Option<Position>,
     /// Whether it is the graph of a `Flow`, which uses no blocking pool.
@@ -61,8 +59,6 @@ pub(crate) struct About {
     pub(crate) on_error: Option<OnError>,
     /// The flow that a batch flow runs for each item.
     pub(crate) children: Option<Arc<Graph>>,
-    /// Whether a visit may start something beside the run's own future.
-    pub(crate) detaches: bool,
     /// Whether a driver that keeps runs keeps each item of this batch.
     pub(crate) journaled: bool,
     /// What the node itself says is wrong with it; never in a flow that is built.
@@ -155,11 +151,11 @@ impl fmt::Debug for ExitMap {
     }
 }
 
-/// Where an action leads in the end.
-pub(crate) enum Hop {
-    To(Position),
-    /// The end of the run, with its last action.
-    End(Action),
+/// An action of a node that leads to another node, known when the flow is built.
+#[derive(Debug)]
+pub(crate) struct Way {
+    pub(crate) action: Action,
+    pub(crate) next: Position,
 }
 
 /// Why an action leads nowhere.
@@ -190,7 +186,6 @@ impl Graph {
     }
 
     pub(crate) fn push(&mut self, name: &str, path: NodePath, about: About) -> Place {
-        self.detaches |= about.detaches;
         let asks = about.kind == NodeKind::Ask || about.children.as_ref().is_some_and(|flow| flow.asks().is_some());
         if asks && self.asks.is_none() {
             self.asks = Some(Position::new(self.nodes.len()));
@@ -227,58 +222,40 @@ impl Graph {
         }
     }
 
-    /// The next node for each label of a node, by its index; for a node with string actions, for each of its edges.
-    /// `None` where it takes [`halt`](Self::halt) to say.
-    pub(crate) fn next(&self, at: Position) -> Box<[Option<Position>]> {
+    /// Returns where each label of a node leads, or, if its actions are strings, each of its edges: to a node, or out of the
+    /// flow, perhaps.
+    pub(crate) fn ways(&self, at: Position) -> Box<[Result<Way, Action>]> {
         let node = &self.nodes[at.index()];
-        let count = if node.about.labels.is_empty() { node.edges.0.len() } else { node.about.labels.len() };
-        let next = |index| match self.follow(Place::Node(at.index()), self.label(at, index)) {
-            Ok(Hop::To(next)) => Some(next),
-            _ => None,
+        let actions: Vec<Action> = match node.about.labels {
+            [] => node.edges.labels().cloned().collect(),
+            labels => labels.iter().map(|label| Action::from(*label)).collect(),
         };
-        (0..count).map(next).collect()
+        let way = |action: Action| match self.follow(Place::Node(at.index()), action.clone()) {
+            Ok(Visit::Next { next, .. }) => Ok(Way { action, next }),
+            _ => Err(action),
+        };
+        actions.into_iter().map(way).collect()
     }
 
-    pub(crate) fn label(&self, at: Position, index: usize) -> Action {
-        let node = &self.nodes[at.index()];
-        match node.about.labels {
-            [] => node.edges.0[index].0.clone(),
-            labels => labels[index].into(),
-        }
-    }
-
-    /// The name of what a node returned, if it returned an action.
-    pub(crate) fn action(&self, at: Position, visited: &Visited) -> Option<Action> {
-        match visited {
-            Ok(index) => Some(self.label(at, *index)),
-            Err(detour) => match &**detour {
-                Detour::NoEdge(action) => Some(action.clone()),
-                _ => None,
-            },
-        }
-    }
-
-    /// Where an action of a place leads.
-    pub(crate) fn follow(&self, place: Place, action: Action) -> Result<Hop, Astray> {
-        let (edges, level) = self.edges(place);
-        match edges.get(&action) {
-            Some(Some(target)) => Ok(Hop::To(self.first(target))),
-            None if !edges.is_empty() && self.levels[level].unrouted == Unrouted::Error => {
-                Err(Astray::NoEdge { place, action })
+    /// Follows an action of a place: to a node, or out of the flow.
+    pub(crate) fn follow(&self, mut place: Place, action: Action) -> Result<Visit, Astray> {
+        let mut exit = action.clone();
+        loop {
+            let (edges, level) = self.edges(place);
+            match edges.get(&exit) {
+                Some(Some(target)) => return Ok(Visit::Next { action, next: self.first(target) }),
+                None if !edges.is_empty() && self.levels[level].unrouted == Unrouted::Error => {
+                    return Err(Astray::NoEdge { place, action: exit });
+                }
+                Some(None) | None => {} // it ends the flow of this level
             }
-            Some(None) | None => self.leave(level, action),
-        }
-    }
-
-    /// Where an action leads that ends a level.
-    fn leave(&self, level: usize, action: Action) -> Result<Hop, Astray> {
-        let action = match &self.levels[level].exits {
-            Some(exits) => Panicked::catch(|| (exits.map)(&action)).map_err(Astray::Panicked)?,
-            None => action,
-        };
-        match self.levels[level].parent {
-            Some(_) => self.follow(Place::Level(level), action),
-            None => Ok(Hop::End(action)),
+            if let Some(exits) = &self.levels[level].exits {
+                exit = Panicked::catch(|| (exits.map)(&exit)).map_err(Astray::Panicked)?;
+            }
+            if self.levels[level].parent.is_none() {
+                return Ok(Visit::End { action, exit });
+            }
+            place = Place::Level(level);
         }
     }
 
@@ -308,7 +285,6 @@ impl Graph {
             about: node.about.clone(),
             edges: moved_edges(&node.edges),
         }));
-        self.detaches |= inner.detaches;
         self.asks = self.asks.or(inner.asks.map(|asks| Position::new(asks.index() + nodes)));
         Place::Level(levels)
     }

@@ -74,18 +74,9 @@ impl<S: State, N: AsyncNode<S>> AsyncBody<S> for Single<N> {
                 Err(error) => return Err(cx.failed(error)),
             };
             cx.phase = Phase::Exec;
-            // The first attempt of a node without limits stands here by itself. What a visit rarely needs is boxed,
-            // so that the others carry no room for it.
-            let exec = if self.policy.guarded || cx.watched() {
-                Box::pin(attempts_async(&NodeWork::new(&*self.node, &prep), &self.policy, None, cx)).await?
-            } else {
-                match self.node.exec(&prep, cx).await {
-                    Ok(exec) => exec,
-                    Err(error) => {
-                        Box::pin(retry(&NodeWork::new(&*self.node, &prep), &self.policy, None, error, cx)).await?
-                    }
-                }
-            };
+            cx.begin_time(&self.policy);
+            let work = NodeWork { single: self, prep: &prep, state: PhantomData };
+            let exec = attempts_async(work, cx).await?;
             cx.phase = Phase::Post;
             match self.node.post(shared, prep, exec).await {
                 Ok(action) => edge(action, cx),
@@ -101,26 +92,24 @@ impl<S: State, N: AsyncNode<S>> AsyncBody<S> for Single<N> {
 
 /// `exec` and `exec_fallback` of an [`AsyncNode`] for one prep value.
 struct NodeWork<'a, S, N: AsyncNode<S>> {
-    node: &'a N,
+    single: &'a Single<N>,
     prep: &'a N::Prep,
     state: PhantomData<fn(S)>,
-}
-
-impl<'a, S, N: AsyncNode<S>> NodeWork<'a, S, N> {
-    fn new(node: &'a N, prep: &'a N::Prep) -> Self {
-        Self { node, prep, state: PhantomData }
-    }
 }
 
 impl<S: State, N: AsyncNode<S>> Work for NodeWork<'_, S, N> {
     type Output = N::Exec;
 
+    fn policy(&self) -> &Policy {
+        &self.single.policy
+    }
+
     fn exec(&self, cx: &Context) -> impl Future<Output = Result<N::Exec>> + Send {
-        self.node.exec(self.prep, cx)
+        self.single.node.exec(self.prep, cx)
     }
 
     fn fallback(&self, error: NodeError, cx: &Context) -> impl Future<Output = Result<N::Exec>> + Send {
-        self.node.exec_fallback(self.prep, error, cx)
+        self.single.node.exec_fallback(self.prep, error, cx)
     }
 }
 
@@ -132,7 +121,11 @@ pub(crate) fn attempts<T>(
     fallback: impl FnOnce(NodeError, &Context) -> Result<T>,
 ) -> Result<T, Box<Detour>> {
     loop {
-        let result = if cx.watched() { watched_attempt(cx, &exec) } else { exec(cx) };
+        cx.event(|| EventKind::AttemptStarted);
+        let result = {
+            let _span = cx.traced().then(|| cx.attempt_span().entered());
+            exec(cx)
+        };
         let error = match result {
             Ok(output) => return Ok(output),
             Err(error) => error,
@@ -148,37 +141,54 @@ pub(crate) fn attempts<T>(
     }
 }
 
-#[cold]
-fn watched_attempt<T>(cx: &Context, exec: impl Fn(&Context) -> Result<T>) -> Result<T> {
-    cx.event(|| EventKind::AttemptStarted);
-    attempt_span(cx).in_scope(|| exec(cx))
-}
-
 /// What an attempt runs: the `exec` of a node on its prep value, or of a batch node on one item.
 pub(crate) trait Work: Sync {
     type Output: Send;
+
+    fn policy(&self) -> &Policy;
 
     fn exec(&self, cx: &Context) -> impl Future<Output = Result<Self::Output>> + Send;
     fn fallback(&self, error: NodeError, cx: &Context) -> impl Future<Output = Result<Self::Output>> + Send;
 }
 
-/// The async twin of [`attempts`]; `end` is when the time of the visit is over, if that is known already.
-pub(crate) async fn attempts_async<W: Work>(
-    work: &W,
-    policy: &Policy,
-    end: Option<Instant>,
-    cx: &mut Context,
-) -> Result<W::Output, Box<Detour>> {
-    let end = end.or_else(|| policy.end(cx.journal()));
-    wait_rest(end, cx).await;
-    match attempt(work, policy, end, cx).await {
-        Ok(output) => still_wanted(output, policy, cx),
-        Err(error) => retry(work, policy, end, error, cx).await,
+/// The async twin of [`attempts`].
+///
+/// A future that is boxed here is one that most visits do not need: they carry no room for it.
+///
+/// No `async fn`, which would hold its arguments twice, in every run.
+pub(crate) fn attempts_async<'a, W: Work + Send + 'a>(
+    work: W,
+    cx: &'a mut Context,
+) -> impl Future<Output = Result<W::Output, Box<Detour>>> + Send + use<'a, W> {
+    async move {
+        if cx.journal().is_some() {
+            Box::pin(wait_rest(cx)).await;
+        }
+        loop {
+            if work.policy().pooled {
+                cx.renew_abandoned();
+            }
+            cx.event(|| EventKind::AttemptStarted);
+            let result = if work.policy().guarded || cx.traced() {
+                Box::pin(guarded(&work, cx)).await
+            } else {
+                work.exec(cx).await
+            };
+            let error = match result {
+                Ok(output) => return still_wanted(output, work.policy(), cx),
+                Err(error) => error,
+            };
+            if let Some(stood_in) = Box::pin(after(error, &work, cx)).await? {
+                return Ok(stood_in);
+            }
+            cx.attempt += 1;
+        }
     }
 }
 
 /// Goes on with the wait that an earlier process began, and with the number of the attempt after it.
-async fn wait_rest(end: Option<Instant>, cx: &mut Context) {
+async fn wait_rest(cx: &mut Context) {
+    let end = cx.end();
     let Some((journal, item)) = cx.journal().zip(cx.waits_as()) else { return };
     let Some(waited) = journal.waited(item) else { return };
     if !waited.left.is_zero() {
@@ -197,41 +207,29 @@ fn still_wanted<T>(output: T, policy: &Policy, cx: &Context) -> Result<T, Box<De
     Ok(output)
 }
 
-/// What follows a failed first attempt.
-pub(crate) async fn retry<W: Work>(
-    work: &W,
-    policy: &Policy,
-    end: Option<Instant>,
-    mut error: NodeError,
-    cx: &mut Context,
-) -> Result<W::Output, Box<Detour>> {
-    loop {
-        cx.wait_for_attempt().await;
-        cx.check()?;
-        error = unless_run_stops(error, cx)?;
-        let wait = policy.retry.next_wait(cx.attempt, &error, || cx.spread());
-        let in_time =
-            |wait: &Duration| end.is_none_or(|end| Instant::now().checked_add(*wait).is_some_and(|at| at < end));
-        let wait = wait.filter(in_time);
-        let Some(wait) = wait else {
-            cx.event(|| EventKind::FellBack { reason: text(&error) });
-            if policy.pooled {
-                cx.renew_abandoned();
-            }
-            let stood_in = work.fallback(error, cx).await;
-            return stood_in
-                .map_err(|error| unless_run_stops(error, cx).map_or_else(|stops| stops, |error| cx.failed(error)));
-        };
-        cx.event(|| EventKind::Retry { reason: text(&error), wait });
-        if !wait.is_zero() {
-            wait_before_attempt(cx, cx.attempt + 1, wait).await?;
+/// Waits for the attempt that follows a failed one; if none does, returns what stands in for its output.
+async fn after<W: Work>(error: NodeError, work: &W, cx: &mut Context) -> Result<Option<W::Output>, Box<Detour>> {
+    let (policy, end) = (work.policy(), cx.end());
+    cx.wait_for_attempt().await;
+    cx.check()?;
+    let error = unless_run_stops(error, cx)?;
+    let wait = policy.retry.next_wait(cx.attempt, &error, || cx.spread());
+    let in_time = |wait: &Duration| end.is_none_or(|end| Instant::now().checked_add(*wait).is_some_and(|at| at < end));
+    let Some(wait) = wait.filter(in_time) else {
+        cx.event(|| EventKind::FellBack { reason: text(&error) });
+        if policy.pooled {
+            cx.renew_abandoned();
         }
-        cx.attempt += 1;
-        match attempt(work, policy, end, cx).await {
-            Ok(output) => return still_wanted(output, policy, cx),
-            Err(next) => error = next,
-        }
+        let stood_in = work.fallback(error, cx).await;
+        return stood_in
+            .map(Some)
+            .map_err(|error| unless_run_stops(error, cx).map_or_else(|stops| stops, |error| cx.failed(error)));
+    };
+    cx.event(|| EventKind::Retry { reason: text(&error), wait });
+    if !wait.is_zero() {
+        wait_before_attempt(cx, cx.attempt + 1, wait).await?;
     }
+    Ok(None)
 }
 
 /// Waits between two attempts, and keeps that where there is a journal.
@@ -251,15 +249,11 @@ async fn wait_before_attempt(cx: &Context, attempt: u32, wait: Duration) -> Resu
     Ok(())
 }
 
-/// One attempt with everything that may stand around it: events, a span, a time limit, the blocking pool.
-async fn attempt<W: Work>(work: &W, policy: &Policy, end: Option<Instant>, cx: &mut Context) -> Result<W::Output> {
-    if policy.pooled {
-        cx.renew_abandoned();
-    }
-    let cx = &*cx;
-    cx.event(|| EventKind::AttemptStarted);
-    let mut exec = std::pin::pin!(work.exec(cx).instrument(attempt_span(cx)));
-    let Some((left, reason)) = policy.limit(end) else { return exec.await };
+/// One attempt with what may stand around it: a span, a time limit, the blocking pool.
+async fn guarded<W: Work>(work: &W, cx: &Context) -> Result<W::Output> {
+    let policy = work.policy();
+    let mut exec = std::pin::pin!(work.exec(cx).instrument(cx.attempt_span()));
+    let Some((left, reason)) = policy.limit(cx.end()) else { return exec.await };
     if left.is_zero() {
         return Err(NodeError::new(reason)); // the time of the visit is over: this item does not begin
     }
@@ -272,15 +266,6 @@ async fn attempt<W: Work>(work: &W, policy: &Policy, end: Option<Instant>, cx: &
         drop(exec.await);
     }
     Err(NodeError::new(reason))
-}
-
-fn attempt_span(cx: &Context) -> tracing::Span {
-    if !cx.traced() {
-        return tracing::Span::none();
-    }
-    // Signed, since what exports spans takes other numbers for text.
-    let (attempt, item) = (i64::from(cx.attempt()), cx.item().map(usize::cast_signed));
-    tracing::info_span!(target: "flowstone", "attempt", attempt, item = item.map(|item| item as i64))
 }
 
 /// Sorts out the errors of a child that stop the whole run from those that are the node's.
@@ -300,5 +285,5 @@ pub(crate) fn unless_run_stops(error: NodeError, cx: &Context) -> Result<NodeErr
         return Ok(error);
     }
     let stopped = error.into_source().downcast().expect("invariant: it was looked at");
-    Err(Box::new(Detour::Child(*stopped)))
+    Err(Box::new(Detour::Stopped(*stopped)))
 }

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use tokio::{task::JoinSet, time::Instant};
+use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     outcome::{Detour, Visited},
     policy::{OnError, Policy},
     visit::{
-        attempt::{Work, attempts, attempts_async, retry},
+        attempt::{Work, attempts, attempts_async},
         batch::{
             in_order::{Each, filled, in_order},
             keeping::Keeping,
@@ -33,8 +33,7 @@ use crate::{
     words::{
         error::{NodeError, Phase, Result},
         event::EventKind,
-        guard::{Catch, Panicked, catch, text},
-        item_key::ItemId,
+        guard::{Catch, catch, text},
     },
 };
 
@@ -91,7 +90,8 @@ impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for Batch<N, N::Item, N::Outpu
             let items = node.prep(shared).await.map_err(|error| cx.failed(error))?;
             cx.begin_items(items.len())?;
             let kept = Kept::begin(self.keeping.as_ref(), &items, cx)?;
-            let each = Items::<S, N>::new(self, kept, self.policy.end(cx.journal()), cx);
+            cx.begin_time(&self.policy);
+            let each = Items::<S, N>::new(self, kept, cx);
             let outcomes = in_order(&each, items.iter().enumerate(), self.limit).await?;
             cx.phase = Phase::Post;
             let action = node.post(shared, items, outcomes).await.map_err(|error| cx.failed(error))?;
@@ -116,6 +116,7 @@ impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for SpawnedBatch<N, N::Item, N
             let kept = Kept::begin(self.0.keeping.as_ref(), &items, cx)?;
             let mut tasks = JoinSet::new();
             // Items that compute ask whether to stop; they are told when this visit fails or is dropped.
+            cx.begin_time(&self.0.policy);
             let mut item_cx = cx.clone();
             item_cx.renew_abandoned();
             let told = Told(item_cx.abandoned().cloned());
@@ -138,7 +139,7 @@ impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for SpawnedBatch<N, N::Item, N
 impl<N, I: Send + Sync + 'static, O: Send + 'static> Batch<N, I, O> {
     async fn spawn_all<S>(
         &self,
-        tasks: &mut JoinSet<(usize, Ended<N::Outcome>)>,
+        tasks: &mut JoinSet<(usize, Result<N::Outcome, Box<Detour>>)>,
         items: &Arc<Vec<I>>,
         kept: Option<Arc<Kept<O>>>,
         cx: &Context,
@@ -147,19 +148,15 @@ impl<N, I: Send + Sync + 'static, O: Send + 'static> Batch<N, I, O> {
         S: State,
         N: AsyncBatchNode<S, Item = I, Output = O>,
     {
-        let end = self.policy.end(cx.journal());
         let mut outcomes: Vec<Option<N::Outcome>> = items.iter().map(|_| None).collect();
         let mut next = 0;
         loop {
             while next < items.len() && tasks.len() < self.limit {
                 cx.check()?;
-                let each = (self.clone(), kept.clone(), end, cx.clone());
+                let each = (self.clone(), kept.clone(), cx.clone());
                 let task = spawned_item::<S, N>(each, Arc::clone(items), next);
                 let task = task.in_current_span();
-                match cx.count() {
-                    Some(counted) => tasks.spawn(counted.around(task)),
-                    None => tasks.spawn(task),
-                };
+                tasks.spawn(cx.count().around(task));
                 next += 1;
             }
             match tasks.join_next().await {
@@ -184,38 +181,29 @@ impl Drop for Told {
 }
 
 /// What a spawned item has of its batch.
-type OfBatch<N, I, O> = (Batch<N, I, O>, Option<Arc<Kept<O>>>, Option<Instant>, Context);
+type OfBatch<N, I, O> = (Batch<N, I, O>, Option<Arc<Kept<O>>>, Context);
 
 async fn spawned_item<S: State, N: AsyncBatchNode<S>>(
-    (batch, kept, end, cx): OfBatch<N, N::Item, N::Output>,
+    (batch, kept, cx): OfBatch<N, N::Item, N::Output>,
     items: Arc<Vec<N::Item>>,
     index: usize,
-) -> (usize, Ended<N::Outcome>) {
-    let each = Items::<S, N>::new(&batch, kept, end, &cx);
+) -> (usize, Result<N::Outcome, Box<Detour>>) {
+    let each = Items::<S, N>::new(&batch, kept, &cx);
     (index, each.run((index, &items[index])).await)
 }
-
-/// What came of an item.
-type Ended<C> = Result<C, Box<Detour>>;
 
 /// What every item of one visit shares.
 struct Items<'a, S, N: AsyncBatchNode<S>> {
     node: &'a N,
     policy: &'a Policy,
     kept: Option<Arc<Kept<N::Output>>>,
-    end: Option<Instant>,
     cx: &'a Context,
     state: PhantomData<fn(S)>,
 }
 
 impl<'a, S: State, N: AsyncBatchNode<S>> Items<'a, S, N> {
-    fn new(
-        batch: &'a Batch<N, N::Item, N::Output>,
-        kept: Option<Arc<Kept<N::Output>>>,
-        end: Option<Instant>,
-        cx: &'a Context,
-    ) -> Self {
-        Self { node: &batch.node, policy: &batch.policy, kept, end, cx, state: PhantomData }
+    fn new(batch: &'a Batch<N, N::Item, N::Output>, kept: Option<Arc<Kept<N::Output>>>, cx: &'a Context) -> Self {
+        Self { node: &batch.node, policy: &batch.policy, kept, cx, state: PhantomData }
     }
 }
 
@@ -228,74 +216,62 @@ impl<'a, S: State, N: AsyncBatchNode<S>> Each for Items<'a, S, N> {
     }
 
     /// No `async fn`, which would hold its arguments twice, for every item.
-    fn run(&self, (index, item): (usize, &'a N::Item)) -> impl Future<Output = Ended<N::Outcome>> + Send {
+    fn run(&self, (index, item): (usize, &'a N::Item)) -> impl Future<Output = Result<N::Outcome, Box<Detour>>> + Send {
         let mut cx = match &self.kept {
             None => self.cx.for_item(index),
             Some(kept) => self.cx.for_kept(kept.id(index)),
         };
         async move {
-            // As in a visit: the first attempt of an item without limits stands here, and what is rare is boxed.
-            let first = if self.policy.guarded || cx.watched() {
-                None
-            } else {
-                match Catch::new(self.node.exec(item, &cx)).await {
-                    Ok(output) => return outcome(Ok(output), &cx),
-                    Err(error) => Some(error),
-                }
-            };
-            Box::pin(self.go_on(item, first, &mut cx)).await
+            if let Some(kept) = &self.kept {
+                // Boxed, so that items that nothing keeps carry no room for it.
+                return Box::pin(self.run_kept(kept, item, &mut cx)).await;
+            }
+            let result = Catch::new(attempts_async(ItemWork { of: self, item }, &mut cx)).await;
+            outcome(result, &cx)
         }
     }
 }
 
 impl<S: State, N: AsyncBatchNode<S>> Items<'_, S, N> {
-    /// What an item takes beyond a first attempt that succeeds: all of it, or what follows the first error.
-    async fn go_on(&self, item: &N::Item, first: Option<NodeError>, cx: &mut Context) -> Ended<N::Outcome> {
-        if let Some((kept, id)) = self.kept_as(cx)
-            && let Some(output) = kept.take(id)
-        {
+    /// Runs an item that a journal keeps, unless it was recalled: only when its output is kept, the item is done.
+    async fn run_kept(
+        &self,
+        kept: &Kept<N::Output>,
+        item: &N::Item,
+        cx: &mut Context,
+    ) -> Result<N::Outcome, Box<Detour>> {
+        let id = cx.item_id().expect("invariant: the context of a kept item has its id");
+        if let Some(output) = kept.take(id) {
             return done(output, true, cx);
         }
-        let work = ItemWork { node: self.node, item, state: PhantomData };
-        let result = match first {
-            None => Catch::new(self.whole(&work, cx)).await,
-            Some(error) if error.downcast_ref::<Panicked>().is_some() => Err(cx.failed(error)),
-            Some(error) => Catch::new(retry(&work, self.policy, self.end, error, cx)).await,
+        let whole = async {
+            let output = attempts_async(ItemWork { of: self, item }, cx).await?;
+            kept.record(id, output, cx).await
         };
+        let result = Catch::new(whole).await;
         outcome(result, cx)
-    }
-
-    /// What the attempts of an item give, which a journal then keeps, if there is one: only when it has, the item is done.
-    async fn whole(&self, work: &ItemWork<'_, S, N>, cx: &mut Context) -> Result<N::Output, Box<Detour>> {
-        let output = attempts_async(work, self.policy, self.end, cx).await?;
-        match self.kept_as(cx) {
-            None => Ok(output),
-            Some((kept, id)) => kept.record(id, output, cx).await,
-        }
-    }
-
-    /// What keeps the item, and what it is known by there.
-    fn kept_as(&self, cx: &Context) -> Option<(&Kept<N::Output>, ItemId)> {
-        self.kept.as_deref().zip(cx.item_id())
     }
 }
 
 /// `exec` and `exec_fallback` of an [`AsyncBatchNode`] for one item.
 struct ItemWork<'a, S, N: AsyncBatchNode<S>> {
-    node: &'a N,
+    of: &'a Items<'a, S, N>,
     item: &'a N::Item,
-    state: PhantomData<fn(S)>,
 }
 
 impl<S: State, N: AsyncBatchNode<S>> Work for ItemWork<'_, S, N> {
     type Output = N::Output;
 
+    fn policy(&self) -> &Policy {
+        self.of.policy
+    }
+
     fn exec(&self, cx: &Context) -> impl Future<Output = Result<N::Output>> + Send {
-        self.node.exec(self.item, cx)
+        self.of.node.exec(self.item, cx)
     }
 
     fn fallback(&self, error: NodeError, cx: &Context) -> impl Future<Output = Result<N::Output>> + Send {
-        self.node.exec_fallback(self.item, error, cx)
+        self.of.node.exec_fallback(self.item, error, cx)
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     context::Context,
     driver::{BoxFuture, RestoreError},
-    outcome::{Answered, Visited},
+    outcome::Visited,
     words::{action::Label, error::NodeError, path::NodePath, pause::Reply},
 };
 
@@ -33,7 +33,7 @@ pub(crate) trait SyncBody<S>: Send + Sync {
     }
 
     /// Goes on with a visit that ended in a pause; `None` if this node asks nothing.
-    fn answer(&self, shared: &mut S, reply: Reply, cx: &mut Context) -> Option<Answered> {
+    fn answer(&self, shared: &mut S, reply: Reply, cx: &mut Context) -> Option<Visited> {
         let _ = (shared, reply, cx);
         None
     }

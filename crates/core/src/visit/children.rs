@@ -172,13 +172,13 @@ impl<S: State, T: State> Children<S, T> {
             Ok(Outcome::Paused(pause)) => {
                 // Nothing keeps this run, or its journal would have put the child away.
                 let (run, node) = (cx.run_id(), pause.node().clone());
-                return Err(Box::new(Detour::Child(RunError::NeedsStore { run, node })));
+                return Err(Box::new(Detour::Stopped(RunError::NeedsStore { run, node })));
             }
             // Only a child's own failure can be collected; a run that is to stop stops.
             Err(error @ (RunError::Node { .. } | RunError::Unrouted { .. })) if self.on_error == OnError::Collect => {
                 Err(error)
             }
-            Err(error) => return Err(Box::new(Detour::Child(error))),
+            Err(error) => return Err(Box::new(Detour::Stopped(error))),
         };
         Ok(Child { state, result })
     }

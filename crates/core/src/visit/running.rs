@@ -12,7 +12,7 @@ use crate::{
     context::{Context, scope::Deadline},
     driver::{BoxFuture, Execution, Journal, RestoreError},
     node::State,
-    outcome::{Halt, Visit},
+    outcome::Visit,
     visit::Definition,
     words::{
         codec::{Codec, Unstorable},
@@ -120,7 +120,7 @@ impl<S: State> Running<S> {
 
     fn reply(&mut self, pause: Pause, reply: Reply) -> Result<Visit, RunError> {
         self.has_visited = true;
-        let answered = Visit::of(self.definition.answer(pause, reply, &mut self.state, &mut self.cx));
+        let answered = self.definition.answer(pause, reply, &mut self.state, &mut self.cx);
         self.advance(answered)
     }
 
@@ -132,10 +132,7 @@ impl<S: State> Running<S> {
         }
         let (definition, at, state, cx) = (&*self.definition, self.at, &mut self.state, &mut self.cx);
         let own = cx.clone();
-        let visit = async move {
-            cx.enter(at).map_err(Halt::into_error)?;
-            Visit::of(definition.watched_async(at, state, cx).await)
-        };
+        let visit = definition.visit_async(at, state, cx);
         // A child is stopped with the visit of its parent, which also waits for what it started: it cannot tell that from
         // what its siblings started.
         let visited = if own.parent().is_some() {
@@ -256,7 +253,7 @@ pub(crate) async fn until_stopped<T>(
     run: impl Future<Output = Result<T, RunError>>,
     cx: &Context,
 ) -> Result<T, RunError> {
-    let (cancel, deadline) = cx.scope().map_or((None, None), |scope| (scope.cancel.as_ref(), scope.deadline));
+    let (cancel, deadline) = cx.extras().map_or((None, None), |extras| (extras.cancel.as_ref(), extras.deadline));
     let deadline = deadline.and_then(Deadline::tokio);
     if cancel.is_none() && deadline.is_none() {
         return run.await;

@@ -97,13 +97,15 @@ impl<F> Catch<F> {
     }
 }
 
-impl<'a, T: Send + 'a, E: From<Panicked> + Send + 'a> Catch<BoxFuture<'a, Result<T, E>>> {
-    /// Makes a future and catches its panics, also those of the making.
-    #[inline]
-    pub(crate) fn made(make: impl FnOnce() -> BoxFuture<'a, Result<T, E>>) -> Self {
-        let failed = |payload| Box::pin(std::future::ready(Err(Panicked::new(payload).into()))) as BoxFuture<'a, _>;
-        Self::new(catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(failed))
-    }
+/// Makes a future of the user's; a panic of the making is an error of the future.
+#[inline]
+pub(crate) fn made<'a, T, E>(make: impl FnOnce() -> BoxFuture<'a, Result<T, E>>) -> BoxFuture<'a, Result<T, E>>
+where
+    T: Send + 'a,
+    E: From<Panicked> + Send + 'a,
+{
+    let failed = |payload| Box::pin(std::future::ready(Err(Panicked::new(payload).into()))) as BoxFuture<'a, _>;
+    catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(failed)
 }
 
 impl<T, E: From<Panicked>, F: Future<Output = Result<T, E>>> Future for Catch<F> {

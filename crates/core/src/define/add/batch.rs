@@ -148,8 +148,7 @@ fn spawned<S: State, N: AsyncBatchNode<S>>(
     keeping: Option<Keeping<N::Item, N::Output>>,
 ) -> Added<S> {
     let batch = Batch { node: Arc::new(node), policy, limit, keeping };
-    let about = About { detaches: true, ..About::async_batch::<S, N>(&batch) };
-    Added::node(about, Body::awaited(SpawnedBatch(batch)))
+    Added::node(About::async_batch::<S, N>(&batch), Body::awaited(SpawnedBatch(batch)))
 }
 
 impl About {

@@ -68,7 +68,7 @@ impl<O> Kept<O> {
             match (keeping.codec.decode)(&json) {
                 Ok(output) => Ok(Some(output)),
                 Err(error) => {
-                    let refused = |source| Box::new(Detour::Journal { item: Some(id.index), source });
+                    let refused = |source| cx.not_kept_of(Some(id.index), source);
                     journal.undecodable(*id, error).map_err(refused)?;
                     Ok(None)
                 }

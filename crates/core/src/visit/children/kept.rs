@@ -22,7 +22,7 @@ use crate::{
     context::Context,
     driver::{Execution, Forked, Journal, Standing},
     node::State,
-    outcome::{Detour, Outcome},
+    outcome::{Detour, Outcome, Visit},
     policy::OnError,
     visit::{
         batch::in_order::filled,
@@ -70,7 +70,7 @@ struct Made<T> {
 }
 
 impl<S: State, T: State> Kept<'_, S, T> {
-    /// Runs the children to their ends, or until those that are left wait: [`Detour::Parked`].
+    /// Runs the children to their ends, or until those that are left wait: [`Visit::Parked`].
     pub(super) async fn run(&self, states: Vec<T>) -> Result<Vec<Child<T>>, Box<Detour>> {
         let mut at = Places::of(states, &self.ids, self.journal, self.children.on_error);
         self.cx.count_visits(at.counted.values().sum());
@@ -116,7 +116,7 @@ impl<S: State, T: State> Kept<'_, S, T> {
         }
         // The visit is made again, and counts them again.
         self.cx.uncount_visits(at.counted.values().sum());
-        Err(Box::new(Detour::Parked))
+        Err(Box::new(Detour::Waits(Visit::Parked)))
     }
 
     async fn child(&self, index: usize, state: T) -> Made<T> {
