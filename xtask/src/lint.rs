@@ -7,6 +7,7 @@
 //! | [`prose`] | the pages that have to be there, their links, their length |
 //! | [`places`] | no file knows the machine that it was written on |
 //! | [`layers`] | which package may depend on which |
+//! | [`openings`] | no comment of a clean folder opens with What, Whether, Who, How or Why |
 //! | [`modules`] | which folder of a crate may import from which |
 //! | [`weight`] | how much the core, and a newcomer's first command, pull in |
 
@@ -23,6 +24,7 @@ use crate::{
 
 mod layers;
 mod modules;
+mod openings;
 mod places;
 mod prose;
 mod rust;
@@ -78,6 +80,7 @@ fn faults(root: &Path) -> Result<Vec<Fault>> {
     faults.extend(weight::check_twice(root)?);
     faults.extend(files.iter().flat_map(rust::check));
     faults.extend(files.iter().flat_map(places::check));
+    faults.extend(files.iter().flat_map(openings::check));
     let names: Vec<&str> = packages.iter().map(|package| &*package.name).collect();
     faults.extend(prose::check(&files, &names));
     Ok(faults)

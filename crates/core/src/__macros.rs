@@ -1,4 +1,4 @@
-//! What the code that `#[node]` and `#[tool]` write asks of a type. It is no part of the API: the macro of one version goes
+//! Checks of types in the code that `#[node]` and `#[tool]` write. It is no part of the API: the macro of one version goes
 //! with it. See `docs/decisions/0023-a-result-by-another-name-is-refused.md`.
 //!
 //! A macro sees words, and an alias has any word for a name. So the macro lets the compiler find out what a type is: of two
@@ -18,7 +18,7 @@ use std::{convert::Infallible, future::Future, marker::PhantomData};
     note = "a return type named `Result` is one of `std`, or an alias of it: give your own type another name"
 )]
 pub trait Fallible {
-    /// What it holds when nothing failed.
+    /// The type of its value when nothing failed.
     type Value;
 }
 
@@ -117,7 +117,7 @@ impl<S> SameState<S> for S {}
 /// Refuses two states of one node.
 pub fn one_state<W: SameState<S>, S>() {}
 
-/// What a function returned.
+/// A value that a function returned.
 #[derive(Debug)]
 pub struct Returned<T>(pub T);
 
@@ -134,7 +134,7 @@ impl<T, E> Returned<Result<T, E>> {
 
 /// The result of what is none.
 pub trait Infallibly {
-    /// What was returned.
+    /// The type of the value.
     type Value;
 
     /// Gives the value as a result.

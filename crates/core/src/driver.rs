@@ -1,4 +1,4 @@
-//! What a driver that keeps runs adds to a visit: the [`Journal`], which outlives the process.
+//! Drivers that keep runs: a run as they see it ([`Execution`]), and what they add to a visit ([`Journal`]), which outlives the process.
 //!
 //! ```text
 //! journaled batch:             begin_batch(n) ─▶ recall(i), of each item, before any runs
@@ -222,7 +222,7 @@ pub trait Journal: Send + Sync {
     }
 }
 
-/// How far a driver got with a child, see [`Journal::forked`].
+/// A child as its driver leaves it, see [`Journal::forked`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Forked {
     /// The child is at its end, with this action.
@@ -231,24 +231,24 @@ pub enum Forked {
     Parked,
 }
 
-/// How a child stands when the visit of its parent begins, or is made again, see [`Journal::standing`].
+/// The state of a child when the visit of its parent begins, or is made again, see [`Journal::standing`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// It is new, or can go on.
     Open,
     /// It waits for an answer, or for a time.
     Parked {
-        /// How many visits it has completed.
+        /// The number of visits that it has completed.
         visits: u64,
     },
     /// It is at its end.
     Ended {
-        /// How many visits it has made.
+        /// The number of visits that it has made.
         visits: u64,
     },
     /// It has failed. If failures of children are collected, it is tried again when no other waits any more.
     Failed {
-        /// How many visits it has made.
+        /// The number of visits that it has made.
         visits: u64,
     },
 }
@@ -258,11 +258,11 @@ pub enum Standing {
 pub struct Waited {
     /// The number of the attempt that follows it.
     pub attempt: u32,
-    /// What is left of it.
+    /// The time that is left of it.
     pub left: Duration,
 }
 
-/// Why a run cannot go on from where it was.
+/// An error of a run that cannot go on from where it was.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestoreError {
@@ -285,7 +285,7 @@ pub enum RestoreError {
         flow: String,
         /// The place in the JSON, as `items[3].name`.
         path: String,
-        /// What does not fit there.
+        /// The part that does not fit there.
         source: serde_json::Error,
     },
 }

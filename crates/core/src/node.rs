@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// What a flow's state has to be: owned data that can go from thread to thread.
+/// The state of a flow: owned data that can go from thread to thread.
 ///
 /// Implemented for every type that is.
 #[diagnostic::on_unimplemented(
@@ -83,11 +83,11 @@ impl<S: Send + Sync + 'static> State for S {}
     note = "a node of a flow over `{S}` implements `Node<{S}>`, or use `#[node]`"
 )]
 pub trait Node<S>: Send + Sync + 'static {
-    /// What `prep` reads for `exec`.
+    /// The type that `prep` reads for `exec`.
     type Prep: Send + Sync + 'static;
-    /// What `exec` makes for `post`.
+    /// The type that `exec` makes for `post`.
     type Exec: Send + 'static;
-    /// What `post` returns.
+    /// The type of the action that `post` returns.
     type Action: Label;
 
     /// Checks the node itself, once, when it is added to a flow: a template that does not parse, a limit that cannot hold.
@@ -144,11 +144,11 @@ pub trait Node<S>: Send + Sync + 'static {
     note = "an async node of a flow over `{S}` implements `AsyncNode<{S}>`, or use `#[node]` with an `async fn`"
 )]
 pub trait AsyncNode<S>: Send + Sync + 'static {
-    /// What `prep` reads for `exec`.
+    /// The type that `prep` reads for `exec`.
     type Prep: Send + Sync + 'static;
-    /// What `exec` makes for `post`.
+    /// The type that `exec` makes for `post`.
     type Exec: Send + 'static;
-    /// What `post` returns.
+    /// The type of the action that `post` returns.
     type Action: Label;
 
     /// Checks the node itself, once, when it is added to a flow; see [`Node::check`].
@@ -206,11 +206,11 @@ pub trait AsyncNode<S>: Send + Sync + 'static {
 pub trait BatchNode<S>: Send + Sync + 'static {
     /// One element of the batch.
     type Item: Send + Sync + 'static;
-    /// What `exec` makes of an item.
+    /// The type that `exec` makes of an item.
     type Output: Send + 'static;
-    /// What `post` gets for an item: `Self::Output`, or `Result<Self::Output>` to collect errors.
+    /// The type that `post` gets for an item: `Self::Output`, or `Result<Self::Output>` to collect errors.
     type Outcome: ItemOutcome<Self::Output>;
-    /// What `post` returns.
+    /// The type of the action that `post` returns.
     type Action: Label;
 
     /// Checks the node itself, once, when it is added to a flow; see [`Node::check`].
@@ -273,11 +273,11 @@ pub trait BatchNode<S>: Send + Sync + 'static {
 pub trait AsyncBatchNode<S>: Send + Sync + 'static {
     /// One element of the batch.
     type Item: Send + Sync + 'static;
-    /// What `exec` makes of an item.
+    /// The type that `exec` makes of an item.
     type Output: Send + 'static;
-    /// What `post` gets for an item: `Self::Output`, or `Result<Self::Output>` to collect errors.
+    /// The type that `post` gets for an item: `Self::Output`, or `Result<Self::Output>` to collect errors.
     type Outcome: ItemOutcome<Self::Output>;
-    /// What `post` returns.
+    /// The type of the action that `post` returns.
     type Action: Label;
 
     /// Checks the node itself, once, when it is added to a flow; see [`Node::check`].
@@ -331,13 +331,13 @@ pub enum SyncBatch {}
 #[derive(Debug)]
 pub enum AwaitedBatch {}
 
-/// What `post` gets for one item of a batch: the output itself, or a result.
+/// The value that `post` gets for one item of a batch: the output itself, or a result.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not what `post` gets for an item",
     note = "`post` takes `Vec<{O}>` (a failed item ends the run) or `Vec<Result<{O}>>` (errors are collected)"
 )]
 pub trait ItemOutcome<O>: Sized + Send + 'static {
-    /// What a failed item does.
+    /// The effect of a failed item.
     const ON_ERROR: OnError;
 
     /// Makes the outcome of an item.

@@ -10,19 +10,19 @@ use crate::words::{
     pause::Pause,
 };
 
-/// What came of one visit.
+/// The result of one visit.
 #[derive(Debug)]
 pub enum Visit {
     /// The run goes on.
     Next {
-        /// What the node returned.
+        /// The action that the node returned.
         action: Action,
         /// The node to visit next.
         next: Position,
     },
     /// The run is at its end.
     End {
-        /// What the node returned.
+        /// The action that the node returned.
         action: Action,
         /// The run's last action: that of the node, as the flows around it mapped it.
         exit: Action,
@@ -32,7 +32,7 @@ pub enum Visit {
     /// The node sleeps, and the [journal](crate::Journal::parks) of the run wants it put away. When the time is over, the
     /// same node is visited again, in a visit with the same number. A run without a journal sleeps where it is.
     Sleep {
-        /// How long.
+        /// The time that it sleeps.
         wait: Duration,
     },
     /// Children of the node are [put away](crate::Forked::Parked), and no other can go on. When one can, the same node is
@@ -55,7 +55,7 @@ impl Visit {
     }
 }
 
-/// How a run came out.
+/// The result of a run that did not fail.
 #[derive(Debug)]
 pub enum Outcome {
     /// It reached its end, with this last action.

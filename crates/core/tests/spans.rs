@@ -60,7 +60,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
     }
 }
 
-/// What a run on this thread, and on the pool, makes of spans.
+/// The spans of a run on this thread, and on the pool.
 fn watch(blind: bool, run: impl FnOnce(&tokio::runtime::Runtime)) -> Vec<String> {
     let spans = Spans { blind, ..Spans::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();

@@ -22,7 +22,7 @@ pub mod llm {
     pub use flowstone_macros::tool;
 }
 
-/// What most programs need: `use flowstone::prelude::*;`.
+/// The names that most programs need: `use flowstone::prelude::*;`.
 pub mod prelude {
     pub use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What does not compile, and what the compiler says about it: each message has to tell what to write.
+//! Programs that do not compile, and the compiler's messages: each has to tell what to write.
 //!
 //! `TRYBUILD=overwrite cargo test -p flowstone --all-features --test ui` writes the messages anew. They are those of the
 //! compiler that `rust-version` names, with all features: the compiler's words for a type depend on the crates at hand.

@@ -15,7 +15,7 @@ pub(crate) struct Method<'a> {
     pub(crate) sig: &'a Signature,
     pub(crate) params: Vec<&'a PatType>,
     pub(crate) output: Output,
-    /// Whether its receiver and generics are as they should be, so that it makes sense to look at its parameters.
+    /// `true` if its receiver and generics are as they should be, so that it makes sense to look at its parameters.
     pub(crate) sound: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What each phase takes and gives, read from its signature; what is wrong with one is said at the user's line.
+//! The types that each phase takes and gives, read from its signature; a fault in one is reported at the user's line.
 //!
 //! The values of a visit are `Shared` (the state), `Prep`, `Exec`, `Error` and `Context`. A parameter is known by its
 //! place and by how its type begins: the state is a reference, the context one to a path that ends in `Context`.
@@ -16,7 +16,7 @@ use crate::{
 
 mod forms;
 
-/// What a parameter stands for.
+/// The role of a parameter.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Value {
     Shared,
@@ -31,7 +31,7 @@ pub(crate) struct Phase {
     pub(crate) name: Ident,
     pub(crate) is_async: bool,
     pub(crate) fallible: bool,
-    /// What it gives, of a result the value, as far as it can be read off.
+    /// The type that it gives, of a result the value, as far as it can be read off.
     pub(crate) gives: Type,
     /// The state that it writes and the node's, if they are not written alike.
     pub(crate) states: Option<(Type, Type)>,
@@ -45,10 +45,10 @@ pub(crate) struct Node {
     pub(crate) shape: Shape,
     /// `None`: the node goes with any state.
     pub(crate) state: Option<Type>,
-    /// What `prep` gives; of a batch node, one item.
+    /// The type that `prep` gives; of a batch node, one item.
     pub(crate) prep_type: Type,
     pub(crate) exec_type: Type,
-    /// What `post` gets for an item of a batch node.
+    /// The type that `post` gets for an item of a batch node.
     pub(crate) outcome: Type,
     pub(crate) action: Type,
     pub(crate) prep: Option<Phase>,
@@ -100,7 +100,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What `prep` gives; of a batch node, one of its items.
+    /// Returns the type that `prep` gives; of a batch node, one of its items.
     fn prep_type(&self, errors: &mut Errors) -> Type {
         let whole = value(self.methods.prep.as_ref());
         let Some(prep) = self.methods.prep.as_ref().filter(|_| self.shape == Shape::Batch) else { return whole };
@@ -256,13 +256,13 @@ impl Reader<'_> {
         Some((written.clone(), state.clone()))
     }
 
-    /// Whether a phase before `post` gives a reference, which is then a `'static` one: `post` may write it without.
+    /// Returns whether a phase before `post` gives a reference, which is then a `'static` one: `post` may write it without.
     fn gives_references(&self) -> bool {
         let given = [&self.methods.prep, &self.methods.exec];
         given.into_iter().flatten().any(|phase| reference(&phase.output.ty).is_some())
     }
 
-    /// What `post` of a batch node gets for each item.
+    /// Returns the type that `post` of a batch node gets for each item.
     fn outcome(&self, errors: &mut Errors) -> Option<Type> {
         let post = self.methods.post.as_ref().filter(|post| self.shape == Shape::Batch && post.sound)?;
         let last = post.params.last().filter(|_| (2..=3).contains(&post.params.len()))?;
@@ -278,7 +278,7 @@ impl Reader<'_> {
         outcome
     }
 
-    /// Whether a parameter asks for the state, as far as can be told: it is `&mut`, or written as the state is while
+    /// Returns whether a parameter asks for the state, as far as is known: it is `&mut`, or written as the state is while
     /// `prep` gives something else.
     fn is_state(&self, param: &PatType) -> bool {
         let Some(borrowed) = reference(&param.ty) else { return false };
@@ -286,7 +286,7 @@ impl Reader<'_> {
         is_written_so && !self.is_given(param)
     }
 
-    /// Whether a parameter is written as a borrow of what `prep` gives, of a batch node as one of an item.
+    /// Returns whether a parameter is written as a borrow of what `prep` gives, of a batch node as one of an item.
     fn is_given(&self, param: &PatType) -> bool {
         let given = match (&self.methods.prep, self.shape) {
             (Some(prep), Shape::Batch) => vec_element(&prep.output.ty),
@@ -306,7 +306,7 @@ fn state<'a>(methods: &'a Methods<'_>) -> Option<&'a Type> {
     first(&methods.prep, false).or_else(|| first(&methods.post, true))
 }
 
-/// What a phase gives, of a result the value; `()` where there is none.
+/// Returns the type that a phase gives, of a result the value; `()` where there is none.
 fn value(method: Option<&Method<'_>>) -> Type {
     method.map_or(parse_quote!(()), |method| method.output.value.clone())
 }

@@ -1,4 +1,4 @@
-//! What can be told of a type by its tokens alone.
+//! Facts about a type that its tokens alone tell.
 
 use quote::ToTokens;
 use syn::{
@@ -6,13 +6,13 @@ use syn::{
     parse_quote_spanned, spanned::Spanned,
 };
 
-/// What a phase returns: `T`, or a result of `T`, whose error goes through `?`.
+/// The type that a phase returns: `T`, or a result of `T`, whose error goes through `?`.
 pub(crate) struct Output {
     /// `T` as far as it can be read off: for messages, and to compare with what is written elsewhere.
     pub(crate) ty: Type,
     /// `T` as the compiler knows it: of a result, whatever its parameters stand for.
     pub(crate) value: Type,
-    /// Whether it is called a result. One by another name is refused by the code that is written for it.
+    /// `true` if it is called a result. One by another name is refused by the code that is written for it.
     pub(crate) fallible: bool,
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn vec_element(ty: &Type) -> Option<&Type> {
     last_segment(bare(ty)).filter(|last| last.ident == "Vec").and_then(first_argument)
 }
 
-/// Whether this is a path that ends in `name`.
+/// Returns whether this is a path that ends in `name`.
 pub(crate) fn is_named(ty: &Type, name: &str) -> bool {
     last_segment(bare(ty)).is_some_and(|last| last.ident == name)
 }
@@ -64,7 +64,7 @@ pub(crate) fn is_unit(ty: &Type) -> bool {
     matches!(bare(ty), Type::Tuple(tuple) if tuple.elems.is_empty())
 }
 
-/// Whether a value of this type borrows, as far as it is written down: it has a lifetime other than `'static`.
+/// Returns whether a value of this type borrows, as far as it is written down: it has a lifetime other than `'static`.
 pub(crate) fn borrows(ty: &Type) -> bool {
     match bare(ty) {
         Type::Reference(reference) => {
@@ -82,7 +82,7 @@ pub(crate) fn borrows(ty: &Type) -> bool {
     }
 }
 
-/// Whether this type has an `impl Trait` in it, and so no name.
+/// Returns whether this type has an `impl Trait` in it, and so no name.
 pub(crate) fn is_unnamed(ty: &Type) -> bool {
     match bare(ty) {
         Type::ImplTrait(_) => true,
@@ -95,7 +95,7 @@ pub(crate) fn is_unnamed(ty: &Type) -> bool {
     }
 }
 
-/// Whether this is `impl Future<…>` or a box of a `dyn Future<…>`.
+/// Returns whether this is `impl Future<…>` or a box of a `dyn Future<…>`.
 pub(crate) fn is_future(ty: &Type) -> bool {
     let future = |bound: &TypeParamBound| {
         matches!(bound, TypeParamBound::Trait(bound)
@@ -113,7 +113,7 @@ pub(crate) fn is_future(ty: &Type) -> bool {
     }
 }
 
-/// Whether two types are written alike.
+/// Returns whether two types are written alike.
 pub(crate) fn same(a: &Type, b: &Type) -> bool {
     shown(bare(a)) == shown(bare(b))
 }

@@ -75,13 +75,13 @@ impl Context {
         }
     }
 
-    /// What a run with options shares with everything that it starts.
+    /// The part of a run with options that it shares with everything that it starts.
     #[inline]
     pub(crate) fn extras(&self) -> Option<&Extras> {
         self.scope.extras.as_deref()
     }
 
-    /// What keeps the visit's items and waits, if something does.
+    /// Returns the journal of the visit, which keeps its items and waits, if there is one.
     pub(crate) fn journal(&self) -> Option<&Arc<dyn Journal>> {
         self.more.as_ref()?.journal.as_ref()
     }
@@ -102,7 +102,7 @@ impl Context {
         self.more = Some(Arc::new(more));
     }
 
-    /// What a paused run is known by: not its scope, so that a pause holds no listener and no token.
+    /// Returns the parts by which a paused run is known: not its scope, so that a pause holds no listener and no token.
     pub(crate) fn to_paused(&self) -> PausedRun {
         let flow = self.graph.as_ref().map_or("", |graph| graph.name()).to_owned();
         let id = self.extras().and_then(|extras| extras.id.clone());
@@ -193,20 +193,20 @@ impl Context {
         Err(RunError::TooManyVisits { run: self.run_id(), node: self.node(), limit })
     }
 
-    /// What a failure in the current phase makes of the visit.
+    /// Makes the detour of a failure in the current phase.
     #[cold]
     pub(crate) fn failed(&self, error: NodeError) -> Box<Detour> {
         let attempts = if self.phase == Phase::Exec { self.attempt + 1 } else { 0 };
         Box::new(Detour::Failed { phase: self.phase, attempts, item: self.item(), error })
     }
 
-    /// What a journal that fails makes of the visit: neither tried again nor collected.
+    /// Makes the detour of a journal that fails: the run stops, nothing is tried again or collected.
     #[cold]
     pub(crate) fn not_kept(&self, source: BoxError) -> Box<Detour> {
         self.not_kept_of(self.item(), source)
     }
 
-    /// What a journal that fails at an item makes of the visit.
+    /// Makes the detour of a journal that fails at an item.
     #[cold]
     pub(crate) fn not_kept_of(&self, item: Option<usize>, source: BoxError) -> Box<Detour> {
         Box::new(Detour::Stopped(RunError::Journal { run: self.run_id(), node: self.node(), item, source }))
@@ -246,12 +246,12 @@ impl Context {
         context
     }
 
-    /// What the journal knows this item by, if it keeps it.
+    /// Returns the id by which the journal knows this item, if it keeps it.
     pub(crate) fn item_id(&self) -> Option<ItemId> {
         self.more.as_ref()?.item
     }
 
-    /// What the journal keeps waits of this attempt under: `None` for an item that it does not keep, or else the item, if it
+    /// Returns the item under which the journal keeps waits of this attempt: `None` for an item that it does not keep, or else the item, if it
     /// is one.
     pub(crate) fn waits_as(&self) -> Option<Option<ItemId>> {
         match (self.item(), self.item_id()) {

@@ -6,7 +6,7 @@
 //!                                          item by, wherever it stands, or else its place
 //! ```
 //!
-//! Why so: `docs/decisions/0017-a-key-is-made-of-what-is-stored.md`.
+//! The reasons: `docs/decisions/0017-a-key-is-made-of-what-is-stored.md`.
 //!
 //! **Invariant:** the text before the visit's number has no `:` that is not the engine's own, so no two visits share a key
 //! because of how they are named.

@@ -1,4 +1,4 @@
-//! What a visit knows of its run: [`Context`].
+//! A visit knows its run by a [`Context`].
 //!
 //! Everything that a driver adds to a visit goes through here; `visit` itself knows no driver. A plain run in memory
 //! has no extras, and pays nothing for what they could hold.
@@ -39,7 +39,7 @@ pub(crate) mod started;
 mod stop;
 mod tell;
 
-/// What `exec` may know of its run: where it is, which attempt this is, and whether to stop.
+/// The run as `exec` knows it: where it is, which attempt this is, and whether to stop.
 ///
 /// The engine makes it; a unit test that calls `exec` by hand makes one with [`Context::detached`].
 ///
@@ -58,9 +58,9 @@ pub struct Context {
     graph: Option<Arc<Graph>>,
     /// The run that this belongs to. A detached context has one of its own, with the number 0.
     scope: Arc<Scope>,
-    /// What most visits do not have; behind one pointer, since every run and every item carries a context.
+    /// The parts that most visits do not have; behind one pointer, since every run and every item carries a context.
     more: Option<Arc<More>>,
-    /// How many visits this run, or child's run, has begun.
+    /// The number of visits that this run, or child's run, has begun.
     visits: u64,
     node: Position,
     pub(crate) attempt: u32,
@@ -79,11 +79,11 @@ struct More {
     parent: Option<Context>,
     /// Set when a blocking attempt is no longer wanted.
     abandoned: Option<Arc<AtomicBool>>,
-    /// What the journal knows the item by, if it keeps it.
+    /// The id by which the journal knows the item, if it keeps it.
     item: Option<ItemId>,
     /// When the time of the visit is over, if it has one.
     end: Option<Instant>,
-    /// What keeps the visit's items and waits. Not in the scope, which a child shares: a child has its own, or none.
+    /// The journal of the visit's items and waits. It is not in the scope, which a child shares: a child has its own, or none.
     journal: Option<Arc<dyn Journal>>,
 }
 

@@ -1,4 +1,4 @@
-//! What a run shares with everything that it starts: [`Scope`].
+//! A run as everything that it starts knows it: [`Scope`].
 //!
 //! A listener or a clock that panics is kept here, and stops the run before its next visit. Why not where it happens:
 //! `docs/decisions/0024-a-listener-that-panics-stops-its-run.md`.
@@ -36,11 +36,11 @@ pub(crate) struct Scope {
     pub(crate) started: OnceLock<Box<Started>>,
 }
 
-/// What a run with options shares with everything that it starts.
+/// The part of a run with options that it shares with everything that it starts.
 #[derive(Debug, Default)]
 pub(crate) struct Extras {
     pub(crate) id: Option<RunId>,
-    /// What a driver says of the run's idempotency keys.
+    /// The parts of the run's idempotency keys that its driver gives.
     pub(crate) keys: Option<Box<Keys>>,
     pub(crate) listener: Option<Arc<dyn Listener>>,
     pub(crate) cancel: Option<CancellationToken>,
@@ -57,7 +57,7 @@ pub(crate) struct Extras {
     /// Set by the terminal event, which is the last: what still runs after a drop is not heard. Read while a listener
     /// is called, so that no other event can be under way when the terminal one is sent.
     pub(crate) ended: RwLock<bool>,
-    /// What the run and its children have used, and may use.
+    /// The usage of the run and its children, and their budget.
     pub(crate) meter: Meter,
     /// Held by each blocking job and spawned item until it has ended, for a driver that drops the run's future.
     pub(crate) held: Option<Weak<dyn Any + Send + Sync>>,
@@ -101,9 +101,9 @@ pub(crate) enum DeadlineAt {
 /// A panic of what watches or times a run.
 #[derive(Debug)]
 pub(crate) struct Fault {
-    /// What panicked.
+    /// The part that panicked.
     pub(crate) place: &'static str,
-    /// What the panic said.
+    /// The message of the panic.
     pub(crate) message: String,
 }
 
@@ -114,8 +114,8 @@ impl Fault {
     }
 }
 
-/// What a listener is called in an error.
+/// The name of a listener in an error.
 pub(crate) const LISTENER: &str = "a listener";
 
-/// What a clock is called in an error.
+/// The name of a clock in an error.
 pub(crate) const CLOCK: &str = "the clock";

@@ -1,6 +1,6 @@
-//! What runs beside a run's own future, blocking jobs and spawned items: it is counted, so that the run waits for it.
+//! Blocking jobs and spawned items run beside the run's own future: they are counted, so that the run waits for them.
 //!
-//! What an `exec` starts, by itself or in a flow that it runs, is also counted for that `exec`, since the next attempt waits
+//! A job that an `exec` starts, by itself or in a flow that it runs, is also counted for that `exec`, since the next attempt waits
 //! for what the last one left: two attempts at once would be worse than a wait.
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-/// What a run has started, and what of it has not ended.
+/// The jobs and items that a run has started and that have not ended.
 #[derive(Debug, Default)]
 pub(crate) struct Started {
     all: TaskTracker,

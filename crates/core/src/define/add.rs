@@ -1,4 +1,4 @@
-//! What can be added to a flow: [`IntoNode`], for every kind of node, flows, closures and pauses behind one `add`.
+//! Everything that can be added to a flow is an [`IntoNode`]: every kind of node, flows, closures and pauses behind one `add`.
 //!
 //! The marker type `M` stands for the kind, so that the implementations for the traits do not overlap, as in axum's
 //! `Handler`; `K` is the kind of flow, so that an async node in a [`Flow`](crate::Flow) does not compile.
@@ -32,9 +32,9 @@ pub enum SyncKind {}
 #[derive(Debug, Clone, Copy)]
 pub enum AsyncKind {}
 
-/// What the kinds of flow differ in.
+/// The difference between the kinds of flow.
 pub(crate) trait Kind {
-    /// Whether a run needs no runtime.
+    /// `true` if a run needs no runtime.
     const SYNC: bool;
 }
 
@@ -63,7 +63,7 @@ impl Kind for AsyncKind {
     note = "a state is `Send + Sync + 'static`; a builder becomes a flow by `build()`"
 )]
 pub trait IntoNode<S, K, M> {
-    /// What the node returns.
+    /// The type of the action that the node returns.
     type Action: Label;
 
     /// Takes the types off.
@@ -84,7 +84,7 @@ pub trait IntoNode<S, K, M> {
     note = "a state is `Send + Sync + 'static`; a builder becomes a flow by `build()`"
 )]
 pub trait NodeIn<S, K, M, Mode> {
-    /// What the node returns.
+    /// The type of the action that the node returns.
     type Action: Label;
 
     /// Takes the types off.

@@ -64,11 +64,11 @@ use crate::{
     note = "a pause of a flow over `{S}` implements `Ask<{S}>`"
 )]
 pub trait Ask<S>: Send + Sync + 'static {
-    /// What is asked, as plain data.
+    /// The type of the question, as plain data.
     type Question: Serialize;
-    /// What is answered, as plain data.
+    /// The type of the answer, as plain data.
     type Answer: DeserializeOwned;
-    /// What `post` returns.
+    /// The type of the action that `post` returns.
     type Action: Label;
 
     /// Checks the node itself, once, when it is added to a flow; see [`Node::check`](crate::Node::check).

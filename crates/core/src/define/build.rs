@@ -355,7 +355,7 @@ impl Check {
 }
 
 impl About {
-    /// What the node can return.
+    /// Returns the actions that the node can return.
     fn exits(&self) -> Exits {
         if self.labels.is_empty() {
             return Exits::Open;
@@ -363,12 +363,12 @@ impl About {
         Exits::Closed(self.labels.iter().map(|label| Action::from(*label)).collect())
     }
 
-    /// Whether `exec` waits between attempts on the thread of the run.
+    /// Returns whether `exec` waits between attempts on the thread of the run.
     fn waits_inline(&self) -> bool {
         self.runs_inline() && self.policy.retry.waits()
     }
 
-    /// Whether `exec` runs on the thread of the run, where no timeout can interrupt it.
+    /// Returns whether `exec` runs on the thread of the run, where no timeout can interrupt it.
     fn runs_inline(&self) -> bool {
         matches!(self.kind, NodeKind::Node | NodeKind::BatchNode) && !self.policy.pooled
     }

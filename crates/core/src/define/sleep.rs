@@ -50,13 +50,13 @@ pub struct Sleep<S> {
     wait: Arc<Wait<S>>,
 }
 
-/// How long a node waits.
+/// The wait of a node.
 enum Wait<S> {
     For(Box<dyn Fn(&S) -> Duration + Send + Sync>),
     Until(Box<dyn Fn(&S) -> SystemTime + Send + Sync>),
 }
 
-/// How often the time of day is looked at while a node waits for one.
+/// The time between two looks at the time of day, while a node waits for one.
 const LOOK: Duration = Duration::from_secs(1);
 
 impl<S: State> Sleep<S> {
@@ -85,7 +85,7 @@ impl<S: State> Sleep<S> {
 }
 
 impl<S> Wait<S> {
-    /// How long to wait, and until what time of day if that decides.
+    /// Returns how long to wait, and until what time of day if that decides.
     fn from(&self, shared: &S, now: impl FnOnce() -> SystemTime) -> (Duration, Option<SystemTime>) {
         match self {
             Self::For(wait) => (wait(shared), None),
@@ -97,7 +97,7 @@ impl<S> Wait<S> {
     }
 }
 
-/// What is left of a wait, and no more of it at once than may pass without a look at the time of day.
+/// Returns the part of a wait that may pass before the next look at the time of day.
 fn slice(left: Duration, until: Option<SystemTime>) -> Duration {
     match until {
         Some(at) => left.min(LOOK).min(at.duration_since(SystemTime::now()).unwrap_or_default()),

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// What a closure that ends a visit may return: an action, or a result of one.
+/// A value that a closure may end a visit with: an action, or a result of one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an action",
     note = "return `()`, an enum with `#[derive(Action)]`, `Action`, or a `Result` of one of them"

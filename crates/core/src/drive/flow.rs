@@ -185,7 +185,7 @@ macro_rules! flow {
             ///
             /// # Errors
             ///
-            /// What does not fit, with its place in the JSON; or that the node asks nothing.
+            /// The part that does not fit, with its place in the JSON; or that the node asks nothing.
             pub fn fits(&self, at: Position, answer: &serde_json::Value) -> std::result::Result<(), serde_json::Error> {
                 self.definition.fits(at, answer)
             }

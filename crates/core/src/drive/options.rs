@@ -1,4 +1,4 @@
-//! What a run may have beside its flow and its state.
+//! Options of a run: [`RunOptions`].
 
 use std::{
     any::Any,
@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// What a run may have beside its flow and its state. The default has nothing, and costs nothing.
+/// Options of a run, beside its flow and its state. The default has none, and costs nothing.
 ///
 /// # Example
 ///

@@ -227,7 +227,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
 
 /// Drives a run from its start.
 ///
-/// What most runs do not need is boxed, so that they carry no room for it; and it is no `async fn`, which would hold its
+/// Parts that most runs do not need are boxed, so that a run carries no room for them. It is no `async fn`, which would hold its
 /// arguments twice, in every run.
 fn start<'a, S: State>(
     definition: &'a Definition<S>,
@@ -239,7 +239,7 @@ fn start<'a, S: State>(
             return Box::pin(attended(definition, None, shared, cx)).await;
         }
         let result = definition.follow_async(definition.start(), shared, &mut cx).await;
-        // What was dropped may have left a blocking job or a spawned item behind: nothing outlives the run.
+        // A dropped visit may have left a blocking job or a spawned item behind: nothing outlives the run.
         if cx.may_have_started() {
             return Box::pin(async move {
                 cx.wait_for_started().await;

@@ -37,7 +37,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     /// The child shares the run's cancellation, deadline, listener, budget and count of visits. Its nodes are named under the
     /// node that runs it: `agent[0]/think`, where 0 is the item, or stands for the node itself.
     ///
-    /// What runs inside `exec` is not in the picture of the flow around it, and not checked with it.
+    /// The picture of the flow around it does not show the child, and `build()` does not check it.
     ///
     /// # Retries and crashes
     ///
@@ -137,7 +137,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     }
 }
 
-/// What a journal knows the child by that an `exec` is to run, and the context of the item that it belongs to.
+/// Returns the id by which a journal knows the child of an `exec`, and the context of the item that it belongs to.
 ///
 /// The child of an item that the journal keeps is known by that, and so is the one child of a node. One that has only a
 /// number, which the list that it was counted in may have moved, is known by its number and its first state.
@@ -178,7 +178,7 @@ impl<S> Drop for Kept<S> {
     }
 }
 
-/// What the error of a child is to the `exec` that ran it.
+/// Makes the error of an `exec` from that of the child that it ran.
 fn of_child(error: RunError) -> NodeError {
     let (terminal, retry_after) = match &error {
         RunError::Node { terminal, retry_after, source, .. } => (*terminal || source.is::<Panicked>(), *retry_after),

@@ -41,7 +41,7 @@ pub struct EventStream<'a> {
     result: Option<Result<Outcome, RunError>>,
 }
 
-/// How many events wait at most: some hundred kilobytes, and more than a screen or a log is behind in passing.
+/// At most so many events wait: some hundred kilobytes, and more than a screen or a log is usually behind.
 const QUEUE: usize = 1024;
 
 /// Events that wait for the reader.
@@ -51,14 +51,14 @@ struct Queue {
     waiting: Mutex<Waiting>,
     /// Wakes the reader when something beside the run's own future emits.
     reader: AtomicWaker,
-    /// Whether nobody reads any more.
+    /// `true` once nobody reads any more.
     closed: AtomicBool,
 }
 
 #[derive(Default)]
 struct Waiting {
     events: VecDeque<Event>,
-    /// What was left out after the last of them.
+    /// The first event that was left out after the last of them, and the number of those left out.
     missed: Option<(Event, u64)>,
 }
 
@@ -77,7 +77,7 @@ impl Waiting {
         self.events.pop_front().or_else(|| self.take_missed())
     }
 
-    /// What stands in the place of what was left out.
+    /// Takes the event that stands in the place of those left out.
     fn take_missed(&mut self) -> Option<Event> {
         self.missed.take().map(|(first, events)| Event { kind: EventKind::Missed { events }, ..first })
     }

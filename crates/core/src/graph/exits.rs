@@ -28,7 +28,7 @@ impl Graph {
             for action in named {
                 match self.follow(place, action) {
                     Ok(Visit::End { exit, .. }) => drop(exits.insert(exit)),
-                    // What its `map_exit` makes of it cannot be told; a run that comes here fails.
+                    // The result of its `map_exit` is unknown; a run that comes here fails.
                     Err(Astray::Panicked(_)) => return Exits::Open,
                     _ => {}
                 }

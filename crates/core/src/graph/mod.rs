@@ -26,7 +26,7 @@ use crate::{
 pub(crate) mod exits;
 mod picture;
 
-/// What a flow consists of, as data: see [`Flow::to_mermaid`](crate::Flow::to_mermaid).
+/// The parts of a flow, as data: see [`Flow::to_mermaid`](crate::Flow::to_mermaid).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Graph {
     pub(crate) nodes: Vec<GraphNode>,
@@ -34,7 +34,7 @@ pub(crate) struct Graph {
     pub(crate) levels: Vec<Level>,
     /// The first node that asks, which makes a run pause.
     pub(crate) asks: Option<Position>,
-    /// Whether it is the graph of a `Flow`, which uses no blocking pool.
+    /// `true` for the graph of a `Flow`, which uses no blocking pool.
     pub(crate) sync: bool,
 }
 
@@ -47,21 +47,21 @@ pub(crate) struct GraphNode {
     pub(crate) edges: Edges,
 }
 
-/// What the builder knows of a node beside its code.
+/// A node as the builder knows it, without its code.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
     pub(crate) kind: NodeKind,
     /// The labels of its actions; empty for string actions.
     pub(crate) labels: &'static [&'static str],
     pub(crate) policy: Policy,
-    /// How many items may be under way at once; 1 outside parallel kinds.
+    /// The number of items that may be under way at once; 1 outside parallel kinds.
     pub(crate) limit: usize,
     pub(crate) on_error: Option<OnError>,
     /// The flow that a batch flow runs for each item.
     pub(crate) children: Option<Arc<Graph>>,
-    /// Whether a driver that keeps runs keeps each item of this batch.
+    /// `true` if a driver that keeps runs keeps each item of this batch.
     pub(crate) journaled: bool,
-    /// What the node itself says is wrong with it; never in a flow that is built.
+    /// A fault that the node itself reports; never in a flow that is built.
     pub(crate) fault: Option<String>,
 }
 
@@ -109,7 +109,7 @@ pub(crate) enum Place {
     Level(usize),
 }
 
-/// What a string action does that has no edge, at a node that has others.
+/// The effect of a string action that has no edge, at a node that has others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unrouted {
@@ -138,7 +138,7 @@ impl Edges {
     }
 }
 
-/// What `map_exit` was given: the action of a flow, for each way in which it can end.
+/// The function that `map_exit` was given: it makes the action of a flow, for each way in which the flow can end.
 #[derive(Clone)]
 pub(crate) struct ExitMap {
     pub(crate) map: Arc<dyn Fn(&Action) -> Action + Send + Sync>,
@@ -158,7 +158,7 @@ pub(crate) struct Way {
     pub(crate) next: Position,
 }
 
-/// Why an action leads nowhere.
+/// The reason that an action leads nowhere.
 pub(crate) enum Astray {
     /// The edges of a place do not fit it.
     NoEdge { place: Place, action: Action },
@@ -289,7 +289,7 @@ impl Graph {
         Place::Level(levels)
     }
 
-    /// Whether this flow, or a flow in it, or one that it runs as a child, has this name.
+    /// Returns whether this flow, or a flow in it, or one that it runs as a child, has this name.
     pub(crate) fn contains_flow(&self, name: &str) -> bool {
         let children = || self.nodes.iter().filter_map(|node| node.about.children.as_ref());
         self.levels.iter().any(|level| level.flow == name) || children().any(|graph| graph.contains_flow(name))

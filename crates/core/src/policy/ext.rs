@@ -81,7 +81,7 @@ pub trait NodeExt: Sized {
     ///
     /// Failed items are not kept. Without it, a batch starts over after a crash, with all its items.
     ///
-    /// What an item gives has to be read back, so that is tried before it is kept: an output that does not come back (a
+    /// The output of an item has to be read back, so that is tried before it is kept: an output that does not come back (a
     /// number that JSON does not have, JSON nested too deep) fails its item for good.
     #[must_use]
     fn journaled(self) -> With<Self, Journaled> {

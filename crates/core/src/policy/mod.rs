@@ -1,4 +1,4 @@
-//! What happens around `exec`: retries, timeouts, and where it runs.
+//! Policies around `exec`: retries, timeouts, and where it runs.
 //!
 //! A node is wrapped where it is added: `flow.add("fetch", Fetch.retry(Retry::attempts(3)).timeout(limit))`. The
 //! wrapper [`With`] carries the policy and, as a type, the mode (in the pool, inline, parallel, spawned, journaled), so that a mode
@@ -19,7 +19,7 @@ use crate::{
 
 pub(crate) mod ext;
 
-/// How often `exec` is tried, how long to wait between attempts, and for which errors.
+/// A policy of retries: the number of attempts of `exec`, the waits between them, and the errors that are tried again.
 ///
 /// The default is one attempt. Waits come between attempts, never after the last. An error that is
 /// [terminal](NodeError::terminal) is not tried again; one that names a
@@ -122,12 +122,12 @@ impl Retry {
         self.attempts
     }
 
-    /// Whether anything is tried again.
+    /// Returns whether anything is tried again.
     pub(crate) fn is_again(&self) -> bool {
         self.attempts > 1
     }
 
-    /// Whether there is a wait between two attempts, as far as can be told before an error names one.
+    /// Returns whether there is a wait between two attempts, as far as is known before an error names one.
     pub(crate) fn waits(&self) -> bool {
         self.is_again() && !self.wait_after(0).is_zero()
     }
@@ -166,9 +166,9 @@ pub struct Policy {
     pub(crate) timeout: Option<Duration>,
     /// The time of all attempts, waits and items of a visit.
     pub(crate) total_timeout: Option<Duration>,
-    /// Whether `exec` runs on the blocking pool, where it cannot be dropped but only be waited for.
+    /// `true` if `exec` runs on the blocking pool, where it cannot be dropped but only be waited for.
     pub(crate) pooled: bool,
-    /// Whether something stands around an attempt: a time limit or the pool. Follows from the others.
+    /// `true` if something stands around an attempt: a time limit or the pool. It follows from the others.
     pub(crate) guarded: bool,
 }
 
@@ -345,7 +345,7 @@ impl Policy {
     }
 }
 
-/// What an item that fails for good does to its batch.
+/// The effect on its batch of an item that fails for good.
 ///
 /// A batch node chooses by the type that its `post` takes (see `docs/decisions/0002-on-error-is-a-type.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]

@@ -141,7 +141,7 @@ pub(crate) fn attempts<T>(
     }
 }
 
-/// What an attempt runs: the `exec` of a node on its prep value, or of a batch node on one item.
+/// The work of an attempt: the `exec` of a node on its prep value, or of a batch node on one item.
 pub(crate) trait Work: Sync {
     type Output: Send;
 
@@ -270,7 +270,7 @@ async fn guarded<W: Work>(work: &W, cx: &Context) -> Result<W::Output> {
 
 /// Sorts out the errors of a child that stop the whole run from those that are the node's.
 ///
-/// What stopped another run, which an `exec` made by itself, is the node's.
+/// An error that stopped another run, which an `exec` made by itself, is the node's.
 pub(crate) fn unless_run_stops(error: NodeError, cx: &Context) -> Result<NodeError, Box<Detour>> {
     let stopped = match error.downcast_ref() {
         Some(

@@ -47,7 +47,7 @@ pub(crate) struct Batch<N, I, O> {
     pub(crate) node: Arc<N>,
     pub(crate) policy: Policy,
     pub(crate) limit: usize,
-    /// How the journal of a run keeps the items, if the batch is journaled.
+    /// The way in which the journal of a run keeps the items, if the batch is journaled.
     pub(crate) keeping: Option<Keeping<I, O>>,
 }
 
@@ -180,7 +180,7 @@ impl Drop for Told {
     }
 }
 
-/// What a spawned item has of its batch.
+/// The parts of a batch that a spawned item needs.
 type OfBatch<N, I, O> = (Batch<N, I, O>, Option<Arc<Kept<O>>>, Context);
 
 async fn spawned_item<S: State, N: AsyncBatchNode<S>>(
@@ -192,7 +192,7 @@ async fn spawned_item<S: State, N: AsyncBatchNode<S>>(
     (index, each.run((index, &items[index])).await)
 }
 
-/// What every item of one visit shares.
+/// The parts of a batch that every item of one visit shares.
 struct Items<'a, S, N: AsyncBatchNode<S>> {
     node: &'a N,
     policy: &'a Policy,
@@ -275,13 +275,13 @@ impl<S: State, N: AsyncBatchNode<S>> Work for ItemWork<'_, S, N> {
     }
 }
 
-/// What `post` gets for the output of an item: one that was made now, or one that a journal has recalled.
+/// Makes the value that `post` gets for the output of an item: one that was made now, or one that a journal has recalled.
 fn done<O, C: ItemOutcome<O>>(output: O, recalled: bool, cx: &Context) -> Result<C, Box<Detour>> {
     cx.event(|| EventKind::ItemEnded { error: None, recalled });
     C::from_result(Ok(output)).map_err(|error| cx.failed(error))
 }
 
-/// What `post` gets for an item; an error if it ends the batch.
+/// Makes the value that `post` gets for an item; an error if it ends the batch.
 fn outcome<O, C: ItemOutcome<O>>(result: Result<O, Box<Detour>>, cx: &Context) -> Result<C, Box<Detour>> {
     let detour = match result {
         Ok(output) => return done(output, false, cx),

@@ -36,9 +36,9 @@ use kept::Kept;
 
 mod kept;
 
-/// How a child of a batch flow ended: its state and its last action, or why it stopped.
+/// A child of a batch flow that has ended: its state, and its last action or the error that stopped it.
 ///
-/// What [`batch_collect`](crate::AsyncFlow::batch_collect) gives to `join`.
+/// [`batch_collect`](crate::AsyncFlow::batch_collect) gives it to `join`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Child<T> {
@@ -58,7 +58,7 @@ pub(crate) struct Children<S, T> {
     pub(crate) join: Join<S, T>,
     pub(crate) limit: usize,
     pub(crate) on_error: OnError,
-    /// How the journal of a run keeps the children, if the batch is journaled.
+    /// The way in which the journal of a run keeps the children, if the batch is journaled.
     pub(crate) keeping: Option<(Codec<T>, Identity<T>)>,
 }
 
@@ -155,7 +155,7 @@ impl<S: State, T: State> Children<S, T> {
         (self.join)(shared, ended, cx).unwrap_or_else(|error| Err(cx.failed(error)))
     }
 
-    /// What `join` gets for a child, with its state, and whether all of it was recalled; an error if it ends the batch.
+    /// Makes the value that `join` gets for a child, from its state and whether all of it was recalled; an error if it ends the batch.
     fn ended(
         &self,
         cx: &Context,

@@ -38,7 +38,7 @@ pub(crate) struct Definition<S> {
     pub(crate) slots: Vec<Slot<S>>,
 }
 
-/// What a visit needs of a node, in one place.
+/// A node as a visit needs it.
 pub(crate) struct Slot<S> {
     pub(crate) body: Body<S>,
     /// Where the node's labels lead, by their indices.

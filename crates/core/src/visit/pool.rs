@@ -13,7 +13,7 @@ use crate::{
 
 /// A sync node, seen as an async one.
 ///
-/// What `prep` gives is shared with the pool's thread, and taken back for `post`.
+/// The value that `prep` gives is shared with the pool's thread, and taken back for `post`.
 pub(crate) struct Pooled<N>(pub(crate) Arc<N>);
 
 impl<S: State, N: Node<S>> AsyncNode<S> for Pooled<N> {

@@ -1,6 +1,6 @@
 //! A run under way without its types: what a driver that keeps runs makes visits of.
 //!
-//! Why a driver sees this and no types: `docs/decisions/0009-a-driver-sees-an-execution.md`.
+//! The reason that a driver sees this and no types: `docs/decisions/0009-a-driver-sees-an-execution.md`.
 
 use std::{fmt, sync::Arc};
 
@@ -59,7 +59,7 @@ pub struct Running<S> {
     at: Position,
     /// The number of the visit that is next, or that did not end.
     number: u64,
-    /// Whether a visit was made, or gone on with, here and not by an earlier process.
+    /// `true` once a visit was made or continued here, and not by an earlier process.
     has_visited: bool,
 }
 

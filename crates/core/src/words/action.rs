@@ -191,7 +191,7 @@ impl Label for Action {
     note = "an enum with `#[derive(Action)]` can; `()` has nothing to choose, and `Action` has no list to choose from"
 )]
 pub trait Choice: Label + Sized {
-    /// What each label means, by index, in one line; empty where nothing is said. As many as there are
+    /// The meaning of each label, by index, in one line; empty where nothing is said. As many as there are
     /// [`NAMES`](Label::NAMES).
     const ABOUT: &'static [&'static str];
 

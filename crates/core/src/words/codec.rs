@@ -1,4 +1,4 @@
-//! How a value that a driver keeps becomes JSON and comes back: [`Codec`], and [`storable`] for plain JSON.
+//! Values that a driver keeps become JSON and come back: [`Codec`], and [`storable`] for plain JSON.
 //!
 //! **Invariant:** what is written can be read. What the reader would refuse, or take for something else, is refused here,
 //! while the value is still at hand. What does not decode is an error with its place in the JSON, never a default; a
@@ -14,7 +14,7 @@ use checked::{Checked, Seen};
 
 mod checked;
 
-/// How deep JSON may be nested, as serde_json reads it.
+/// The depth to which JSON may be nested, as serde_json reads it.
 const MOST_LEVELS: u32 = 127;
 
 /// Something that was kept, and does not fit its type any more.
@@ -24,7 +24,7 @@ const MOST_LEVELS: u32 = 127;
 pub struct Undecodable {
     /// The place in the JSON, as `items[3].name`; `.` is the whole.
     pub path: String,
-    /// What does not fit there.
+    /// The part that does not fit there.
     pub source: serde_json::Error,
 }
 
@@ -35,11 +35,11 @@ pub struct Undecodable {
 pub struct Unstorable {
     /// The place in the value, as `items[3].name`; `.` is the whole.
     pub path: String,
-    /// What is wrong there.
+    /// The fault there.
     pub fault: StorageFault,
 }
 
-/// What is wrong with a value that cannot be kept.
+/// The fault of a value that cannot be kept.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageFault {

@@ -1,4 +1,4 @@
-//! What can go wrong in a node and in a run.
+//! Errors of a node and of a run.
 //!
 //! A phase fails with a [`NodeError`], which any error becomes through `?`, and which says whether to try again. A run
 //! stops with a [`RunError`], which says where. What the engine acts on is in the type, never in the text.
@@ -18,7 +18,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// The result of a phase.
 pub type Result<T, E = NodeError> = std::result::Result<T, E>;
 
-/// Why a phase of a node failed: any error, and whether to try again.
+/// An error of a phase of a node: any error, and whether to try again.
 ///
 /// Every error type becomes a retryable `NodeError` through `?`. It is not itself a [`std::error::Error`], which is
 /// what allows that conversion; [`source_ref`](Self::source_ref) gives the error inside.
@@ -156,7 +156,7 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Why a run stopped before its end.
+/// An error that stopped a run before its end.
 ///
 /// The state keeps what was written before.
 #[derive(Debug, thiserror::Error)]
@@ -172,15 +172,15 @@ pub enum RunError {
         node: NodePath,
         /// The phase that failed.
         phase: Phase,
-        /// How often `exec` was tried; 0 in the other phases, which are not tried again.
+        /// The number of attempts of `exec`; 0 in the other phases, which are not tried again.
         attempts: u32,
         /// The item, for a batch node.
         item: Option<usize>,
-        /// Whether the error said that no further attempt can help, see [`NodeError::terminal`].
+        /// `true` if the error said that no further attempt can help, see [`NodeError::terminal`].
         terminal: bool,
         /// The least time to wait before another run tries again, if the error named one.
         retry_after: Option<Duration>,
-        /// What the node's code returned.
+        /// The error that the node's code returned.
         source: BoxError,
     },
     /// A string action for which the node has edges, but none that fits.
@@ -194,7 +194,7 @@ pub enum RunError {
         run: RunId,
         /// The node, or the flow inside a flow, whose edges do not fit.
         node: NodePath,
-        /// What it returned.
+        /// The action that it returned.
         action: Action,
         /// The labels of its edges.
         edges: Vec<Action>,
@@ -238,10 +238,10 @@ pub enum RunError {
         run: RunId,
         /// The pause, still unanswered.
         pause: Pause,
-        /// What did not fit, with its place in the JSON.
+        /// The part that did not fit, with its place in the JSON.
         source: serde_json::Error,
     },
-    /// What the run has done could not be kept: the journal of its driver failed. It is not tried again.
+    /// The work of the run could not be kept: the journal of its driver failed. It is not tried again.
     #[error("run `{run}`: node `{node}`{}: what it has done could not be kept", AtItem(*.item))]
     #[non_exhaustive]
     Journal {
@@ -251,7 +251,7 @@ pub enum RunError {
         node: NodePath,
         /// The item, for a batch node.
         item: Option<usize>,
-        /// What the journal says.
+        /// The error of the journal.
         source: BoxError,
     },
     /// Something that watches or times the run panicked: a listener, the clock. What was done before stands.
@@ -262,9 +262,9 @@ pub enum RunError {
         run: RunId,
         /// The node that was being visited, or would have been next.
         node: NodePath,
-        /// What panicked: `a listener`, `the clock`.
+        /// The part that panicked: `a listener`, `the clock`.
         place: &'static str,
-        /// What the panic said.
+        /// The message of the panic.
         message: String,
     },
     /// A child of a batch flow asks, in a run that nothing keeps: only a driver that keeps runs puts children away.

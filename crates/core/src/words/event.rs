@@ -41,7 +41,7 @@ pub struct Event {
     pub item: Option<usize>,
     /// The number of the attempt, from 0.
     pub attempt: u32,
-    /// What happened.
+    /// The kind of thing that happened.
     #[serde(flatten)]
     pub kind: EventKind,
 }
@@ -72,7 +72,7 @@ impl Event {
     }
 }
 
-/// What happened.
+/// The kind of thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -87,17 +87,17 @@ pub enum EventKind {
     },
     /// The visit of a node began; of a batch, its `prep` has given the items. One that is made again is told of again.
     VisitStarted {
-        /// How many items a batch has; `None` for other nodes, and if `prep` failed.
+        /// The number of items of a batch; `None` for other nodes, and if `prep` failed.
         items: Option<usize>,
     },
     /// The visit of a node ended; that of a pause ends when it is answered.
     VisitEnded {
-        /// What it returned.
+        /// The action that it returned.
         action: Action,
     },
     /// The visit of a node failed, and with it the run.
     VisitFailed {
-        /// What went wrong.
+        /// The error as text.
         error: String,
     },
     /// The question of the node expired: its visit goes on without an answer.
@@ -106,7 +106,7 @@ pub enum EventKind {
     AttemptStarted,
     /// An attempt failed, and another will follow.
     Retry {
-        /// What went wrong.
+        /// The error as text.
         reason: String,
         /// The wait until the next attempt. In JSON it is `wait_ms`, in milliseconds.
         #[serde(rename = "wait_ms", serialize_with = "json::millis")]
@@ -114,12 +114,12 @@ pub enum EventKind {
     },
     /// No attempt is left: `exec_fallback` is called, which fails with the last error unless the node has its own.
     FellBack {
-        /// What went wrong.
+        /// The error as text.
         reason: String,
     },
     /// An item of a batch is done: its output or, with `OnError::Collect`, its error is known.
     ItemEnded {
-        /// What went wrong, if the item failed.
+        /// The error as text, if the item failed.
         error: Option<String>,
         /// `true` if it had ended before, in an earlier process or before its run was put away, and only its output was
         /// recalled. Who counts items over all lives of a run leaves these out; who shows how far a visit is counts them.
@@ -132,17 +132,17 @@ pub enum EventKind {
     },
     /// Calls to paid services have used this, see [`Context::spend`](crate::Context::spend).
     Used {
-        /// What they used, since the last event of this kind.
+        /// The usage since the last event of this kind.
         usage: Usage,
     },
     /// So many events are left out here: who reads a [stream](crate::EventStream) was too slow for them.
     Missed {
-        /// How many.
+        /// The number of events.
         events: u64,
     },
     /// Of a durable run: a child asks, and waits for an answer while others go on. The node is the child's.
     Asked {
-        /// What the node asks.
+        /// The question of the node.
         question: Value,
     },
     /// Terminal, of a durable run: it sleeps, and goes on by itself.
@@ -153,7 +153,7 @@ pub enum EventKind {
     },
     /// Terminal: the run waits for an answer. The node is the one that asks, in a child, perhaps.
     Paused {
-        /// What the node asks.
+        /// The question of the node.
         question: Value,
     },
     /// Terminal: the run reached its end.
@@ -165,7 +165,7 @@ pub enum EventKind {
     Failed {
         /// In which phase, if a node's own code failed.
         phase: Option<Phase>,
-        /// What went wrong, with all causes.
+        /// The error as text, with all its causes.
         error: String,
     },
 }

@@ -20,10 +20,10 @@ use std::{
 
 use futures_util::future::BoxFuture;
 
-/// How many bytes of the text of an error are kept: a screen or two. An error of a service may hold all that it sent.
+/// At most so many bytes of the text of an error are kept: a screen or two. An error of a service may hold all that it sent.
 const TEXT: usize = 4 * 1024;
 
-/// How many causes of an error are told: an error may be its own cause.
+/// At most so many causes of an error are told: an error may be its own cause.
 const CAUSES: usize = 64;
 
 /// A panic in code that is not the engine's, caught; found as the source of the error of a phase.
@@ -31,14 +31,14 @@ const CAUSES: usize = 64;
 #[error("panicked: {message}")]
 #[non_exhaustive]
 pub struct Panicked {
-    /// What the panic said; of a long text the beginning.
+    /// The message of the panic; of a long text the beginning.
     pub message: String,
 }
 
 impl Panicked {
     /// Calls something that is not the caller's own, and makes an error of its panic. For drivers.
     ///
-    /// What the call left half-written is the caller's to drop.
+    /// The caller drops anything that the call left half-written.
     ///
     /// # Errors
     ///

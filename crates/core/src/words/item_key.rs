@@ -1,6 +1,6 @@
 //! The identity of an item: what tells it from the others of its batch, whatever their order: [`ItemKey`].
 //!
-//! Why a hash, and of what: `docs/decisions/0015-an-item-is-known-by-its-hash.md`.
+//! The reason for a hash, and what it covers: `docs/decisions/0015-an-item-is-known-by-its-hash.md`.
 //!
 //! **Invariant:** the same JSON gives the same key in every version of the engine and on every machine, and so do objects
 //! whose members stand in another order.
@@ -82,7 +82,7 @@ pub struct ItemId {
 /// Something that a key is made of, as JSON: a function, so that what is asked of the type is asked where it is known.
 type ToJson<T> = dyn Fn(&T) -> Result<Vec<u8>, serde_json::Error> + Send + Sync;
 
-/// How the items of a journaled batch are told apart.
+/// The way in which a journal tells the items of a batch apart.
 pub(crate) enum Identity<T> {
     /// By their places: the user says that they never change.
     Order,
@@ -128,7 +128,7 @@ impl<T> Identity<T> {
         T: 'a,
     {
         let mut ids = Vec::with_capacity(items.len());
-        // How many there are of each so far, by the key of the first.
+        // The number of equal items so far, by the key of the first.
         let mut seen: HashMap<ItemKey, u64> = HashMap::new();
         for (index, item) in items.enumerate() {
             let key = match self {
@@ -157,7 +157,7 @@ impl<T> Clone for Identity<T> {
     }
 }
 
-/// How deep JSON is put in order. What is deeper stays as it is, which takes no stack.
+/// The depth to which JSON is put in order. Deeper parts stay as they are, which takes no stack.
 const DEEPEST: usize = 500;
 
 /// Returns a JSON text without its spaces, and with the members of each object in the order of their names.
@@ -208,7 +208,7 @@ fn sorted(json: &[u8], deeper: usize, into: &mut Vec<u8>) -> usize {
         Some(_) => {
             let plain = json[at..].iter().position(|byte| b",:]} \n\r\t".contains(byte)).unwrap_or(json.len() - at);
             into.extend(&json[at..at + plain]);
-            // What is no JSON must not be read for ever.
+            // A text that is no JSON must not be read for ever.
             return at + plain.max(1);
         }
         None => return json.len(),

@@ -48,7 +48,7 @@ impl Pause {
     }
 }
 
-/// What a [`Pause`] holds; boxed, since every run carries the room for its outcome.
+/// The parts of a [`Pause`]; boxed, since every run carries the room for its outcome.
 #[derive(Debug)]
 pub(crate) struct Paused {
     pub(crate) position: Position,
@@ -70,7 +70,7 @@ pub(crate) struct PausedRun {
     pub(crate) node: Position,
 }
 
-/// What a paused run goes on with.
+/// The answer that a paused run goes on with, or that there is none.
 #[derive(Debug)]
 pub(crate) enum Reply {
     /// An answer, or why it is no JSON.

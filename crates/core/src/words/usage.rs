@@ -1,4 +1,4 @@
-//! What a run uses of paid services, and what it may use: [`Usage`], [`Budget`].
+//! The usage of paid services by a run, and its limits: [`Usage`], [`Budget`].
 //!
 //! ```text
 //! cx.afford()?        may one more call be made?
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::words::error::Result;
 
-/// What calls to models or other paid services used.
+/// The usage of models or other paid services by one or more calls.
 ///
 /// # Example
 ///
@@ -33,13 +33,13 @@ use crate::words::error::Result;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Usage {
-    /// How many calls were made, those that failed included.
+    /// The number of calls, those that failed included.
     pub calls: u64,
     /// Tokens that were sent.
     pub input_tokens: u64,
     /// Tokens that were made.
     pub output_tokens: u64,
-    /// What it cost.
+    /// The cost.
     pub cost: Usd,
 }
 
@@ -122,7 +122,7 @@ impl fmt::Debug for Usd {
     }
 }
 
-/// What a run, children included, may use; see [`RunOptions::budget`](crate::RunOptions::budget).
+/// The limits on the usage of a run, children included; see [`RunOptions::budget`](crate::RunOptions::budget).
 ///
 /// It is looked at before each call. Calls that are under way at once may go beyond tokens and cost, each by what it
 /// uses itself; the number of calls is never exceeded.
@@ -193,7 +193,7 @@ pub enum OverBudget {
     Cost { limit: Usd, used: Usd },
 }
 
-/// What a run and its children have used so far.
+/// The usage of a run and its children so far.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     pub(crate) budget: Option<Budget>,

@@ -13,7 +13,7 @@ use flowstone_core::{
 type Exec = Arc<dyn Fn(usize, &Context) -> Result<u32> + Send + Sync>;
 type Fallback = Arc<dyn Fn(NodeError, &Context) -> Result<u32> + Send + Sync>;
 
-/// What a batch does, for every kind of batch node.
+/// The steps of a batch, for every kind of batch node.
 #[derive(Clone)]
 struct Case {
     count: usize,

@@ -148,7 +148,7 @@ async fn a_child_that_fails_ends_the_run_with_its_own_error_and_path() {
     assert_eq!(states, vec![vec![2, 4, 5, 6]; 3], "join was called");
 }
 
-/// How a child ended, and its state.
+/// The result of a child, and its state.
 type Report = (u32, Result<String, String>);
 
 #[tokio::test]

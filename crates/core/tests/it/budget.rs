@@ -1,4 +1,4 @@
-//! What a run uses of paid services, and its budget: asked before each call, counted for children, too.
+//! The usage of paid services by a run, and its budget: asked before each call, counted for children, too.
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
@@ -8,7 +8,7 @@ use flowstone_core::{
     Usage, Usd,
 };
 
-/// What one call takes.
+/// The usage of one call.
 const CALL: Usage = Usage { calls: 1, input_tokens: 90, output_tokens: 10, cost: Usd::nanos(5) };
 
 fn within(budget: Budget) -> RunOptions {
@@ -31,7 +31,7 @@ fn calling() -> AsyncFlow<Vec<Usage>> {
     flow.build().unwrap()
 }
 
-/// Why a run went beyond its budget.
+/// The limit that a run reached.
 fn over(result: Result<flowstone_core::Outcome, RunError>) -> OverBudget {
     let RunError::Node { phase: Phase::Exec, terminal: true, source, .. } = result.unwrap_err() else {
         panic!("it is a terminal error of exec")

@@ -1,4 +1,4 @@
-//! What `build()` refuses, all of it at once and by name (SEMANTICS rows 4, 12, 14, 15; LESSONS row 4).
+//! Faults that `build()` refuses, all at once and by name (SEMANTICS rows 4, 12, 14, 15; LESSONS row 4).
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
@@ -29,7 +29,7 @@ macro_rules! faults_of_async {
 
 fn nothing(_: &mut Vec<u32>) {}
 
-/// What a check found.
+/// The fault that a check found.
 enum Verdict {
     Approve,
     Reject,

@@ -1,4 +1,4 @@
-//! What errors say, and what can be learned from them without reading their text (LESSONS rows 13, 21).
+//! Errors: their texts, and the facts in them that need no reading of the text (LESSONS rows 13, 21).
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 

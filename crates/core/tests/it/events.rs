@@ -302,7 +302,7 @@ fn children_tell_their_path_and_count_their_visits() {
     assert_eq!(recorder.lines().iter().filter(|line| line.ends_with("item_ended")).count(), 2);
 }
 
-/// What was heard of visits: how many items they have, and that they failed.
+/// The events of visits: the number of their items, and their failures.
 fn heard_of_visits(recorder: &Recorder) -> Vec<Option<usize>> {
     let kinds = recorder.events().into_iter().map(|event| event.kind);
     kinds.filter_map(|kind| if let EventKind::VisitStarted { items } = kind { Some(items) } else { None }).collect()

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::Instant;
 
-/// How a number compares with 10.
+/// A number beside 10.
 #[derive(Clone, Copy)]
 enum Size {
     Small,

@@ -23,7 +23,7 @@ impl Keys {
         self.0.lock().unwrap().clone()
     }
 
-    /// How many keys were seen, and how many different ones.
+    /// The number of keys that were seen, and of different ones.
     fn counts(&self) -> (usize, usize) {
         let all = self.all();
         (all.len(), all.iter().collect::<BTreeSet<_>>().len())

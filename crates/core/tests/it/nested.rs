@@ -103,7 +103,7 @@ fn the_end_inside_an_inner_flow_ends_that_flow_only() {
     assert_eq!((trail, action.as_str()), (vec!["check".to_owned(), "after".to_owned()], "all done"));
 }
 
-/// How a payment went.
+/// The result of a payment.
 enum Paid {
     Yes,
     No,

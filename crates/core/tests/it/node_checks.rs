@@ -1,4 +1,4 @@
-//! What a node says is wrong with itself is a fault of `build()`, whatever its kind and its mode.
+//! A fault that a node reports of itself is a fault of `build()`, whatever its kind and its mode.
 
 use crate::common::Count;
 use flowstone_core::{
@@ -6,7 +6,7 @@ use flowstone_core::{
     Retry, step,
 };
 
-/// What a node checks.
+/// The check of a node.
 #[derive(Clone, Default)]
 struct Checked {
     fails: bool,

@@ -126,7 +126,7 @@ async fn the_limit_holds_for_items_in_the_pool() {
     assert_eq!((alive.most(), alive.finished()), (4, 40));
 }
 
-/// What an item of many does: it needs `item % 4` further attempts, and none may be another's.
+/// The work of an item of many: it needs `item % 4` further attempts, and none may be another's.
 fn needs(calls: &[AtomicU32], item: usize, cx: &Context) -> Result<u32> {
     let before = calls[item].fetch_add(1, SeqCst);
     assert_eq!(cx.attempt(), before, "item {item} has a counter that is not its own");

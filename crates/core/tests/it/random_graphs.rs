@@ -11,7 +11,7 @@ const GRAPHS: usize = 500;
 const MOST_VISITS: u64 = 80;
 const ACTIONS: [&str; 5] = ["", "a", "b", "c", "odd"];
 
-/// What nodes share: which were visited, and where their actions come from.
+/// The parts that nodes share: which were visited, and the source of their actions.
 struct State {
     visited: Vec<u32>,
     random: Lcg,

@@ -80,7 +80,7 @@ impl AsyncNode<Vec<u32>> for AsyncTraced {
     }
 }
 
-/// What a node did, the state after it, and its error: phase, attempts and text, or its action.
+/// A visit in short: its node, the state after it, and its error (phase, attempts and text) or its action.
 type Seen = (Vec<String>, Vec<u32>, Result<String, (Phase, u32, String)>);
 
 /// Visits the node in a `Flow`, in an `AsyncFlow`, there inline, and as an async node; they have to agree.

@@ -1,4 +1,4 @@
-//! What a phase should look like, for messages: in the words of the user's own types, where they are known.
+//! The form that a phase should have, for messages: in the words of the user's own types, where they are known.
 
 use super::Reader;
 use crate::{

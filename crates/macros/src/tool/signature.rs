@@ -1,4 +1,4 @@
-//! What the parameters of a tool stand for, and what is wrong with them, all at once, each at the user's line.
+//! The parameters of a tool, and the faults in them, all at once, each at the user's line.
 //!
 //! | parameter | stands for |
 //! |---|---|
@@ -147,7 +147,7 @@ fn service<'a>(param: &'a PatType, borrowed: &'a TypeReference, errors: &mut Err
     Some(Param::Service { name: name(param, "a service", errors)?, ty, attrs })
 }
 
-/// What to take in place of a reference that is meant as an argument.
+/// Names the type to take in place of a reference that is meant as an argument.
 fn owned(ty: &Type) -> Option<String> {
     match ty {
         Type::Slice(slice) => Some(format!("Vec<{}>", shown(&slice.elem))),
@@ -184,7 +184,7 @@ fn output(output: &ReturnType, errors: &mut Errors) {
     }
 }
 
-/// Whether there is a doc comment with a text; one that is not a literal is taken to have some.
+/// Returns whether there is a doc comment with a text; one that is not a literal is taken to have some.
 fn is_documented(attrs: &[Attribute]) -> bool {
     docs(attrs.iter()).any(|text| match text {
         Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => !text.value().trim().is_empty(),

@@ -1,4 +1,4 @@
-//! What takes the types off batch nodes: each kind in each of its modes.
+//! Takes the types off batch nodes: each kind in each of its modes.
 //!
 //! The modes differ in how many items are under way, on which thread, in whether a journal keeps them, and in what it
 //! tells them apart by.

@@ -1,4 +1,4 @@
-//! How a journal keeps the items of a batch: what tells them apart, what was recalled, what is recorded.
+//! The items of a batch that a journal keeps: their ids, the outputs that were recalled, and those that are recorded.
 //!
 //! **Invariant:** everything that can refuse a batch does so before any of its items runs.
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// How the items of a journaled batch are told apart, and how their outputs are kept.
+/// The ids of the items of a journaled batch, and the codec of their outputs.
 pub(crate) struct Keeping<I, O> {
     codec: Codec<O>,
     identity: Identity<I>,
@@ -50,7 +50,7 @@ pub(super) struct Kept<O> {
     journal: Arc<dyn Journal>,
     codec: Codec<O>,
     ids: Vec<ItemId>,
-    /// What was recalled, and is not taken yet.
+    /// The outputs that were recalled, and are not taken yet.
     recalled: Mutex<Vec<Option<O>>>,
 }
 

@@ -41,7 +41,7 @@ pub(super) struct Kept<'a, S, T> {
     pub(super) children: &'a Children<S, T>,
     pub(super) codec: Codec<T>,
     pub(super) journal: &'a dyn Journal,
-    /// What tells the children apart.
+    /// The ids of the children.
     pub(super) ids: Vec<ItemId>,
     pub(super) cx: &'a Context,
 }
@@ -55,16 +55,16 @@ struct Places<T> {
     /// Those that could go on before they were seen to be parked.
     early: BTreeSet<usize>,
     ended: Vec<Option<Child<T>>>,
-    /// How many visits of a child that does not run are counted for the run.
+    /// The numbers of visits that are counted for the run, of each child that does not run.
     counted: BTreeMap<usize, u64>,
 }
 
-/// What came of a call for a child.
+/// The result of a call for a child.
 struct Made<T> {
     index: usize,
     state: T,
     visits: u64,
-    /// Whether no visit of it was made for this call.
+    /// `true` if no visit of it was made for this call.
     recalled: bool,
     forked: Result<Forked, RunError>,
 }

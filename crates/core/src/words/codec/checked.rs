@@ -16,7 +16,7 @@ use serde::ser::{
 
 use crate::words::codec::{MOST_LEVELS, StorageFault, Unstorable};
 
-/// What was seen of a value while it was written.
+/// Facts about a value, collected while it is written.
 #[derive(Default)]
 pub(super) struct Seen {
     levels: Cell<u32>,
@@ -227,7 +227,7 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
     #[inline]
     fn serialize_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeStruct, S::Error> {
         self.seen.enter::<S::Error>(1)?;
-        // How serde_json hands on raw JSON, and numbers as text.
+        // serde_json hands on raw JSON, and numbers as text, in this form.
         if name.starts_with("$serde_json::") {
             self.seen.unsure.set(true);
         }

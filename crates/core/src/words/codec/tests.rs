@@ -1,4 +1,4 @@
-//! What JSON takes and gives back, and what it does not.
+//! Values that JSON takes and gives back, and values that it does not.
 
 use std::collections::{BTreeMap, HashMap};
 

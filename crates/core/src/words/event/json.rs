@@ -1,4 +1,4 @@
-//! How times and durations of events are written as JSON: as the command line shows them, and in a unit that the key names.
+//! Times and durations of events as JSON: as the command line shows them, and in a unit that the key names.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! What nodes of tests count and write down while they run, on whatever thread.
+//! Counters that nodes of tests write while they run, on whatever thread.
 
 use std::sync::{
     Arc, Condvar, Mutex,

@@ -17,11 +17,11 @@ use super::{Log, secs};
 #[derive(Clone, Default)]
 pub(crate) struct Kept {
     run: Arc<Mutex<Run>>,
-    /// What was kept, in order.
+    /// The entries that were kept, in order.
     pub(crate) log: Log,
     /// The operation that fails.
     pub(crate) broken: Option<&'static str>,
-    /// Whether what does not decode runs again.
+    /// `true` if an item whose output does not decode runs again.
     drops: bool,
 }
 
@@ -31,7 +31,7 @@ struct Run {
     place: Option<(NodePath, u64, Vec<u8>)>,
     /// The last action, of a child that has ended.
     ended: Option<Action>,
-    /// What the visit under way has done.
+    /// The work of the visit under way.
     items: BTreeMap<usize, Vec<u8>>,
     waits: BTreeMap<Option<usize>, (u32, Instant)>,
     children: BTreeMap<usize, Kept>,

@@ -1,4 +1,4 @@
-//! What the tests share: nodes made of closures, a listener that keeps events, and counters of what is alive.
+//! Helpers of the tests: nodes made of closures, a listener that keeps events, and counters of what is alive.
 
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of these helpers")]
 #![allow(clippy::unwrap_used, reason = "helpers are tests, too")]
@@ -20,7 +20,7 @@ pub(crate) use kept::{Kept, PARKS};
 mod counters;
 mod kept;
 
-/// What a node without a fallback does: give the error back.
+/// The fallback of a node that has none: gives the error back.
 pub(crate) type NoFallback<T> = fn(NodeError, &Context) -> Result<T>;
 
 /// A sync node over a `Vec<T>`: what its `exec` gives is pushed.
@@ -246,7 +246,7 @@ pub(crate) fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-/// What an `exec` does that only waits.
+/// The `exec` of a node that only waits.
 pub(crate) async fn rest(wait: Duration) -> Result<()> {
     tokio::time::sleep(wait).await;
     Ok(())
