@@ -28,7 +28,7 @@ macro_rules! mode {
             type Action = N::Action;
 
             fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
-                $make(self, policy, limit, None)
+                $make(Batch { node: Arc::new(self), policy, limit, keeping: None })
             }
         }
 
@@ -41,7 +41,7 @@ macro_rules! mode {
             type Action = N::Action;
 
             fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
-                $make(self, policy, limit, Some(Keeping::by(Identity::whole())))
+                $make(Batch::journaled(self, policy, limit, Identity::whole()))
             }
         }
 
@@ -53,7 +53,7 @@ macro_rules! mode {
             type Action = N::Action;
 
             fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
-                $make(self, policy, limit, Some(Keeping::by(Identity::Order)))
+                $make(Batch::journaled(self, policy, limit, Identity::Order))
             }
         }
 
@@ -65,7 +65,7 @@ macro_rules! mode {
             type Action = N::Action;
 
             fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
-                $make(self.node, policy, limit, Some(Keeping::by(self.identity)))
+                $make(Batch::journaled(self.node, policy, limit, self.identity))
             }
         }
     };
@@ -93,61 +93,41 @@ impl<S: State, K, N: BatchNode<S>> NodeIn<S, K, SyncBatch, Inline> for N {
     }
 }
 
-/// A sync batch node that runs on the pool where there is one.
-fn plain<S: State, N: BatchNode<S>>(
-    node: N,
-    policy: Policy,
-    limit: usize,
-    keeping: Option<Keeping<N::Item, N::Output>>,
-) -> Added<S> {
-    let node = Arc::new(node);
-    let pooled = pooled_batch::<S, N>(&node, policy.clone(), limit, keeping);
+impl<N, I, O: Serialize + DeserializeOwned> Batch<N, I, O> {
+    fn journaled(node: N, policy: Policy, limit: usize, identity: Identity<I>) -> Self {
+        Self { node: Arc::new(node), policy, limit, keeping: Some(Keeping::by(identity)) }
+    }
+}
+
+/// Adds a sync batch node that runs on the pool where there is one.
+fn plain<S: State, N: BatchNode<S>>(batch: Batch<N, N::Item, N::Output>) -> Added<S> {
+    let (node, policy, limit) = (Arc::clone(&batch.node), batch.policy.clone(), batch.limit);
+    let pooled = pooled::<S, N>(batch);
     let about = About::sync_batch::<S, N, _, _>(&pooled).checked(|| N::check(&node));
     Added::node(about, Body::either(Batch { node, policy, limit, keeping: None }, pooled))
 }
 
-/// A sync batch node that runs on the pool.
-fn in_pool<S: State, N: BatchNode<S>>(
-    node: N,
-    policy: Policy,
-    limit: usize,
-    keeping: Option<Keeping<N::Item, N::Output>>,
-) -> Added<S> {
-    let node = Arc::new(node);
-    let pooled = pooled_batch::<S, N>(&node, policy, limit, keeping);
+/// Adds a sync batch node that runs on the pool.
+fn in_pool<S: State, N: BatchNode<S>>(batch: Batch<N, N::Item, N::Output>) -> Added<S> {
+    let node = Arc::clone(&batch.node);
+    let pooled = pooled::<S, N>(batch);
     let about = About::sync_batch::<S, N, _, _>(&pooled).checked(|| N::check(&node));
     Added::node(about, Body::awaited(pooled))
 }
 
-fn pooled_batch<S: State, N: BatchNode<S>>(
-    node: &Arc<N>,
-    policy: Policy,
-    limit: usize,
-    keeping: Option<Keeping<N::Item, N::Output>>,
-) -> Batch<Pooled<N>, Arc<N::Item>, N::Output> {
+fn pooled<S: State, N: BatchNode<S>>(batch: Batch<N, N::Item, N::Output>) -> Batch<Pooled<N>, Arc<N::Item>, N::Output> {
+    let Batch { node, policy, limit, keeping } = batch;
     let keeping = keeping.map(Keeping::shared);
-    Batch { node: Arc::new(Pooled(Arc::clone(node))), policy: policy.pooled(), limit, keeping }
+    Batch { node: Arc::new(Pooled(node)), policy: policy.pooled(), limit, keeping }
 }
 
-/// An async batch node, polled in place.
-fn in_place<S: State, N: AsyncBatchNode<S>>(
-    node: N,
-    policy: Policy,
-    limit: usize,
-    keeping: Option<Keeping<N::Item, N::Output>>,
-) -> Added<S> {
-    let batch = Batch { node: Arc::new(node), policy, limit, keeping };
+/// Adds an async batch node, polled in place.
+fn in_place<S: State, N: AsyncBatchNode<S>>(batch: Batch<N, N::Item, N::Output>) -> Added<S> {
     Added::node(About::async_batch::<S, N>(&batch), Body::awaited(batch))
 }
 
-/// An async batch node whose items are tasks of their own.
-fn spawned<S: State, N: AsyncBatchNode<S>>(
-    node: N,
-    policy: Policy,
-    limit: usize,
-    keeping: Option<Keeping<N::Item, N::Output>>,
-) -> Added<S> {
-    let batch = Batch { node: Arc::new(node), policy, limit, keeping };
+/// Adds an async batch node whose items are tasks of their own.
+fn spawned<S: State, N: AsyncBatchNode<S>>(batch: Batch<N, N::Item, N::Output>) -> Added<S> {
     Added::node(About::async_batch::<S, N>(&batch), Body::awaited(SpawnedBatch(batch)))
 }
 

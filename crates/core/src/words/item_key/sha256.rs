@@ -1,6 +1,6 @@
-//! SHA-256 (FIPS 180-4): what items are known by must not be forged by whoever writes the items.
+//! SHA-256 (FIPS 180-4): items are known by it, and whoever writes items must not be able to forge one.
 //!
-//! Here rather than from a package, since every user of the engine would build eight for this one function.
+//! It is written here, since `sha2` brings eight packages that every user of the engine would build for this one function.
 
 /// The fractional parts of the square roots of the first eight primes.
 const START: [u32; 8] =
