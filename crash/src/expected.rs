@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use flowstone::{AsyncFlow, Execution, RunOptions, Visit};
+use flowstone::{
+    AsyncFlow, RunOptions,
+    driver::{Execution, Visit},
+};
 use serde_json::Value;
 
 use crate::{
