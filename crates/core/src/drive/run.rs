@@ -227,8 +227,8 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
 
 /// Drives a run from its start.
 ///
-/// Parts that most runs do not need are boxed, so that a run carries no room for them. It is no `async fn`, which would hold its
-/// arguments twice, in every run.
+/// Parts that most runs do not need are boxed, so that a run carries no room for them.
+#[expect(clippy::manual_async_fn, reason = "an `async fn` would hold its arguments twice, in every run")]
 fn start<'a, S: State>(
     definition: &'a Definition<S>,
     shared: &'a mut S,

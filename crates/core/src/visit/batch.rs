@@ -139,7 +139,7 @@ impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for SpawnedBatch<N, N::Item, N
 impl<N, I: Send + Sync + 'static, O: Send + 'static> Batch<N, I, O> {
     async fn spawn_all<S>(
         &self,
-        tasks: &mut JoinSet<(usize, Result<N::Outcome, Box<Detour>>)>,
+        tasks: &mut JoinSet<Numbered<N::Outcome>>,
         items: &Arc<Vec<I>>,
         kept: Option<Arc<Kept<O>>>,
         cx: &Context,
@@ -180,6 +180,9 @@ impl Drop for Told {
     }
 }
 
+/// The index of a spawned item, and what `post` gets for it.
+type Numbered<C> = (usize, Result<C, Box<Detour>>);
+
 /// The parts of a batch that a spawned item needs.
 type OfBatch<N, I, O> = (Batch<N, I, O>, Option<Arc<Kept<O>>>, Context);
 
@@ -187,7 +190,7 @@ async fn spawned_item<S: State, N: AsyncBatchNode<S>>(
     (batch, kept, cx): OfBatch<N, N::Item, N::Output>,
     items: Arc<Vec<N::Item>>,
     index: usize,
-) -> (usize, Result<N::Outcome, Box<Detour>>) {
+) -> Numbered<N::Outcome> {
     let each = Items::<S, N>::new(&batch, kept, &cx);
     (index, each.run((index, &items[index])).await)
 }

@@ -99,7 +99,8 @@ impl<S: State> Definition<S> {
 
     /// Visits node after node, or `once`, and returns what came of the last visit.
     ///
-    /// The loop is in here, and it is no `async fn`: each run would hold a future for its visit, and the arguments twice.
+    /// The loop is in here, since each run would hold another future for its visit.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` would hold its arguments twice, in every run")]
     fn go_async<'a>(
         &'a self,
         mut at: Position,
