@@ -210,7 +210,8 @@ pub(super) fn waiting(n: usize) {
 pub(super) fn waiting_limit(n: usize) {
     let (http, url) = (http(), format!("http://127.0.0.1:{}/v1/chat/completions", NEVER.port));
     let call = || {
-        let request = http.post(&url).json(&serde_json::json!({ "model": "m", "stream": false, "messages": [] }));
+        let body = json!({ "model": "m", "stream": false, "messages": [] }).to_string();
+        let request = http.post(&url).header("content-type", "application/json").body(body);
         async move { drop(request.send().await) }
     };
     all_wait(n, call);
