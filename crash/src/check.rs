@@ -261,7 +261,7 @@ impl<'a> Checker<'a> {
         for plan in &self.script.plans {
             let course = self.course(&plan.id)?;
             match (plan.fate, reader.run(plan.id.as_str())) {
-                (Fate::Deleted | Fate::Pruned, Err(flowstone::durable::Error::UnknownRun { .. })) => continue,
+                (Fate::Deleted | Fate::Pruned, Err(flowstone::durable::ReadError::UnknownRun { .. })) => continue,
                 (Fate::Deleted | Fate::Pruned, Ok(info)) => bail!("run {} is still there: {}", info.id, info.status),
                 (Fate::Cancelled { retried: false, .. }, Ok(info)) if info.status == Status::Cancelled => continue,
                 (Fate::Poisoned { retried: false, .. }, Ok(info)) if info.status == Status::Failed => {

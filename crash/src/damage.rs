@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use flowstone::durable::{Error, OpenError, Reader};
+use flowstone::durable::{OpenError, ReadError, Reader};
 
 use crate::{
     expected::Expected,
@@ -166,8 +166,8 @@ pub(crate) fn read_damaged(store: &Path, expected: &Expected) -> Result<bool> {
     Ok(damaged)
 }
 
-fn is_damage(error: &Error) -> bool {
-    !matches!(error, Error::UnknownRun { .. } | Error::UnknownStep { .. })
+fn is_damage(error: &ReadError) -> bool {
+    !matches!(error, ReadError::UnknownRun { .. } | ReadError::UnknownStep { .. })
 }
 
 /// Compares the ends that runs came to over a damaged file: those that can be read are right.

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flowstone::durable::{Error, FlowOptions, OpenError, Prune, Question, Run, Runs, Status, Store, StoreOptions};
+use flowstone::durable::{
+    AnswerError, ChangeError, DriveError, Error, Finished, FlowOptions, NotEnded, OpenError, Prune, Question,
+    ReadError, Run, RunFailure, Runs, StartError, Status, Store, StoreOptions, WrongStatus,
+};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -48,10 +51,28 @@ impl From<OpenError> for Fault {
     }
 }
 
-impl From<Error> for Fault {
-    fn from(error: Error) -> Self {
-        Self::Run(error)
-    }
+/// The errors of the operations, each as one of a run.
+macro_rules! of_run {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Fault {
+            fn from(error: $error) -> Self {
+                Self::Run(error.into())
+            }
+        })*
+    };
+}
+
+of_run!(Error, ReadError, StartError, AnswerError, ChangeError, DriveError, NotEnded);
+
+/// Returns whether somebody else was faster.
+pub(crate) fn came_late(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Change(ChangeError::WrongStatus(_))
+            | Error::Answer(
+                AnswerError::WrongStatus(_) | AnswerError::AlreadyAnswered { .. } | AnswerError::NotAsking { .. }
+            )
+    )
 }
 
 /// What a store is told when a life of a seed opens it.
@@ -92,7 +113,7 @@ pub(crate) async fn drive(
     let is_right = !Clock::is_set(script.seed);
     let operator = Arc::new(Operator { runs, world, marks, is_right, faulty: AtomicBool::new(false) });
     let refused = store.resume_all().await?.refused.into_iter();
-    if let Some(refused) = refused.into_iter().find(|error| !matches!(error, Error::KillsItsProcess { .. })) {
+    if let Some(refused) = refused.into_iter().find(|error| !matches!(error, DriveError::KillsItsProcess { .. })) {
         return Err(refused.into());
     }
     let missing = script.plans.iter().filter(|plan| version.lacks == Some(plan.flow));
@@ -198,13 +219,13 @@ impl Operator {
         let runs = &self.runs[&plan.flow];
         loop {
             match runs.delete(plan.id.clone()).await {
-                Ok(()) | Err(Error::UnknownRun { .. }) => break self.told(Told::Gone, &plan.id),
+                Ok(()) | Err(ChangeError::Read(ReadError::UnknownRun { .. })) => break self.told(Told::Gone, &plan.id),
                 // An earlier process, which lacked its flow, was about to cancel it first.
-                Err(Error::WrongStatus { status: Status::Running, .. }) => {}
+                Err(ChangeError::WrongStatus(WrongStatus { status: Status::Running, .. })) => {}
                 Err(error) => return Err(error.into()),
             }
             match runs.cancel(plan.id.clone()).await {
-                Ok(()) | Err(Error::WrongStatus { .. }) => {}
+                Ok(()) | Err(ChangeError::WrongStatus(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -221,8 +242,8 @@ impl Operator {
         };
         let run = match runs.fork(plan.id.clone(), step, id.clone(), edit).await {
             Ok(run) => run,
-            Err(Error::Taken { .. }) => runs.get(id).await?,
-            Err(Error::AtEnd { .. } | Error::UnknownStep { .. }) => return Ok(()),
+            Err(ChangeError::Start(StartError::Taken { .. })) => runs.get(id).await?,
+            Err(ChangeError::AtEnd { .. } | ChangeError::Read(ReadError::UnknownStep { .. })) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         self.told(Told::Started, run.id().as_str());
@@ -314,15 +335,17 @@ impl Operator {
     }
 
     /// Writes down what came of an answer.
-    fn answered(&self, question: &Question, result: Result<(), Error>) -> Result<(), Fault> {
+    fn answered(&self, question: &Question, result: Result<(), AnswerError>) -> Result<(), Fault> {
         let of = in_memory(question.run.as_str());
         match result {
-            Err(Error::Expired { .. }) if question.expires_at.is_none() => {
+            Err(AnswerError::Expired { .. }) if question.expires_at.is_none() => {
                 Err(Fault::Odd(format!("question {} of {of} never expires, and has", question.step)))
             }
             // By a clock that is set back it may not have.
-            Err(Error::Expired { .. }) if self.is_right => self.did(Told::Late(question.step), &of, Ok(())),
-            Err(Error::Expired { .. }) => Ok(()),
+            Err(AnswerError::Expired { .. }) if self.is_right => {
+                self.did(Told::Late(question.step), &of, Ok::<_, Error>(()))
+            }
+            Err(AnswerError::Expired { .. }) => Ok(()),
             result => self.did(Told::Answered(question.step), &of, result),
         }
     }
@@ -333,9 +356,9 @@ impl Operator {
         for question in questions.iter().filter(|question| question.expired_at.is_some()) {
             let answer = answers::to(question.question.as_str().unwrap_or_default());
             match run.answer_question(question, answer).await {
-                result @ Err(Error::Expired { .. }) => self.answered(question, result)?,
+                result @ Err(AnswerError::Expired { .. }) => self.answered(question, result)?,
                 // The visit that the child belonged to is over.
-                Err(Error::NotAsking { .. }) if question.run != *run.id() => {}
+                Err(AnswerError::NotAsking { .. }) if question.run != *run.id() => {}
                 other => return Err(Fault::Odd(format!("{question:?} has expired, and an answer to it is {other:?}"))),
             }
         }
@@ -346,22 +369,24 @@ impl Operator {
     async fn has_died_for_good(&self, plan: &Plan, run: &Run<Job>) -> Result<bool, Fault> {
         let Fate::Poisoned { retried, .. } = plan.fate else { return Ok(false) };
         match run.finished().await {
-            Err(Error::KillsItsProcess { .. }) if retried && plan.by == Who::Other => Ok(false),
-            Err(Error::KillsItsProcess { .. }) => {
+            Ok(Finished::Failed(RunFailure { deaths: Some(_), .. })) if retried && plan.by == Who::Other => Ok(false),
+            Ok(Finished::Failed(RunFailure { deaths: Some(_), .. })) => {
                 self.told(Told::Failed, &plan.id);
                 Ok(!retried)
             }
             // Somebody beside may have retried it in the meantime.
-            other if plan.by == Who::Other => Ok(matches!(other, Err(Error::KillsItsProcess { .. }))),
+            other if plan.by == Who::Other => {
+                Ok(matches!(other, Ok(Finished::Failed(RunFailure { deaths: Some(_), .. }))))
+            }
             other => Err(Fault::Odd(format!("run {} kills its process, and has come to {other:?}", plan.id))),
         }
     }
 
     /// Writes down that something was done; passes over errors that say that somebody else was faster.
-    fn did(&self, what: Told, run: &str, result: Result<(), Error>) -> Result<(), Fault> {
-        match result {
+    fn did(&self, what: Told, run: &str, result: Result<(), impl Into<Error>>) -> Result<(), Fault> {
+        match result.map_err(Into::into) {
             Ok(()) => self.told(what, run),
-            Err(Error::WrongStatus { .. } | Error::AlreadyAnswered { .. } | Error::NotAsking { .. }) => {}
+            Err(error) if came_late(&error) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(())

@@ -12,13 +12,17 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
-use flowstone::durable::{Error, Filter, OpenError, Question, Requests, RunInfo, Status, StoreFault};
+use flowstone::durable::{
+    AnswerError, ChangeError, Error, Filter, OpenError, Question, ReadError, Requests, RunInfo, Status, StoreFault,
+    WrongStatus,
+};
 use serde_json::Value;
 
 use crate::{
     answers,
     clock::Clock,
     ledger::{Ledger, Line, Told, in_memory},
+    operator::came_late,
     plan::{Fate, Script, Who},
 };
 
@@ -164,14 +168,14 @@ impl Meddling {
             // One that does not fit is taken here, and given back by the driver.
             Ok(()) if unfit => return Ok(()),
             Ok(()) => Told::Answered(open.step),
-            Err(Error::Expired { .. }) if open.expires_at.is_some() => {
+            Err(AnswerError::Expired { .. }) if open.expires_at.is_some() => {
                 // The driver may have a clock by which it has not.
                 if Clock::is_set(self.script.seed) {
                     return Ok(());
                 }
                 Told::Late(open.step)
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         drop(self.ledger.write(Line::Told(told, in_memory(open.run.as_str()))));
         Ok(())
@@ -191,7 +195,7 @@ impl Meddling {
     fn retry(&self, requests: &mut Requests, id: &str) -> Result<(), Error> {
         // Before the request: what the run does again is of the life that begins here.
         drop(self.ledger.write(Line::Mark("retry".to_owned(), id.to_owned())));
-        requests.retry_failed(id)
+        Ok(requests.retry_failed(id)?)
     }
 
     fn cancel(&mut self, requests: &mut Requests) -> Result<()> {
@@ -221,8 +225,8 @@ impl Meddling {
                 drop(self.ledger.write(Line::Mark("delete".to_owned(), plan.id.clone())));
             }
             let deleted = match requests.delete(plan.id.as_str()) {
-                Ok(()) | Err(Error::UnknownRun { .. }) => true,
-                Err(Error::WrongStatus { status: Status::Running, .. }) => {
+                Ok(()) | Err(ChangeError::Read(ReadError::UnknownRun { .. })) => true,
+                Err(ChangeError::WrongStatus(WrongStatus { status: Status::Running, .. })) => {
                     passed(requests.cancel(plan.id.as_str()))?;
                     false
                 }
@@ -241,15 +245,14 @@ impl Meddling {
 }
 
 /// Passes over errors that say that somebody else was faster, or holds the store for a moment.
-fn passed(result: Result<(), Error>) -> Result<()> {
-    match result {
+fn passed(result: Result<(), impl Into<Error>>) -> Result<()> {
+    match result.map_err(Into::into) {
+        Err(error) if came_late(&error) || error.fault() == Some(StoreFault::Busy) => Ok(()),
         Err(
-            Error::WrongStatus { .. }
-            | Error::AlreadyAnswered { .. }
-            | Error::NotAsking { .. }
-            | Error::UnknownRun { .. },
+            Error::Read(ReadError::UnknownRun { .. })
+            | Error::Change(ChangeError::Read(ReadError::UnknownRun { .. }))
+            | Error::Answer(AnswerError::Read(ReadError::UnknownRun { .. })),
         ) => Ok(()),
-        Err(Error::Store(error)) if error.fault() == StoreFault::Busy => Ok(()),
         result => Ok(result?),
     }
 }

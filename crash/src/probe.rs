@@ -97,7 +97,7 @@ async fn probe(store: &Store) -> Result<(), Fault> {
     answered.answer("ask", 2).await?;
     cancelled.cancel().await?;
     expect(Status::Cancelled, cancelled.settled().await?)?;
-    let state = answered.finished().await?.state;
+    let state = answered.finished().await?.ended()?.state;
     if state == 3 { Ok(()) } else { Err(Fault::Odd(format!("the answer made {state} of 1"))) }
 }
 

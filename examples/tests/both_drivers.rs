@@ -119,9 +119,9 @@ where
         run.answer_question(&question, answers.next().unwrap()).await.unwrap();
     }
 
-    let ended = run.finished().await.unwrap();
+    let ended = run.finished().await.unwrap().ended().unwrap();
     let steps = run.steps(1, usize::MAX).await.unwrap();
-    let visit = |step: &flowstone::durable::Step| {
+    let visit = |step: &flowstone::durable::StepInfo| {
         (step.node.as_ref().unwrap().to_string(), step.action.as_ref().unwrap().to_string())
     };
     let told = Told {

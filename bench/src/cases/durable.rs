@@ -110,7 +110,7 @@ fn drive(path: &Path, runs: usize, visits: usize, messages: usize) {
                 let all = all.clone();
                 tokio::spawn(async move {
                     let run = sure(all.start(format!("run-{run}"), chat(messages, visits)).await);
-                    sure(run.finished().await).state.turns
+                    sure(sure(run.finished().await).ended()).state.turns
                 })
             })
             .collect();

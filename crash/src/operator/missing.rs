@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flowstone::durable::{Error, Status, Store};
+use flowstone::durable::{ChangeError, DriveError, ReadError, Status, Store, WrongStatus};
 
 use crate::{
     ledger::Told,
@@ -35,11 +35,11 @@ impl Operator {
         self.mark("cancel", &plan.id);
         match store.cancel(plan.id.as_str()).await {
             Ok(()) => self.told(Told::Cancelled, &plan.id),
-            Err(Error::WrongStatus { .. } | Error::UnknownRun { .. }) => return Ok(()),
+            Err(ChangeError::WrongStatus(_) | ChangeError::Read(ReadError::UnknownRun { .. })) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
         match store.retry_failed(plan.id.as_str()).await {
-            Err(Error::UnknownFlow { .. }) => Ok(()),
+            Err(ChangeError::Drive(DriveError::UnknownFlow { .. })) => Ok(()),
             other => Err(Fault::Odd(format!("run {}, whose flow is missing, is retried: {other:?}", plan.id))),
         }
     }
@@ -48,12 +48,12 @@ impl Operator {
         self.mark("delete", &plan.id);
         loop {
             match store.delete(plan.id.as_str()).await {
-                Ok(()) | Err(Error::UnknownRun { .. }) => break self.told(Told::Gone, &plan.id),
-                Err(Error::WrongStatus { status: Status::Running, .. }) => {}
+                Ok(()) | Err(ChangeError::Read(ReadError::UnknownRun { .. })) => break self.told(Told::Gone, &plan.id),
+                Err(ChangeError::WrongStatus(WrongStatus { status: Status::Running, .. })) => {}
                 Err(error) => return Err(error.into()),
             }
             match store.cancel(plan.id.as_str()).await {
-                Ok(()) | Err(Error::WrongStatus { .. }) => {}
+                Ok(()) | Err(ChangeError::WrongStatus(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -12,7 +12,9 @@ use std::{
 };
 
 use flowstone_core::RunId;
-use flowstone_durable::{Error, Filter, Reader, Resumed, RunInfo, Status, Store, StoreFault, Unregistered};
+use flowstone_durable::{
+    DriveError, Error, Filter, ReadError, Reader, Resumed, RunInfo, Status, Store, StoreFault, Unregistered,
+};
 
 use crate::{
     arguments::{ResumeArguments, RunArguments},
@@ -82,7 +84,7 @@ pub(crate) fn resume<W: Write>(
         match store.resume_all().await {
             Ok(resumed) => driven.look_at_parked(reader, &names, resumed)?,
             // One damaged run does not keep the others: each is begun by itself.
-            Err(Error::Store(error)) if error.fault() == StoreFault::Corrupt => {
+            Err(error) if Error::from(error.clone()).fault() == Some(StoreFault::Corrupt) => {
                 for (flow, id) in &open {
                     runs[*flow].resume(id.clone()).await?;
                 }
@@ -165,12 +167,12 @@ impl Driven {
         match waited {
             Ok(info) => drop(self.runs.insert(id, info)),
             // It was deleted meanwhile: nothing became of it.
-            Err(Error::UnknownRun { .. }) => {}
+            Err(DriveError::Read(ReadError::UnknownRun { .. })) => {}
             // Nobody here can go on without the store.
-            Err(Error::Store(error))
+            Err(DriveError::Read(ReadError::Store(error)))
                 if matches!(error.fault(), StoreFault::Closed | StoreFault::LockLost | StoreFault::Moved) =>
             {
-                return Err(Error::Store(error).into());
+                return Err(error.into());
             }
             Err(error) => {
                 self.runs.remove(&id);

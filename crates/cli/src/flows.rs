@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt, future::Future, pin::Pin, sync::Arc};
 
 use flowstone_core::{AsyncFlow, Event, Label, RunId, State};
-use flowstone_durable::{Error, FlowOptions, RunInfo, Runs, Store, StoredFlow};
+use flowstone_durable::{DriveError, FlowOptions, OpenError, ReadError, RunInfo, Runs, Store, StoredFlow};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ use crate::{
 /// ```
 #[derive(Default)]
 pub struct Flows {
-    flows: Vec<Box<dyn AnyFlow>>,
+    flows: Vec<Box<dyn Registration>>,
 }
 
 impl Flows {
@@ -137,7 +137,7 @@ impl From<StoredFlow> for Picture {
 type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// A flow without its types.
-trait AnyFlow {
+trait Registration {
     fn name(&self) -> &str;
 
     fn former_names(&self) -> &[String];
@@ -148,7 +148,7 @@ trait AnyFlow {
         &'a self,
         store: &'a Store,
         progress: &'a Arc<Progress>,
-    ) -> Waiting<'a, Result<Box<dyn AnyRuns>, Error>>;
+    ) -> Waiting<'a, Result<Box<dyn AnyRuns>, OpenError>>;
 }
 
 /// The runs of a flow, without the type of their states.
@@ -157,13 +157,13 @@ pub(crate) trait AnyRuns {
     fn run<'a>(&'a self, id: RunId, state: &'a Value) -> Waiting<'a, Result<()>>;
 
     /// Goes on with a run if it is running.
-    fn resume(&self, id: RunId) -> Waiting<'_, Result<(), Error>>;
+    fn resume(&self, id: RunId) -> Waiting<'_, Result<(), ReadError>>;
 
     /// Goes on with a run if it is running, and waits until it ends or waits itself.
-    fn settled(&self, id: RunId) -> Waiting<'_, Result<RunInfo, Error>>;
+    fn settled(&self, id: RunId) -> Waiting<'_, Result<RunInfo, DriveError>>;
 
     /// Goes on with a run if it is running, and waits until it is at its end, also through questions and sleeps.
-    fn finished(&self, id: RunId) -> Waiting<'_, Result<RunInfo, Error>>;
+    fn finished(&self, id: RunId) -> Waiting<'_, Result<RunInfo, DriveError>>;
 
     fn name(&self) -> &str;
 }
@@ -173,7 +173,7 @@ struct Typed<S, X> {
     options: FlowOptions,
 }
 
-impl<S, X> AnyFlow for Typed<S, X>
+impl<S, X> Registration for Typed<S, X>
 where
     S: State + Serialize + DeserializeOwned,
     X: Label,
@@ -200,7 +200,7 @@ where
         &'a self,
         store: &'a Store,
         progress: &'a Arc<Progress>,
-    ) -> Waiting<'a, Result<Box<dyn AnyRuns>, Error>> {
+    ) -> Waiting<'a, Result<Box<dyn AnyRuns>, OpenError>> {
         Box::pin(async {
             let heard = Arc::clone(progress);
             let options = self.options.clone().listen(move |event: &Event| heard.hear(event));
@@ -221,7 +221,7 @@ impl<S: State + Serialize + DeserializeOwned> AnyRuns for TypedRuns<S> {
         Box::pin(async move {
             match self.runs.get(id.clone()).await {
                 Ok(_) => return Ok(()),
-                Err(Error::UnknownRun { .. }) => {}
+                Err(ReadError::UnknownRun { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
             let state = S::deserialize(state)
@@ -231,27 +231,25 @@ impl<S: State + Serialize + DeserializeOwned> AnyRuns for TypedRuns<S> {
         })
     }
 
-    fn resume(&self, id: RunId) -> Waiting<'_, Result<(), Error>> {
+    fn resume(&self, id: RunId) -> Waiting<'_, Result<(), ReadError>> {
         Box::pin(async move { self.runs.get(id).await.map(|run| run.resume()) })
     }
 
-    fn settled(&self, id: RunId) -> Waiting<'_, Result<RunInfo, Error>> {
+    fn settled(&self, id: RunId) -> Waiting<'_, Result<RunInfo, DriveError>> {
         Box::pin(async move {
             let run = self.runs.get(id).await?;
             run.resume();
             run.settled().await?;
-            run.info().await
+            Ok(run.info().await?)
         })
     }
 
-    fn finished(&self, id: RunId) -> Waiting<'_, Result<RunInfo, Error>> {
+    fn finished(&self, id: RunId) -> Waiting<'_, Result<RunInfo, DriveError>> {
         Box::pin(async move {
             let run = self.runs.get(id).await?;
             run.resume();
-            match run.finished().await {
-                Ok(_) | Err(Error::Failed { .. } | Error::Cancelled { .. }) => run.info().await,
-                Err(error) => Err(error),
-            }
+            drop(run.finished().await?);
+            Ok(run.info().await?)
         })
     }
 

@@ -4,7 +4,7 @@
 use std::task::Poll;
 use std::{error::Error as StdError, io};
 
-use flowstone_durable::{Error, OpenError};
+use flowstone_durable::{AnswerError, ChangeError, DriveError, OpenError, ReadError, StartError, StoreError};
 
 use crate::words::plain;
 
@@ -130,17 +130,18 @@ impl Stop {
     }
 }
 
-impl From<OpenError> for Stop {
-    fn from(error: OpenError) -> Self {
-        Self::Failed(chain(&error))
-    }
+/// An error of a store is told with its causes.
+macro_rules! of_store {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Stop {
+            fn from(error: $error) -> Self {
+                Self::Failed(chain(&error))
+            }
+        })*
+    };
 }
 
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Failed(chain(&error))
-    }
-}
+of_store!(OpenError, ReadError, StartError, AnswerError, ChangeError, DriveError, StoreError);
 
 /// Only the output is written with `?`; what is read says which file it was.
 impl From<io::Error> for Stop {

@@ -5,7 +5,7 @@
 use std::time::SystemTime;
 
 use flowstone_core::Usage;
-use flowstone_durable::{FailedAttempt, Failure, Items, Question, RunInfo, Status, Step, Unregistered};
+use flowstone_durable::{FailedAttempt, Items, Question, RunFailure, RunInfo, Status, StepInfo, Unregistered};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -30,7 +30,7 @@ pub(crate) struct RunView<'a> {
     step: u64,
     node: Option<&'a str>,
     action: Option<&'a str>,
-    error: Option<&'a Failure>,
+    error: Option<&'a RunFailure>,
     created_at: String,
     changed_at: String,
     wake_at: Option<String>,
@@ -116,7 +116,7 @@ pub(crate) struct StepView<'a> {
 }
 
 impl<'a> StepView<'a> {
-    pub(crate) fn of(step: &'a Step) -> Self {
+    pub(crate) fn of(step: &'a StepInfo) -> Self {
         Self {
             step: step.step,
             visit: step.step.checked_sub(1),

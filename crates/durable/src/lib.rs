@@ -30,7 +30,7 @@
 //! - Nothing in the file is code, and nothing in it is believed: what does not decode is an error.
 
 mod api {
-    //! What users call.
+    //! The API of the crate.
 
     pub(crate) mod follow;
     pub(crate) mod handle;
@@ -121,7 +121,7 @@ mod records {
 }
 
 mod words {
-    //! What every layer speaks of.
+    //! Types that every layer speaks of.
 
     pub(crate) mod checked;
     pub(crate) mod columns;
@@ -135,13 +135,14 @@ mod words {
     pub(crate) mod renamed;
     pub(crate) mod status;
     pub(crate) mod store_options;
+    pub(crate) mod texts;
     pub(crate) mod waits;
 }
 
 pub use api::follow::Seen;
 pub use api::prune::{Prune, Pruned};
 pub use api::requests::Requests;
-pub use api::run::{Finished, Run};
+pub use api::run::{Ended, Finished, Run};
 pub use api::runs::Runs;
 pub use api::store::Store;
 
@@ -149,9 +150,12 @@ pub use drive::resume::{Resumed, Unregistered};
 pub use records::list::Filter;
 pub use records::reader::Reader;
 pub use records::stored_flow::StoredFlow;
-pub use words::error::{Error, OpenError, StoreError, StoreFault, Written};
+pub use words::error::{
+    AnswerError, ChangeError, DriveError, Error, KeepError, NotEnded, OpenError, ReadError, StartError, StoreError,
+    StoreFault, Written, WrongStatus,
+};
 pub use words::flow_options::FlowOptions;
-pub use words::info::{Cursor, FailedAttempt, Failure, Items, Left, Question, RunInfo, Step};
+pub use words::info::{Cursor, FailedAttempt, Items, Left, Question, RunFailure, RunInfo, StepInfo};
 pub use words::migrate::Asking;
 #[doc(hidden)]
 pub use words::points::{WriteMoment, WritePoint};

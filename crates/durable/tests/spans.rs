@@ -88,7 +88,7 @@ impl AsyncNode<u32> for Agent {
     }
 }
 
-/// What a run makes of spans.
+/// The spans of a run.
 fn watch(flow: AsyncFlow<u32>, then: impl AsyncFnOnce(Run<u32>)) -> Vec<String> {
     let spans = Spans::default();
     let folder = tempfile::tempdir().unwrap();
@@ -122,7 +122,7 @@ fn a_run_has_the_spans_that_it_has_in_memory_and_its_children_are_inside() {
     flow.route(first - "on" >> agent);
 
     let spans = watch(flow.build().unwrap(), async |run| {
-        assert_eq!(run.finished().await.unwrap().state, 2);
+        assert_eq!(run.finished().await.unwrap().ended().unwrap().state, 2);
     });
 
     let visits = [

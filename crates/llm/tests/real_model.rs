@@ -20,7 +20,7 @@ use std::{
 use flowstone_core::{
     AsyncFlow, BuildError, CancellationToken, Context, Event, EventKind, NodeExt, RunError, RunOptions,
 };
-use flowstone_durable::{Reader, Runs, Step};
+use flowstone_durable::{Reader, Runs, StepInfo};
 use flowstone_llm::{Chat, Conversation, Delta, Extract, Model, Options};
 use futures_util::future::join_all;
 use schemars::JsonSchema;
@@ -248,7 +248,7 @@ async fn drives_a_store_if_it_is_told_to() {
 
     let runs = Runs::open(store, flow).await.unwrap();
 
-    runs.start("inbox", Inbox::new()).await.unwrap().finished().await.unwrap();
+    runs.start("inbox", Inbox::new()).await.unwrap().finished().await.unwrap().ended().unwrap();
 }
 
 #[tokio::test]
@@ -268,10 +268,10 @@ async fn a_killed_run_asks_only_for_what_it_lacks() {
     let kept = done().unwrap();
     let runs = Runs::open(&store, extraction(&model).unwrap()).await.unwrap();
     let run = runs.start("inbox", Inbox::default()).await.unwrap();
-    let ended = run.finished().await.unwrap();
+    let ended = run.finished().await.unwrap().ended().unwrap();
 
     assert_eq!(ended.state.invoices.len(), 6);
-    let steps: Vec<Step> = run.steps(1, 9).await.unwrap();
+    let steps: Vec<StepInfo> = run.steps(1, 9).await.unwrap();
     let items = steps[0].items.unwrap();
     assert!((2..6).contains(&kept), "killed too late: {kept} items were done");
     assert_eq!((items.recorded, items.recalled), (6, kept));

@@ -33,7 +33,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use flowstone::{
-    durable::{Error, Finished, Reader, Status},
+    durable::{Ended, ReadError, Reader, Status},
     prelude::*,
 };
 use flowstone_examples::wait::millis;
@@ -95,7 +95,7 @@ async fn main() -> anyhow::Result<()> {
     let Args { seed, count, limit, .. } = args;
     let id = format!("{count}-invoices-of-seed-{seed}-limit-{limit}");
     match Reader::open(&args.store)?.items_done(id.as_str()) {
-        Ok(0) | Err(Error::UnknownRun { .. }) => {}
+        Ok(0) | Err(ReadError::UnknownRun { .. }) => {}
         done => eprintln!("invoices: going on; {} items of the step under way are not done again", done?),
     }
     let run = runs.start(id, Batch::new(seed, count, u64::from(limit) * 100)).await?;
@@ -117,7 +117,7 @@ fn beside(store: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Waits for the end of the run; shows meanwhile how far it is, and puts its question to somebody.
-async fn drive(run: &Run<Batch>, args: &Args) -> anyhow::Result<Finished<Batch>> {
+async fn drive(run: &Run<Batch>, args: &Args) -> anyhow::Result<Ended<Batch>> {
     let store = Reader::open(&args.store)?;
     let (mut screen, mut asked) = (Screen::default(), None);
     let mut finished = pin!(run.finished());
@@ -125,7 +125,7 @@ async fn drive(run: &Run<Batch>, args: &Args) -> anyhow::Result<Finished<Batch>>
         tokio::select! {
             ended = &mut finished => {
                 screen.clear();
-                return Ok(ended?);
+                return Ok(ended?.ended()?);
             }
             () = tokio::time::sleep(Duration::from_millis(100)) => {}
         }

@@ -50,7 +50,7 @@ pub(crate) async fn run(
                 };
                 run.answer_question(&question, answer).await?;
             }
-            Seen::Status(status) if status.is_final() => drop(run.finished().await?),
+            Seen::Status(status) if status.is_final() => drop(run.finished().await?.ended()?),
             _ => {}
         }
     }

@@ -168,7 +168,7 @@ async fn in_store<S: State + Serialize + DeserializeOwned>(
             }
         }
     }
-    Ok(Ran::Ended(run.finished().await?.state))
+    Ok(Ran::Ended(run.finished().await?.ended()?.state))
 }
 
 /// Reads a line that a person types, after a prompt if there is a terminal; `None` at the end.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, io::Write, path::Path};
 
-use flowstone_durable::{Error, Prune, Question, Reader, Requests, Status};
+use flowstone_durable::{AnswerError, Prune, Question, Reader, Requests, Status};
 use serde_json::{Value, json};
 
 use crate::{
@@ -29,7 +29,7 @@ pub(super) fn answer<W: Write>(
     match word_or_json(answer, "the answer")? {
         Given::Json(answer) => give(answer)?,
         Given::Word(word) => give(Value::String(word.clone())).map_err(|error| match error {
-            Error::Unfit { what, .. } => {
+            AnswerError::Unfit { what, .. } => {
                 Stop::failed(format!("the answer `{word}` is no JSON, and as a text it does not fit: {what}"))
             }
             error => error.into(),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io::Write, path::Path};
 
 use flowstone_core::Usage;
-use flowstone_durable::{Question, Reader, RunInfo, Status, Step};
+use flowstone_durable::{Question, Reader, RunInfo, Status, StepInfo};
 
 use crate::{
     arguments::ShowArguments,
@@ -26,7 +26,7 @@ struct Shown {
     /// The calls, tokens and money that it has used, its children included.
     usage: Usage,
     driver: Option<u32>,
-    steps: Vec<Step>,
+    steps: Vec<StepInfo>,
     questions: Vec<Question>,
     items_done: u64,
     children: Vec<RunInfo>,

@@ -127,7 +127,7 @@ fn open_questions_of_children_are_listed_with_their_paths_and_each_is_answered()
         for (item, answer) in [(2, "no"), (0, "yes")] {
             runs.answer("may", format!("review[{item}]/approve"), answer).await.unwrap();
         }
-        runs.get("may").await.unwrap().finished().await.unwrap().state
+        runs.get("may").await.unwrap().finished().await.unwrap().ended().unwrap().state
     });
     assert_eq!(
         month.iter().map(|invoice| invoice.approved.as_deref()).collect::<Vec<_>>(),

@@ -53,7 +53,7 @@ fn desk() -> Desk {
         let each = flow.add("each", each);
         flow.start(each);
         let runs = store.runs(flow.build().unwrap()).await.unwrap();
-        runs.start("two", 2).await.unwrap().finished().await.unwrap();
+        runs.start("two", 2).await.unwrap().finished().await.unwrap().ended().unwrap();
         store.close().await;
     });
     desk

@@ -10,10 +10,10 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use crate::{
     api::run::Run,
     drive::{news::Waiter, observer::Live},
-    words::{error::Error, info::Step, status::Status},
+    words::{error::DriveError, info::StepInfo, status::Status},
 };
 
-/// How many steps are read from the store at once.
+/// The number of steps that are read from the store at once.
 const PAGE: usize = 256;
 
 /// Something that is seen of a run that is followed.
@@ -21,7 +21,7 @@ const PAGE: usize = 256;
 #[non_exhaustive]
 pub enum Seen {
     /// A step: each, once, in order.
-    Step(Step),
+    Step(StepInfo),
     /// Something inside the visit under way: attempts, items, what nodes emit. What happened before the follower came is
     /// not told.
     Event(Arc<Event>),
@@ -62,7 +62,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn follow(&self, from: u64) -> impl Stream<Item = Result<Seen, Error>> + Send + use<S> {
+    pub fn follow(&self, from: u64) -> impl Stream<Item = Result<Seen, DriveError>> + Send + use<S> {
         let news = self.shared().wait_for(self.run);
         let follower = Follower {
             run: self.clone(),
@@ -86,7 +86,7 @@ struct Follower<S> {
     run: Run<S>,
     /// The step that is to be told next.
     next: u64,
-    ready: VecDeque<Step>,
+    ready: VecDeque<StepInfo>,
     /// The step up to which the store is to be read; none while what happens is heard.
     until: Option<u64>,
     live: Option<broadcast::Receiver<Live>>,
@@ -97,7 +97,7 @@ struct Follower<S> {
 }
 
 impl<S: State + Serialize + DeserializeOwned> Follower<S> {
-    async fn next(&mut self) -> Option<Result<Seen, Error>> {
+    async fn next(&mut self) -> Option<Result<Seen, DriveError>> {
         if self.over {
             return None;
         }
@@ -115,7 +115,7 @@ impl<S: State + Serialize + DeserializeOwned> Follower<S> {
     }
 
     /// Reads steps, or waits for something to happen.
-    async fn advance(&mut self) -> Result<Option<Seen>, Error> {
+    async fn advance(&mut self) -> Result<Option<Seen>, DriveError> {
         if let Some(last) = self.until.take() {
             // In this order nothing falls between history and life: who listens first, and reads then, hears what it did
             // not read.
@@ -141,7 +141,7 @@ impl<S: State + Serialize + DeserializeOwned> Follower<S> {
     }
 
     /// Waits until something happens that is worth telling, or there may be another step.
-    async fn wait(&mut self) -> Result<Option<Seen>, Error> {
+    async fn wait(&mut self) -> Result<Option<Seen>, DriveError> {
         loop {
             let Some(live) = &mut self.live else {
                 self.news.changed().await?;

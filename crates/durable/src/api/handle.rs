@@ -1,4 +1,4 @@
-//! What users hold of a store.
+//! The handle of a store that users hold.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use flowstone_core::CancellationToken;
 
 use crate::drive::shared::Shared;
 
-/// What users hold; the tasks of the store do not, so that the last one to go can stop them.
+/// A handle that users hold. The tasks of the store have none, so that the last one to go can stop them.
 pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
     /// Cancelled when the writer has given up the file.

@@ -13,7 +13,7 @@ use crate::{
     records::{deleting, reader::Reader},
     words::{
         columns::{int, millis},
-        error::Error,
+        error::{ChangeError, ReadError},
         status::Status,
     },
 };
@@ -34,11 +34,11 @@ pub struct Prune {
     dry_run: bool,
 }
 
-/// What was deleted, or would be.
+/// The outcome of pruning: the runs that were deleted, or would be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Pruned {
-    /// How many runs.
+    /// The number of runs.
     pub runs: u64,
     /// By how many bytes the file is smaller; 0 for a dry run.
     pub bytes: u64,
@@ -100,7 +100,7 @@ impl Prune {
     }
 
     /// Returns which runs are looked at: those that were started before the newest that are spared.
-    pub(crate) fn bounds(&self, reader: &Reader, now: SystemTime) -> Result<Bounds, Error> {
+    pub(crate) fn bounds(&self, reader: &Reader, now: SystemTime) -> Result<Bounds, ChangeError> {
         let oldest = self.older_than.map_or(i64::MAX, |age| now.checked_sub(age).map_or(0, millis));
         let mut bounds = Bounds { after: 0, before: i64::MAX, oldest };
         if self.keep == 0 {
@@ -123,7 +123,7 @@ impl Prune {
     }
 
     /// Returns some of the runs to delete, by number, and moves the bounds past them.
-    pub(crate) fn page(&self, reader: &Reader, bounds: &mut Bounds) -> Result<Vec<i64>, Error> {
+    pub(crate) fn page(&self, reader: &Reader, bounds: &mut Bounds) -> Result<Vec<i64>, ChangeError> {
         let mut select = reader.db.prepare_cached(
             "SELECT run FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL AND run > ?3 AND run < ?4
                  AND changed_at <= ?5 ORDER BY run LIMIT ?6",
@@ -149,14 +149,14 @@ impl Prune {
     }
 
     /// Marks those of the runs as deleted that are still at an end, in the transaction around it.
-    pub(crate) fn delete(&self, db: &Connection, runs: &[i64]) -> Result<u64, Error> {
+    pub(crate) fn delete(&self, db: &Connection, runs: &[i64]) -> Result<u64, ChangeError> {
         let statuses = self.statuses();
         let mut deleted = 0;
         for run in runs {
             match crate::records::status::status(db, *run) {
                 Ok(status) if statuses.contains(&status) => {}
-                Ok(_) | Err(Error::UnknownRun { .. }) => continue,
-                Err(error) => return Err(error),
+                Ok(_) | Err(ReadError::UnknownRun { .. }) => continue,
+                Err(error) => return Err(error.into()),
             }
             deleting::mark(db, *run)?;
             deleted += 1;
@@ -174,14 +174,14 @@ pub(crate) struct Bounds {
 }
 
 /// Deletes runs through the writer, a few at a time.
-pub(crate) async fn prune(shared: &Arc<Shared>, prune: &Prune) -> Result<Pruned, Error> {
+pub(crate) async fn prune(shared: &Arc<Shared>, prune: &Prune) -> Result<Pruned, ChangeError> {
     let (first, now) = (prune.clone(), shared.now_exact());
-    let find = move |reader: &Reader| Ok((first.bounds(reader, now)?, size(&reader.db)?));
+    let find = move |reader: &Reader| Ok::<_, ChangeError>((first.bounds(reader, now)?, size(&reader.db)?));
     let (mut bounds, before) = shared.read(find).await?;
     let mut pruned = Pruned::default();
     loop {
         let page = prune.clone();
-        let next = move |reader: &Reader| Ok((page.page(reader, &mut bounds)?, bounds));
+        let next = move |reader: &Reader| Ok::<_, ChangeError>((page.page(reader, &mut bounds)?, bounds));
         let (runs, moved) = shared.read(next).await?;
         bounds = moved;
         if runs.is_empty() {

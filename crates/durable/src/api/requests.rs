@@ -28,7 +28,7 @@ use crate::{
     },
     words::{
         columns,
-        error::{Error, OpenError},
+        error::{AnswerError, ChangeError, JobError, OpenError, StoreError, WrongStatus},
         status::{Happened, Status},
         store_options::StoreOptions,
         waits::Moment,
@@ -37,7 +37,7 @@ use crate::{
 
 /// A store opened to ask something of its runs, also while another process drives it.
 ///
-/// What is asked for is checked and written down at once. The process that drives the store looks for it every 50
+/// A request is checked and written down at once. The process that drives the store looks for it every 50
 /// milliseconds; if none does, the next one finds it.
 ///
 /// # Example
@@ -69,7 +69,7 @@ use crate::{
 ///
 /// let mut store = Requests::open(&path)?; // in any process
 /// store.answer("march", "approve", None, true)?;
-/// assert!(march.finished().await?.state);
+/// assert!(march.finished().await?.ended()?.state);
 /// # Ok(())
 /// # }
 /// ```
@@ -113,10 +113,10 @@ impl Requests {
         node: impl Into<NodePath>,
         step: Option<u64>,
         answer: impl Serialize,
-    ) -> Result<(), Error> {
+    ) -> Result<(), AnswerError> {
         let (run, node) = (run.into(), node.into());
         let answer = answers::to_json(&run, &node, answer, StoreOptions::default().max_state)?;
-        let check = |reader: &Reader| {
+        let check = |reader: &Reader| -> Result<_, AnswerError> {
             let renamed = reader.renamed(&run)?;
             let is_node = |node: &NodePath, known: &NodePath| renamed.is_same(node, known);
             let now = Moment { clock: columns::now(), ticks: owner::ticks(&reader.db)? };
@@ -125,11 +125,11 @@ impl Requests {
             Ok(found)
         };
         let found = self.reader.at_once(check)?;
-        self.write(|db| {
+        self.write(|db| -> Result<(), AnswerError> {
             let before = parked::remember(db, found.run)?;
             answers::keep(db, &found, &answer)?;
             status::set_was(db, &before)?;
-            ask_driver(db, found.run, "resume")
+            Ok(ask_driver(db, found.run, "resume")?)
         })
     }
 
@@ -138,16 +138,18 @@ impl Requests {
     /// # Errors
     ///
     /// If there is no such run, or it is at an end.
-    pub fn cancel(&mut self, run: impl Into<RunId>) -> Result<(), Error> {
+    pub fn cancel(&mut self, run: impl Into<RunId>) -> Result<(), ChangeError> {
         let run = run.into();
         let number = self.reader.at_once(|reader| reader.own_number(&run))?;
-        self.write(|db| match status(db, number)? {
-            Status::Running => ask_driver(db, number, "cancel"),
-            status if status.is_final() => Err(Error::WrongStatus { run, status, wanted: "cancelled" }),
-            _ => {
-                status::change(db, number, Happened::Cancelled, &Change::default())?;
-                // The driver tells those who wait for it, and those who listen.
-                ask_driver(db, number, "cancelled")
+        self.write(|db| -> Result<(), ChangeError> {
+            match status(db, number)? {
+                Status::Running => Ok(ask_driver(db, number, "cancel")?),
+                status if status.is_final() => Err(WrongStatus { run, status, wanted: "cancelled" }.into()),
+                _ => {
+                    status::change(db, number, Happened::Cancelled, &Change::default())?;
+                    // The driver tells those who wait for it, and those who listen.
+                    Ok(ask_driver(db, number, "cancelled")?)
+                }
             }
         })
     }
@@ -158,12 +160,12 @@ impl Requests {
     /// # Errors
     ///
     /// If there is no such run, or it neither failed nor was cancelled.
-    pub fn retry_failed(&mut self, run: impl Into<RunId>) -> Result<(), Error> {
+    pub fn retry_failed(&mut self, run: impl Into<RunId>) -> Result<(), ChangeError> {
         let run = run.into();
         let number = self.reader.at_once(|reader| reader.own_number(&run))?;
-        self.write(|db| {
+        self.write(|db| -> Result<(), ChangeError> {
             retry::retry_beside(db, number)?;
-            ask_driver(db, number, "resume")
+            Ok(ask_driver(db, number, "resume")?)
         })
     }
 
@@ -179,13 +181,13 @@ impl Requests {
         step: u64,
         new: impl Into<RunId>,
         edit: impl FnOnce(&mut Value),
-    ) -> Result<(), Error> {
+    ) -> Result<(), ChangeError> {
         let limits = Limits::of(&StoreOptions::default());
         let (run, new) = (run.into(), new.into());
         let fork = self.reader.at_once(|reader| changes::fork(reader, (&run, step), new, edit, None, limits))?;
-        self.write(|db| {
+        self.write(|db| -> Result<(), ChangeError> {
             let number = begin_new(db, &fork)?;
-            ask_driver(db, number, "resume")
+            Ok(ask_driver(db, number, "resume")?)
         })
     }
 
@@ -194,14 +196,14 @@ impl Requests {
     /// # Errors
     ///
     /// If there is no such run, or it is under way.
-    pub fn delete(&mut self, run: impl Into<RunId>) -> Result<(), Error> {
+    pub fn delete(&mut self, run: impl Into<RunId>) -> Result<(), ChangeError> {
         let run = run.into();
         let number = self.reader.at_once(|reader| reader.own_number(&run))?;
-        self.write(|db| {
+        self.write(|db| -> Result<(), ChangeError> {
             changes::mark_deleted(db, number)?;
-            ask_driver(db, number, "deleted")
+            Ok(ask_driver(db, number, "deleted")?)
         })?;
-        self.delete_left()
+        Ok(self.delete_left()?)
     }
 
     /// Deletes runs that are at an end, and makes the file smaller.
@@ -209,7 +211,7 @@ impl Requests {
     /// # Errors
     ///
     /// If the store cannot be written.
-    pub fn prune(&mut self, prune: &Prune) -> Result<Pruned, Error> {
+    pub fn prune(&mut self, prune: &Prune) -> Result<Pruned, ChangeError> {
         let mut bounds = self.reader.at_once(|reader| prune.bounds(reader, SystemTime::now()))?;
         let before = space::size(&self.writer.db)?;
         let mut pruned = Pruned::default();
@@ -235,18 +237,18 @@ impl Requests {
     }
 
     /// Deletes what deleted runs have left, a transaction a piece, so that the driver does not wait for long.
-    fn delete_left(&mut self) -> Result<(), Error> {
+    fn delete_left(&mut self) -> Result<(), StoreError> {
         while self.write(deleting::piece)? {}
         Ok(())
     }
 
-    fn write<T>(&mut self, write: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+    fn write<T, E: JobError>(&mut self, write: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {
         let Opened { db, files, .. } = &mut self.writer;
-        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(StoreError::from)?;
         let result = write(&transaction)?;
         // As late as can be, so that nothing is written where nobody finds it.
         files.check()?;
-        transaction.commit()?;
+        transaction.commit().map_err(StoreError::from)?;
         Ok(result)
     }
 }

@@ -12,20 +12,47 @@ use crate::{
     flows::registered::FlowOver,
     records::{reader::Reader, state::state_at},
     words::{
-        error::Error,
-        info::{Question, RunInfo, Step},
+        error::{AnswerError, ChangeError, DriveError, NotEnded, ReadError},
+        info::{Question, RunFailure, RunInfo, StepInfo},
         status::Status,
     },
 };
 
-/// How a run came to its end.
+/// The end of a run, as [`Run::finished`] gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a run may also have failed or been cancelled"]
+pub enum Finished<S> {
+    /// It reached an exit of its flow.
+    Ended(Ended<S>),
+    /// A node failed, or killed its process again and again; the run can be retried.
+    Failed(RunFailure),
+    /// It was cancelled.
+    Cancelled(RunId),
+}
+
+/// A run that reached an exit of its flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Finished<S> {
+pub struct Ended<S> {
     /// Its last action.
     pub action: Action,
     /// Its last state.
     pub state: S,
+}
+
+impl<S> Finished<S> {
+    /// Returns the last action and state of a run that reached an exit.
+    ///
+    /// # Errors
+    ///
+    /// [`NotEnded`] if it failed or was cancelled.
+    pub fn ended(self) -> Result<Ended<S>, NotEnded> {
+        match self {
+            Self::Ended(ended) => Ok(ended),
+            Self::Failed(RunFailure { node, message, .. }) => Err(NotEnded::Failed { node, message }),
+            Self::Cancelled(run) => Err(NotEnded::Cancelled { run }),
+        }
+    }
 }
 
 /// One run in a store. Cheap to clone.
@@ -64,32 +91,31 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     /// # Errors
     ///
     /// If it was deleted.
-    pub async fn info(&self) -> Result<RunInfo, Error> {
+    pub async fn info(&self) -> Result<RunInfo, ReadError> {
         let (run, id) = (self.run, self.id.clone());
-        self.shared().read(move |reader| reader.info(run)?.ok_or(Error::UnknownRun { run: id })).await
+        self.shared().read(move |reader| reader.info(run)?.ok_or(ReadError::UnknownRun { run: id })).await
     }
 
-    /// Waits until it is at its end, also through pauses and sleeps, and returns its last action and state.
+    /// Waits until it is at its end, also through pauses and sleeps, and returns how it ended.
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`], [`Error::KillsItsProcess`] and [`Error::Cancelled`]; and, if the store or the flow keeps it from going on, why: it can then
-    /// be resumed.
+    /// If the store or the flow keeps it from going on: it can then be resumed.
     ///
     /// # Cancel safety
     ///
     /// Dropping this does not stop the run.
-    pub async fn finished(&self) -> Result<Finished<S>, Error> {
+    pub async fn finished(&self) -> Result<Finished<S>, DriveError> {
         let info = self.wait(Status::is_final).await?;
         match (info.status, info.error) {
-            (Status::Failed, Some(error)) => Err(Error::of_failed(&self.id, error)),
+            (Status::Failed, Some(error)) => Ok(Finished::Failed(error)),
             (Status::Ended, _) => {
                 let (run, step, full_every) = (self.run, info.step, self.shared().options.full_every);
                 let state = self.shared().read(move |reader| state_at(&reader.db, run, step, full_every)).await?;
                 let state = self.flow.decode(&self.id, state.version, state.chain.state())?;
-                Ok(Finished { action: info.action.unwrap_or_default(), state })
+                Ok(Finished::Ended(Ended { action: info.action.unwrap_or_default(), state }))
             }
-            _ => Err(Error::Cancelled { run: self.id.clone() }),
+            _ => Ok(Finished::Cancelled(self.id.clone())),
         }
     }
 
@@ -102,12 +128,12 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     /// # Cancel safety
     ///
     /// Dropping this does not stop the run.
-    pub async fn settled(&self) -> Result<Status, Error> {
+    pub async fn settled(&self) -> Result<Status, DriveError> {
         self.wait(|status| status != Status::Running).await.map(|info| info.status)
     }
 
     /// Waits until its status is one of those wanted.
-    async fn wait(&self, wanted: impl Fn(Status) -> bool) -> Result<RunInfo, Error> {
+    async fn wait(&self, wanted: impl Fn(Status) -> bool) -> Result<RunInfo, DriveError> {
         let shared = self.shared();
         loop {
             let mut news = shared.wait_for(self.run);
@@ -118,6 +144,11 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
             if let Some(fault) = news.fault() {
                 return Err(fault);
             }
+            if info.refused.is_some() && !shared.is_active(self.run) {
+                // Another process noted why, or it was forgotten since.
+                let (store, run) = (Arc::clone(shared), self.run);
+                shared.read(move |reader| store.flows.check(reader, run)).await?;
+            }
             news.changed().await?;
         }
     }
@@ -127,10 +158,10 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     /// # Errors
     ///
     /// If it was deleted, or the state neither fits its type nor can be brought to it.
-    pub async fn state(&self) -> Result<S, Error> {
+    pub async fn state(&self) -> Result<S, ReadError> {
         let (run, id, full_every) = (self.run, self.id.clone(), self.shared().options.full_every);
         let state = self.shared().read(move |reader| {
-            let info = reader.info(run)?.ok_or(Error::UnknownRun { run: id })?;
+            let info = reader.info(run)?.ok_or(ReadError::UnknownRun { run: id })?;
             state_at(&reader.db, run, info.step, full_every)
         });
         let state = state.await?;
@@ -142,7 +173,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     /// # Errors
     ///
     /// If it was deleted.
-    pub async fn steps(&self, from: u64, limit: usize) -> Result<Vec<Step>, Error> {
+    pub async fn steps(&self, from: u64, limit: usize) -> Result<Vec<StepInfo>, ReadError> {
         let id = self.id.clone();
         self.shared().read(move |reader| reader.steps(id, from, limit)).await
     }
@@ -152,7 +183,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     /// # Errors
     ///
     /// If it was deleted.
-    pub async fn usage(&self) -> Result<Usage, Error> {
+    pub async fn usage(&self) -> Result<Usage, ReadError> {
         let id = self.id.clone();
         self.shared().read(move |reader| reader.usage(id)).await
     }
@@ -162,7 +193,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     /// # Errors
     ///
     /// If there is no such step.
-    pub async fn state_at(&self, step: u64) -> Result<Value, Error> {
+    pub async fn state_at(&self, step: u64) -> Result<Value, ReadError> {
         let id = self.id.clone();
         self.shared().read(move |reader| reader.state(id, Some(step))).await
     }
@@ -172,7 +203,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     /// # Errors
     ///
     /// If there is no such step.
-    pub async fn diff(&self, from: u64, to: u64) -> Result<Value, Error> {
+    pub async fn diff(&self, from: u64, to: u64) -> Result<Value, ReadError> {
         let id = self.id.clone();
         self.shared().read(move |reader| reader.diff(id, from, to)).await
     }
@@ -183,7 +214,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     /// # Errors
     ///
     /// If it was deleted, or `migrate_questions` fails.
-    pub async fn questions(&self) -> Result<Vec<Question>, Error> {
+    pub async fn questions(&self) -> Result<Vec<Question>, ReadError> {
         let (id, flow) = (self.id.clone(), Arc::clone(&self.flow));
         let read = move |reader: &Reader| {
             let mut questions = reader.questions(id.clone())?;
@@ -198,7 +229,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     /// # Errors
     ///
     /// If there is no such question, it is answered already, or the answer fits neither its schema nor its type.
-    pub async fn answer(&self, node: impl Into<NodePath>, answer: impl Serialize) -> Result<(), Error> {
+    pub async fn answer(&self, node: impl Into<NodePath>, answer: impl Serialize) -> Result<(), AnswerError> {
         self.answer_step(node, None, answer).await
     }
 
@@ -208,7 +239,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     /// # Errors
     ///
     /// Those of [`answer`](Self::answer).
-    pub async fn answer_question(&self, question: &Question, answer: impl Serialize) -> Result<(), Error> {
+    pub async fn answer_question(&self, question: &Question, answer: impl Serialize) -> Result<(), AnswerError> {
         self.answer_step(question.node.clone(), Some(question.step), answer).await
     }
 
@@ -217,7 +248,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         node: impl Into<NodePath>,
         step: Option<u64>,
         answer: impl Serialize,
-    ) -> Result<(), Error> {
+    ) -> Result<(), AnswerError> {
         let node = node.into();
         let answer = answers::to_json(&self.id, &node, answer, self.shared().options.max_state)?;
         answers::answer(self.shared(), (self.run, &self.id), (node, step), answer).await
@@ -228,7 +259,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     /// # Errors
     ///
     /// If it is at an end.
-    pub async fn cancel(&self) -> Result<(), Error> {
+    pub async fn cancel(&self) -> Result<(), ChangeError> {
         changes::cancel(self.shared(), self.run).await
     }
 
@@ -237,7 +268,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     /// # Errors
     ///
     /// If it neither failed nor was cancelled, or its flow cannot take it: then it stays as it is.
-    pub async fn retry_failed(&self) -> Result<(), Error> {
+    pub async fn retry_failed(&self) -> Result<(), ChangeError> {
         changes::retry(self.shared(), self.run).await
     }
 

@@ -29,10 +29,9 @@ use crate::{
         runs::{self, NewRun, Started},
     },
     words::{
-        error::{Error, OpenError},
+        error::{AnswerError, ChangeError, DriveError, OpenError, ReadError, StartError},
         flow_options::FlowOptions,
         guard::lock,
-        ids,
         info::RunInfo,
     },
 };
@@ -54,11 +53,11 @@ use crate::{
 /// flow.start(add);
 ///
 /// let runs = Runs::open(&path, flow.build()?).await?;
-/// let ended = runs.start("count-1", 41).await?.finished().await?;
+/// let ended = runs.start("count-1", 41).await?.finished().await?.ended()?;
 /// assert_eq!(ended.state, 42);
 ///
 /// // The same id again is the same run: nothing runs twice.
-/// assert_eq!(runs.start("count-1", 0).await?.finished().await?.state, 42);
+/// assert_eq!(runs.start("count-1", 0).await?.finished().await?.ended()?.state, 42);
 /// # Ok(())
 /// # }
 /// ```
@@ -88,12 +87,11 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     pub async fn open<X: Label>(path: impl AsRef<Path>, flow: impl Into<AsyncFlow<S, X>>) -> Result<Self, OpenError> {
         let path = path.as_ref();
         let store = Store::open(path).await?;
-        let unusable = |source| OpenError::File { path: path.to_owned(), source: Box::new(source) };
         match store.runs(flow).await {
             Ok(runs) => Ok(runs),
             Err(error) => {
                 store.close().await;
-                Err(unusable(error))
+                Err(error)
             }
         }
     }
@@ -102,13 +100,15 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         store: &Store,
         flow: AsyncFlow<S, X>,
         options: FlowOptions,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, OpenError> {
         let shared = &store.handle.shared;
         let row = describe(&flow, &options)?;
-        let row = shared.writer.call("flow", move |db| flows::flow(db, &row)).await?;
+        let failed = |source| OpenError::Store { path: shared.path.clone(), source };
+        let row = shared.writer.call("flow", move |db| flows::flow(db, &row)).await.map_err(failed)?;
         let flow = Arc::new(Registered { flow, row, options });
         shared.flows.insert(Arc::clone(&flow) as Arc<dyn AnyFlow>);
-        resume::try_again(shared, flow.name()).await?;
+        let tried = resume::try_again(shared, flow.name()).await;
+        tried.map_err(|source| OpenError::Resume { flow: flow.name().to_owned(), source })?;
         shared.wakes.notify_one();
         lock(&shared.inbox).look_again();
         Ok(Self { handle: Arc::clone(&store.handle), flow })
@@ -136,9 +136,9 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     /// # Cancel safety
     ///
     /// When dropped, the run may have been started or not; starting it again tells.
-    pub async fn start(&self, id: impl Into<RunId>, state: S) -> Result<Run<S>, Error> {
+    pub async fn start(&self, id: impl Into<RunId>, state: S) -> Result<Run<S>, StartError> {
         let id = id.into();
-        ids::check_id(&id)?;
+        runs::check_id(&id)?;
         let shared = self.shared();
         let (cancel, observer) = (CancellationToken::new(), shared.new_observer());
         let key = KeyBase::new(&id);
@@ -189,16 +189,20 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     /// # Errors
     ///
     /// If there is none of this id, or it belongs to another flow.
-    pub async fn get(&self, id: impl Into<RunId>) -> Result<Run<S>, Error> {
+    pub async fn get(&self, id: impl Into<RunId>) -> Result<Run<S>, ReadError> {
         self.find(id.into(), Reader::own_number).await
     }
 
-    async fn find(&self, id: RunId, number: fn(&Reader, &RunId) -> Result<i64, Error>) -> Result<Run<S>, Error> {
+    async fn find(
+        &self,
+        id: RunId,
+        number: fn(&Reader, &RunId) -> Result<i64, ReadError>,
+    ) -> Result<Run<S>, ReadError> {
         let (find, wanted, names) = (id.clone(), self.flow.name().to_owned(), self.names());
         let run = self.shared().read(move |reader| {
             let run = number(reader, &find)?;
             let found = reader.flow_of(run)?;
-            if names.contains(&found) { Ok(run) } else { Err(Error::OtherFlow { run: find, found, wanted }) }
+            if names.contains(&found) { Ok(run) } else { Err(ReadError::OtherFlow { run: find, found, wanted }) }
         });
         Ok(self.run(id, run.await?))
     }
@@ -208,7 +212,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     /// # Errors
     ///
     /// If the store cannot be read.
-    pub async fn list(&self, filter: &Filter) -> Result<Vec<RunInfo>, Error> {
+    pub async fn list(&self, filter: &Filter) -> Result<Vec<RunInfo>, ReadError> {
         let filter = filter.clone().flows(self.names());
         self.shared().read(move |reader| reader.list(&filter)).await
     }
@@ -219,7 +223,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     /// # Errors
     ///
     /// If the store cannot be read.
-    pub async fn resume_all(&self) -> Result<Resumed, Error> {
+    pub async fn resume_all(&self) -> Result<Resumed, DriveError> {
         resume::resume_all(self.shared(), Some(self.flow.name())).await
     }
 
@@ -228,7 +232,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     /// # Errors
     ///
     /// If the store cannot be written.
-    pub async fn prune(&self, prune: &Prune) -> Result<Pruned, Error> {
+    pub async fn prune(&self, prune: &Prune) -> Result<Pruned, ChangeError> {
         crate::api::prune::prune(self.shared(), &prune.clone().flows(self.names())).await
     }
 
@@ -245,7 +249,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         run: impl Into<RunId>,
         node: impl Into<NodePath>,
         answer: impl Serialize,
-    ) -> Result<(), Error> {
+    ) -> Result<(), AnswerError> {
         self.find(run.into(), Reader::number).await?.answer(node, answer).await
     }
 
@@ -254,7 +258,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     /// # Errors
     ///
     /// If there is no such run, or the state neither fits its type nor can be brought to it.
-    pub async fn state(&self, run: impl Into<RunId>) -> Result<S, Error> {
+    pub async fn state(&self, run: impl Into<RunId>) -> Result<S, ReadError> {
         self.get(run).await?.state().await
     }
 
@@ -263,7 +267,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     /// # Errors
     ///
     /// If there is no such run, or it is at an end.
-    pub async fn cancel(&self, run: impl Into<RunId>) -> Result<(), Error> {
+    pub async fn cancel(&self, run: impl Into<RunId>) -> Result<(), ChangeError> {
         self.get(run).await?.cancel().await
     }
 
@@ -274,7 +278,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     /// # Errors
     ///
     /// If there is no such run, or it neither failed nor was cancelled.
-    pub async fn retry_failed(&self, run: impl Into<RunId>) -> Result<Run<S>, Error> {
+    pub async fn retry_failed(&self, run: impl Into<RunId>) -> Result<Run<S>, ChangeError> {
         let run = self.get(run).await?;
         run.retry_failed().await?;
         Ok(run)
@@ -293,7 +297,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         step: u64,
         new: impl Into<RunId>,
         edit: impl FnOnce(&mut Value) + Send + 'static,
-    ) -> Result<Run<S>, Error> {
+    ) -> Result<Run<S>, ChangeError> {
         let (run, new) = (self.get(run).await?, new.into());
         let (id, flow, limits) = (new.clone(), Arc::clone(&self.flow), Limits::of(&self.shared().options));
         let fork = move |reader: &Reader| {
@@ -311,7 +315,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     /// # Errors
     ///
     /// If there is no such run, or it is under way.
-    pub async fn delete(&self, run: impl Into<RunId>) -> Result<(), Error> {
+    pub async fn delete(&self, run: impl Into<RunId>) -> Result<(), ChangeError> {
         changes::delete(self.shared(), self.get(run).await?.run).await
     }
 }
@@ -322,7 +326,7 @@ impl Store {
     /// # Errors
     ///
     /// If the store cannot be written.
-    pub async fn runs<S, X>(&self, flow: impl Into<AsyncFlow<S, X>>) -> Result<Runs<S>, Error>
+    pub async fn runs<S, X>(&self, flow: impl Into<AsyncFlow<S, X>>) -> Result<Runs<S>, OpenError>
     where
         S: State + Serialize + DeserializeOwned,
         X: Label,
@@ -339,7 +343,7 @@ impl Store {
         &self,
         flow: impl Into<AsyncFlow<S, X>>,
         options: FlowOptions,
-    ) -> Result<Runs<S>, Error>
+    ) -> Result<Runs<S>, OpenError>
     where
         S: State + Serialize + DeserializeOwned,
         X: Label,

@@ -19,7 +19,7 @@ use crate::{
     },
     records::reader::Reader,
     words::{
-        error::{Error, OpenError},
+        error::{AnswerError, ChangeError, DriveError, OpenError, ReadError},
         info::{Left, RunInfo},
         store_options::StoreOptions,
     },
@@ -52,8 +52,8 @@ use crate::{
 /// let shouts = store.runs(shout.build()?).await?;
 /// store.resume_all().await?; // what an earlier process left unfinished
 ///
-/// assert_eq!(sums.start("a", 1).await?.finished().await?.state, 2);
-/// assert_eq!(shouts.start("b", "hi".to_owned()).await?.finished().await?.state, "HI");
+/// assert_eq!(sums.start("a", 1).await?.finished().await?.ended()?.state, 2);
+/// assert_eq!(shouts.start("b", "hi".to_owned()).await?.finished().await?.ended()?.state, "HI");
 /// store.close().await;
 /// # Ok(())
 /// # }
@@ -109,7 +109,7 @@ impl Store {
     /// # Errors
     ///
     /// If the store cannot be read.
-    pub async fn resume_all(&self) -> Result<Resumed, Error> {
+    pub async fn resume_all(&self) -> Result<Resumed, DriveError> {
         resume::resume_all(&self.handle.shared, None).await
     }
 
@@ -118,7 +118,7 @@ impl Store {
     /// # Errors
     ///
     /// If there is no such run.
-    pub async fn info(&self, run: impl Into<RunId>) -> Result<RunInfo, Error> {
+    pub async fn info(&self, run: impl Into<RunId>) -> Result<RunInfo, ReadError> {
         let id = run.into();
         self.handle.shared.read(move |reader| reader.run(id)).await
     }
@@ -134,7 +134,7 @@ impl Store {
         run: impl Into<RunId>,
         node: impl Into<NodePath>,
         answer: impl Serialize,
-    ) -> Result<(), Error> {
+    ) -> Result<(), AnswerError> {
         let (id, node) = (run.into(), node.into());
         let answer = answers::to_json(&id, &node, answer, self.handle.shared.options.max_state)?;
         let number = self.number(&id).await?;
@@ -146,7 +146,7 @@ impl Store {
     /// # Errors
     ///
     /// If there is no such run, or it is at an end.
-    pub async fn cancel(&self, run: impl Into<RunId>) -> Result<(), Error> {
+    pub async fn cancel(&self, run: impl Into<RunId>) -> Result<(), ChangeError> {
         changes::cancel(&self.handle.shared, self.number(&run.into()).await?).await
     }
 
@@ -155,7 +155,7 @@ impl Store {
     /// # Errors
     ///
     /// If there is no such run, it neither failed nor was cancelled, or its flow is not registered or cannot take it.
-    pub async fn retry_failed(&self, run: impl Into<RunId>) -> Result<(), Error> {
+    pub async fn retry_failed(&self, run: impl Into<RunId>) -> Result<(), ChangeError> {
         changes::retry(&self.handle.shared, self.number(&run.into()).await?).await
     }
 
@@ -164,11 +164,11 @@ impl Store {
     /// # Errors
     ///
     /// If there is no such run, or it is under way.
-    pub async fn delete(&self, run: impl Into<RunId>) -> Result<(), Error> {
+    pub async fn delete(&self, run: impl Into<RunId>) -> Result<(), ChangeError> {
         changes::delete(&self.handle.shared, self.number(&run.into()).await?).await
     }
 
-    async fn number(&self, run: &RunId) -> Result<i64, Error> {
+    async fn number(&self, run: &RunId) -> Result<i64, ReadError> {
         let run = run.clone();
         self.handle.shared.read(move |reader| reader.own_number(&run)).await
     }
@@ -178,7 +178,7 @@ impl Store {
     /// # Errors
     ///
     /// If the store cannot be written.
-    pub async fn prune(&self, prune: &Prune) -> Result<Pruned, Error> {
+    pub async fn prune(&self, prune: &Prune) -> Result<Pruned, ChangeError> {
         crate::api::prune::prune(&self.handle.shared, prune).await
     }
 
@@ -255,7 +255,7 @@ impl Store {
     /// # }
     /// ```
     pub async fn close_within(&self, within: Duration) -> Vec<Left> {
-        /// How long what can be interrupted has to stop: until its task gets a thread of the runtime.
+        /// The time that interruptible work has to stop: until its task gets a thread of the runtime.
         const STOP: Duration = Duration::from_secs(1);
 
         let shared = &self.handle.shared;

@@ -3,32 +3,38 @@
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use crate::words::error::{Error, StoreError, StoreFault};
+use crate::words::error::{JobError, StoreError, StoreFault};
 
 /// Something to write.
 pub(crate) trait Job: Send {
     fn name(&self) -> &'static str;
 
-    /// Writes it, in the transaction of its group; an error is one that undoes the group.
+    /// Writes it, in the transaction of its group.
+    ///
+    /// # Errors
+    ///
+    /// The file fails, which undoes the group.
     fn apply(&mut self, connection: &Connection) -> Result<(), StoreError>;
 
-    /// Tells the caller: the result of the job, or why its group failed.
+    /// Tells the caller the result of the job, or why its group failed.
     fn tell(self: Box<Self>, group: Result<(), StoreError>);
 }
 
-pub(crate) struct TypedJob<T, W, D> {
+/// A job with its types.
+pub(crate) struct TypedJob<T, E, W, D> {
     pub(crate) name: &'static str,
     pub(crate) work: Option<W>,
-    pub(crate) result: Option<Result<T, Error>>,
-    pub(crate) reply: oneshot::Sender<Result<T, Error>>,
-    /// What is done when it is on disk.
+    pub(crate) result: Option<Result<T, E>>,
+    pub(crate) reply: oneshot::Sender<Result<T, E>>,
+    /// Called when the job is on disk.
     pub(crate) then: D,
 }
 
-impl<T, W, D> Job for TypedJob<T, W, D>
+impl<T, E, W, D> Job for TypedJob<T, E, W, D>
 where
     T: Send,
-    W: FnOnce(&Connection) -> Result<T, Error> + Send,
+    E: JobError,
+    W: FnOnce(&Connection) -> Result<T, E> + Send,
     D: FnOnce(&T) + Send,
 {
     fn name(&self) -> &'static str {
@@ -37,27 +43,43 @@ where
 
     fn apply(&mut self, connection: &Connection) -> Result<(), StoreError> {
         let work = self.work.take().expect("invariant: a job is applied once");
-        let before = connection.total_changes();
-        match work(connection) {
-            Err(Error::Store(error)) => return Err(error),
-            // It would be committed with the others. A savepoint for each job would cost all of them.
-            Err(refused) if connection.total_changes() != before => {
-                let what = format!("the job `{}` wrote something before it refused: {refused}", self.name);
-                return Err(StoreError::because(StoreFault::Internal, what));
+        // A job that is refused leaves nothing, and those beside it in the group stand.
+        run_cached(connection, "SAVEPOINT job")?;
+        let result = catch(|| work(connection));
+        if let Err(error) = &result {
+            if let Some(error) = error.of_store().filter(|error| undoes_group(error.fault())) {
+                return Err(error.clone());
             }
-            result => self.result = Some(result),
+            run_cached(connection, "ROLLBACK TO job")?;
         }
+        run_cached(connection, "RELEASE job")?;
+        self.result = Some(result);
         Ok(())
     }
 
     fn tell(self: Box<Self>, group: Result<(), StoreError>) {
         let Self { result, reply, then, .. } = *self;
         let never = || Err(StoreError::new(StoreFault::Closed).into());
-        let result = group.map_err(Error::from).and_then(|()| result.unwrap_or_else(never));
+        let result = group.map_err(E::from).and_then(|()| result.unwrap_or_else(never));
         if let Ok(result) = &result {
             then(result);
         }
         // Whoever asked may have gone: what was committed stands.
         drop(reply.send(result));
     }
+}
+
+/// Returns whether a fault is one of the file as a whole, and not of the rows that one job read.
+fn undoes_group(fault: StoreFault) -> bool {
+    !matches!(fault, StoreFault::Corrupt | StoreFault::Internal)
+}
+
+/// Does the work of a job; one that panics is refused.
+fn catch<T, E: JobError>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(StoreError::because(StoreFault::Internal, "a job panicked").into()))
+}
+
+fn run_cached(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
 }

@@ -44,7 +44,7 @@ struct Notes {
 impl Lock {
     /// Takes the lock of a store.
     pub(crate) fn take(store: &Path) -> Result<Arc<Self>, OpenError> {
-        let failed = |source: std::io::Error| OpenError::File { path: store.to_owned(), source: source.into() };
+        let failed = |source: std::io::Error| OpenError::File { path: store.to_owned(), source: Arc::new(source) };
         let path = path(store);
         let made = (!path.exists()).then(|| path.clone());
         let file = loop {
@@ -117,7 +117,7 @@ impl Notes {
     }
 }
 
-/// What is left in this process of a store that it drove.
+/// Returns the work that is left in this process of a store that it drove.
 fn left_here(store: &Path) -> Vec<Left> {
     let mut taken = lock(&TAKEN);
     taken.retain(|lock| lock.strong_count() > 0);

@@ -11,9 +11,11 @@ use std::{
     hash::{BuildHasher, RandomState},
     io::{ErrorKind, Read, Seek, SeekFrom},
     path::Path,
+    sync::Arc,
     time::SystemTime,
 };
 
+use flowstone_core::BoxError;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::{
@@ -102,7 +104,7 @@ fn no_store(path: &Path, what: &str) -> OpenError {
 }
 
 fn no_file(path: &Path, what: &str) -> OpenError {
-    OpenError::File { path: path.to_owned(), source: what.into() }
+    OpenError::File { path: path.to_owned(), source: BoxError::from(what).into() }
 }
 
 /// Reads the header of a main file that has a log beside it.
@@ -112,7 +114,7 @@ fn of_header(path: &Path, main: &Path) -> Result<Alone, OpenError> {
     match read {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(no_store(path, LOG_OF_OTHER)),
-        Err(source) => return Err(OpenError::File { path: path.to_owned(), source: source.into() }),
+        Err(source) => return Err(OpenError::File { path: path.to_owned(), source: Arc::new(source) }),
     }
     let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let (uses_log, application, tables) = (header[18..20] == [2, 2], i64::from(number(68)), number(40));

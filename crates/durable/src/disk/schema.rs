@@ -14,6 +14,7 @@
 
 use std::{
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -95,7 +96,7 @@ fn connect(path: &Path, vfs: Option<&str>, access: Access) -> Result<Connection,
         Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
         None => Connection::open_with_flags(path, flags),
     }
-    .map_err(|error| OpenError::File { path: path.to_owned(), source: error.into() })
+    .map_err(|error| OpenError::File { path: path.to_owned(), source: Arc::new(error) })
 }
 
 /// Returns the schema of a file that is a store, or 0 of one that is empty.
@@ -116,7 +117,7 @@ fn check(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
     Err(OpenError::NotAStore { path: path.to_owned(), what: "it is a SQLite database of another program".to_owned() })
 }
 
-/// Whether a store has reached a schema: a reader may be at one that nobody has upgraded yet, or upgrades just now.
+/// Returns `true` if a store has reached a schema: a reader may be at one that nobody has upgraded yet, or upgrades just now.
 pub(crate) fn reaches(db: &Connection, schema: i64) -> rusqlite::Result<bool> {
     let mut found = db.prepare_cached("PRAGMA user_version")?;
     found.query_row([], |row| Ok(row.get::<_, i64>(0)? >= schema))
@@ -168,7 +169,7 @@ fn unusable(path: &Path, error: rusqlite::Error) -> OpenError {
     let source = StoreError::from(error);
     match source.fault() {
         StoreFault::Corrupt | StoreFault::Full | StoreFault::ReadOnly | StoreFault::Busy => {}
-        _ => return OpenError::File { path, source: source.into() },
+        _ => return OpenError::File { path, source: Arc::new(source) },
     }
     OpenError::Store { path, source }
 }

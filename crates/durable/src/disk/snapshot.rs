@@ -1,4 +1,4 @@
-//! How a state is stored beside its predecessor: nothing, the difference, or the whole.
+//! A state beside its predecessor: nothing is stored, the difference, or the whole.
 //!
 //! ```text
 //!  state   s1     s2     s2     s3    …    s200       a body:  form (1) │ check (4) │ content
@@ -30,10 +30,10 @@ pub(crate) const MAX_STATE: usize = 128 << 20;
 /// quarter of what deltas do, however large the state, and a reader reads at most five times the bytes of a full one.
 const DELTAS_PER_FULL: usize = 4;
 
-/// What a delta weighs beyond its body: to find and read a row takes as long as so many bytes of it.
+/// The weight of a delta beyond its body: to find and read a row takes as long as so many bytes of it.
 const ROW: usize = 100;
 
-/// What the body of a snapshot is.
+/// The kind of a snapshot's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The state is its predecessor: there is no body.
@@ -65,7 +65,7 @@ impl Kind {
     }
 }
 
-/// What to store of one state.
+/// The stored form of one state.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     pub(crate) kind: Kind,
@@ -80,7 +80,7 @@ pub(crate) struct TooLarge {
     pub(crate) bytes: usize,
 }
 
-/// Why what is stored does not lead to a state.
+/// The reason why stored bytes do not lead to a state.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum Unreadable {
     #[error("the first of its snapshots is not a full one")]
@@ -97,7 +97,7 @@ pub(crate) enum Unreadable {
     Check,
 }
 
-/// What the writer of one run keeps between visits: the state that was stored last, and how far behind the full one is.
+/// The memory of one run's writer between visits: the state that was stored last, and how far behind the full one is.
 #[derive(Debug)]
 pub(crate) struct Chain {
     last: Vec<u8>,
@@ -105,7 +105,7 @@ pub(crate) struct Chain {
     full_every: u32,
 }
 
-/// What was stored since the last full snapshot, whose size is `full`; there is none yet if that is 0.
+/// The bytes that were stored since the last full snapshot, whose size is `full`; there is none yet if that is 0.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 struct Since {
     full: usize,

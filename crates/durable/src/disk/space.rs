@@ -6,17 +6,17 @@ use rusqlite::Connection;
 
 use crate::{
     disk::access::BUSY,
-    words::{columns::count, error::Error},
+    words::{columns::count, error::StoreError},
 };
 
 /// Returns how many bytes the pages of a store take.
-pub(crate) fn size(db: &Connection) -> Result<u64, Error> {
+pub(crate) fn size(db: &Connection) -> Result<u64, StoreError> {
     let pragma = |name: &str| db.query_row(&format!("PRAGMA {name}"), [], |row| count(row, name));
     Ok(pragma("page_count")?.saturating_mul(pragma("page_size")?))
 }
 
 /// Gives some of the free pages back to the system, and returns whether there are more.
-pub(crate) fn give_some_back(db: &Connection) -> Result<bool, Error> {
+pub(crate) fn give_some_back(db: &Connection) -> Result<bool, StoreError> {
     let free = || db.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0));
     let before = free()?;
     let mut vacuum = db.prepare_cached("PRAGMA incremental_vacuum(1000)")?;
@@ -29,7 +29,7 @@ pub(crate) fn give_some_back(db: &Connection) -> Result<bool, Error> {
 
 /// Writes the log into the file and cuts it off, and returns whether that was possible: if somebody reads just then, the next
 /// one does it.
-pub(crate) fn cut_log(db: &Connection) -> Result<bool, Error> {
+pub(crate) fn cut_log(db: &Connection) -> Result<bool, StoreError> {
     db.busy_timeout(Duration::ZERO)?;
     let is_held = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
     db.busy_timeout(BUSY)?;

@@ -11,7 +11,7 @@ pub(crate) struct States {
     version: u32,
 }
 
-/// What is stored of a state.
+/// The stored form of a state, with its place.
 pub(crate) struct Stored {
     pub(crate) snapshot: Snapshot,
     pub(crate) version: u32,

@@ -6,8 +6,8 @@
 //!
 //! While a commit is on its way to the disk the next jobs gather in the queue, so that the group grows with the load.
 //!
-//! **Invariant:** a job that returns an [`Error`] other than a store's has written nothing, which is checked; one of the store
-//! undoes the whole group. What a caller is told is on disk.
+//! **Invariant:** a job that returns an error has written nothing, and is refused alone; where the file itself fails, the
+//! whole group is undone. What a caller is told is on disk.
 
 use std::{
     fmt,
@@ -33,24 +33,24 @@ use crate::{
         space::cut_log,
     },
     words::{
-        error::{Error, OpenError, StoreError, StoreFault},
+        error::{JobError, OpenError, StoreError, StoreFault},
         points::{OnWrite, WriteMoment, WritePoint},
         store_options::StoreOptions,
         waits::Ticks,
     },
 };
 
-/// How many jobs may wait: enough that a group fills while the last one is synced, and a bound for the memory that they
+/// The number of jobs that may wait: enough that a group fills while the last one is synced, and a bound for the memory that they
 /// hold. Callers wait for room.
 const QUEUE: usize = 1024;
 
-/// How many jobs one commit takes at most, so that the first of them does not wait for long.
+/// The most jobs that one commit takes, so that the first of them does not wait for long.
 const GROUP: usize = 512;
 
-/// How long the thread looks for the next job before it falls asleep.
+/// The time for which the thread looks for the next job before it falls asleep.
 const AWAKE: Duration = Duration::from_micros(40);
 
-/// How often all files of the store are looked at, and its log: the main file and the log themselves are in each commit.
+/// The time between two looks at all files of the store, and its log; the main file and the log are looked at in each commit.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The way to the writer thread; cheap to clone. The thread ends when the last one is dropped.
@@ -60,7 +60,7 @@ pub(crate) struct Writer {
     ticks: Arc<Ticks>,
 }
 
-/// What the thread gets.
+/// A message to the thread.
 enum Message {
     /// Something to write, together with others.
     Job(Box<dyn Job>),
@@ -76,12 +76,12 @@ impl fmt::Debug for Writer {
     }
 }
 
-/// What a caller waits for.
-pub(crate) struct Reply<T>(oneshot::Receiver<Result<T, Error>>);
+/// The reply that a caller waits for.
+pub(crate) struct Reply<T, E>(oneshot::Receiver<Result<T, E>>);
 
-impl<T> Reply<T> {
+impl<T, E: JobError> Reply<T, E> {
     /// Waits until the job is on disk.
-    pub(crate) async fn done(self) -> Result<T, Error> {
+    pub(crate) async fn done(self) -> Result<T, E> {
         self.0.await.unwrap_or_else(|_| Err(StoreError::new(StoreFault::Closed).into()))
     }
 }
@@ -98,11 +98,11 @@ pub(crate) struct Driven {
     pub(crate) halt: CancellationToken,
     pub(crate) lock: Weak<Lock>,
     pub(crate) epoch: i64,
-    /// Whether the process that drove the store before has died.
+    /// `true` if the process that drove the store before has died.
     pub(crate) died: bool,
 }
 
-/// Who is told of what the writer meets.
+/// Those who are told of what the writer meets.
 struct Hooks {
     on_write: Option<OnWrite>,
     /// Cancelled when another process is found to drive the store.
@@ -116,7 +116,7 @@ pub(crate) async fn open(path: &Path, options: StoreOptions, halt: CancellationT
     let (tell, told) = oneshot::channel();
     let (at, ended) = (path.to_owned(), CancellationToken::new());
     let (end, halts) = (ended.clone(), halt.clone());
-    let failed = |source: BoxError| OpenError::File { path: path.to_owned(), source };
+    let failed = |source: BoxError| OpenError::File { path: path.to_owned(), source: source.into() };
     std::thread::Builder::new()
         .name("flowstone-writer".to_owned())
         .spawn(move || {
@@ -149,12 +149,12 @@ impl Writer {
     /// on disk, whoever waits for it, and before anything else is written.
     ///
     /// Jobs of one caller are done in the order in which they are put.
-    pub(crate) async fn put<T: Send + 'static>(
+    pub(crate) async fn put<T: Send + 'static, E: JobError>(
         &self,
         name: &'static str,
-        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
         then: impl FnOnce(&T) + Send + 'static,
-    ) -> Result<Reply<T>, StoreError> {
+    ) -> Result<Reply<T, E>, StoreError> {
         let (reply, done) = oneshot::channel();
         let call = TypedJob { name, work: Some(work), result: None, reply, then };
         self.send(Message::Job(Box::new(call))).await?;
@@ -162,20 +162,20 @@ impl Writer {
     }
 
     /// Does a job, and returns when it is on disk.
-    pub(crate) async fn call<T: Send + 'static>(
+    pub(crate) async fn call<T: Send + 'static, E: JobError>(
         &self,
         name: &'static str,
-        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
         self.put(name, work, |_| ()).await?.done().await
     }
 
     /// Does a job from a thread of the store's own, and returns when it is on disk.
-    pub(crate) fn call_blocking<T: Send + 'static>(
+    pub(crate) fn call_blocking<T: Send + 'static, E: JobError>(
         &self,
         name: &'static str,
-        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
         let closed = || StoreError::new(StoreFault::Closed);
         let (reply, done) = oneshot::channel();
         let call = TypedJob { name, work: Some(work), result: None, reply, then: |_: &T| () };
@@ -184,10 +184,10 @@ impl Writer {
     }
 
     /// Does something that takes no transaction around it.
-    pub(crate) async fn alone<T: Send + 'static>(
+    pub(crate) async fn alone<T: Send + 'static, E: JobError>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
         let (reply, done) = oneshot::channel();
         self.send(Message::Alone(Box::new(move |connection| drop(reply.send(work(connection)))))).await?;
         Reply(done).done().await
@@ -208,9 +208,9 @@ struct Thread {
     store: Opened,
     epoch: i64,
     ticks: Arc<Ticks>,
-    /// Whether the process that drove the store before has died.
+    /// `true` if the process that drove the store before has died.
     died: bool,
-    /// Whether nothing of the runs will be left when this ends.
+    /// `true` if nothing of the runs will be left when this ends.
     leaves_clean: bool,
     log: Log,
     /// When all of the files were looked at last.
@@ -287,7 +287,7 @@ impl Thread {
 
     /// Waits for messages; `false` at the end.
     fn receive(&mut self, messages: &mut Vec<Message>) -> bool {
-        // Who was told a moment ago has its next visit ready within microseconds, as a rule: to fall asleep and be woken
+        // A run that was told a moment ago has its next visit ready within microseconds, as a rule: to fall asleep and be woken
         // takes longer than that.
         let asleep = Instant::now() + AWAKE;
         while self.jobs.is_empty() && Instant::now() < asleep {

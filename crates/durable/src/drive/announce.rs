@@ -1,4 +1,4 @@
-//! What listeners are told of a run as a whole: that it begins or goes on, and how it came to a halt.
+//! Announcements to the listeners of a run as a whole: it begins or goes on, and then it halts.
 //!
 //! **Invariant:** what they are told is on disk; after each beginning they are told of at most one halt.
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::drive::run_driver::RunDriver;
 
 impl RunDriver {
-    /// Whether somebody listens to the run as a whole: to that of the user, and not to a child.
+    /// Returns `true` if somebody listens to the run as a whole, which nobody does to a child.
     pub(super) fn is_heard(&self) -> bool {
         self.is_root() && !self.journal.flow.listeners().is_empty()
     }

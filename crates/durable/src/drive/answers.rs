@@ -24,7 +24,7 @@ use crate::{
     words::{
         checked::{Slip, fits_schema},
         columns::{self, int, now, time},
-        error::{Error, Written},
+        error::{AnswerError, KeepError, Written, WrongStatus},
         info::Question,
         status::{Happened, Status},
         waits::Moment,
@@ -37,10 +37,10 @@ pub(crate) async fn answer(
     (run, id): (i64, &RunId),
     (node, step): (NodePath, Option<u64>),
     answer: Value,
-) -> Result<(), Error> {
+) -> Result<(), AnswerError> {
     let (store, asked, at, given) = (Arc::clone(shared), id.clone(), node.clone(), answer.clone());
     let now = shared.moment();
-    let check = move |reader: &Reader| {
+    let check = move |reader: &Reader| -> Result<_, AnswerError> {
         let flow = store.flow_of(reader, run)?;
         let is_node = |node: &NodePath, known: &NodePath| flow.is_same(node, known);
         let (mut found, mut question) = find(reader, (&asked, &at, step), &is_node, now)?;
@@ -63,7 +63,7 @@ pub(crate) async fn answer(
 }
 
 /// Returns an answer as JSON, as it will be read.
-pub(crate) fn to_json(run: &RunId, node: &NodePath, answer: impl Serialize, most: usize) -> Result<Value, Error> {
+pub(crate) fn to_json(run: &RunId, node: &NodePath, answer: impl Serialize, most: usize) -> Result<Value, KeepError> {
     Slip { run, node, what: Written::Answer, most }.value(&answer)
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn find(
     (run, node, step): (&RunId, &NodePath, Option<u64>),
     is_node: IsNode<'_>,
     now: Moment,
-) -> Result<(Found, Question), Error> {
+) -> Result<(Found, Question), AnswerError> {
     let number = reader.number(run)?;
     // The id of a child may come with the path from there, or with that from the run that the user started.
     let own = parked::prefix(&reader.db, number)?;
@@ -103,17 +103,17 @@ pub(crate) fn find(
     };
     let Some(asked) = asked else {
         let open = reader.open_questions(run.clone())?.into_iter().next();
-        return Err(Error::NotAsking { run: run.clone(), node: node.clone(), asks: open.map(|open| open.node) });
+        return Err(AnswerError::NotAsking { run: run.clone(), node: node.clone(), asks: open.map(|open| open.node) });
     };
     if asked.answer.is_some() {
-        return Err(Error::AlreadyAnswered { run: run.clone(), node: node.clone() });
+        return Err(AnswerError::AlreadyAnswered { run: run.clone(), node: node.clone() });
     }
     let is_due = asked.is_open() && parked::is_due(&reader.db, asking, now)?;
     if let Some(at) = asked.expired_at.or(asked.expires_at.filter(|_| is_due)) {
-        return Err(Error::Expired { run: run.clone(), node: node.clone(), at });
+        return Err(AnswerError::Expired { run: run.clone(), node: node.clone(), at });
     }
     if !asked.is_open() {
-        return Err(Error::NotAsking { run: run.clone(), node: node.clone(), asks: None });
+        return Err(AnswerError::NotAsking { run: run.clone(), node: node.clone(), asks: None });
     }
     let node = NodePath::from(format!("{}{}", parked::prefix(&reader.db, asking)?, asked.node));
     let found = Found { run: asking, step: asked.step, node: node.clone(), now: None };
@@ -121,13 +121,13 @@ pub(crate) fn find(
 }
 
 /// Checks an answer against the schema of its question.
-pub(crate) fn check(run: &RunId, node: &NodePath, question: &Question, answer: &Value) -> Result<(), Error> {
-    let unfit = |what| Error::Unfit { run: run.clone(), node: node.clone(), what };
+pub(crate) fn check(run: &RunId, node: &NodePath, question: &Question, answer: &Value) -> Result<(), AnswerError> {
+    let unfit = |what| AnswerError::Unfit { run: run.clone(), node: node.clone(), what };
     fits_schema(&question.schema, answer).map_err(unfit)
 }
 
 /// Keeps an answer that was checked, if the run still waits for it, and lets the run go on.
-pub(crate) fn keep(db: &Connection, found: &Found, answer: &Value) -> Result<GoesOn, Error> {
+pub(crate) fn keep(db: &Connection, found: &Found, answer: &Value) -> Result<GoesOn, AnswerError> {
     let Found { run, step, node, now } = found;
     let mut select = db.prepare_cached("SELECT answer IS NULL, expired_at FROM pauses WHERE run = ?1 AND seq = ?2")?;
     let asked = select.query_row((run, columns::int(*step)), |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)));
@@ -141,17 +141,17 @@ pub(crate) fn keep(db: &Connection, found: &Found, answer: &Value) -> Result<Goe
         }
         // Since it was looked at, it expired, was answered, or asks again.
         (_, Some((true, Some(at)))) => {
-            Err(Error::Expired { run: ids::id_of(db, *run)?, node: node.clone(), at: time(at) })
+            Err(AnswerError::Expired { run: ids::id_of(db, *run)?, node: node.clone(), at: time(at) })
         }
         (status, Some((true, None))) if status.is_final() => {
-            Err(Error::WrongStatus { run: ids::id_of(db, *run)?, status, wanted: "answered" })
+            Err(WrongStatus { run: ids::id_of(db, *run)?, status, wanted: "answered" }.into())
         }
-        _ => Err(Error::AlreadyAnswered { run: ids::id_of(db, *run)?, node: node.clone() }),
+        _ => Err(AnswerError::AlreadyAnswered { run: ids::id_of(db, *run)?, node: node.clone() }),
     }
 }
 
 /// Keeps an answer, if the question is open; returns whether it was kept.
-fn keep_answer(db: &Connection, run: i64, seq: u64, answer: &str) -> Result<bool, Error> {
+fn keep_answer(db: &Connection, run: i64, seq: u64, answer: &str) -> Result<bool, AnswerError> {
     let mut update = db.prepare_cached(
         "UPDATE pauses SET answer = ?3, answered_at = ?4, refused = NULL WHERE run = ?1 AND seq = ?2 AND answer IS NULL
              AND expired_at IS NULL",
@@ -160,7 +160,7 @@ fn keep_answer(db: &Connection, run: i64, seq: u64, answer: &str) -> Result<bool
 }
 
 /// Writes a question down as it was migrated.
-fn set_question(db: &Connection, run: i64, seq: u64, asked: &AskedNow) -> Result<(), Error> {
+fn set_question(db: &Connection, run: i64, seq: u64, asked: &AskedNow) -> Result<(), AnswerError> {
     let mut update =
         db.prepare_cached("UPDATE pauses SET question = ?3, schema = ?4, version = ?5 WHERE run = ?1 AND seq = ?2")?;
     update.execute(params![run, int(seq), asked.question, asked.schema, asked.version])?;

@@ -24,19 +24,18 @@ use crate::{
     },
     words::{
         checked::Slip,
-        error::{Error, Written},
-        ids::check_id,
+        error::{ChangeError, KeepError, ReadError, StartError, Written, WrongStatus},
         status::{Happened, Status},
         store_options::StoreOptions,
     },
 };
 
 /// Lets a run that failed or was cancelled go on, from the node where it stopped.
-pub(crate) async fn retry(shared: &Arc<Shared>, run: i64) -> Result<(), Error> {
+pub(crate) async fn retry(shared: &Arc<Shared>, run: i64) -> Result<(), ChangeError> {
     let store = Arc::clone(shared);
-    let check = move |reader: &Reader| {
+    let check = move |reader: &Reader| -> Result<(), ChangeError> {
         retry::check_retry(&reader.db, run)?;
-        store.flows.check(reader, run)
+        Ok(store.flows.check(reader, run)?)
     };
     shared.unless_refused(run, shared.read(check).await).await?;
     shared.writer.call("retry", move |db| retry::retry(db, run)).await?;
@@ -45,7 +44,7 @@ pub(crate) async fn retry(shared: &Arc<Shared>, run: i64) -> Result<(), Error> {
 }
 
 /// Cancels a run: one that is driven is stopped where it waits, one that is parked needs only be marked.
-pub(crate) async fn cancel(shared: &Arc<Shared>, run: i64) -> Result<(), Error> {
+pub(crate) async fn cancel(shared: &Arc<Shared>, run: i64) -> Result<(), ChangeError> {
     loop {
         let mut news = shared.wait_for(run);
         if let Some(_reserved) = shared.reserve(run) {
@@ -69,19 +68,19 @@ pub(crate) async fn cancel(shared: &Arc<Shared>, run: i64) -> Result<(), Error> 
 }
 
 /// Marks a run as cancelled; returns whether it was not before.
-fn cancel_stored(db: &Connection, run: i64) -> Result<bool, Error> {
+fn cancel_stored(db: &Connection, run: i64) -> Result<bool, ChangeError> {
     match status(db, run)? {
         Status::Cancelled => Ok(false),
-        status if status.is_final() => Err(Error::WrongStatus { run: id_of(db, run)?, status, wanted: "cancelled" }),
-        _ => status::change(db, run, Happened::Cancelled, &Change::default()).map(|()| true),
+        status if status.is_final() => Err(WrongStatus { run: id_of(db, run)?, status, wanted: "cancelled" }.into()),
+        _ => status::change(db, run, Happened::Cancelled, &Change::default()).map(|()| true).map_err(ChangeError::from),
     }
 }
 
 /// Deletes a run that is not under way, with its history.
-pub(crate) async fn delete(shared: &Arc<Shared>, run: i64) -> Result<(), Error> {
+pub(crate) async fn delete(shared: &Arc<Shared>, run: i64) -> Result<(), ChangeError> {
     shared.writer.call("delete", move |db| mark_deleted(db, run)).await?;
     shared.tell(run, None);
-    shared.delete_left().await
+    Ok(shared.delete_left().await?)
 }
 
 /// Deletes what deleted runs have left, unless the store is closed before.
@@ -95,7 +94,7 @@ pub(crate) async fn delete_left(shared: Arc<Shared>) {
         .await;
 }
 
-/// What a store's options say of the states of runs.
+/// The limits that a store's options set for states.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
     full_every: u32,
@@ -117,16 +116,16 @@ pub(crate) fn fork(
     edit: impl FnOnce(&mut Value),
     flow: Option<&dyn AnyFlow>,
     limits: Limits,
-) -> Result<NewRun, Error> {
+) -> Result<NewRun, ChangeError> {
     let Limits { full_every, max_state: most } = limits;
-    check_id(&id)?;
+    runs::check_id(&id)?;
     let origin = reader.own_number(run)?;
     let last = reader.last_step(origin)?;
     if step > last {
-        return Err(Error::UnknownStep { run: run.clone(), step, last });
+        return Err(ReadError::UnknownStep { run: run.clone(), step, last }.into());
     }
     let next = reader.steps_of(origin, step, 1)?.into_iter().next().and_then(|step| step.next);
-    let next: NodePath = next.ok_or_else(|| Error::AtEnd { run: run.clone(), step })?;
+    let next: NodePath = next.ok_or_else(|| ChangeError::AtEnd { run: run.clone(), step })?;
     let stored = state_at(&reader.db, origin, step, full_every)?;
     let migrated = flow.map(|flow| flow.migrated(run, stored.version, stored.chain.state())).transpose()?.flatten();
     let before = migrated.as_deref().unwrap_or(stored.chain.state());
@@ -140,9 +139,9 @@ pub(crate) fn fork(
     let version = flow.map_or(stored.version, AnyFlow::version);
     let mut states = States::starting(full_every, version);
     let size = json.len();
-    let too_large = || Error::StateTooLarge { run: id.clone(), size, most };
+    let too_large = || KeepError::StateTooLarge { run: id.clone(), size, most };
     if size > most {
-        return Err(too_large());
+        return Err(too_large().into());
     }
     let state = states.next(0, json).map_err(|_| too_large())?;
     let (number, flow_name) = match flow {
@@ -169,7 +168,7 @@ fn edited(
     (run, state): (&RunId, &[u8]),
     (id, node): (&RunId, &NodePath),
     edit: impl FnOnce(&mut Value),
-) -> Result<Vec<u8>, Error> {
+) -> Result<Vec<u8>, ChangeError> {
     let before: Value = decode(run, state)?;
     let mut after = before.clone();
     edit(&mut after);
@@ -181,23 +180,22 @@ fn edited(
 }
 
 /// Begins a run whose id must be new.
-pub(crate) fn begin_new(db: &Connection, new: &NewRun) -> Result<i64, Error> {
+pub(crate) fn begin_new(db: &Connection, new: &NewRun) -> Result<i64, StartError> {
     match runs::start(db, new) {
         Ok(Started { run, new: true }) => Ok(run),
         // Whichever flow has it, by whichever of its names.
-        Ok(Started { .. }) | Err(Error::OtherFlow { .. }) => Err(Error::Taken { run: new.id.clone() }),
+        Ok(Started { .. }) | Err(StartError::OtherFlow { .. }) => Err(StartError::Taken { run: new.id.clone() }),
         Err(error) => Err(error),
     }
 }
 
 /// Marks a run as deleted that makes no visits; what it has is then deleted [in pieces](deleting::piece).
-pub(crate) fn mark_deleted(db: &Connection, run: i64) -> Result<(), Error> {
+pub(crate) fn mark_deleted(db: &Connection, run: i64) -> Result<(), ChangeError> {
     match status(db, run)? {
-        Status::Running => Err(Error::WrongStatus {
-            run: id_of(db, run)?,
-            status: Status::Running,
-            wanted: "deleted: cancel it first",
-        }),
-        _ => deleting::mark(db, run),
+        Status::Running => {
+            Err(WrongStatus { run: id_of(db, run)?, status: Status::Running, wanted: "deleted: cancel it first" }
+                .into())
+        }
+        _ => Ok(deleting::mark(db, run)?),
     }
 }

@@ -17,7 +17,7 @@ use flowstone_core::{Action, Execution, Forked, ItemId, ItemKey, RunError};
 use crate::{
     disk::states::States,
     drive::{
-        journal::{Called, RunJournal},
+        journal::{CalledChild, RunJournal},
         run_driver::{Halted, RunDriver},
         storage::unstorable,
         surroundings::Surroundings,
@@ -30,7 +30,7 @@ use crate::{
         status,
     },
     words::{
-        error::{Error, damaged},
+        error::{DriveError, StoreError, damaged},
         guard::lock,
         status::Status,
     },
@@ -44,7 +44,9 @@ pub(crate) async fn drive(journal: &RunJournal, item: ItemId, child: &mut dyn Ex
     match halt(journal, item, child, false).await? {
         Halted::Ended(exit) => Ok(exit),
         Halted::Stopped(error) => Err(error),
-        Halted::Parked | Halted::Again => Err(failed(journal, item)(damaged("a child of an `exec` was put away"))),
+        Halted::Parked | Halted::Again => {
+            Err(failed(journal, item)(damaged("a child of an `exec` was put away").into()))
+        }
     }
 }
 
@@ -60,8 +62,8 @@ pub(crate) async fn fork(journal: &RunJournal, item: ItemId, child: &mut dyn Exe
     }
 }
 
-/// What the store's error is to the visit of the parent.
-fn failed(journal: &RunJournal, item: ItemId) -> impl Fn(Error) -> RunError {
+/// Returns a function that makes of the store's error one of the visit of the parent.
+fn failed(journal: &RunJournal, item: ItemId) -> impl Fn(DriveError) -> RunError {
     let (root, node) = (journal.root.clone(), journal.node());
     move |error| RunError::journal(root.clone(), node.clone(), Some(item.index), error)
 }
@@ -69,7 +71,7 @@ fn failed(journal: &RunJournal, item: ItemId) -> impl Fn(Error) -> RunError {
 /// Drives a child from where it was until it comes to a halt; one that `parks` may be put away.
 async fn halt(journal: &RunJournal, item: ItemId, child: &mut dyn Execution, parks: bool) -> Result<Halted, RunError> {
     let (node, index, failed) = (journal.node(), item.index, failed(journal, item));
-    let mut call = Call::begin(journal, item, child, parks).map_err(&failed)?;
+    let mut call = ChildCall::begin(journal, item, child, parks).map_err(&failed)?;
     let around = Surroundings {
         root: journal.root.clone(),
         flow: Arc::clone(&journal.flow),
@@ -97,14 +99,14 @@ async fn halt(journal: &RunJournal, item: ItemId, child: &mut dyn Execution, par
                 return Ok(Halted::Ended(ended));
             }
             if loaded.standing.refused {
-                // What it was before it was answered from beside is over, also if its parent is refused later.
+                // Its state before it was answered from beside is over, also if its parent is refused later.
                 let accept = move |db: &_| status::accept(db, run);
-                journal.storage.writer.call("begin", accept).await.map_err(&failed)?;
+                journal.storage.writer.call("begin", accept).await.map_err(|error: StoreError| failed(error.into()))?;
             }
             answered = loaded.asked.take().filter(Asked::is_over);
             if let (Some(asked), Some(next)) = (&mut answered, &loaded.next) {
                 let path = format!("{node}[{index}]/{next}").into();
-                asked.migrate(&*journal.flow, &journal.root, &path).map_err(&failed)?;
+                asked.migrate(&*journal.flow, &journal.root, &path).map_err(|error| failed(error.into()))?;
             }
             RunDriver::resuming(&journal.storage, loaded, CHILD_VERSION, around)
         }
@@ -122,19 +124,19 @@ async fn halt(journal: &RunJournal, item: ItemId, child: &mut dyn Execution, par
 }
 
 /// A call for the child of an item; it ends when dropped.
-struct Call<'a> {
+struct ChildCall<'a> {
     journal: &'a RunJournal,
     item: ItemId,
-    /// Whether this process has called for it before, in this visit.
+    /// `true` if this process has called for it before, in this visit.
     again: bool,
-    /// Whether it may be put away; it is then called for again, with whatever state.
+    /// `true` if it may be put away; it is then called for again, with whatever state.
     parks: bool,
-    /// Whether the child came to a halt, which is written down.
+    /// `true` once the child has halted, which is written down.
     halted: bool,
 }
 
-impl<'a> Call<'a> {
-    fn begin(journal: &'a RunJournal, item: ItemId, child: &dyn Execution, parks: bool) -> Result<Self, Error> {
+impl<'a> ChildCall<'a> {
+    fn begin(journal: &'a RunJournal, item: ItemId, child: &dyn Execution, parks: bool) -> Result<Self, DriveError> {
         let mut called = lock(&journal.called);
         let again = match called.get_mut(&item.index) {
             Some(known) if known.under_way || known.flow != child.flow() || known.item != item => {
@@ -146,7 +148,7 @@ impl<'a> Call<'a> {
             }
             None => {
                 let flow = child.flow().to_owned();
-                called.insert(item.index, Called { flow, item, run: None, under_way: true, counted: false });
+                called.insert(item.index, CalledChild { flow, item, run: None, under_way: true, counted: false });
                 false
             }
         };
@@ -154,7 +156,7 @@ impl<'a> Call<'a> {
     }
 
     /// Returns the child's number, if it was begun before.
-    async fn known(&self, child: &dyn Execution) -> Result<Option<i64>, Error> {
+    async fn known(&self, child: &dyn Execution) -> Result<Option<i64>, DriveError> {
         let (journal, item) = (self.journal, self.item);
         if !self.again {
             let known = self.known_before(child).await?;
@@ -175,7 +177,7 @@ impl<'a> Call<'a> {
     }
 
     /// Takes the child that an earlier process began for this item.
-    async fn known_before(&self, child: &dyn Execution) -> Result<Option<i64>, Error> {
+    async fn known_before(&self, child: &dyn Execution) -> Result<Option<i64>, DriveError> {
         let (journal, item) = (self.journal, self.item);
         let mut older: Vec<KnownChild> = {
             let mut children = lock(&journal.children);
@@ -202,19 +204,19 @@ impl<'a> Call<'a> {
 }
 
 /// Returns what tells the first state of a stored child from others.
-async fn first_state(journal: &RunJournal, run: i64) -> Result<ItemKey, Error> {
+async fn first_state(journal: &RunJournal, run: i64) -> Result<ItemKey, DriveError> {
     let full_every = journal.storage.options.full_every;
     let first = journal.storage.read(move |reader| state_at(&reader.db, run, 0, full_every)).await?;
     Ok(ItemKey::of_json(first.chain.state(), 0))
 }
 
 /// The same of the state of a child that was not visited yet.
-fn key_of(child: &dyn Execution) -> Result<ItemKey, Error> {
+fn key_of(child: &dyn Execution) -> Result<ItemKey, DriveError> {
     let state = child.save().map_err(|source| unstorable(child, source))?;
     Ok(ItemKey::of_json(&state, 0))
 }
 
-impl Drop for Call<'_> {
+impl Drop for ChildCall<'_> {
     fn drop(&mut self) {
         if let Some(called) = lock(&self.journal.called).get_mut(&self.item.index) {
             called.under_way = false;
@@ -225,8 +227,8 @@ impl Drop for Call<'_> {
     }
 }
 
-fn second(journal: &RunJournal, item: ItemId) -> Error {
-    Error::SecondChild { run: journal.root.clone(), node: journal.node(), item: item.index }
+fn second(journal: &RunJournal, item: ItemId) -> DriveError {
+    DriveError::SecondChild { run: journal.root.clone(), node: journal.node(), item: item.index }
 }
 
 /// Writes a new child down.
@@ -235,7 +237,7 @@ async fn begin(
     item: ItemId,
     child: &dyn Execution,
     around: Surroundings,
-) -> Result<RunDriver, Error> {
+) -> Result<RunDriver, DriveError> {
     let mut states = States::starting(journal.storage.options.full_every, CHILD_VERSION);
     let new = NewRun {
         id: child.id(),
@@ -254,7 +256,7 @@ async fn begin(
 }
 
 /// Reads a child that was begun before; one that failed goes on.
-async fn recall(journal: &RunJournal, run: i64, child: &mut dyn Execution) -> Result<Loaded, Error> {
+async fn recall(journal: &RunJournal, run: i64, child: &mut dyn Execution) -> Result<Loaded, DriveError> {
     let full_every = journal.storage.options.full_every;
     let read = || journal.storage.read(move |reader| load(&reader.db, run, full_every));
     let gone = || damaged(format!("the child #{run} is gone"));
@@ -266,14 +268,18 @@ async fn recall(journal: &RunJournal, run: i64, child: &mut dyn Execution) -> Re
     restore(&loaded, child)?;
     journal.storage.writer.call("child", move |db| retry::retry(db, run)).await?;
     // Its waits are forgotten now, too.
-    read().await?.ok_or_else(gone)
+    Ok(read().await?.ok_or_else(gone)?)
 }
 
 /// Places a child where it was; returns its last action if it was at its end.
-fn restore(loaded: &Loaded, child: &mut dyn Execution) -> Result<Option<Action>, Error> {
+fn restore(loaded: &Loaded, child: &mut dyn Execution) -> Result<Option<Action>, DriveError> {
     // At its end there is no next node; its state is what counts.
     let node = loaded.next.clone().unwrap_or_else(|| child.node().clone());
     let restored = child.restore(&node, loaded.seq, loaded.chain.state());
-    restored.map_err(|source| Error::Restore { run: loaded.id.clone(), step: loaded.seq, source: source.into() })?;
+    restored.map_err(|source| DriveError::Restore {
+        run: loaded.id.clone(),
+        step: loaded.seq,
+        source: source.into(),
+    })?;
     Ok(if loaded.status == Status::Ended { loaded.action.clone().map(Action::from) } else { None })
 }

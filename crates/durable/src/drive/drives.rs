@@ -27,7 +27,7 @@ use crate::{
         usage,
     },
     words::{
-        error::{Error, StoreError, StoreFault},
+        error::{DriveError, StoreError, StoreFault},
         guard::{drop_quietly, lock},
         status::Status,
     },
@@ -40,7 +40,7 @@ pub(crate) struct New {
     pub(crate) observer: Arc<Observer>,
 }
 
-/// What a drive begins with.
+/// The beginning of a drive.
 pub(super) struct Begin {
     execution: Box<dyn Execution>,
     driver: RunDriver,
@@ -64,7 +64,7 @@ impl Shared {
     }
 
     /// Reads a run that is to go on, and drives it; returns whether it went on.
-    pub(crate) fn resume_here(self: &Arc<Self>, reader: &Reader, run: i64) -> Result<bool, Error> {
+    pub(crate) fn resume_here(self: &Arc<Self>, reader: &Reader, run: i64) -> Result<bool, DriveError> {
         if !self.enter(run, || Active::new(self.new_observer())) {
             return Ok(false);
         }
@@ -105,7 +105,7 @@ impl Shared {
                     tracing::warn!(target: "flowstone", run, %error, "why a run cannot go on could not be written down");
                 }
                 let again = self.halted(run, driven.is_ok());
-                // Who waits sees by itself that the store was closed.
+                // A waiter sees by itself that the store was closed.
                 self.tell(run, driven.err().filter(|_| !self.closing.is_cancelled()));
                 if !again {
                     return;
@@ -115,10 +115,10 @@ impl Shared {
     }
 
     /// Marks a run as failed whose driving panicked.
-    async fn panicked(&self, run: i64, payload: Box<dyn Any + Send>) -> Error {
+    async fn panicked(&self, run: i64, payload: Box<dyn Any + Send>) -> DriveError {
         let message = Panicked::new(payload).message;
         let mark = move |db: &Connection| status::mark_panicked(db, run, message);
-        let error = self.writer.call("panic", mark).await.unwrap_or_else(|error| error);
+        let error = self.writer.call("panic", mark).await.unwrap_or_else(DriveError::from);
         self.tell_stopped(run).await;
         error
     }
@@ -132,7 +132,7 @@ impl Shared {
         run: i64,
         begin: Option<Begin>,
         observer: &Arc<Observer>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), DriveError> {
         let under_way = self.stops.token();
         let leaving = Leaving(observer);
         // A run that nobody drives must not look as if it were driven, whatever happens.
@@ -165,7 +165,7 @@ impl Shared {
         StoreError::new(if self.closing.is_cancelled() { StoreFault::Closed } else { StoreFault::LockLost })
     }
 
-    async fn drive_once(self: &Arc<Self>, run: i64, begin: Option<Begin>) -> Result<(), Error> {
+    async fn drive_once(self: &Arc<Self>, run: i64, begin: Option<Begin>) -> Result<(), DriveError> {
         let begin = match begin {
             Some(begin) => Some(begin),
             None => {
@@ -202,13 +202,13 @@ impl Shared {
     }
 
     /// Reads what a run needs to go on; `None` if it is not to.
-    fn load(self: &Arc<Self>, reader: &Reader, run: i64) -> Result<Option<Begin>, Error> {
+    fn load(self: &Arc<Self>, reader: &Reader, run: i64) -> Result<Option<Begin>, DriveError> {
         let Some(mut loaded) = load(&reader.db, run, self.options.full_every)? else { return Ok(None) };
         if loaded.status != Status::Running {
             return Ok(None);
         }
         let Some(flow) = self.flows.get(&loaded.flow_name) else {
-            return Err(Error::UnknownFlow { flow: loaded.flow_name });
+            return Err(DriveError::UnknownFlow { flow: loaded.flow_name });
         };
         let Some((cancel, observer, is_placed)) = self.drive_of(run) else { return Ok(None) };
         observer.forget();

@@ -1,4 +1,4 @@
-//! What the engine asks of the journal of a visit: core's trait [`Journal`], over what is kept and the driver of children.
+//! Core's trait [`Journal`], over the journal of a run and the driver of its children.
 
 use std::{
     sync::atomic::Ordering,
@@ -16,7 +16,13 @@ use crate::{
         items::{Did, NewItem, keep_visit},
         load::KnownChild,
     },
-    words::{error::Error, guard::lock, status::Status, waits::Wait},
+    words::{
+        checked::Slip,
+        error::{DriveError, Written},
+        guard::lock,
+        status::Status,
+        waits::Wait,
+    },
 };
 
 impl Journal for RunJournal {
@@ -36,11 +42,14 @@ impl Journal for RunJournal {
             return Ok(());
         }
         let (run, node, path, source) = (self.root.clone(), self.node(), error.path, error.source.into());
-        Err(Error::KeptItem { run, node, item: item.index, path, source }.into())
+        Err(DriveError::KeptItem { run, node, item: item.index, path, source }.into())
     }
 
     fn record(&self, item: ItemId, output: Vec<u8>) -> BoxFuture<'_, Result<(), BoxError>> {
         Box::pin(async move {
+            let (node, most) = (self.node(), self.storage.options.max_state);
+            let slip = Slip { run: &self.root, node: &node, what: Written::Output, most };
+            slip.fits(output.len()).map_err(DriveError::from)?;
             let number = lock(&self.items).number(Some(item));
             let did = Did::Give { output, version: self.version };
             self.keep("item", NewItem { number, key: item.key, did }).await?;
@@ -94,7 +103,7 @@ impl Journal for RunJournal {
             let began = Wait::begin(wait, self.storage.now());
             let number = lock(&self.items).begin_wait(item, attempt, began);
             let did = Did::Wait { attempt, wake_at: began.ends_at, length: wait };
-            self.keep("wait", NewItem { number, key: item.and_then(|item| item.key), did }).await
+            Ok(self.keep("wait", NewItem { number, key: item.and_then(|item| item.key), did }).await?)
         })
     }
 
@@ -125,7 +134,7 @@ impl Journal for RunJournal {
             let Some(visit) = lock(&self.items).note(true, self.storage.now()) else { return Ok(()) };
             self.kept.store(true, Ordering::Relaxed);
             let (run, seq) = (self.run, self.seq());
-            let write = move |db: &Connection| keep_visit(db, run, seq, &visit);
+            let write = move |db: &Connection| Ok::<_, DriveError>(keep_visit(db, run, seq, &visit)?);
             Ok(self.storage.writer.call("wait", write).await?)
         })
     }

@@ -20,14 +20,14 @@ use crate::{
     words::{
         checked::{self, Slip},
         columns::{length_ms, time},
-        error::{Error, StoreError, StoreFault, Written},
-        info::Failure,
+        error::{DriveError, KeepError, StoreError, StoreFault, Written},
+        info::RunFailure,
         status::Happened,
     },
 };
 
 impl RunDriver {
-    pub(super) async fn pause(&mut self, execution: &dyn Execution, pause: &Pause) -> Result<Halted, Error> {
+    pub(super) async fn pause(&mut self, execution: &dyn Execution, pause: &Pause) -> Result<Halted, DriveError> {
         let asked = match self.question(execution, pause) {
             Ok(asked) => asked,
             Err(error) => return self.stop(execution, self.not_kept(pause.node(), error)).await,
@@ -36,7 +36,7 @@ impl RunDriver {
         let (expires, ticks) = (asked.expires.is_some(), self.storage.writer.ticks());
         let write = move |db: &Connection| {
             pauses::pause(db, &asked)?;
-            if expires { owner::set_ticks(db, ticks) } else { Ok(()) }
+            if expires { Ok(owner::set_ticks(db, ticks)?) } else { Ok(()) }
         };
         self.write("pause", write).await?;
         if expires {
@@ -46,14 +46,14 @@ impl RunDriver {
         Ok(Halted::Parked)
     }
 
-    /// What to write of a question. What is put away is read back by whoever goes on with it, so the state is checked, too.
-    fn question(&self, execution: &dyn Execution, pause: &Pause) -> Result<NewPause, Error> {
+    /// Returns the row of a question. The state is checked, too: it is read back by whoever goes on with the run.
+    fn question(&self, execution: &dyn Execution, pause: &Pause) -> Result<NewPause, KeepError> {
         check_state(execution)?;
         let (run, node, most) = (&self.journal.root, pause.node(), self.storage.options.max_state);
         let text = |what, json: &Value| Slip { run, node, what, most }.text(json);
         checked::check_schema(pause.schema()).map_err(|what| {
             let (run, node) = (run.clone(), node.clone());
-            Error::BadSchema { run, node, what }
+            KeepError::BadSchema { run, node, what }
         })?;
         Ok(NewPause {
             run: self.run,
@@ -66,7 +66,7 @@ impl RunDriver {
         })
     }
 
-    pub(super) async fn sleep(&mut self, execution: &dyn Execution, wait: Duration) -> Result<Halted, Error> {
+    pub(super) async fn sleep(&mut self, execution: &dyn Execution, wait: Duration) -> Result<Halted, DriveError> {
         if let Err(error) = check_state(execution) {
             return self.stop(execution, self.not_kept(execution.node(), error)).await;
         }
@@ -78,7 +78,7 @@ impl RunDriver {
         let change = Change { wake_at: Some(until), wake_tick, ..Change::default() };
         self.write("sleep", move |db| {
             status::change(db, run, Happened::FellAsleep, &change)?;
-            owner::set_ticks(db, ticks)
+            Ok(owner::set_ticks(db, ticks)?)
         })
         .await?;
         self.storage.wakes.notify_one();
@@ -87,7 +87,7 @@ impl RunDriver {
     }
 
     /// Puts the run away while its children wait.
-    pub(super) async fn park(&mut self, execution: &dyn Execution) -> Result<Halted, Error> {
+    pub(super) async fn park(&mut self, execution: &dyn Execution) -> Result<Halted, DriveError> {
         if let Err(error) = check_state(execution) {
             return self.stop(execution, self.not_kept(execution.node(), error)).await;
         }
@@ -95,7 +95,7 @@ impl RunDriver {
         self.journal.place_children().await?;
         let (run, seq, left, meter) = (self.run, self.seq + 1, self.journal.left_children(), self.meter.take());
         let is_heard = self.is_heard();
-        let park = move |db: &Connection| {
+        let park = move |db: &Connection| -> Result<_, DriveError> {
             let parked = parked::park(db, run, seq, &left)?;
             meter.write(db)?;
             let waits = if parked && is_heard { Some(questions::waits_for(db, run)?) } else { None };
@@ -109,7 +109,7 @@ impl RunDriver {
     }
 
     /// Writes down why the run goes no further; passes on what is the store's fault, which is none of the run's.
-    pub(super) async fn stop(&mut self, execution: &dyn Execution, error: RunError) -> Result<Halted, Error> {
+    pub(super) async fn stop(&mut self, execution: &dyn Execution, error: RunError) -> Result<Halted, DriveError> {
         self.caught_up().await?;
         let run = self.run;
         let error = match error {
@@ -121,9 +121,9 @@ impl RunDriver {
         }
         let (happened, change) = match &error {
             RunError::Cancelled { .. } => (Happened::Cancelled, Change::default()),
-            error => (Happened::Failed, Change { error: Some(Failure::of(error)), ..Change::default() }),
+            error => (Happened::Failed, Change { error: Some(RunFailure::of(error)), ..Change::default() }),
         };
-        self.write("stop", move |db| status::change(db, run, happened, &change)).await?;
+        self.write("stop", move |db| Ok(status::change(db, run, happened, &change)?)).await?;
         self.announce(execution, Some(error.node()), || EventKind::failed(&error));
         Ok(Halted::Stopped(error))
     }
@@ -134,10 +134,10 @@ impl RunDriver {
         execution: &dyn Execution,
         question: Value,
         why: String,
-    ) -> Result<Halted, Error> {
+    ) -> Result<Halted, DriveError> {
         self.caught_up().await?;
         let (run, seq) = (self.run, self.seq + 1);
-        self.write("refuse", move |db| pauses::refuse_answer(db, run, seq, &why)).await?;
+        self.write("refuse", move |db| Ok(pauses::refuse_answer(db, run, seq, &why)?)).await?;
         self.announce_question(execution, &question);
         Ok(Halted::Parked)
     }
@@ -146,45 +146,36 @@ impl RunDriver {
     async fn write(
         &self,
         name: &'static str,
-        work: impl FnOnce(&Connection) -> Result<(), Error> + Send + 'static,
-    ) -> Result<(), Error> {
+        work: impl FnOnce(&Connection) -> Result<(), DriveError> + Send + 'static,
+    ) -> Result<(), DriveError> {
         let used = self.meter.take();
-        let work = move |db: &Connection| {
+        let work = move |db: &Connection| -> Result<(), DriveError> {
             work(db)?;
-            used.write(db)
+            Ok(used.write(db)?)
         };
         self.storage.writer.call(name, work).await
     }
 }
 
 /// Checks that a run can be read back that is to be put away.
-fn check_state(execution: &dyn Execution) -> Result<(), Error> {
+fn check_state(execution: &dyn Execution) -> Result<(), KeepError> {
     execution.save_surely().map(drop).map_err(|source| unstorable(execution, source))
 }
 
-/// Whether the run is at fault, by its state or by what its `exec` runs, and not the store.
+/// Returns `true` if the run is at fault, by its state or by what its `exec` runs, and not the store.
 fn is_of_run(source: &BoxError) -> bool {
-    matches!(
-        source.downcast_ref(),
-        Some(
-            Error::StateTooLarge { .. }
-                | Error::Unstorable { .. }
-                | Error::TooLarge { .. }
-                | Error::BadSchema { .. }
-                | Error::SecondChild { .. }
-        )
-    )
+    matches!(source.downcast_ref(), Some(DriveError::Keep(_) | DriveError::SecondChild { .. }))
 }
 
 /// The store's error inside the error of a visit whose journal failed.
-fn of_journal(source: BoxError) -> Error {
-    match source.downcast::<Error>() {
+fn of_journal(source: BoxError) -> DriveError {
+    match source.downcast::<DriveError>() {
         Ok(error) => *error,
         Err(other) => StoreError::because(StoreFault::Io, other).into(),
     }
 }
 
-impl Failure {
+impl RunFailure {
     pub(crate) fn of(error: &RunError) -> Self {
         let (attempts, item, terminal) = match error {
             RunError::Node { attempts, item, terminal, .. } => (*attempts, *item, *terminal),

@@ -11,12 +11,12 @@ use crate::{
         parked,
     },
     words::{
-        error::{Error, StoreFault},
+        error::{ChangeError, JobError, StoreError, StoreFault},
         guard::lock,
     },
 };
 
-/// How often the inbox is looked at: what is asked for takes effect within 100 ms.
+/// The time between two looks at the inbox: a request takes effect within 100 ms.
 const INBOX: Duration = Duration::from_millis(50);
 
 /// Does what other processes ask for, until the store is closed.
@@ -35,7 +35,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
 }
 
 /// Does what the inbox holds. That a run goes on waits for its flow; the rest needs none.
-pub(crate) async fn read_inbox(shared: &Arc<Shared>) -> Result<(), Error> {
+pub(crate) async fn read_inbox(shared: &Arc<Shared>) -> Result<(), StoreError> {
     let again = std::mem::take(&mut lock(&shared.inbox).again);
     let mut page = again.clone();
     if let Err(error) = do_requests(shared, again).await {
@@ -59,7 +59,7 @@ pub(crate) async fn read_inbox(shared: &Arc<Shared>) -> Result<(), Error> {
 }
 
 /// Does what is asked for, and takes it out of the inbox.
-async fn do_requests(shared: &Arc<Shared>, requests: Vec<Request>) -> Result<(), Error> {
+async fn do_requests(shared: &Arc<Shared>, requests: Vec<Request>) -> Result<(), StoreError> {
     let (mut done, mut cancelled) = (Vec::new(), Vec::new());
     for asked in requests {
         let Request { request, run, what, flow } = &asked;
@@ -83,19 +83,21 @@ async fn do_requests(shared: &Arc<Shared>, requests: Vec<Request>) -> Result<(),
             // It was deleted; whoever did that may have ended in the middle of it.
             None => {
                 shared.tell(run, None);
-                shared.delete_left().await
+                shared.delete_left().await.map_err(ChangeError::from)
             }
         };
         match result {
-            Err(Error::Store(error)) if error.fault() != StoreFault::Corrupt => return Err(error.into()),
-            // What cannot be done, since it was done or the run is at an end, is not asked for again.
+            Err(error) if error.of_store().is_some_and(|error| error.fault() != StoreFault::Corrupt) => {
+                return Err(error.of_store().cloned().unwrap_or_else(|| StoreError::new(StoreFault::Internal)));
+            }
+            // A request that cannot be done, since it was done or the run is at an end, is not kept.
             Ok(()) | Err(_) => done.push(request),
         }
     }
     if done.is_empty() {
         return Ok(());
     }
-    let delete = move |db: &Connection| {
+    let delete = move |db: &Connection| -> Result<(), StoreError> {
         let mut delete = db.prepare_cached("DELETE FROM inbox WHERE request = ?1")?;
         done.iter().try_for_each(|request| delete.execute([request]).map(drop))?;
         Ok(())

@@ -1,4 +1,4 @@
-//! What a visit under way has done, kept item by item: the store's [`Journal`].
+//! The journal of a run: its visit under way, kept item by item.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use flowstone_core::{BoxError, ItemId, NodePath, RunId};
+use flowstone_core::{ItemId, NodePath, RunId};
 use rusqlite::Connection;
 
 use crate::{
@@ -24,7 +24,11 @@ use crate::{
         load::{KnownChild, UnderWay},
         runs,
     },
-    words::{error::Error, guard::lock, info},
+    words::{
+        error::{DriveError, StoreError},
+        guard::lock,
+        info,
+    },
 };
 
 mod items;
@@ -38,12 +42,12 @@ pub(crate) struct RunJournal {
     /// The run that the user started, and its flow.
     pub(crate) root: RunId,
     pub(crate) flow: Arc<dyn AnyFlow>,
-    /// What the visit under way has used; it also knows the step that the visit will be.
+    /// Counts what the visit under way uses; it also knows the step that the visit will be.
     pub(super) meter: Arc<UsageMeter>,
     /// The path of the node that is visited, as events name it.
     pub(super) node: Mutex<NodePath>,
     pub(crate) observer: Arc<Observer>,
-    /// What is kept of this visit.
+    /// The items of this visit that are kept.
     pub(super) items: Mutex<Items>,
     /// The children that an earlier process began, and nobody has called for yet.
     pub(crate) children: Mutex<Vec<KnownChild>>,
@@ -52,12 +56,12 @@ pub(crate) struct RunJournal {
     /// The items of the children, by number, that this visit has called for.
     pub(super) forks: Mutex<HashMap<i64, usize>>,
     /// The children that this process has run in this visit, by item.
-    pub(crate) called: Mutex<HashMap<usize, Called>>,
-    /// Whether one of them was dropped under way.
+    pub(crate) called: Mutex<HashMap<usize, CalledChild>>,
+    /// `true` if one of them was dropped under way.
     pub(crate) left: AtomicBool,
     pub(super) recorded: AtomicU64,
     pub(super) recalled: AtomicU64,
-    /// Whether anything of this visit is in the store.
+    /// `true` if something of this visit is in the store.
     pub(super) kept: AtomicBool,
     /// The version of the flow.
     pub(super) version: u32,
@@ -65,15 +69,15 @@ pub(crate) struct RunJournal {
 }
 
 /// A child that this process has run in the visit under way.
-pub(crate) struct Called {
+pub(crate) struct CalledChild {
     /// The name of its flow.
     pub(crate) flow: String,
     pub(crate) item: ItemId,
     /// Its number, once that is known here.
     pub(crate) run: Option<i64>,
-    /// Whether it runs at this moment.
+    /// `true` while it runs.
     pub(crate) under_way: bool,
-    /// Whether it is counted as one of the items that are done.
+    /// `true` once it is counted as one of the items that are done.
     pub(crate) counted: bool,
 }
 
@@ -149,7 +153,7 @@ impl RunJournal {
         lock(&self.items).wait(None).map(|(_, wait)| wait.ends_at)
     }
 
-    /// Whether there are children of this visit that nobody goes on with once it is committed.
+    /// Returns `true` if there are children of this visit that nobody goes on with once it is committed.
     pub(crate) fn has_left(&self) -> bool {
         self.left.load(Ordering::Relaxed) || !lock(&self.children).is_empty()
     }
@@ -176,14 +180,14 @@ impl RunJournal {
     }
 
     /// Writes down the places of children that have moved, so that each has its own: questions are answered by it.
-    pub(crate) async fn place_children(&self) -> Result<(), Error> {
+    pub(crate) async fn place_children(&self) -> Result<(), DriveError> {
         let moved = std::mem::take(&mut *lock(&self.moved));
         if moved.is_empty() {
             return Ok(());
         }
         let place =
             move |db: &Connection| moved.iter().try_for_each(|(child, item)| runs::place_child(db, *child, *item));
-        self.storage.writer.call("place", place).await
+        Ok(self.storage.writer.call::<_, StoreError>("place", place).await?)
     }
 
     /// Counts a child that is done, once: recalled, or just run.
@@ -201,18 +205,18 @@ impl RunJournal {
     }
 
     /// Keeps what an item, or the node itself, has done, and what that says of the visit.
-    pub(super) async fn keep(&self, name: &'static str, item: NewItem) -> Result<(), BoxError> {
+    pub(super) async fn keep(&self, name: &'static str, item: NewItem) -> Result<(), DriveError> {
         self.kept.store(true, Ordering::Relaxed);
         let waits = matches!(item.did, Did::Wait { .. });
         let visit = lock(&self.items).note(waits, self.storage.now());
         let (run, seq, used) = (self.run, self.seq(), self.observer.meters.take(&self.meter));
-        let write = move |db: &Connection| {
+        let write = move |db: &Connection| -> Result<(), DriveError> {
             keep_item(db, run, seq, &item)?;
             if let Some(visit) = &visit {
                 keep_visit(db, run, seq, visit)?;
             }
-            used.write(db)
+            Ok(used.write(db)?)
         };
-        Ok(self.storage.writer.call(name, write).await?)
+        self.storage.writer.call(name, write).await
     }
 }

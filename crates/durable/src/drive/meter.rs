@@ -23,7 +23,7 @@ use rusqlite::Connection;
 
 use crate::{
     records::usage::{self, Spent},
-    words::{error::Error, guard::lock},
+    words::{error::StoreError, guard::lock},
 };
 
 /// The meters of a run that is driven, and of its children.
@@ -31,13 +31,13 @@ use crate::{
 pub(crate) struct UsageMeters {
     /// By what stands before the paths of their nodes in events; the run itself has an empty text.
     open: Mutex<HashMap<String, Arc<UsageMeter>>>,
-    /// What visits had used that were left under way.
+    /// The usage of visits that were left under way.
     left: Mutex<Vec<Spent>>,
-    /// Whether anything was ever used: of a run that uses nothing, no visit takes a look.
+    /// `true` once something was used: of a run that uses nothing, no visit takes a look.
     any: AtomicBool,
 }
 
-/// What the visit under way of one run has used and is not written down.
+/// The usage of one run's visit under way, as far as it is not written down.
 #[derive(Debug)]
 pub(crate) struct UsageMeter {
     run: i64,
@@ -127,7 +127,7 @@ impl Drop for OpenMeter {
     }
 }
 
-/// What is on its way to be written down; it is put back if that is given up.
+/// Usage on its way to be written down; it is put back if that is given up.
 pub(crate) struct Taken {
     meters: Option<Arc<UsageMeters>>,
     spent: Vec<Spent>,
@@ -139,7 +139,7 @@ impl Taken {
     }
 
     /// Adds it to what the store knows of the visits, in the transaction around it.
-    pub(crate) fn write(mut self, db: &Connection) -> Result<(), Error> {
+    pub(crate) fn write(mut self, db: &Connection) -> Result<(), StoreError> {
         self.spent.iter().try_for_each(|spent| usage::add(db, spent))?;
         self.spent.clear();
         Ok(())

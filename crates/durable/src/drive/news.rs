@@ -1,7 +1,7 @@
 //! Those who wait for news of a run: told of each change, and of what keeps the run from going on.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex},
 };
 
@@ -9,44 +9,77 @@ use flowstone_core::CancellationToken;
 use tokio::sync::watch;
 
 use crate::words::{
-    error::{Error, StoreError, StoreFault},
+    error::{DriveError, StoreError, StoreFault},
     guard::lock,
 };
 
 /// News of a run: that something changed, and what stopped its driving if something did.
 #[derive(Clone, Debug, Default)]
 struct News {
-    fault: Option<Error>,
+    fault: Option<DriveError>,
 }
+
+/// The most faults that are kept of runs that nobody waits for. Whoever asks later is told why the flow refuses a run all the
+/// same: it is looked at again.
+const KEPT: usize = 1000;
 
 /// The runs that somebody waits for.
 pub(crate) struct Waiting {
-    /// By the numbers of the runs.
-    runs: Mutex<HashMap<i64, watch::Sender<News>>>,
+    list: Mutex<List>,
     /// Cancelled when the store is closed.
     closing: CancellationToken,
 }
 
 impl Waiting {
     pub(crate) fn new(closing: CancellationToken) -> Self {
-        Self { runs: Mutex::default(), closing }
+        Self { list: Mutex::default(), closing }
     }
 
     /// Returns a place among those who wait for news of a run.
     pub(crate) fn wait_for(self: &Arc<Self>, run: i64) -> Waiter {
-        let news = lock(&self.runs).entry(run).or_insert_with(|| watch::channel(News::default()).0).subscribe();
+        let news = lock(&self.list).channel(run).subscribe();
         Waiter { waiting: Arc::clone(self), run, news }
     }
 
-    /// Tells those who wait for a run that something changed. A fault is kept for who asks later, until the run goes on.
-    pub(crate) fn tell(&self, run: i64, fault: Option<Error>) {
-        let mut runs = lock(&self.runs);
+    /// Tells those who wait for a run that something changed. A fault is kept for those who ask later, until the run goes on.
+    pub(crate) fn tell(&self, run: i64, fault: Option<DriveError>) {
+        let mut list = lock(&self.list);
         if fault.is_some() {
-            runs.entry(run).or_insert_with(|| watch::channel(News::default()).0).send_replace(News { fault });
-        } else if let Some(news) = runs.get(&run) {
+            list.channel(run).send_replace(News { fault });
+        } else if let Some(news) = list.runs.get(&run) {
             news.send_replace(News::default());
-            if news.receiver_count() == 0 {
-                runs.remove(&run);
+        }
+        list.settle(run, 0);
+    }
+}
+
+#[derive(Default)]
+struct List {
+    /// By the numbers of the runs.
+    runs: HashMap<i64, watch::Sender<News>>,
+    /// The runs with faults that nobody waits for, oldest first.
+    kept: VecDeque<i64>,
+}
+
+impl List {
+    fn channel(&mut self, run: i64) -> &watch::Sender<News> {
+        self.runs.entry(run).or_insert_with(|| watch::channel(News::default()).0)
+    }
+
+    /// Forgets a run that nobody waits for, beside so many who leave just now; a fault of it is kept for a while.
+    fn settle(&mut self, run: i64, leaving: usize) {
+        let Some(news) = self.runs.get(&run).filter(|news| news.receiver_count() == leaving) else { return };
+        self.kept.retain(|kept| *kept != run);
+        if news.borrow().fault.is_none() {
+            self.runs.remove(&run);
+            return;
+        }
+        self.kept.push_back(run);
+        while self.kept.len() > KEPT {
+            let oldest = self.kept.pop_front();
+            let is_left = |run: &i64| self.runs.get(run).is_some_and(|news| news.receiver_count() == 0);
+            if let Some(oldest) = oldest.filter(is_left) {
+                self.runs.remove(&oldest);
             }
         }
     }
@@ -65,7 +98,7 @@ impl Waiter {
     /// # Errors
     ///
     /// If the store is closed.
-    pub(crate) async fn changed(&mut self) -> Result<(), Error> {
+    pub(crate) async fn changed(&mut self) -> Result<(), DriveError> {
         tokio::select! {
             // The sender stays while somebody waits.
             _ = self.news.changed() => Ok(()),
@@ -79,17 +112,48 @@ impl Waiter {
     }
 
     /// Returns what keeps the run from going on, if something does.
-    pub(crate) fn fault(&self) -> Option<Error> {
+    pub(crate) fn fault(&self) -> Option<DriveError> {
         self.news.borrow().fault.clone()
     }
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        let mut runs = lock(&self.waiting.runs);
-        // This one still counts; a fault is kept for who asks later.
-        if runs.get(&self.run).is_some_and(|news| news.receiver_count() == 1 && news.borrow().fault.is_none()) {
-            runs.remove(&self.run);
-        }
+        // This one still counts.
+        lock(&self.waiting.list).settle(self.run, 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault() -> Option<DriveError> {
+        Some(StoreError::new(StoreFault::Io).into())
+    }
+
+    #[test]
+    fn faults_of_runs_that_nobody_waits_for_are_kept_up_to_a_bound() {
+        let waiting = Arc::new(Waiting::new(CancellationToken::new()));
+        let waits = waiting.wait_for(0);
+
+        (0..10_000).for_each(|run| waiting.tell(run, fault()));
+        waiting.tell(9_999, fault());
+
+        assert_eq!(lock(&waiting.list).runs.len(), KEPT + 1);
+        assert!(waits.fault().is_some() && waiting.wait_for(9_999).fault().is_some());
+        assert!(waiting.wait_for(1).fault().is_none());
+    }
+
+    #[test]
+    fn a_run_that_goes_on_and_that_nobody_waits_for_leaves_nothing() {
+        let waiting = Arc::new(Waiting::new(CancellationToken::new()));
+        waiting.tell(1, fault());
+        drop(waiting.wait_for(2));
+
+        waiting.tell(1, None);
+
+        let list = lock(&waiting.list);
+        assert_eq!((list.runs.len(), list.kept.len()), (0, 0));
     }
 }

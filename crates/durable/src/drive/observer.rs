@@ -1,4 +1,4 @@
-//! What is seen of a run while it is driven: attempts and their errors for its history, events for who follows it.
+//! The observer of a run that is driven: it gathers attempts and their errors for the history, and passes events to followers.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -17,10 +17,10 @@ use crate::{
     words::{guard::lock, info::FailedAttempt},
 };
 
-/// How many failed attempts of a visit are written down, so that its row stays small.
+/// The number of failed attempts of a visit that are written down, so that its row stays small.
 const RETRIES: usize = 100;
 
-/// How many events one who follows a run may be behind before some are lost to it; steps never are, see
+/// The number of events that a follower of a run may be behind before it loses some; it never loses steps, see
 /// [`Runs::follow`](crate::Runs::follow).
 const FOLLOW: usize = 256;
 
@@ -29,22 +29,22 @@ const FOLLOW: usize = 256;
 pub(crate) struct Observer {
     /// The visits under way that will be written down, by path. Those of other children leave nothing here, however many
     /// there are.
-    visits: Mutex<HashMap<NodePath, Seen>>,
+    visits: Mutex<HashMap<NodePath, VisitNotes>>,
     pub(crate) meters: Arc<UsageMeters>,
     followers: Mutex<Option<broadcast::Sender<Live>>>,
     /// The step that the run's visit under way will be.
     step: AtomicU64,
-    /// What the drive has under way.
+    /// The work that the drive has under way.
     pub(crate) working: Mutex<Working>,
     /// The children, by number, that were put away and can go on.
     awake: Mutex<BTreeSet<i64>>,
     /// Told of each of them.
     woken: Notify,
-    /// Whether listeners were told that the run goes on, and not yet how it came to a halt.
+    /// `true` if listeners were told that the run goes on, and not yet of its halt.
     announced: AtomicBool,
 }
 
-/// What a follower gets while a run is driven.
+/// A message to a follower while a run is driven.
 #[derive(Debug, Clone)]
 pub(crate) enum Live {
     /// A step is committed.
@@ -53,14 +53,14 @@ pub(crate) enum Live {
     Event(u64, Arc<Event>),
 }
 
-/// What was seen of a visit.
+/// Notes about a visit.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct VisitNotes {
     pub(crate) attempts: u64,
     retries: Vec<FailedAttempt>,
 }
 
-impl Seen {
+impl VisitNotes {
     /// The failed attempts as JSON, if there were any.
     pub(crate) fn retries(&self) -> Option<String> {
         if self.retries.is_empty() { None } else { serde_json::to_string(&self.retries).ok() }
@@ -80,11 +80,11 @@ impl Observer {
 
     /// Begins to note what is seen of a visit that will be written down.
     pub(crate) fn note(&self, node: NodePath) {
-        lock(&self.visits).insert(node, Seen::default());
+        lock(&self.visits).insert(node, VisitNotes::default());
     }
 
     /// Returns what was seen of a visit, and forgets it.
-    pub(crate) fn take(&self, node: &NodePath) -> Seen {
+    pub(crate) fn take(&self, node: &NodePath) -> VisitNotes {
         lock(&self.visits).remove(node).unwrap_or_default()
     }
 
@@ -154,7 +154,7 @@ impl Listener for Observer {
                 }
             }
             (EventKind::Used { usage }, Some(node)) => self.meters.add(node, *usage),
-            // Who follows the run learns from the store how it stands.
+            // A follower learns from the store how the run stands.
             (EventKind::RunStarted { .. } | EventKind::Asked { .. }, _) => return,
             _ if event.is_terminal() => return self.announced.store(false, Ordering::Relaxed),
             _ => {}

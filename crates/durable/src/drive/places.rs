@@ -10,10 +10,10 @@ use crate::{
         reader::Reader,
         turns::{Due, Terms, Wanted},
     },
-    words::{error::Error, info::Failure},
+    words::error::{DriveError, ReadError},
 };
 
-/// How many runs that wait are looked at in one go, where no limit says how many there is room for.
+/// The number of waiting runs that are looked at in one go, where no limit says how many there is room for.
 const PAGE: usize = 1000;
 
 impl Shared {
@@ -36,10 +36,10 @@ impl Shared {
     }
 
     /// Returns on what terms a run that runs is to be taken up, if the store has to be told of it first. It is read back then.
-    pub(crate) fn is_asked(&self, reader: &Reader, run: i64) -> Result<Option<Terms>, Error> {
+    pub(crate) fn is_asked(&self, reader: &Reader, run: i64) -> Result<Option<Terms>, DriveError> {
         let Some(head) = standing(&reader.db, run)? else { return Ok(None) };
         let Some(flow) = self.flows.get(&head.flow_name) else {
-            return Err(Error::UnknownFlow { flow: head.flow_name });
+            return Err(DriveError::UnknownFlow { flow: head.flow_name });
         };
         let terms = self.terms(&*flow);
         if !self.is_taken_up(&head, terms) {
@@ -52,12 +52,12 @@ impl Shared {
         Ok(Some(terms))
     }
 
-    /// Returns the error of a run that failed a moment ago.
-    pub(crate) fn why_failed(&self, reader: &Reader, run: i64) -> Result<Error, Error> {
-        let info = reader.info(run)?.ok_or_else(|| Error::UnknownRun { run: format!("#{run}").into() })?;
-        let failure =
-            info.error.unwrap_or_else(|| Failure::of_deaths(&info.id, info.node.unwrap_or_else(|| "".into()), 0));
-        Ok(Error::of_failed(&info.id, failure))
+    /// Returns the error of a run that failed a moment ago, since its process has died too often.
+    pub(crate) fn why_failed(&self, reader: &Reader, run: i64) -> Result<DriveError, ReadError> {
+        let info = reader.info(run)?.ok_or_else(|| ReadError::UnknownRun { run: format!("#{run}").into() })?;
+        let (run, deaths) = (info.id, info.error.as_ref().and_then(|error| error.deaths).unwrap_or_default());
+        let node = info.error.map(|error| error.node).or(info.node).unwrap_or_else(|| "".into());
+        Ok(DriveError::KillsItsProcess { run, node, deaths })
     }
 
     /// Returns the flows of which a run could be driven, each with how many of those that wait to look at.

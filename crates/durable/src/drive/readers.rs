@@ -26,7 +26,7 @@ use crate::{
     disk::{access::Access, files::Files, schema},
     records::reader::Reader,
     words::{
-        error::{Error, OpenError, StoreError, StoreFault},
+        error::{JobError, OpenError, StoreError, StoreFault},
         guard::lock,
     },
 };
@@ -88,7 +88,7 @@ struct Load {
 type Job = Box<dyn FnOnce(Result<&Reader, StoreError>) -> bool + Send>;
 
 /// The end of a job: its result, or its panic.
-type Outcome<T> = Result<Result<T, Error>, Box<dyn Any + Send>>;
+type Outcome<T, E> = Result<Result<T, E>, Box<dyn Any + Send>>;
 
 impl Readers {
     pub(crate) fn new(store: Opening) -> Self {
@@ -112,13 +112,13 @@ impl Readers {
     /// # Cancel safety
     ///
     /// When dropped, a job that has not begun is never done.
-    pub(crate) async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static, E: JobError>(
         &self,
-        read: impl FnOnce(&Reader) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let closed = || Error::from(StoreError::new(StoreFault::Closed));
+        read: impl FnOnce(&Reader) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
+        let closed = || E::from(StoreError::new(StoreFault::Closed));
         let queue = lock(&self.queue).clone().ok_or_else(closed)?;
-        let (reply, told) = oneshot::channel::<Outcome<T>>();
+        let (reply, told) = oneshot::channel::<Outcome<T, E>>();
         let job: Job = Box::new(move |reader| {
             if reply.is_closed() {
                 return true;
@@ -128,7 +128,7 @@ impl Readers {
                 Err(error) => Ok(Err(error.into())),
             };
             let is_good = match &outcome {
-                Ok(Err(Error::Store(error))) => error.fault() != StoreFault::Moved,
+                Ok(Err(error)) => error.of_store().is_none_or(|error| error.fault() != StoreFault::Moved),
                 // It may have left a transaction open.
                 Err(_) => false,
                 Ok(_) => true,

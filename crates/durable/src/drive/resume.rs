@@ -16,26 +16,26 @@ use crate::{
     },
     words::{
         columns::int,
-        error::Error,
+        error::{DriveError, ReadError, Refuses, StatusError},
         status::{Happened, Status},
     },
 };
 
-/// How many runs are read at once.
+/// The number of runs that are read at once.
 const PAGE: usize = 1000;
 
 /// A run, and why it cannot go on; nothing if it can.
 pub(super) type Note = (i64, Option<String>);
 
-/// What came of resuming runs.
+/// The outcome of resuming runs.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Resumed {
     /// The runs that go on.
     pub runs: Vec<RunId>,
-    /// Why others cannot, also those that are parked: their flow or their state has changed too much. They stay as they are.
-    pub refused: Vec<Error>,
-    /// How many wait for their turn in the store: for room, where the number of runs that are driven at once is limited, or
+    /// The errors of those that cannot go on, also of parked ones: their flow or their state has changed too much. They stay as they are.
+    pub refused: Vec<DriveError>,
+    /// The number of runs that wait for their turn in the store: for room, where not all can be driven at once, or
     /// since their process died in the same visit twice.
     pub waiting: u64,
     /// The flows that are not registered and have runs that are not at an end. They stay as they are, too.
@@ -48,19 +48,19 @@ pub struct Resumed {
 pub struct Unregistered {
     /// Its name.
     pub flow: String,
-    /// How many of its runs are not at an end.
+    /// The number of its runs that are not at an end.
     pub runs: u64,
 }
 
 /// Goes on with every run of one flow, or of all that are registered, that is neither parked nor at an end; and looks at those
 /// that are parked.
-pub(crate) async fn resume_all(shared: &Arc<Shared>, flow: Option<&str>) -> Result<Resumed, Error> {
-    // What was asked for while nobody drove the store comes first: a run that was cancelled must not go on.
+pub(crate) async fn resume_all(shared: &Arc<Shared>, flow: Option<&str>) -> Result<Resumed, DriveError> {
+    // Requests that came while nobody drove the store come first: a run that was cancelled must not go on.
     read_inbox(shared).await?;
     let (store, names) = (Arc::clone(shared), shared.flows.names(flow));
     let is_all = flow.is_none();
     // Each run is read as it is once it is this store's to drive, not as it was when the first one was read.
-    let read = move |reader: &Reader| {
+    let read = move |reader: &Reader| -> Result<_, DriveError> {
         let mut look = Look::default();
         // Those that run do not wait for a look at those that are parked.
         for status in [Status::Running, Status::Paused, Status::Sleeping] {
@@ -76,12 +76,13 @@ pub(crate) async fn resume_all(shared: &Arc<Shared>, flow: Option<&str>) -> Resu
 }
 
 /// Tries once more what a flow could not take before it was registered as it is now.
-pub(crate) async fn try_again(shared: &Arc<Shared>, flow: &str) -> Result<(), Error> {
+pub(crate) async fn try_again(shared: &Arc<Shared>, flow: &str) -> Result<(), DriveError> {
     let (store, names) = (Arc::clone(shared), shared.flows.names(Some(flow)));
-    let read = move |reader: &Reader| {
+    let read = move |reader: &Reader| -> Result<_, DriveError> {
         let mut look = Look { only_refused: true, ..Look::default() };
         look.at_runs(&store, reader, &names, Status::Paused)?;
         look.at_runs(&store, reader, &names, Status::Sleeping)?;
+        look.at_queued(&store, reader, &names)?;
         Ok(look)
     };
     let look = shared.readers.read(read).await?;
@@ -93,7 +94,7 @@ pub(crate) async fn try_again(shared: &Arc<Shared>, flow: &str) -> Result<(), Er
 struct Look {
     only_refused: bool,
     resumed: Resumed,
-    /// What is to be written down: why a run cannot go on, or that it can now.
+    /// Notes to write down: why a run cannot go on, or that it can now.
     notes: Vec<Note>,
     /// Runs that wait for an answer which they have.
     answered: Vec<i64>,
@@ -114,7 +115,7 @@ impl Look {
         reader: &Reader,
         flows: &[String],
         status: Status,
-    ) -> Result<(), Error> {
+    ) -> Result<(), DriveError> {
         for flow in reader.flow_numbers(flows)? {
             let mut after = 0;
             loop {
@@ -130,9 +131,31 @@ impl Look {
         Ok(())
     }
 
+    /// Looks at the runs that wait for their turn, and could not go on when it came: with a flow that takes them they wait again.
+    fn at_queued(&mut self, shared: &Shared, reader: &Reader, flows: &[String]) -> Result<(), DriveError> {
+        for flow in reader.flow_numbers(flows)? {
+            let mut after = 0;
+            loop {
+                let page = page(reader, (flow, Status::Running), after, true)?;
+                let Some(last) = page.last() else { break };
+                after = last.run;
+                for Found { run, .. } in page {
+                    if !turns::is_queued(&reader.db, run)? {
+                        continue;
+                    }
+                    match reader.at_once(|reader| shared.flows.check(reader, run)) {
+                        Ok(()) => self.notes.push((run, None)),
+                        Err(error) => self.notes.extend(error.refusal().map(|why| (run, Some(why)))),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Takes up those of a page of runs that do not just go on: they wait for their turn, or are counted first. Returns the
     /// others, and those that begin now. So none that waits has a task.
-    fn take_up(&mut self, shared: &Arc<Shared>, reader: &Reader, page: Vec<Found>) -> Result<Vec<Found>, Error> {
+    fn take_up(&mut self, shared: &Arc<Shared>, reader: &Reader, page: Vec<Found>) -> Result<Vec<Found>, DriveError> {
         let (mut rest, mut asks) = (Vec::new(), Vec::new());
         for found in page {
             if shared.is_active(found.run) {
@@ -152,7 +175,7 @@ impl Look {
         }
         let runs: Vec<_> = asks.iter().map(|(found, terms)| (found.run, *terms)).collect();
         let take_up = move |db: &Connection| {
-            runs.iter().map(|(run, terms)| turns::take_up(db, *run, *terms)).collect::<Result<Vec<_>, Error>>()
+            runs.iter().map(|(run, terms)| turns::take_up(db, *run, *terms)).collect::<Result<Vec<_>, StatusError>>()
         };
         let turns = shared.writer.call_blocking("begin", take_up)?;
         for ((found, _), turn) in asks.into_iter().zip(turns) {
@@ -199,7 +222,12 @@ impl Look {
 }
 
 /// Reads a page of the runs of one version of a flow in one status.
-fn page(reader: &Reader, (flow, status): (i64, Status), after: i64, only_refused: bool) -> Result<Vec<Found>, Error> {
+fn page(
+    reader: &Reader,
+    (flow, status): (i64, Status),
+    after: i64,
+    only_refused: bool,
+) -> Result<Vec<Found>, DriveError> {
     let sql = if only_refused {
         "SELECT run, id, refused IS NOT NULL FROM runs INDEXED BY runs_by_refused
          WHERE flow = ?1 AND status = ?2 AND run > ?3 AND refused IS NOT NULL AND parent IS NULL ORDER BY run LIMIT ?4"
@@ -216,7 +244,7 @@ fn page(reader: &Reader, (flow, status): (i64, Status), after: i64, only_refused
 }
 
 /// Counts the runs that are not at an end and whose flows are not registered.
-fn unregistered(shared: &Shared, reader: &Reader) -> Result<Vec<Unregistered>, Error> {
+fn unregistered(shared: &Shared, reader: &Reader) -> Result<Vec<Unregistered>, DriveError> {
     let mut named = reader.db.prepare_cached("SELECT name FROM flows WHERE flow = ?1")?;
     let mut count =
         reader.db.prepare_cached("SELECT count(*) FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL")?;
@@ -237,18 +265,18 @@ fn unregistered(shared: &Shared, reader: &Reader) -> Result<Vec<Unregistered>, E
 }
 
 /// Writes down what was found, and lets those go on that have an answer.
-async fn write_down(shared: &Arc<Shared>, look: Look) -> Result<Resumed, Error> {
+async fn write_down(shared: &Arc<Shared>, look: Look) -> Result<Resumed, DriveError> {
     let Look { resumed, notes, answered, .. } = look;
     let fit: Vec<i64> = notes.iter().filter(|(_, why)| why.is_none()).map(|(run, _)| *run).collect();
     note(shared, notes).await?;
-    // Who waits for them is not told any more why they could not go on.
+    // Those who wait for them are not told any more why they could not go on.
     fit.into_iter().for_each(|run| shared.tell(run, None));
     for run in answered {
         // One that was cancelled or deleted since does not go on.
         match shared.writer.call("resume", move |db| parked::go_on(db, run, Happened::Answered)).await {
             Ok(goes_on) => shared.go_on(&goes_on),
-            Err(Error::WrongStatus { .. } | Error::UnknownRun { .. }) => {}
-            Err(error) => return Err(error),
+            Err(StatusError::Wrong(_) | StatusError::Read(ReadError::UnknownRun { .. })) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     shared.wakes.notify_one();
@@ -256,14 +284,14 @@ async fn write_down(shared: &Arc<Shared>, look: Look) -> Result<Resumed, Error> 
 }
 
 /// Writes down why runs cannot go on, or that they can.
-pub(super) async fn note(shared: &Shared, mut notes: Vec<Note>) -> Result<(), Error> {
+pub(super) async fn note(shared: &Shared, mut notes: Vec<Note>) -> Result<(), StatusError> {
     while !notes.is_empty() {
         let rest = notes.split_off(notes.len().min(PAGE));
         let some = std::mem::replace(&mut notes, rest);
-        let write = move |db: &Connection| {
+        let write = move |db: &Connection| -> Result<(), StatusError> {
             some.iter().try_for_each(|(run, why)| match why {
                 Some(why) => status::refuse(db, *run, why),
-                None => status::accept(db, *run),
+                None => Ok(status::accept(db, *run)?),
             })
         };
         shared.writer.call("refused", write).await?;

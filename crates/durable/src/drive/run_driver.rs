@@ -31,7 +31,7 @@ use crate::{
     words::{
         checked::Slip,
         columns::now,
-        error::{Error, Written},
+        error::{DriveError, KeepError, Written},
         status::Happened,
         store_options::Durability,
     },
@@ -40,7 +40,7 @@ use crate::{
 /// The longest action, in bytes: a label, and no place for data.
 const MAX_ACTION: usize = 64 << 10;
 
-/// What keeps a run while it is driven.
+/// The driver of one run.
 pub(crate) struct RunDriver {
     pub(super) storage: Arc<Storage>,
     pub(super) run: i64,
@@ -50,17 +50,17 @@ pub(crate) struct RunDriver {
     pub(super) journal: Arc<RunJournal>,
     pub(super) observer: Arc<Observer>,
     pub(super) meter: OpenMeter,
-    /// What stands before the node's path in events: for a child the path of its item.
+    /// The text before the node's path in events: for a child the path of its item.
     pub(super) prefix: String,
     /// Commits that are on their way, oldest first.
-    pub(super) behind: VecDeque<Reply<()>>,
+    pub(super) behind: VecDeque<Reply<(), DriveError>>,
     /// The version of its flow, if that is not the one that the store knows.
     pub(super) flow: Option<i64>,
-    /// Whether the run goes on, and does not begin.
+    /// `true` if the run was begun before.
     pub(super) resumed: bool,
 }
 
-/// How the driving of a run came to a halt, beside an error.
+/// The halt of a drive that met no error of its own.
 #[derive(Debug)]
 pub(crate) enum Halted {
     /// It reached its end.
@@ -122,7 +122,7 @@ impl RunDriver {
         &mut self,
         execution: &mut dyn Execution,
         mut answered: Option<Asked>,
-    ) -> Result<Halted, Error> {
+    ) -> Result<Halted, DriveError> {
         execution.set_journal(Arc::clone(&self.journal) as _);
         self.announce_start(execution);
         loop {
@@ -173,7 +173,7 @@ impl RunDriver {
         action: Action,
         next: Option<NodePath>,
         exit: Option<Action>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), DriveError> {
         let took = begun.instant.elapsed();
         let seen = self.observer.take(&self.path_of(&begun.node));
         if self.is_root() {
@@ -197,7 +197,7 @@ impl RunDriver {
         let (kept, left, used) = (self.journal.has_kept(), self.journal.has_left(), self.meter.take());
         let (run, seq, flow) = (self.run, self.seq, self.flow.take());
         let behind = !self.behind.is_empty();
-        let write = move |db: &Connection| {
+        let write = move |db: &Connection| -> Result<(), DriveError> {
             if behind {
                 visits::check_step_before(db, &row)?;
             }
@@ -242,22 +242,22 @@ impl RunDriver {
     }
 
     /// Checks an action, which may be any text, and stands in a row.
-    fn action_fits(&self, node: &NodePath, action: &Action) -> Result<(), Error> {
+    fn action_fits(&self, node: &NodePath, action: &Action) -> Result<(), KeepError> {
         Slip { run: &self.journal.root, node, what: Written::Action, most: MAX_ACTION }.fits(action.as_str().len())
     }
 
     /// The error of a run of which something cannot be kept.
-    pub(super) fn not_kept(&self, node: &NodePath, error: Error) -> RunError {
-        RunError::journal(self.journal.root.clone(), node.clone(), None, error)
+    pub(super) fn not_kept(&self, node: &NodePath, error: KeepError) -> RunError {
+        RunError::journal(self.journal.root.clone(), node.clone(), None, DriveError::Keep(error))
     }
 
     /// Waits until all that was written is on disk.
-    pub(super) async fn caught_up(&mut self) -> Result<(), Error> {
+    pub(super) async fn caught_up(&mut self) -> Result<(), DriveError> {
         self.wait_for(0).await
     }
 
     /// Waits until no more than so many commits are on their way.
-    async fn wait_for(&mut self, most: usize) -> Result<(), Error> {
+    async fn wait_for(&mut self, most: usize) -> Result<(), DriveError> {
         while self.behind.len() > most {
             if let Some(oldest) = self.behind.pop_front() {
                 oldest.done().await?;

@@ -1,4 +1,4 @@
-//! What everything in a process that drives one store shares: the storage, and the list of the runs that are driven.
+//! The storage and the list of driven runs, shared by everything in a process that drives one store.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -27,7 +27,12 @@ use crate::{
         parked::{self, GoesOn},
         status,
     },
-    words::{error::Error, guard::lock, info::Left, store_options::StoreOptions},
+    words::{
+        error::{DriveError, Refuses, StatusError},
+        guard::lock,
+        info::Left,
+        store_options::StoreOptions,
+    },
 };
 
 /// A store that this process drives.
@@ -37,7 +42,7 @@ pub(crate) struct Shared {
     active: Mutex<HashMap<i64, Active>>,
     /// Those who wait for news of a run.
     waiting: Arc<Waiting>,
-    /// How far the requests of other processes were looked at.
+    /// The place in the inbox up to which requests of other processes were looked at.
     pub(crate) inbox: Mutex<Inbox>,
     /// The number of this driver.
     pub(super) epoch: i64,
@@ -100,7 +105,7 @@ impl Shared {
     }
 
     /// Tells those who wait for a run that something changed, and what stopped its driving if something did.
-    pub(crate) fn tell(&self, run: i64, fault: Option<Error>) {
+    pub(crate) fn tell(&self, run: i64, fault: Option<DriveError>) {
         self.waiting.tell(run, fault);
     }
 
@@ -206,13 +211,16 @@ impl Shared {
     }
 
     /// Writes down why a run cannot go on, if the error says that it cannot, and not that something else went wrong.
-    pub(crate) async fn note_refusal(&self, run: i64, error: &Error) -> Result<(), Error> {
+    pub(crate) async fn note_refusal(&self, run: i64, error: &impl Refuses) -> Result<(), StatusError> {
         let Some(why) = error.refusal() else { return Ok(()) };
         self.writer.call("refused", move |db| status::refuse(db, parked::root_of(db, run)?, &why)).await
     }
 
     /// Notes a refusal, and passes the result on.
-    pub(super) async fn unless_refused<T>(&self, run: i64, result: Result<T, Error>) -> Result<T, Error> {
+    pub(super) async fn unless_refused<T, E>(&self, run: i64, result: Result<T, E>) -> Result<T, E>
+    where
+        E: Refuses + From<StatusError>,
+    {
         if let Err(error) = &result {
             self.note_refusal(run, error).await?;
         }

@@ -20,13 +20,13 @@ use crate::{
     records::{deleting, reader::Reader},
     words::{
         columns::millis,
-        error::{Error, OpenError, Written},
+        error::{DriveError, JobError, KeepError, OpenError, StoreError, Written},
         store_options::StoreOptions,
         waits::Moment,
     },
 };
 
-/// How long to wait before another look at a store that could not be read or written.
+/// The wait before another look at a store that could not be read or written.
 pub(super) const AGAIN: Duration = Duration::from_millis(200);
 
 /// A store that this process drives, without the runs that are driven.
@@ -60,15 +60,15 @@ impl Storage {
     }
 
     /// Reads something as it is at one moment.
-    pub(crate) async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static, E: JobError>(
         &self,
-        read: impl FnOnce(&Reader) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
+        read: impl FnOnce(&Reader) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
         self.readers.read(move |reader| reader.at_once(read)).await
     }
 
     /// Deletes what deleted runs have left, a piece at a time, so that others commit between two of them.
-    pub(crate) async fn delete_left(&self) -> Result<(), Error> {
+    pub(crate) async fn delete_left(&self) -> Result<(), StoreError> {
         while self.writer.call("piece", deleting::piece).await? {}
         Ok(())
     }
@@ -79,7 +79,7 @@ impl Storage {
     }
 
     /// Returns what to store of a run's state after a step, if it can be read back and is not too large.
-    pub(crate) fn store(&self, execution: &dyn Execution, states: &mut States, step: u64) -> Result<Stored, Error> {
+    pub(crate) fn store(&self, execution: &dyn Execution, states: &mut States, step: u64) -> Result<Stored, KeepError> {
         let json = execution.save().map_err(|source| unstorable(execution, source))?;
         self.store_json(execution, states, step, json)
     }
@@ -90,7 +90,7 @@ impl Storage {
         execution: &dyn Execution,
         states: &mut States,
         step: u64,
-    ) -> Result<Stored, Error> {
+    ) -> Result<Stored, KeepError> {
         let json = execution.save_surely().map_err(|source| unstorable(execution, source))?;
         self.store_json(execution, states, step, json)
     }
@@ -101,9 +101,9 @@ impl Storage {
         states: &mut States,
         step: u64,
         json: Vec<u8>,
-    ) -> Result<Stored, Error> {
+    ) -> Result<Stored, KeepError> {
         let (size, most) = (json.len(), self.options.max_state);
-        let too_large = |most| Error::StateTooLarge { run: execution.id(), size, most };
+        let too_large = |most| KeepError::StateTooLarge { run: execution.id(), size, most };
         if size > most {
             return Err(too_large(most));
         }
@@ -111,14 +111,14 @@ impl Storage {
     }
 
     /// Returns the flow with which a run goes on.
-    pub(crate) fn flow_of(&self, reader: &Reader, run: i64) -> Result<Arc<dyn AnyFlow>, Error> {
+    pub(crate) fn flow_of(&self, reader: &Reader, run: i64) -> Result<Arc<dyn AnyFlow>, DriveError> {
         let flow = reader.flow_of(run)?;
-        self.flows.get(&flow).ok_or(Error::UnknownFlow { flow })
+        self.flows.get(&flow).ok_or(DriveError::UnknownFlow { flow })
     }
 }
 
 /// The error of a state that cannot be kept.
-pub(crate) fn unstorable(execution: &dyn Execution, source: Unstorable) -> Error {
+pub(crate) fn unstorable(execution: &dyn Execution, source: Unstorable) -> KeepError {
     let (run, node, source) = (execution.id(), execution.node().clone(), Arc::new(source));
-    Error::Unstorable { run, node, what: Written::State, source }
+    KeepError::Unstorable { run, node, what: Written::State, source }
 }

@@ -1,4 +1,4 @@
-//! What surrounds a run that is driven.
+//! The surroundings of a run that is driven.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ pub(crate) struct Surroundings {
     pub(crate) root: RunId,
     pub(crate) flow: Arc<dyn AnyFlow>,
     pub(crate) observer: Arc<Observer>,
-    /// What stands before the paths of its nodes in events.
+    /// The text before the paths of its nodes in events.
     pub(crate) prefix: String,
     /// `true` if a wait may put the run away.
     pub(crate) parks: bool,

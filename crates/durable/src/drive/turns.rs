@@ -15,7 +15,7 @@ use crate::{records::turns::Candidate, words::guard::lock};
 /// The places of the runs that are driven.
 #[derive(Default)]
 pub(crate) struct Turns {
-    /// How many have a place, by flow.
+    /// The number of runs that have a place, by flow.
     placed: Mutex<BTreeMap<String, usize>>,
     /// The suspect that has its turn; 0 if none has.
     suspect: AtomicI64,

@@ -20,16 +20,16 @@ use crate::{
     },
     words::{
         columns,
-        error::Error,
+        error::{DriveError, ReadError, Refuses},
         status::Status,
         waits::{LOOK, Moment},
     },
 };
 
-/// How long to wait before another look where more runs are due than are woken at once.
+/// The wait before another look where more runs are due than are woken at once.
 const SOON: Duration = Duration::from_millis(20);
 
-/// How many runs are read at once when all are resumed, or woken.
+/// The number of runs that are read at once.
 const PAGE: usize = 1000;
 
 /// Goes on with runs whose time has come, until the store is closed.
@@ -57,13 +57,15 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
 ///
 /// A sleeper is read back before it is awake. Those that their flow cannot take sleep on, and are not found again until a flow
 /// is registered.
-async fn wake(shared: &Arc<Shared>) -> Result<Duration, Error> {
+async fn wake(shared: &Arc<Shared>) -> Result<Duration, DriveError> {
     let flows = sleeping(shared);
     if flows.is_empty() {
         return Ok(LOOK);
     }
     let (wanted, now) = (shared.wanted(), shared.moment());
-    let look = move |reader: &Reader| Ok((next_wakes(&reader.db, &flows, now)?, turns::due(&reader.db, &wanted)?));
+    let look = move |reader: &Reader| {
+        Ok::<_, DriveError>((next_wakes(&reader.db, &flows, now)?, turns::due(&reader.db, &wanted)?))
+    };
     let (due, waiting) = shared.read(look).await?;
     let mut more = shared.give_places(waiting) || due.is_full;
     if !due.runs.is_empty() {
@@ -87,7 +89,7 @@ fn sleeping(shared: &Shared) -> Vec<(String, Option<Terms>)> {
 }
 
 /// Goes on with runs whose time has come; returns whether some of them wait for their turn.
-async fn set_all_awake(shared: &Arc<Shared>, due: Vec<Sleeper>, now: Moment) -> Result<bool, Error> {
+async fn set_all_awake(shared: &Arc<Shared>, due: Vec<Sleeper>, now: Moment) -> Result<bool, DriveError> {
     let store = Arc::clone(shared);
     let (fit, notes) = shared.read(move |reader| fitting(&store, reader, due, now)).await?;
     note(shared, notes).await?;
@@ -111,7 +113,7 @@ fn fitting(
     reader: &Reader,
     mut due: Vec<Sleeper>,
     now: Moment,
-) -> Result<(Vec<Sleeper>, Vec<Note>), Error> {
+) -> Result<(Vec<Sleeper>, Vec<Note>), DriveError> {
     let (mut fit, mut notes) = (Vec::with_capacity(due.len()), Vec::new());
     // Of many children of one run, that is read once.
     let mut last: Option<(i64, Fit)> = None;
@@ -125,8 +127,8 @@ fn fitting(
         match status(&reader.db, run) {
             Ok(Status::Paused | Status::Sleeping) => {}
             // Since it was found, it was answered, cancelled or deleted.
-            Ok(_) | Err(Error::UnknownRun { .. }) => continue,
-            Err(error) => return Err(error),
+            Ok(_) | Err(ReadError::UnknownRun { .. }) => continue,
+            Err(error) => return Err(error.into()),
         }
         // A run that waits for its children goes on with them.
         let children = parked::due_children(&reader.db, run, now)?;
@@ -166,7 +168,7 @@ struct Awake {
 
 /// Marks those runs as running that sleep, or whose questions expire; others were cancelled or deleted a moment ago. Where not
 /// all can run at once, the run that the user started waits for its turn, unless it ran already.
-fn set_awake(db: &Connection, due: Vec<Sleeper>, now: Moment) -> Result<Vec<Awake>, Error> {
+fn set_awake(db: &Connection, due: Vec<Sleeper>, now: Moment) -> Result<Vec<Awake>, DriveError> {
     let mut awake = Vec::with_capacity(due.len());
     for Sleeper { wait, run, terms } in due {
         if deleting::is_gone(db, run)? {
@@ -174,8 +176,8 @@ fn set_awake(db: &Connection, due: Vec<Sleeper>, now: Moment) -> Result<Vec<Awak
         }
         let was_parked = match status(db, parked::root_of(db, run)?) {
             Ok(status) => status != Status::Running,
-            Err(Error::UnknownRun { .. }) => continue,
-            Err(error) => return Err(error),
+            Err(ReadError::UnknownRun { .. }) => continue,
+            Err(error) => return Err(error.into()),
         };
         let Some(goes_on) = parked::wake(db, run, now)? else { continue };
         if let Some(terms) = terms.filter(|_| was_parked) {
@@ -200,14 +202,14 @@ struct Sleeper {
 
 struct Due {
     runs: Vec<Sleeper>,
-    /// Whether more may be due.
+    /// `true` if more may be due.
     is_full: bool,
     /// In how many milliseconds the next one wakes.
     next: Option<i64>,
 }
 
 /// Finds the runs whose time has come, by the clock or by the store's ticks.
-fn next_wakes(db: &Connection, flows: &[(String, Option<Terms>)], now: Moment) -> Result<Due, Error> {
+fn next_wakes(db: &Connection, flows: &[(String, Option<Terms>)], now: Moment) -> Result<Due, DriveError> {
     let mut versions = db.prepare_cached("SELECT flow FROM flows WHERE name = ?1")?;
     // Of one flow at a time, along the index: sleepers of others are not looked at.
     let mut by_clock = db.prepare_cached(

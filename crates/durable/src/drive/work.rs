@@ -1,4 +1,4 @@
-//! What a drive has under way beside its own future: it cannot be interrupted, and holds the store's lock until it has ended.
+//! Work that a drive has under way beside its own future: it cannot be interrupted, and holds the store's lock until it ends.
 //!
 //! ```text
 //! drive ─▶ Working ─▶ Work ◀─ each blocking job, each spawned item of the run and its children
@@ -40,7 +40,7 @@ impl Drop for Work {
     }
 }
 
-/// What a drive knows of its own work.
+/// The work of one drive, as the drive knows it.
 #[derive(Default)]
 pub(crate) struct Working {
     /// Until the drive lets go of it.

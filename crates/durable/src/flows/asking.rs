@@ -11,19 +11,19 @@ use crate::{
     records::{load::Asked, pauses::AskedNow},
     words::{
         checked::{self, Slip},
-        error::{Error, Written},
+        error::{KeepError, ReadError, Written},
         info::Question,
         migrate::Asking,
     },
 };
 
-/// Why an answer is given back that `migrate_questions` left out.
+/// The reason for giving an answer back that `migrate_questions` left out.
 const LEFT_OUT: &str = "it was given to an older version of the flow, and `migrate_questions` left it out";
 
 impl Asked {
     /// Brings the question to the newest version, with its answer. One that does not fit any more is refused by the driver,
     /// and the question open again.
-    pub(crate) fn migrate(&mut self, flow: &dyn AnyFlow, run: &RunId, node: &NodePath) -> Result<(), Error> {
+    pub(crate) fn migrate(&mut self, flow: &dyn AnyFlow, run: &RunId, node: &NodePath) -> Result<(), ReadError> {
         let answer = self.answer.as_ref().and_then(|answer| answer.as_ref().ok()).cloned();
         let had_answer = answer.is_some();
         let before = Asking { question: self.question.clone(), schema: self.schema.clone(), answer };
@@ -39,7 +39,7 @@ impl Asked {
 
 impl Question {
     /// Brings the question to the newest version, if it is open and of an older one.
-    pub(crate) fn migrate(&mut self, flow: &dyn AnyFlow, run: &RunId) -> Result<(), Error> {
+    pub(crate) fn migrate(&mut self, flow: &dyn AnyFlow, run: &RunId) -> Result<(), ReadError> {
         if !self.is_open {
             return Ok(());
         }
@@ -51,7 +51,7 @@ impl Question {
     }
 
     /// Returns what to write of the question. `most` is how many bytes its parts may have.
-    pub(crate) fn to_text(&self, run: &RunId, most: usize) -> Result<AskedNow, Error> {
+    pub(crate) fn to_text(&self, run: &RunId, most: usize) -> Result<AskedNow, KeepError> {
         let text = |what, json| Slip { run, node: &self.node, what, most }.text(json);
         let (question, schema) = (text(Written::Question, &self.question)?, text(Written::Schema, &self.schema)?);
         Ok(AskedNow { question, schema, version: self.version })

@@ -1,4 +1,4 @@
-//! Whether a flow, as it is now, takes a stored run and its children: seen before anything of them is changed.
+//! The check that a flow, as it is now, takes a stored run and its children, before anything of them is changed.
 //!
 //! Children are looked at beside the run that the user started, since that is driven, and finds them only in its visit.
 
@@ -13,7 +13,11 @@ use crate::{
         parked,
         reader::Reader,
     },
-    words::{error::Error, guard::drop_quietly, status::Status},
+    words::{
+        error::{DriveError, ReadError},
+        guard::drop_quietly,
+        status::Status,
+    },
 };
 
 /// A run that the user started, and that its flow takes; its children are not checked yet.
@@ -33,28 +37,28 @@ struct Root<'a> {
 
 impl Flows {
     /// Checks that a run that is not at its end, and its children, could go on with its flow as that is now. Nothing is changed.
-    pub(crate) fn check(&self, reader: &Reader, run: i64) -> Result<(), Error> {
+    pub(crate) fn check(&self, reader: &Reader, run: i64) -> Result<(), DriveError> {
         let Fit { loaded, flow } = self.check_alone(reader, run)?;
         let waiting = &[Status::Paused, Status::Sleeping];
         Root { reader, flow: &*flow, loaded: &loaded, waiting }.children(&loaded, "")
     }
 
     /// Checks that a run or a child could go on, with the runs around it, of which the first was checked.
-    pub(crate) fn check_line(&self, reader: &Reader, Fit { loaded, flow }: &Fit, run: i64) -> Result<(), Error> {
+    pub(crate) fn check_line(&self, reader: &Reader, Fit { loaded, flow }: &Fit, run: i64) -> Result<(), DriveError> {
         Root { reader, flow: &**flow, loaded, waiting: &[] }.line(run)
     }
 
     /// Checks the children of a run that are taken up when it goes on.
-    pub(crate) fn check_open(&self, reader: &Reader, flow: &dyn AnyFlow, loaded: &Loaded) -> Result<(), Error> {
+    pub(crate) fn check_open(&self, reader: &Reader, flow: &dyn AnyFlow, loaded: &Loaded) -> Result<(), DriveError> {
         Root { reader, flow, loaded, waiting: &[] }.children(loaded, "")
     }
 
     /// Checks a run that the user started as [`check`](Self::check) does, without its children.
-    pub(crate) fn check_alone(&self, reader: &Reader, run: i64) -> Result<Fit, Error> {
-        let unknown = || Error::UnknownRun { run: format!("#{run}").into() };
+    pub(crate) fn check_alone(&self, reader: &Reader, run: i64) -> Result<Fit, DriveError> {
+        let unknown = || ReadError::UnknownRun { run: format!("#{run}").into() };
         let mut loaded = load(&reader.db, run, 1)?.ok_or_else(unknown)?;
         let Some(flow) = self.get(&loaded.flow_name) else {
-            return Err(Error::UnknownFlow { flow: loaded.flow_name });
+            return Err(DriveError::UnknownFlow { flow: loaded.flow_name });
         };
         let execution = flow.restore(&loaded, Usage::default(), &Hooks::default())?;
         drop_quietly(execution);
@@ -68,7 +72,7 @@ impl Flows {
 
 impl Root<'_> {
     /// Checks those children of a visit under way that are taken up, or wait, and theirs.
-    fn children(&self, of: &Loaded, prefix: &str) -> Result<(), Error> {
+    fn children(&self, of: &Loaded, prefix: &str) -> Result<(), DriveError> {
         let Some(node) = &of.next else { return Ok(()) };
         // A child is younger than its parent: a damaged store must not lead in a circle.
         for child in of.under_way.children.iter().filter(|child| child.run > of.run && self.takes_up(child.status)) {
@@ -91,7 +95,7 @@ impl Root<'_> {
     }
 
     /// Checks a child, and the children around it.
-    fn line(&self, run: i64) -> Result<(), Error> {
+    fn line(&self, run: i64) -> Result<(), DriveError> {
         let around = parked::around(&self.reader.db, run)?;
         let line = std::iter::once(run).chain(around.into_iter().map(|(run, _)| run));
         for run in line.filter(|run| *run != self.loaded.run) {
@@ -101,7 +105,7 @@ impl Root<'_> {
     }
 
     /// Checks one child; `None` if it is gone, or at its end.
-    fn child(&self, run: i64, prefix: &str) -> Result<Option<Loaded>, Error> {
+    fn child(&self, run: i64, prefix: &str) -> Result<Option<Loaded>, DriveError> {
         let Some(mut loaded) = load(&self.reader.db, run, 1)? else { return Ok(None) };
         let Some(next) = &loaded.next else { return Ok(None) };
         let (root, node) = (&self.loaded.id, NodePath::from(format!("{prefix}{next}")));

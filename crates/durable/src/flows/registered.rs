@@ -20,7 +20,7 @@ use crate::{
         state::decode,
     },
     words::{
-        error::{Error, damaged},
+        error::{AnswerError, DriveError, OpenError, ReadError, damaged},
         flow_options::FlowOptions,
         guard::{drop_quietly, lock},
         migrate::{Asking, MigrateItems},
@@ -56,7 +56,7 @@ impl Flows {
     }
 }
 
-/// What a drive adds to a run: who hears its events, what cancels it, and what everything that it starts holds on to.
+/// Additions of a drive to a run: the listener of its events, its cancellation, and a value that everything it starts holds on to.
 #[derive(Clone, Default)]
 pub(crate) struct Hooks {
     pub(crate) cancel: CancellationToken,
@@ -77,23 +77,23 @@ pub(crate) trait AnyFlow: Send + Sync {
     /// The version of its state.
     fn version(&self) -> u32;
 
-    /// Who listens to its runs, beside their history.
+    /// The listeners to its runs, beside their history.
     fn listeners(&self) -> &[Arc<dyn Listener>];
 
-    /// How many of its runs are driven at once, if that is limited.
+    /// The number of its runs that are driven at once, if that is limited.
     fn concurrency(&self) -> Option<usize>;
 
-    /// How often a visit may be begun again after its process has died.
+    /// The number of times that a visit may be begun again after its process has died.
     fn max_resumes(&self) -> u32;
 
-    /// Whether its runs have a budget, and have to know what they have used.
+    /// Returns `true` if its runs have a budget, and have to know what they have used.
     fn has_budget(&self) -> bool;
 
     /// Places a stored run where it was. `used` counts for its budget.
-    fn restore(&self, loaded: &Loaded, used: Usage, hooks: &Hooks) -> Result<Box<dyn Execution>, Error>;
+    fn restore(&self, loaded: &Loaded, used: Usage, hooks: &Hooks) -> Result<Box<dyn Execution>, DriveError>;
 
     /// Brings what items of the visit under way gave to the newest version.
-    fn migrate_items(&self, loaded: &mut Loaded) -> Result<(), Error>;
+    fn migrate_items(&self, loaded: &mut Loaded) -> Result<(), DriveError>;
 
     /// Returns a question of an older version as the newest asks it; `None` if it stays as it is.
     fn migrate_question(
@@ -102,24 +102,24 @@ pub(crate) trait AnyFlow: Send + Sync {
         node: &NodePath,
         found: u32,
         asking: Asking,
-    ) -> Result<Option<Asking>, Error>;
+    ) -> Result<Option<Asking>, ReadError>;
 
     /// Checks that a child, given by the path of its node, could go on with its state. `run` is the one that the user started, with
     /// the version of its flow.
-    fn takes_child(&self, run: (&RunId, i64), node: &NodePath, step: u64, state: &[u8]) -> Result<(), Error>;
+    fn takes_child(&self, run: (&RunId, i64), node: &NodePath, step: u64, state: &[u8]) -> Result<(), DriveError>;
 
     /// Returns whether two names are of one node.
     fn is_same(&self, one: &NodePath, other: &NodePath) -> bool;
 
     /// Checks an answer to a node of a version of the flow by its type.
-    fn fits(&self, run: &RunId, flow: i64, node: &NodePath, answer: &Value) -> Result<(), Error>;
+    fn fits(&self, run: &RunId, flow: i64, node: &NodePath, answer: &Value) -> Result<(), AnswerError>;
 
     /// Returns a state of an older version in the newest; `None` if it is in that.
-    fn migrated(&self, run: &RunId, version: u32, state: &[u8]) -> Result<Option<Vec<u8>>, Error>;
+    fn migrated(&self, run: &RunId, version: u32, state: &[u8]) -> Result<Option<Vec<u8>>, ReadError>;
 
     /// Checks that a run could begin at a node of a version of the flow, with a state of the newest version; returns the name
     /// that the node has now.
-    fn begins(&self, run: &RunId, flow: i64, node: &NodePath, state: &[u8]) -> Result<NodePath, Error>;
+    fn begins(&self, run: &RunId, flow: i64, node: &NodePath, state: &[u8]) -> Result<NodePath, DriveError>;
 }
 
 /// A flow of a store.
@@ -128,7 +128,7 @@ pub(crate) trait FlowOver<S>: AnyFlow {
     fn execution(&self, id: &RunId, key: KeyBase, state: S, hooks: &Hooks) -> Box<dyn Execution>;
 
     /// Reads a state of this version or an older one.
-    fn decode(&self, run: &RunId, version: u32, state: &[u8]) -> Result<S, Error>;
+    fn decode(&self, run: &RunId, version: u32, state: &[u8]) -> Result<S, ReadError>;
 }
 
 /// A flow with what a store is told of it.
@@ -185,12 +185,12 @@ where
         run: &RunId,
         (node, step, state): (&NodePath, u64, &[u8]),
         options: &RunOptions,
-    ) -> Result<Running<S>, Error> {
-        let failed = |source| Error::Restore { run: run.clone(), step, source: Arc::new(source) };
+    ) -> Result<Running<S>, DriveError> {
+        let failed = |source| DriveError::Restore { run: run.clone(), step, source: Arc::new(source) };
         self.flow.restored(node, step, state, options).map_err(failed)
     }
 
-    fn read_back(&self, loaded: &Loaded, used: Usage, hooks: &Hooks) -> Result<Box<dyn Execution>, Error> {
+    fn read_back(&self, loaded: &Loaded, used: Usage, hooks: &Hooks) -> Result<Box<dyn Execution>, DriveError> {
         let no_next = || damaged(format!("run `{}` runs, but has no next node", loaded.id));
         let due = loaded.next.as_ref().ok_or_else(no_next)?;
         let migrated = self.migrate(&loaded.id, loaded.version, loaded.chain.state())?;
@@ -202,12 +202,12 @@ where
         Ok(Box::new(self.place(&loaded.id, (&now, loaded.seq, state), &options)?))
     }
 
-    fn migrate(&self, run: &RunId, found: u32, state: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    fn migrate(&self, run: &RunId, found: u32, state: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         let wanted = self.options.version;
         if found == wanted {
             return Ok(None);
         }
-        let failed = |source: BoxError| Error::Migrate { run: run.clone(), found, wanted, source: source.into() };
+        let failed = |source: BoxError| ReadError::Migrate { run: run.clone(), found, wanted, source: source.into() };
         let Some(migrate) = self.options.migrate.as_ref().filter(|_| found < wanted) else {
             let why = if found < wanted {
                 "`FlowOptions::version` of its flow has no function for it"
@@ -223,7 +223,7 @@ where
     }
 
     /// Brings what items gave to the newest version, or leaves out what cannot be, of a run that is tried again.
-    fn migrated_items(&self, loaded: &mut Loaded, migrate: &MigrateItems) -> Result<(), Error> {
+    fn migrated_items(&self, loaded: &mut Loaded, migrate: &MigrateItems) -> Result<(), DriveError> {
         let wanted = self.options.version;
         let Some(node) = loaded.next.as_ref().map(|node| self.now(loaded.flow, node)) else { return Ok(()) };
         let (state, retried) = (loaded.version, loaded.under_way.retried);
@@ -245,7 +245,7 @@ where
                 Err(_) if retried => unfit.push(*number),
                 Err(source) => {
                     let run = loaded.id.clone();
-                    return Err(Error::MigrateItem { run, node, found, wanted, source: source.into() });
+                    return Err(DriveError::MigrateItem { run, node, found, wanted, source: source.into() });
                 }
             }
         }
@@ -293,11 +293,11 @@ where
         self.options.budget.is_some()
     }
 
-    fn restore(&self, loaded: &Loaded, used: Usage, hooks: &Hooks) -> Result<Box<dyn Execution>, Error> {
+    fn restore(&self, loaded: &Loaded, used: Usage, hooks: &Hooks) -> Result<Box<dyn Execution>, DriveError> {
         self.read_back(loaded, used, hooks)
     }
 
-    fn migrate_items(&self, loaded: &mut Loaded) -> Result<(), Error> {
+    fn migrate_items(&self, loaded: &mut Loaded) -> Result<(), DriveError> {
         match &self.options.migrate_items {
             Some(migrate) => self.migrated_items(loaded, migrate),
             None => Ok(()),
@@ -310,7 +310,7 @@ where
         node: &NodePath,
         found: u32,
         asking: Asking,
-    ) -> Result<Option<Asking>, Error> {
+    ) -> Result<Option<Asking>, ReadError> {
         let wanted = self.options.version;
         let Some(migrate) = self.options.migrate_questions.as_ref().filter(|_| found < wanted) else { return Ok(None) };
         let node = Self::path_now(node, |node| self.renamed(node));
@@ -318,12 +318,18 @@ where
             Panicked::catch(|| migrate(found, &node, asking)).unwrap_or_else(|panicked| Err(panicked.into()));
         migrated.map(Some).map_err(|source| {
             let (run, source) = (run.clone(), source.into());
-            Error::MigrateQuestion { run, node, found, wanted, source }
+            ReadError::MigrateQuestion { run, node, found, wanted, source }
         })
     }
 
-    fn takes_child(&self, (run, flow): (&RunId, i64), node: &NodePath, step: u64, state: &[u8]) -> Result<(), Error> {
-        let failed = |source| Error::Restore { run: run.clone(), step, source: Arc::new(source) };
+    fn takes_child(
+        &self,
+        (run, flow): (&RunId, i64),
+        node: &NodePath,
+        step: u64,
+        state: &[u8],
+    ) -> Result<(), DriveError> {
+        let failed = |source| DriveError::Restore { run: run.clone(), step, source: Arc::new(source) };
         let now = Self::path_now(node, |node| self.now(flow, node));
         self.flow.takes_child(&now, state).map_err(failed)
     }
@@ -332,17 +338,17 @@ where
         self.options.renamed.is_same(one, other)
     }
 
-    fn fits(&self, run: &RunId, flow: i64, node: &NodePath, answer: &Value) -> Result<(), Error> {
+    fn fits(&self, run: &RunId, flow: i64, node: &NodePath, answer: &Value) -> Result<(), AnswerError> {
         let now = Self::path_now(node, |node| self.now(flow, node));
-        let unfit = |what| Error::Unfit { run: run.clone(), node: node.clone(), what };
+        let unfit = |what| AnswerError::Unfit { run: run.clone(), node: node.clone(), what };
         self.flow.fits_at(&now, answer).map_err(|error| unfit(error.to_string()))
     }
 
-    fn migrated(&self, run: &RunId, version: u32, state: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    fn migrated(&self, run: &RunId, version: u32, state: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         self.migrate(run, version, state)
     }
 
-    fn begins(&self, run: &RunId, flow: i64, node: &NodePath, state: &[u8]) -> Result<NodePath, Error> {
+    fn begins(&self, run: &RunId, flow: i64, node: &NodePath, state: &[u8]) -> Result<NodePath, DriveError> {
         drop_quietly(decode::<S>(run, state)?);
         let now = self.now(flow, node);
         self.place(run, (&now, 0, state), &RunOptions::new()).map(drop_quietly)?;
@@ -359,15 +365,18 @@ where
         Box::new(self.flow.execution(state, &self.run_options(id, key, hooks)))
     }
 
-    fn decode(&self, run: &RunId, version: u32, state: &[u8]) -> Result<S, Error> {
+    fn decode(&self, run: &RunId, version: u32, state: &[u8]) -> Result<S, ReadError> {
         let migrated = self.migrate(run, version, state)?;
         decode(run, migrated.as_deref().unwrap_or(state))
     }
 }
 
 /// Describes a flow for the store.
-pub(crate) fn describe<S: State, X: Label>(flow: &AsyncFlow<S, X>, options: &FlowOptions) -> Result<FlowRow, Error> {
-    let too_deep = |source| Error::FlowTooDeep { flow: flow.name().to_owned(), source: Arc::new(source) };
+pub(crate) fn describe<S: State, X: Label>(
+    flow: &AsyncFlow<S, X>,
+    options: &FlowOptions,
+) -> Result<FlowRow, OpenError> {
+    let too_deep = |source| OpenError::FlowTooDeep { flow: flow.name().to_owned(), source: Arc::new(source) };
     let mut graph = storable(&flow.to_json()).map_err(too_deep)?;
     // In one order, whatever else is in the build: a package may ask serde_json to keep that of the program.
     graph.sort_all_objects();

@@ -11,7 +11,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::words::{columns::int, error::Error};
+use crate::words::{columns::int, error::StoreError};
 
 /// The most rows that are deleted in one transaction, which takes a few milliseconds.
 const ROWS: usize = 500;
@@ -41,7 +41,7 @@ const TABLES: [(&str, &str); 5] = [
 ];
 
 /// Makes of a run none, in the transaction around it. What else it has is deleted by [`piece`].
-pub(crate) fn mark(db: &Connection, run: i64) -> Result<(), Error> {
+pub(crate) fn mark(db: &Connection, run: i64) -> Result<(), StoreError> {
     db.prepare_cached("DELETE FROM inbox WHERE run = ?1")?.execute([run])?;
     db.prepare_cached("DELETE FROM runs WHERE run = ?1")?.execute([run])?;
     db.prepare_cached("INSERT INTO deleting (run) VALUES (?1) ON CONFLICT DO NOTHING")?.execute([run])?;
@@ -49,7 +49,7 @@ pub(crate) fn mark(db: &Connection, run: i64) -> Result<(), Error> {
 }
 
 /// Deletes some of what deleted runs have left, in the transaction around it, and returns whether there may be more.
-pub(crate) fn piece(db: &Connection) -> Result<bool, Error> {
+pub(crate) fn piece(db: &Connection) -> Result<bool, StoreError> {
     // The number of a child is larger than that of its parent: children first.
     let mut next = db.prepare_cached("SELECT run FROM deleting ORDER BY run DESC LIMIT 1")?;
     let mut left = Left { rows: ROWS, bytes: BYTES };
@@ -69,7 +69,7 @@ pub(crate) fn piece(db: &Connection) -> Result<bool, Error> {
 }
 
 /// Returns whether a run is a child of one that was deleted.
-pub(crate) fn is_gone(db: &Connection, run: i64) -> Result<bool, Error> {
+pub(crate) fn is_gone(db: &Connection, run: i64) -> Result<bool, StoreError> {
     let mut select = db.prepare_cached("SELECT parent FROM runs WHERE run = ?1")?;
     let mut at = run;
     loop {
@@ -100,7 +100,7 @@ impl Left {
 }
 
 /// Marks some children of a run, and returns whether there were any.
-fn mark_children(db: &Connection, run: i64, left: &mut Left) -> Result<bool, Error> {
+fn mark_children(db: &Connection, run: i64, left: &mut Left) -> Result<bool, StoreError> {
     let mut select = db.prepare_cached("SELECT run FROM runs WHERE parent = ?1 AND parent IS NOT NULL LIMIT ?2")?;
     let found = select.query_map((run, int(left.rows.div_ceil(2))), |row| row.get(0))?;
     let children = found.collect::<rusqlite::Result<Vec<i64>>>()?;
@@ -112,7 +112,7 @@ fn mark_children(db: &Connection, run: i64, left: &mut Left) -> Result<bool, Err
 }
 
 /// Deletes some rows that a run has in a table.
-fn delete_some(db: &Connection, run: i64, (find, delete): (&str, &str), left: &mut Left) -> Result<(), Error> {
+fn delete_some(db: &Connection, run: i64, (find, delete): (&str, &str), left: &mut Left) -> Result<(), StoreError> {
     let mut select = db.prepare_cached(find)?;
     let found = select.query_map((run, int(left.rows)), |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)))?;
     let found = found.collect::<rusqlite::Result<Vec<(i64, Option<i64>)>>>()?;

@@ -2,10 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::words::error::Error;
+use crate::words::error::StoreError;
 
 /// Writes down a version of a flow, and returns its number; and for all versions of it how its nodes are called now.
-pub(crate) fn flow(db: &Connection, flow: &FlowRow) -> Result<i64, Error> {
+pub(crate) fn flow(db: &Connection, flow: &FlowRow) -> Result<i64, StoreError> {
     let row = version(db, flow)?;
     let mut update = db.prepare_cached("UPDATE flows SET renamed = ?2 WHERE name = ?1 AND renamed IS NOT ?2")?;
     for name in [&flow.name].into_iter().chain(&flow.before) {
@@ -14,7 +14,7 @@ pub(crate) fn flow(db: &Connection, flow: &FlowRow) -> Result<i64, Error> {
     Ok(row)
 }
 
-fn version(db: &Connection, flow: &FlowRow) -> Result<i64, Error> {
+fn version(db: &Connection, flow: &FlowRow) -> Result<i64, StoreError> {
     let known = |db: &Connection| {
         db.query_row(
             "SELECT flow FROM flows WHERE name = ?1 AND fingerprint = ?2",
@@ -36,7 +36,7 @@ pub(crate) struct FlowRow {
     pub(crate) name: String,
     /// The names that it had before.
     pub(crate) before: Vec<String>,
-    /// How its nodes were called before, as JSON.
+    /// The former names of its nodes, as JSON.
     pub(crate) renamed: Option<String>,
     pub(crate) fingerprint: String,
     pub(crate) graph: String,

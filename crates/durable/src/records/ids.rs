@@ -3,26 +3,26 @@
 use flowstone_core::RunId;
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::words::error::{Error, damaged};
+use crate::words::error::{ReadError, StoreError, damaged};
 
 /// The id of a run, for an error.
-pub(crate) fn id_of(db: &Connection, run: i64) -> Result<RunId, Error> {
+pub(crate) fn id_of(db: &Connection, run: i64) -> Result<RunId, StoreError> {
     let id = db.query_row("SELECT id FROM runs WHERE run = ?1", [run], |row| row.get::<_, String>(0)).optional()?;
     Ok(id.map_or_else(|| format!("#{run}").into(), RunId::from))
 }
 
 /// The error of a run that lacks what every run has: it was deleted a moment ago, or the store is damaged.
-pub(crate) fn gone(db: &Connection, run: i64, what: &str) -> Error {
+pub(crate) fn gone(db: &Connection, run: i64, what: &str) -> ReadError {
     let look = || db.prepare_cached("SELECT 1 FROM runs WHERE run = ?1")?.exists([run]);
     match look() {
-        Ok(true) => damaged(format!("run #{run} lacks a {what}")),
-        Ok(false) => Error::UnknownRun { run: format!("#{run}").into() },
+        Ok(true) => damaged(format!("run #{run} lacks a {what}")).into(),
+        Ok(false) => ReadError::UnknownRun { run: format!("#{run}").into() },
         Err(error) => error.into(),
     }
 }
 
 /// Returns a run with all its children and theirs.
-pub(crate) fn tree(db: &Connection, run: i64) -> Result<Vec<i64>, Error> {
+pub(crate) fn tree(db: &Connection, run: i64) -> Result<Vec<i64>, StoreError> {
     // Not `UNION ALL`: parents that lead in a circle, as a damaged store may have, must come to an end.
     let mut select = db.prepare_cached(
         "WITH RECURSIVE tree (run) AS (

@@ -4,10 +4,10 @@ use rusqlite::Connection;
 
 use crate::words::{
     columns::{int, now},
-    error::Error,
+    error::StoreError,
 };
 
-/// How many requests are read at once.
+/// The number of requests that are read at once.
 const PAGE: usize = 1000;
 
 /// Something that another process asks for.
@@ -39,14 +39,14 @@ impl Inbox {
 }
 
 /// Asks the process that drives the store for something.
-pub(crate) fn ask_driver(db: &Connection, run: i64, what: &str) -> Result<(), Error> {
+pub(crate) fn ask_driver(db: &Connection, run: i64, what: &str) -> Result<(), StoreError> {
     let mut insert = db.prepare_cached("INSERT INTO inbox (run, what, sent_at) VALUES (?1, ?2, ?3)")?;
     insert.execute((run, what, now()))?;
     Ok(())
 }
 
 /// Reads a page of requests after one.
-pub(crate) fn requests(db: &Connection, after: i64) -> Result<Vec<Request>, Error> {
+pub(crate) fn requests(db: &Connection, after: i64) -> Result<Vec<Request>, StoreError> {
     let mut select = db.prepare_cached(
         "SELECT request, inbox.run, what, name FROM inbox LEFT JOIN runs USING (run) LEFT JOIN flows USING (flow)
          WHERE request > ?1 ORDER BY request LIMIT ?2",

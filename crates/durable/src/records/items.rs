@@ -9,14 +9,14 @@ use crate::{
     records::ids::id_of,
     words::{
         columns::{int, length_ms},
-        error::Error,
+        error::{DriveError, StoreError},
     },
 };
 
-/// What stands in the column `item` for the node itself.
+/// The number of the node itself in the column `item`.
 pub(crate) const NODE: i64 = -1;
 
-/// What an item, or the node itself, has done, to be kept.
+/// The deed of an item, or of the node itself, to be kept.
 pub(crate) struct NewItem {
     pub(crate) number: i64,
     pub(crate) key: Option<ItemKey>,
@@ -30,7 +30,7 @@ pub(crate) enum Did {
 }
 
 /// Keeps what an item of a visit under way has done, if the step before is there: with `Behind` its commit may have failed.
-pub(crate) fn keep_item(db: &Connection, run: i64, seq: u64, item: &NewItem) -> Result<(), Error> {
+pub(crate) fn keep_item(db: &Connection, run: i64, seq: u64, item: &NewItem) -> Result<(), DriveError> {
     let mut upsert = db.prepare_cached(
         "INSERT INTO items (run, seq, item, output, attempt, wake_at, item_key, wait_ms, version)
          SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
@@ -46,14 +46,14 @@ pub(crate) fn keep_item(db: &Connection, run: i64, seq: u64, item: &NewItem) -> 
     };
     let key = item.key.as_ref().map(ItemKey::as_bytes);
     match upsert.execute(params![run, int(seq), item.number, output, attempt, wake_at, key, length, version])? {
-        0 => Err(Error::Conflict { run: id_of(db, run)?, step: seq }),
+        0 => Err(DriveError::Conflict { run: id_of(db, run)?, step: seq }),
         _ => Ok(()),
     }
 }
 
 /// A visit under way as a whole.
 pub(crate) struct VisitUnderWay {
-    /// How many items its batch has.
+    /// The number of items of its batch.
     pub(crate) items: Option<u64>,
     /// When its time is over, and how much of it is left.
     pub(crate) ends: Option<(i64, Duration)>,
@@ -62,7 +62,7 @@ pub(crate) struct VisitUnderWay {
 }
 
 /// Keeps what is known of a visit under way as a whole. Its time, once it has begun, ends no later than before.
-pub(crate) fn keep_visit(db: &Connection, run: i64, seq: u64, visit: &VisitUnderWay) -> Result<(), Error> {
+pub(crate) fn keep_visit(db: &Connection, run: i64, seq: u64, visit: &VisitUnderWay) -> Result<(), StoreError> {
     let mut upsert = db.prepare_cached(
         "INSERT INTO under_way (run, seq, items, ends_at, left_ms) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (run, seq) DO UPDATE SET items = coalesce(?3, items), ends_at = coalesce(ends_at, ?4),
@@ -79,7 +79,7 @@ pub(crate) fn keep_visit(db: &Connection, run: i64, seq: u64, visit: &VisitUnder
 }
 
 /// Forgets what the visit had done before it was committed.
-pub(crate) fn forget_items(db: &Connection, run: i64, seq: u64) -> Result<(), Error> {
+pub(crate) fn forget_items(db: &Connection, run: i64, seq: u64) -> Result<(), StoreError> {
     db.prepare_cached("DELETE FROM items WHERE run = ?1 AND seq = ?2")?.execute((run, int(seq)))?;
     db.prepare_cached("DELETE FROM under_way WHERE run = ?1 AND seq = ?2")?.execute((run, int(seq)))?;
     Ok(())
@@ -87,14 +87,14 @@ pub(crate) fn forget_items(db: &Connection, run: i64, seq: u64) -> Result<(), Er
 
 /// Forgets the waits of a visit that failed, and how much of its time is left, so that it begins with its first attempt
 /// again; what items gave stays.
-pub(crate) fn forget_waits(db: &Connection, run: i64) -> Result<(), Error> {
+pub(crate) fn forget_waits(db: &Connection, run: i64) -> Result<(), StoreError> {
     db.prepare_cached("DELETE FROM items WHERE run = ?1 AND output IS NULL")?.execute([run])?;
     db.prepare_cached("UPDATE under_way SET ends_at = NULL, left_ms = NULL WHERE run = ?1")?.execute([run])?;
     Ok(())
 }
 
 /// Notes that a visit is tried again: what its items gave and cannot be read runs again then.
-pub(crate) fn set_retried(db: &Connection, run: i64) -> Result<(), Error> {
+pub(crate) fn set_retried(db: &Connection, run: i64) -> Result<(), StoreError> {
     let mut upsert = db.prepare_cached(
         "INSERT INTO under_way (run, seq, retried)
          SELECT run, seq, 1 FROM items WHERE run = ?1
@@ -105,7 +105,7 @@ pub(crate) fn set_retried(db: &Connection, run: i64) -> Result<(), Error> {
 }
 
 /// Ends the wait of a node whose run wakes, by whichever clock.
-pub(crate) fn end_sleep(db: &Connection, run: i64) -> Result<(), Error> {
+pub(crate) fn end_sleep(db: &Connection, run: i64) -> Result<(), StoreError> {
     let mut update =
         db.prepare_cached("UPDATE items SET wait_ms = 0 WHERE run = ?1 AND item = ?2 AND output IS NULL")?;
     update.execute((run, NODE))?;

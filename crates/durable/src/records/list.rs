@@ -8,7 +8,7 @@ use crate::{
     records::reader::Reader,
     words::{
         columns::{int, millis},
-        error::Error,
+        error::ReadError,
         info::{Cursor, RunInfo},
         status::Status,
     },
@@ -97,16 +97,16 @@ impl Filter {
 impl Reader {
     /// Returns a page of runs, newest first.
     ///
-    /// What it costs depends on the page, not on how many runs there are.
+    /// The cost depends on the page, not on how many runs there are.
     ///
     /// # Errors
     ///
     /// If the store cannot be read.
-    pub fn list(&self, filter: &Filter) -> Result<Vec<RunInfo>, Error> {
+    pub fn list(&self, filter: &Filter) -> Result<Vec<RunInfo>, ReadError> {
         self.at_once(|reader| reader.page(filter))
     }
 
-    fn page(&self, filter: &Filter) -> Result<Vec<RunInfo>, Error> {
+    fn page(&self, filter: &Filter) -> Result<Vec<RunInfo>, ReadError> {
         let oldest = filter.since.map(|at| self.first_since(at)).transpose()?.unwrap_or(0);
         let newest = filter.until.map(|at| self.first_since(at)).transpose()?.unwrap_or(i64::MAX);
         let newest = newest.min(filter.after.map_or(i64::MAX, |cursor| cursor.0));
@@ -129,7 +129,7 @@ impl Reader {
     }
 
     /// Returns the numbers of the versions of the flows with these names; of all that have runs, if none is given.
-    pub(crate) fn flow_numbers(&self, names: &[String]) -> Result<Vec<i64>, Error> {
+    pub(crate) fn flow_numbers(&self, names: &[String]) -> Result<Vec<i64>, ReadError> {
         let mut numbers: Vec<i64> = Vec::new();
         if names.is_empty() {
             // From one to the next along the index: versions come with each deployment.
@@ -152,7 +152,7 @@ impl Reader {
     }
 
     /// The number of the first run that was started at a time or later, by halving: numbers and times grow together.
-    fn first_since(&self, at: SystemTime) -> Result<i64, Error> {
+    fn first_since(&self, at: SystemTime) -> Result<i64, ReadError> {
         let at = millis(at);
         let mut look =
             self.db.prepare_cached("SELECT run, created_at FROM runs WHERE run >= ?1 ORDER BY run LIMIT 1")?;

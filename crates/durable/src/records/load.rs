@@ -14,20 +14,20 @@ use crate::{
     },
     words::{
         columns::{count, int},
-        error::{Error, damaged},
+        error::{ReadError, damaged},
         status::Status,
         waits::Wait,
     },
 };
 
-/// How deep JSON may be nested that is read: as far as `serde_json` follows.
+/// The depth to which JSON may be nested that is read: as far as `serde_json` follows.
 const DEPTH: usize = 127;
 
 /// A run with its last checkpoint.
 pub(crate) struct Loaded {
     pub(crate) run: i64,
     pub(crate) id: RunId,
-    /// What the keys of its visits begin with.
+    /// The beginning of the keys of its visits.
     pub(crate) key: KeyBase,
     pub(crate) flow: i64,
     pub(crate) flow_name: String,
@@ -49,16 +49,16 @@ pub(crate) struct Loaded {
     pub(crate) under_way: UnderWay,
 }
 
-/// What the store says of a run that may have to be told before the run goes on.
+/// Facts in the store about a run that decide if the store has to be told before the run goes on.
 pub(crate) struct Standing {
     pub(crate) flow_name: String,
     /// `true` if the store says more of it than a run that goes on has: why it could not, or what it was before.
     pub(crate) refused: bool,
-    /// Whether it waits for its turn.
+    /// `true` if it waits for its turn.
     pub(crate) queued: bool,
     /// The driver that let it run, if one did.
     pub(crate) epoch: Option<i64>,
-    /// Whether its process has died more than once in the visit under way.
+    /// `true` if its process has died more than once in the visit under way.
     pub(crate) suspect: bool,
 }
 
@@ -70,34 +70,34 @@ pub(crate) struct Asked {
     pub(crate) schema: Value,
     /// The answer, or why it cannot be read: an older version kept one unseen.
     pub(crate) answer: Option<Result<Value, String>>,
-    /// Whether it has expired.
+    /// `true` if it has expired.
     pub(crate) expired: bool,
 }
 
 impl Asked {
-    /// Whether the run goes on with it.
+    /// Returns `true` if the run goes on with it.
     pub(crate) fn is_over(&self) -> bool {
         self.expired || self.answer.is_some()
     }
 }
 
-/// What a visit under way had done when its process ended.
+/// The kept part of a visit that was under way when its process ended.
 #[derive(Default)]
 pub(crate) struct UnderWay {
     /// By number; the node itself has one, too.
     pub(crate) items: BTreeMap<i64, KeptItem>,
     pub(crate) children: Vec<KnownChild>,
-    /// How many items its batch had.
+    /// The number of items that its batch had.
     pub(crate) began_with: Option<u64>,
     /// When its time is over.
     pub(crate) ends: Option<Wait>,
-    /// Whether it is tried again after it failed or was cancelled.
+    /// `true` if it is tried again after it failed or was cancelled.
     pub(crate) retried: bool,
-    /// Whether it has a row of its own.
+    /// `true` if it has a row of its own.
     pub(crate) has_row: bool,
 }
 
-/// What is kept of an item, or of the node itself.
+/// The kept part of an item, or of the node itself.
 pub(crate) struct KeptItem {
     pub(crate) key: Option<ItemKey>,
     /// The version of the flow that kept it, if that is known.
@@ -117,19 +117,19 @@ pub(crate) struct KnownChild {
     pub(crate) run: i64,
     pub(crate) item: ItemId,
     pub(crate) status: Status,
-    /// How many visits it has completed.
+    /// The number of visits that it has completed.
     pub(crate) visits: u64,
 }
 
 impl KnownChild {
-    /// Whether it is the child of this item, whatever the order of the items.
+    /// Returns `true` if it is the child of this item, whatever the order of the items.
     pub(crate) fn is_of(&self, item: ItemId) -> bool {
         self.item.key == item.key && (item.key.is_some() || self.item.index == item.index)
     }
 }
 
 /// Reads how a run stands; `None` if there is none of this number.
-pub(crate) fn standing(db: &Connection, run: i64) -> Result<Option<Standing>, Error> {
+pub(crate) fn standing(db: &Connection, run: i64) -> Result<Option<Standing>, ReadError> {
     let mut select = db.prepare_cached(
         "SELECT name, refused IS NOT NULL OR was IS NOT NULL, queued_at IS NOT NULL, epoch,
              resumes >= 2 AND resumed_seq = 1 + (SELECT max(seq) FROM visits WHERE visits.run = runs.run)
@@ -148,7 +148,7 @@ pub(crate) fn standing(db: &Connection, run: i64) -> Result<Option<Standing>, Er
 }
 
 /// Reads a run with what it needs to go on; `None` if there is none of this number.
-pub(crate) fn load(db: &Connection, run: i64, full_every: u32) -> Result<Option<Loaded>, Error> {
+pub(crate) fn load(db: &Connection, run: i64, full_every: u32) -> Result<Option<Loaded>, ReadError> {
     let Some(standing) = standing(db, run)? else { return Ok(None) };
     let mut head = db.prepare_cached(
         "SELECT id, flow, name, status, runs.action, key FROM runs JOIN flows USING (flow) WHERE run = ?1",
@@ -194,7 +194,7 @@ pub(crate) fn load(db: &Connection, run: i64, full_every: u32) -> Result<Option<
     }))
 }
 
-fn asked(db: &Connection, id: &RunId, run: i64, seq: u64) -> Result<Option<Asked>, Error> {
+fn asked(db: &Connection, id: &RunId, run: i64, seq: u64) -> Result<Option<Asked>, ReadError> {
     let mut select = db.prepare_cached(
         "SELECT question, schema, answer, expired_at, version FROM pauses WHERE run = ?1 AND seq = ?2",
     )?;
@@ -214,7 +214,7 @@ fn asked(db: &Connection, id: &RunId, run: i64, seq: u64) -> Result<Option<Asked
         Ok(answer) => Ok(Ok(answer)),
         // Nobody damaged it: it was written before such JSON was refused.
         Err(error) if is_deep(&answer) => Ok(Err(error.to_string())),
-        Err(error) => Err(damaged(format!("an answer to run `{id}`: {error}"))),
+        Err(error) => Err(ReadError::from(damaged(format!("an answer to run `{id}`: {error}")))),
     };
     let answer = answer.map(readable).transpose()?;
     Ok(Some(Asked {
@@ -226,7 +226,7 @@ fn asked(db: &Connection, id: &RunId, run: i64, seq: u64) -> Result<Option<Asked
     }))
 }
 
-fn under_way(db: &Connection, run: i64, seq: u64) -> Result<UnderWay, Error> {
+fn under_way(db: &Connection, run: i64, seq: u64) -> Result<UnderWay, ReadError> {
     let mut found = UnderWay::default();
     let mut items = db.prepare_cached(
         "SELECT item, output, attempt, wake_at, item_key, wait_ms, version FROM items WHERE run = ?1 AND seq = ?2",
@@ -236,7 +236,7 @@ fn under_way(db: &Connection, run: i64, seq: u64) -> Result<UnderWay, Error> {
         let kept = match (row.get::<_, Option<Vec<u8>>>(1)?, row.get(2)?, row.get(3)?) {
             (Some(output), _, _) => Kept::Output(output),
             (None, Some(attempt), Some(wake_at)) => Kept::Wait { attempt, wait: Wait::seen_now(wake_at, row.get(5)?) },
-            _ => return Err(damaged(format!("an item of run #{run} has neither output nor wait"))),
+            _ => return Err(damaged(format!("an item of run #{run} has neither output nor wait")).into()),
         };
         let (key, version) = (row.get::<_, Option<[u8; 16]>>(4)?.map(ItemKey::from_bytes), row.get(6)?);
         found.items.insert(row.get(0)?, KeptItem { key, version, kept });
@@ -271,11 +271,11 @@ fn under_way(db: &Connection, run: i64, seq: u64) -> Result<UnderWay, Error> {
 
 /// Reads JSON of a run that was written as text. What an older version wrote, and nested deeper than can be read, is given as
 /// the text that it is.
-pub(crate) fn json_or_text(run: &RunId, text: String) -> Result<Value, Error> {
+pub(crate) fn json_or_text(run: &RunId, text: String) -> Result<Value, ReadError> {
     match serde_json::from_str(&text) {
         Ok(json) => Ok(json),
         Err(_) if is_deep(&text) => Ok(Value::String(text)),
-        Err(error) => Err(damaged(format!("JSON of run `{run}`: {error}"))),
+        Err(error) => Err(damaged(format!("JSON of run `{run}`: {error}")).into()),
     }
 }
 

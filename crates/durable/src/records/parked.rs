@@ -18,7 +18,7 @@ use crate::{
     },
     words::{
         columns::int,
-        error::{Error, damaged},
+        error::{StatusError, StoreError, WrongStatus, damaged},
         status::{Happened, Status},
         waits::Moment,
     },
@@ -42,7 +42,7 @@ impl GoesOn {
 }
 
 /// Returns the runs around a run with their statuses, the nearest first.
-pub(crate) fn around(db: &Connection, run: i64) -> Result<Vec<(i64, Status)>, Error> {
+pub(crate) fn around(db: &Connection, run: i64) -> Result<Vec<(i64, Status)>, StoreError> {
     let mut select = db.prepare_cached(
         "SELECT parents.run, parents.status FROM runs JOIN runs AS parents ON parents.run = runs.parent
          WHERE runs.run = ?1 AND parents.run < runs.run",
@@ -59,23 +59,23 @@ pub(crate) fn around(db: &Connection, run: i64) -> Result<Vec<(i64, Status)>, Er
 }
 
 /// Returns the run that the user started, of which a run is a child, or itself.
-pub(crate) fn root_of(db: &Connection, run: i64) -> Result<i64, Error> {
+pub(crate) fn root_of(db: &Connection, run: i64) -> Result<i64, StoreError> {
     Ok(around(db, run)?.last().map_or(run, |(root, _)| *root))
 }
 
 /// Returns a run that was let go on, with the runs around it.
-pub(crate) fn goes_on(db: &Connection, run: i64) -> Result<GoesOn, Error> {
+pub(crate) fn goes_on(db: &Connection, run: i64) -> Result<GoesOn, StoreError> {
     Ok(GoesOn::of(run, &around(db, run)?))
 }
 
 /// Returns what a run and those around it are, before it is let go on by a process that does not have its flow.
-pub(crate) fn remember(db: &Connection, run: i64) -> Result<Vec<(i64, String)>, Error> {
+pub(crate) fn remember(db: &Connection, run: i64) -> Result<Vec<(i64, String)>, StoreError> {
     let line = std::iter::once(run).chain(around(db, run)?.into_iter().map(|(run, _)| run));
     line.filter_map(|run| status::was(db, run).map(|was| was.map(|was| (run, was))).transpose()).collect()
 }
 
 /// Returns those of a run and its children that are paused and have an answer, which no program could take yet.
-pub(crate) fn answered(db: &Connection, run: i64) -> Result<Vec<i64>, Error> {
+pub(crate) fn answered(db: &Connection, run: i64) -> Result<Vec<i64>, StoreError> {
     let mut look = db.prepare_cached(
         "SELECT 1 FROM runs JOIN pauses USING (run) WHERE run = ?1 AND status = ?2 AND answer IS NOT NULL
              AND seq = (SELECT max(seq) + 1 FROM visits WHERE visits.run = runs.run)",
@@ -94,10 +94,10 @@ pub(crate) fn answered(db: &Connection, run: i64) -> Result<Vec<i64>, Error> {
 /// # Errors
 ///
 /// If a run around it is at an end: nobody would go on with it.
-pub(crate) fn go_on(db: &Connection, run: i64, happened: Happened) -> Result<GoesOn, Error> {
+pub(crate) fn go_on(db: &Connection, run: i64, happened: Happened) -> Result<GoesOn, StatusError> {
     let around = around(db, run)?;
     if let Some((over, status)) = around.iter().find(|(_, status)| status.is_final()) {
-        return Err(Error::WrongStatus { run: ids::id_of(db, *over)?, status: *status, wanted: happened.word() });
+        return Err(WrongStatus { run: ids::id_of(db, *over)?, status: *status, wanted: happened.word() }.into());
     }
     status::change(db, run, happened, &Change::default())?;
     for (parent, status) in &around {
@@ -111,7 +111,7 @@ pub(crate) fn go_on(db: &Connection, run: i64, happened: Happened) -> Result<Goe
 /// Parks a run whose visit under way waits for its children; `left` are those that it has no more use for.
 ///
 /// Returns whether it is parked: not if one of its children can go on.
-pub(crate) fn park(db: &Connection, run: i64, seq: u64, left: &[i64]) -> Result<bool, Error> {
+pub(crate) fn park(db: &Connection, run: i64, seq: u64, left: &[i64]) -> Result<bool, StatusError> {
     left.iter().try_for_each(|child| cancel_open(db, *child))?;
     let mut select = db.prepare_cached(
         "SELECT status, wake_at, refused FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND parent IS NOT NULL",
@@ -136,7 +136,7 @@ pub(crate) fn park(db: &Connection, run: i64, seq: u64, left: &[i64]) -> Result<
 }
 
 /// Returns the children of a parked run whose time has come.
-pub(crate) fn due_children(db: &Connection, run: i64, now: Moment) -> Result<Vec<i64>, Error> {
+pub(crate) fn due_children(db: &Connection, run: i64, now: Moment) -> Result<Vec<i64>, StoreError> {
     let mut select = db.prepare_cached(
         "SELECT run FROM runs WHERE parent = ?1 AND parent_seq = (SELECT max(seq) + 1 FROM visits WHERE run = ?1)
              AND parent IS NOT NULL AND run > ?1 AND status IN (1, 2) AND (wake_at <= ?2 OR wake_tick <= ?3)",
@@ -145,7 +145,7 @@ pub(crate) fn due_children(db: &Connection, run: i64, now: Moment) -> Result<Vec
 }
 
 /// Cancels a run, and what is below it, if it is not at an end.
-fn cancel_open(db: &Connection, run: i64) -> Result<(), Error> {
+fn cancel_open(db: &Connection, run: i64) -> Result<(), StatusError> {
     match status(db, run)? {
         status if status.is_final() => Ok(()),
         _ => status::change(db, run, Happened::Cancelled, &Change::default()),
@@ -153,14 +153,14 @@ fn cancel_open(db: &Connection, run: i64) -> Result<(), Error> {
 }
 
 /// Returns whether the time has come at which a run wakes, or its question expires: by either of two clocks.
-pub(crate) fn is_due(db: &Connection, run: i64, now: Moment) -> Result<bool, Error> {
+pub(crate) fn is_due(db: &Connection, run: i64, now: Moment) -> Result<bool, StoreError> {
     let mut select = db.prepare_cached("SELECT 1 FROM runs WHERE run = ?1 AND (wake_at <= ?2 OR wake_tick <= ?3)")?;
     Ok(select.exists((run, now.clock, now.ticks))?)
 }
 
 /// Lets a run go on whose time has come: it has slept, or its question has expired. `None` if it waits no more, or for
 /// something else than it did a moment ago.
-pub(crate) fn wake(db: &Connection, run: i64, now: Moment) -> Result<Option<GoesOn>, Error> {
+pub(crate) fn wake(db: &Connection, run: i64, now: Moment) -> Result<Option<GoesOn>, StatusError> {
     if !is_due(db, run, now)? {
         return Ok(None);
     }
@@ -177,13 +177,13 @@ pub(crate) fn wake(db: &Connection, run: i64, now: Moment) -> Result<Option<Goes
     match go_on(db, run, happened) {
         Ok(goes_on) => Ok(Some(goes_on)),
         // Its parent came to an end a moment ago.
-        Err(Error::WrongStatus { .. }) => cancel_open(db, run).map(|()| None),
+        Err(StatusError::Wrong(_)) => cancel_open(db, run).map(|()| None),
         Err(error) => Err(error),
     }
 }
 
 /// Notes that the open question of a run has expired; returns whether there is one that has.
-fn expire(db: &Connection, run: i64, now: i64) -> Result<bool, Error> {
+fn expire(db: &Connection, run: i64, now: i64) -> Result<bool, StoreError> {
     let mut update = db.prepare_cached(
         "UPDATE pauses SET expired_at = ?2
          WHERE run = ?1 AND seq = (SELECT max(seq) + 1 FROM visits WHERE run = ?1)
@@ -204,7 +204,7 @@ pub(crate) fn resolve(
     run: i64,
     node: &NodePath,
     is_node: IsNode<'_>,
-) -> Result<(i64, NodePath), Error> {
+) -> Result<(i64, NodePath), StoreError> {
     let mut next = db.prepare_cached("SELECT seq, next FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
     let mut child = db.prepare_cached(
         "SELECT run FROM runs WHERE parent = ?1 AND parent_seq = ?2 + 1 AND item = ?3 AND parent IS NOT NULL AND run > ?1
@@ -228,7 +228,7 @@ pub(crate) fn resolve(
 }
 
 /// The path of a run's nodes from the run that the user started: `review[3]/`, or nothing if it is that run.
-pub(crate) fn prefix(db: &Connection, run: i64) -> Result<String, Error> {
+pub(crate) fn prefix(db: &Connection, run: i64) -> Result<String, StoreError> {
     let mut select = db.prepare_cached(
         "SELECT runs.parent, visits.next, runs.item FROM runs
          JOIN visits ON visits.run = runs.parent AND visits.seq = runs.parent_seq - 1

@@ -7,8 +7,9 @@ use crate::{
     records::status::{Change, change},
     words::{
         columns::{int, now},
-        error::Error,
+        error::{StatusError, StoreError},
         status::Happened,
+        texts::bounded,
         waits::Expiry,
     },
 };
@@ -27,7 +28,7 @@ pub(crate) struct NewPause {
 }
 
 /// Parks a run with its question.
-pub(crate) fn pause(db: &Connection, pause: &NewPause) -> Result<(), Error> {
+pub(crate) fn pause(db: &Connection, pause: &NewPause) -> Result<(), StatusError> {
     let mut insert = db.prepare_cached(
         "INSERT INTO pauses (run, seq, node, question, schema, asked_at, expires_at, expires_tick, version)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
@@ -48,11 +49,11 @@ pub(crate) struct AskedNow {
 }
 
 /// Gives an answer back that does not fit after all: the question waits again.
-pub(crate) fn refuse_answer(db: &Connection, run: i64, seq: u64, why: &str) -> Result<(), Error> {
+pub(crate) fn refuse_answer(db: &Connection, run: i64, seq: u64, why: &str) -> Result<(), StatusError> {
     let mut update = db.prepare_cached(
         "UPDATE pauses SET answer = NULL, answered_at = NULL, refused = ?3 WHERE run = ?1 AND seq = ?2",
     )?;
-    update.execute(params![run, int(seq), why])?;
+    update.execute(params![run, int(seq), bounded(why)])?;
     let mut expires = db.prepare_cached("SELECT expires_at, expires_tick FROM pauses WHERE run = ?1 AND seq = ?2")?;
     let expires = expires.query_row((run, int(seq)), |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let (wake_at, wake_tick) = expires.unwrap_or_default();
@@ -60,7 +61,7 @@ pub(crate) fn refuse_answer(db: &Connection, run: i64, seq: u64, why: &str) -> R
 }
 
 /// Forgets that a question expired, at a node that failed for it: it is asked once more.
-pub(crate) fn forget_expired(db: &Connection, run: i64) -> Result<(), Error> {
+pub(crate) fn forget_expired(db: &Connection, run: i64) -> Result<(), StoreError> {
     let mut delete = db.prepare_cached(
         "DELETE FROM pauses WHERE run = ?1 AND seq = (SELECT max(seq) + 1 FROM visits WHERE run = ?1)
              AND expired_at IS NOT NULL",

@@ -8,7 +8,7 @@ use crate::{
     records::{ids::id_of, load::json_or_text, parked, reader::Reader, status::status},
     words::{
         columns::{count, int, time},
-        error::{Error, damaged},
+        error::{ReadError, damaged},
         info::Question,
         status::Status,
     },
@@ -20,8 +20,8 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownRun`] if there is none of this id.
-    pub fn questions(&self, id: impl Into<RunId>) -> Result<Vec<Question>, Error> {
+    /// [`ReadError::UnknownRun`] if there is none of this id.
+    pub fn questions(&self, id: impl Into<RunId>) -> Result<Vec<Question>, ReadError> {
         let id = id.into();
         self.at_once(|reader| {
             let run = reader.number(&id)?;
@@ -33,14 +33,14 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownRun`] if there is none of this id.
-    pub fn open_questions(&self, id: impl Into<RunId>) -> Result<Vec<Question>, Error> {
+    /// [`ReadError::UnknownRun`] if there is none of this id.
+    pub fn open_questions(&self, id: impl Into<RunId>) -> Result<Vec<Question>, ReadError> {
         Ok(self.questions(id)?.into_iter().filter(Question::is_open).collect())
     }
 }
 
 /// The questions of a run, oldest first, and then those of its children, with the paths from the run that the user started.
-pub(crate) fn of_tree(db: &Connection, run: i64) -> Result<Vec<Question>, Error> {
+pub(crate) fn of_tree(db: &Connection, run: i64) -> Result<Vec<Question>, ReadError> {
     // A child is younger than its parent: a damaged store must not lead in a circle.
     let mut select = db.prepare_cached(
         "WITH RECURSIVE tree (run, prefix) AS (
@@ -64,16 +64,16 @@ pub(crate) fn of_tree(db: &Connection, run: i64) -> Result<Vec<Question>, Error>
 }
 
 /// The questions of one run, oldest first, by the paths of its own nodes.
-pub(crate) fn of_run(db: &Connection, run: i64) -> Result<Vec<Question>, Error> {
+pub(crate) fn of_run(db: &Connection, run: i64) -> Result<Vec<Question>, ReadError> {
     between(db, run, 0, u64::MAX)
 }
 
 /// The question of one run that an answer would complete as this step, if there is one.
-pub(crate) fn at(db: &Connection, run: i64, step: u64) -> Result<Option<Question>, Error> {
+pub(crate) fn at(db: &Connection, run: i64, step: u64) -> Result<Option<Question>, ReadError> {
     Ok(between(db, run, step, step)?.pop())
 }
 
-fn between(db: &Connection, run: i64, from: u64, to: u64) -> Result<Vec<Question>, Error> {
+fn between(db: &Connection, run: i64, from: u64, to: u64) -> Result<Vec<Question>, ReadError> {
     let mut select = db.prepare_cached(
         "SELECT pauses.*, runs.id, runs.status = 1 AND pauses.seq =
              (SELECT seq + 1 FROM visits WHERE visits.run = pauses.run ORDER BY seq DESC LIMIT 1) AS is_open
@@ -88,13 +88,13 @@ fn between(db: &Connection, run: i64, from: u64, to: u64) -> Result<Vec<Question
     Ok(questions)
 }
 
-fn question(row: &Row<'_>, prefix: &str) -> Result<Question, Error> {
+fn question(row: &Row<'_>, prefix: &str) -> Result<Question, ReadError> {
     let run = RunId::from(row.get::<_, String>("id")?);
     let text = |column: &str| row.get::<_, String>(column);
     let json = |column: &str| json_or_text(&run, text(column)?);
     // A store of an older schema has no columns for questions that expire.
     let at = |column: &str| match row.as_ref().column_index(column) {
-        Ok(index) => Ok::<_, Error>(row.get::<_, Option<i64>>(index)?.map(time)),
+        Ok(index) => Ok::<_, ReadError>(row.get::<_, Option<i64>>(index)?.map(time)),
         Err(_) => Ok(None),
     };
     let answer: Option<String> = row.get("answer")?;
@@ -121,8 +121,8 @@ fn question(row: &Row<'_>, prefix: &str) -> Result<Question, Error> {
     })
 }
 
-/// What a run waits for whose children wait: the first open question, or a time.
-pub(crate) fn waits_for(db: &Connection, run: i64) -> Result<(Option<NodePath>, EventKind), Error> {
+/// Returns the reason why a run waits whose children wait: the first open question, or a time.
+pub(crate) fn waits_for(db: &Connection, run: i64) -> Result<(Option<NodePath>, EventKind), ReadError> {
     if status(db, run)? == Status::Paused {
         let open = of_tree(db, run)?.into_iter().find(Question::is_open);
         let Question { node, question, .. } = open.ok_or_else(|| no_reason(db, run))?;
@@ -133,9 +133,9 @@ pub(crate) fn waits_for(db: &Connection, run: i64) -> Result<(Option<NodePath>, 
     Ok((None, EventKind::Sleeping { until: time(wake_at.ok_or_else(|| no_reason(db, run))?) }))
 }
 
-fn no_reason(db: &Connection, run: i64) -> Error {
+fn no_reason(db: &Connection, run: i64) -> ReadError {
     match id_of(db, run) {
-        Ok(id) => damaged(format!("run `{id}` waits for its children, of which none waits")),
-        Err(error) => error,
+        Ok(id) => damaged(format!("run `{id}` waits for its children, of which none waits")).into(),
+        Err(error) => error.into(),
     }
 }

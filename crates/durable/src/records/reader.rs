@@ -18,8 +18,8 @@ use crate::{
     records::{deleting, ids::gone, usage},
     words::{
         columns::{count, int, time},
-        error::{Error, OpenError, damaged},
-        ids::check_id,
+        error::{OpenError, ReadError, StoreError, damaged},
+        ids::{MAX_ID, bad_length},
         info::{Cursor, RunInfo},
         renamed::Renamed,
         status::Status,
@@ -79,12 +79,12 @@ impl Reader {
     /// Reads everything that `read` reads as it is at one moment, and takes the file's lock once for all of it.
     ///
     /// One inside another is a part of that.
-    pub(crate) fn at_once<T>(&self, read: impl FnOnce(&Self) -> Result<T, Error>) -> Result<T, Error> {
+    pub(crate) fn at_once<T, E: From<StoreError>>(&self, read: impl FnOnce(&Self) -> Result<T, E>) -> Result<T, E> {
         if !self.db.is_autocommit() {
             return read(self);
         }
         self.files.check_data()?;
-        self.run_cached("BEGIN")?;
+        self.run_cached("BEGIN").map_err(StoreError::from)?;
         let moment = Moment(self);
         let result = read(self);
         drop(moment);
@@ -100,7 +100,7 @@ impl Reader {
     /// # Errors
     ///
     /// If the store cannot be read.
-    pub fn driver(&self) -> Result<Option<u32>, Error> {
+    pub fn driver(&self) -> Result<Option<u32>, ReadError> {
         if !lock::is_driven(&self.path) {
             return Ok(None);
         }
@@ -117,7 +117,7 @@ impl Reader {
     /// # Errors
     ///
     /// If the store cannot be read.
-    pub fn count(&self) -> Result<Vec<(Status, u64)>, Error> {
+    pub fn count(&self) -> Result<Vec<(Status, u64)>, ReadError> {
         self.at_once(|reader| {
             let mut select = reader.db.prepare_cached(
                 "SELECT count(*) AS runs FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL",
@@ -137,12 +137,12 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownRun`] if there is none of this id.
-    pub fn run(&self, id: impl Into<RunId>) -> Result<RunInfo, Error> {
+    /// [`ReadError::UnknownRun`] if there is none of this id.
+    pub fn run(&self, id: impl Into<RunId>) -> Result<RunInfo, ReadError> {
         let id = id.into();
         self.at_once(|reader| {
             let run = reader.number(&id)?;
-            reader.info(run)?.ok_or_else(|| Error::UnknownRun { run: id.clone() })
+            reader.info(run)?.ok_or_else(|| ReadError::UnknownRun { run: id.clone() })
         })
     }
 
@@ -151,8 +151,8 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownRun`] if there is none of this id.
-    pub fn children(&self, id: impl Into<RunId>) -> Result<Vec<RunInfo>, Error> {
+    /// [`ReadError::UnknownRun`] if there is none of this id.
+    pub fn children(&self, id: impl Into<RunId>) -> Result<Vec<RunInfo>, ReadError> {
         self.at_once(|reader| {
             let run = reader.number(&id.into())?;
             let mut select = reader.db.prepare_cached(
@@ -168,21 +168,21 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownRun`] if there is none of this id.
-    pub fn usage(&self, id: impl Into<RunId>) -> Result<Usage, Error> {
-        self.at_once(|reader| usage::total(&reader.db, reader.number(&id.into())?))
+    /// [`ReadError::UnknownRun`] if there is none of this id.
+    pub fn usage(&self, id: impl Into<RunId>) -> Result<Usage, ReadError> {
+        self.at_once(|reader| Ok(usage::total(&reader.db, reader.number(&id.into())?)?))
     }
 
     /// Returns how many items the visit under way has recorded so far, see [`journaled`](flowstone_core::NodeExt::journaled).
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownRun`] if there is none of this id.
-    pub fn items_done(&self, id: impl Into<RunId>) -> Result<u64, Error> {
+    /// [`ReadError::UnknownRun`] if there is none of this id.
+    pub fn items_done(&self, id: impl Into<RunId>) -> Result<u64, ReadError> {
         self.at_once(|reader| reader.items_of(reader.number(&id.into())?))
     }
 
-    fn items_of(&self, run: i64) -> Result<u64, Error> {
+    fn items_of(&self, run: i64) -> Result<u64, ReadError> {
         let next = int(self.last_step(run)? + 1);
         let sql = "SELECT (SELECT count(*) FROM items WHERE run = ?1 AND seq = ?2 AND output IS NOT NULL)
             + (SELECT count(*) FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND status = ?3 AND parent IS NOT NULL
@@ -192,57 +192,60 @@ impl Reader {
         Ok(u64::try_from(done).unwrap_or_default())
     }
 
-    pub(crate) fn number(&self, id: &RunId) -> Result<i64, Error> {
+    pub(crate) fn number(&self, id: &RunId) -> Result<i64, ReadError> {
         let mut select = self.db.prepare_cached("SELECT run FROM runs WHERE id = ?1")?;
         match select.query_row([id.as_str()], |row| row.get(0)).optional()? {
             Some(run) if !deleting::is_gone(&self.db, run)? => Ok(run),
             // An error names the id, which should not be megabytes long.
-            _ => Err(check_id(id).err().unwrap_or_else(|| Error::UnknownRun { run: id.clone() })),
+            _ => Err(match bad_length(id) {
+                Some(length) => ReadError::BadId { length, most: MAX_ID },
+                None => ReadError::UnknownRun { run: id.clone() },
+            }),
         }
     }
 
     /// The number of a run that is no child, which is what something can be asked of.
-    pub(crate) fn own_number(&self, id: &RunId) -> Result<i64, Error> {
+    pub(crate) fn own_number(&self, id: &RunId) -> Result<i64, ReadError> {
         let run = self.number(id)?;
         let mut select = self.db.prepare_cached(
             "SELECT parents.id FROM runs JOIN runs AS parents ON parents.run = runs.parent WHERE runs.run = ?1",
         )?;
         match select.query_row([run], |row| row.get::<_, String>(0)).optional()? {
-            Some(parent) => Err(Error::IsChild { run: id.clone(), parent: parent.into() }),
+            Some(parent) => Err(ReadError::IsChild { run: id.clone(), parent: parent.into() }),
             None => Ok(run),
         }
     }
 
     /// Returns how the nodes of a run's flow were called before, as far as a program has said so.
-    pub(crate) fn renamed(&self, id: &RunId) -> Result<Renamed, Error> {
+    pub(crate) fn renamed(&self, id: &RunId) -> Result<Renamed, ReadError> {
         let run = self.number(id)?;
         let mut select = self.db.prepare_cached("SELECT renamed FROM runs JOIN flows USING (flow) WHERE run = ?1")?;
         match select.query_row([run], |row| row.get::<_, Option<String>>(0)).optional()?.flatten() {
-            Some(json) => Renamed::from_json(&json).map_err(|error| damaged(format!("names of nodes: {error}"))),
+            Some(json) => Renamed::from_json(&json).map_err(|error| damaged(format!("names of nodes: {error}")).into()),
             None => Ok(Renamed::default()),
         }
     }
 
     /// The name of a run's flow.
-    pub(crate) fn flow_of(&self, run: i64) -> Result<String, Error> {
+    pub(crate) fn flow_of(&self, run: i64) -> Result<String, ReadError> {
         self.flow_version_of(run).map(|(_, name)| name)
     }
 
     /// The version of a run's flow, by number, and the name of the flow.
-    pub(crate) fn flow_version_of(&self, run: i64) -> Result<(i64, String), Error> {
+    pub(crate) fn flow_version_of(&self, run: i64) -> Result<(i64, String), ReadError> {
         let mut select =
             self.db.prepare_cached("SELECT flow, name FROM runs JOIN flows USING (flow) WHERE run = ?1")?;
         let found = select.query_row([run], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         found.ok_or_else(|| gone(&self.db, run, "flow"))
     }
 
-    pub(crate) fn last_step(&self, run: i64) -> Result<u64, Error> {
+    pub(crate) fn last_step(&self, run: i64) -> Result<u64, ReadError> {
         let mut select = self.db.prepare_cached("SELECT seq FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
         let last = select.query_row([run], |row| count(row, "seq")).optional()?;
         last.ok_or_else(|| gone(&self.db, run, "step"))
     }
 
-    pub(crate) fn info(&self, run: i64) -> Result<Option<RunInfo>, Error> {
+    pub(crate) fn info(&self, run: i64) -> Result<Option<RunInfo>, ReadError> {
         let mut select = self.db.prepare_cached(
             "SELECT runs.*, name, fingerprint, seq, next, parents.id AS parent_id, origins.id AS origin_id
              FROM runs JOIN flows USING (flow)
@@ -265,7 +268,7 @@ impl Drop for Moment<'_> {
     }
 }
 
-fn info(row: &Row<'_>) -> Result<RunInfo, Error> {
+fn info(row: &Row<'_>) -> Result<RunInfo, ReadError> {
     let error: Option<String> = row.get("error")?;
     let error = error.map(|error| serde_json::from_str(&error)).transpose();
     Ok(RunInfo {
@@ -297,19 +300,19 @@ fn info(row: &Row<'_>) -> Result<RunInfo, Error> {
 }
 
 /// Returns since when a run waits for its turn: since its status changed, if it had begun before.
-fn queued_at(row: &Row<'_>) -> Result<Option<SystemTime>, Error> {
+fn queued_at(row: &Row<'_>) -> Result<Option<SystemTime>, ReadError> {
     let changed_at: i64 = row.get("changed_at")?;
     Ok(since_3::<Option<i64>>(row, "queued_at")?.flatten().map(|at| time(at.max(changed_at))))
 }
 
 /// Reads a column that came with schema 3: a reader may be at a store that nobody has upgraded yet.
-fn since_3<T: FromSql>(row: &Row<'_>, column: &str) -> Result<Option<T>, Error> {
+fn since_3<T: FromSql>(row: &Row<'_>, column: &str) -> Result<Option<T>, ReadError> {
     if row.as_ref().column_index(column).is_err() {
         return Ok(None);
     }
     Ok(row.get(column)?)
 }
 
-fn status(code: i64) -> Result<Status, Error> {
-    Status::of_code(code).ok_or_else(|| damaged(format!("a run with status {code}")))
+fn status(code: i64) -> Result<Status, ReadError> {
+    Status::of_code(code).ok_or_else(|| damaged(format!("a run with status {code}")).into())
 }

@@ -11,11 +11,12 @@ use crate::{
     disk::states::Stored,
     records::{
         deleting,
-        visits::{VisitRow, insert_visit},
+        visits::{VisitRow, insert_row},
     },
     words::{
         columns::{int, now},
-        error::{Error, damaged},
+        error::{StartError, StoreError, damaged},
+        ids::{MAX_ID, bad_length},
         status::Status,
     },
 };
@@ -27,14 +28,14 @@ pub(crate) struct NewRun {
     pub(crate) flow_name: String,
     /// The names under which runs of the same flow may be, beside its own.
     pub(crate) flow_before: Vec<String>,
-    /// What the keys of its visits begin with; none of a child, whose keys begin with its id.
+    /// The beginning of the keys of its visits; none of a child, whose keys begin with its id.
     pub(crate) key: Option<KeyBase>,
     pub(crate) start: NodePath,
     pub(crate) state: Stored,
     pub(crate) parent: Option<Parent>,
     /// The run that it is a fork of, and the step.
     pub(crate) origin: Option<(i64, u64)>,
-    /// Whether it waits for its turn.
+    /// `true` if it waits for its turn.
     pub(crate) waits: bool,
 }
 
@@ -46,16 +47,21 @@ pub(crate) struct Parent {
     pub(crate) item: ItemId,
 }
 
-/// What came of starting a run.
+/// The outcome of starting a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Started {
     pub(crate) run: i64,
-    /// Whether this call began it.
+    /// `true` if this call began it.
     pub(crate) new: bool,
 }
 
+/// Checks the id of a run that is to begin.
+pub(crate) fn check_id(id: &RunId) -> Result<(), StartError> {
+    bad_length(id).map_or(Ok(()), |length| Err(StartError::BadId { length, most: MAX_ID }))
+}
+
 /// Begins a run, unless there is one of the same flow with its id.
-pub(crate) fn start(db: &Connection, new: &NewRun) -> Result<Started, Error> {
+pub(crate) fn start(db: &Connection, new: &NewRun) -> Result<Started, StartError> {
     let mut known = db.prepare_cached("SELECT run, name, parent FROM runs JOIN flows USING (flow) WHERE id = ?1")?;
     let known = known
         .query_row([new.id.as_str()], |row| {
@@ -63,7 +69,7 @@ pub(crate) fn start(db: &Connection, new: &NewRun) -> Result<Started, Error> {
         })
         .optional()?;
     let known = match known {
-        // What is left of a deleted run must not keep the id.
+        // The rest of a deleted run must not keep the id.
         Some((run, _, Some(_))) if deleting::is_gone(db, run)? => {
             deleting::mark(db, run)?;
             None
@@ -72,11 +78,11 @@ pub(crate) fn start(db: &Connection, new: &NewRun) -> Result<Started, Error> {
     };
     match known {
         Some((_, found, _)) if found != new.flow_name && !new.flow_before.contains(&found) => {
-            return Err(Error::OtherFlow { run: new.id.clone(), found, wanted: new.flow_name.clone() });
+            return Err(StartError::OtherFlow { run: new.id.clone(), found, wanted: new.flow_name.clone() });
         }
         Some((run, _, None)) if new.parent.is_none() => return Ok(Started { run, new: false }),
         // The id of a child is made of its parent's: nothing else may have it.
-        Some(_) => return Err(Error::Taken { run: new.id.clone() }),
+        Some(_) => return Err(StartError::Taken { run: new.id.clone() }),
         None => {}
     }
     let at = now();
@@ -93,14 +99,14 @@ pub(crate) fn start(db: &Connection, new: &NewRun) -> Result<Started, Error> {
         retries: None,
         items: None,
     };
-    match insert_visit(db, &first, &new.state) {
-        // The number is new. As an error of the store it undoes the run, too.
-        Err(Error::Conflict { .. }) => Err(damaged(format!("there are steps of run #{run}, which is not there"))),
-        inserted => inserted.map(|()| Started { run, new: true }),
+    if insert_row(db, &first, &new.state)? {
+        return Ok(Started { run, new: true });
     }
+    // The number is new.
+    Err(damaged(format!("there are steps of run #{run}, which is not there")).into())
 }
 
-fn insert_run(db: &Connection, new: &NewRun, status: Status, at: i64) -> Result<i64, Error> {
+fn insert_run(db: &Connection, new: &NewRun, status: Status, at: i64) -> Result<i64, StoreError> {
     // Nobody lets a fork run before it is taken up.
     let mut insert = db.prepare_cached(
         "INSERT INTO runs (id, flow, status, created_at, changed_at, parent, parent_seq, item, origin, origin_seq,
@@ -128,7 +134,7 @@ fn insert_run(db: &Connection, new: &NewRun, status: Status, at: i64) -> Result<
 }
 
 /// Returns the child of an item that this process has begun in a visit, if there is one.
-pub(crate) fn child(db: &Connection, run: i64, seq: u64, item: ItemId) -> Result<Option<i64>, Error> {
+pub(crate) fn child(db: &Connection, run: i64, seq: u64, item: ItemId) -> Result<Option<i64>, StoreError> {
     let mut select = db.prepare_cached(
         "SELECT run FROM runs
          WHERE parent = ?1 AND parent_seq = ?2 AND item = ?3 AND item_key IS ?4 AND parent IS NOT NULL",
@@ -138,13 +144,13 @@ pub(crate) fn child(db: &Connection, run: i64, seq: u64, item: ItemId) -> Result
 }
 
 /// Writes down the place that the item of a child has now.
-pub(crate) fn place_child(db: &Connection, child: i64, item: usize) -> Result<(), Error> {
+pub(crate) fn place_child(db: &Connection, child: i64, item: usize) -> Result<(), StoreError> {
     db.prepare_cached("UPDATE runs SET item = ?2 WHERE run = ?1")?.execute((child, int(item)))?;
     Ok(())
 }
 
 /// Notes that a run has gone on under another version of its flow, if it has.
-pub(crate) fn set_flow(db: &Connection, run: i64, flow: Option<i64>) -> Result<(), Error> {
+pub(crate) fn set_flow(db: &Connection, run: i64, flow: Option<i64>) -> Result<(), StoreError> {
     if let Some(flow) = flow {
         db.prepare_cached("UPDATE runs SET flow = ?2 WHERE run = ?1")?.execute((run, flow))?;
     }

@@ -9,7 +9,7 @@ use crate::{
     records::ids::gone,
     words::{
         columns::{count, int},
-        error::{Error, damaged},
+        error::{ReadError, damaged},
     },
 };
 
@@ -26,10 +26,11 @@ pub(crate) struct Restored {
 ///
 /// Each row names the one that it changes, so that it takes a look at each change, however many visits left the state as
 /// it was.
-pub(crate) fn state_at(db: &Connection, run: i64, seq: u64, full_every: u32) -> Result<Restored, Error> {
+pub(crate) fn state_at(db: &Connection, run: i64, seq: u64, full_every: u32) -> Result<Restored, ReadError> {
     let mut select =
         db.prepare_cached("SELECT kind, body, version, base, size FROM visits WHERE run = ?1 AND seq = ?2")?;
-    let unreadable = |error: Unreadable| damaged(format!("the state after step {seq} of run #{run}: {error}"));
+    let unreadable =
+        |error: Unreadable| ReadError::from(damaged(format!("the state after step {seq} of run #{run}: {error}")));
     let mut links: Vec<(Kind, Vec<u8>)> = Vec::new();
     let mut at = Some(seq);
     let (mut version, mut changed, mut size) = (0, None, None);
@@ -74,9 +75,9 @@ pub(crate) fn state_at(db: &Connection, run: i64, seq: u64, full_every: u32) -> 
 }
 
 /// Reads a state that is as it was written.
-pub(crate) fn decode<S: DeserializeOwned>(run: &RunId, json: &[u8]) -> Result<S, Error> {
+pub(crate) fn decode<S: DeserializeOwned>(run: &RunId, json: &[u8]) -> Result<S, ReadError> {
     let failed =
-        |path: String, source: serde_json::Error| Error::Decode { run: run.clone(), path, source: source.into() };
+        |path: String, source: serde_json::Error| ReadError::Decode { run: run.clone(), path, source: source.into() };
     let decode = || serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(json));
     match Panicked::catch(decode) {
         Ok(state) => state.map_err(|error| failed(error.path().to_string(), error.into_inner())),

@@ -7,18 +7,19 @@ use crate::{
     records::ids::{id_of, tree},
     words::{
         columns::{int, now},
-        error::{Error, damaged},
-        info::Failure,
+        error::{DriveError, ReadError, StatusError, StoreError, WrongStatus, damaged},
+        info::RunFailure,
         status::{Happened, Status},
+        texts::bounded,
     },
 };
 
 /// Returns the status of a run that was there a moment ago.
-pub(crate) fn status(db: &Connection, run: i64) -> Result<Status, Error> {
+pub(crate) fn status(db: &Connection, run: i64) -> Result<Status, ReadError> {
     let mut select = db.prepare_cached("SELECT status FROM runs WHERE run = ?1")?;
     match select.query_row([run], |row| row.get(0)).optional()? {
-        Some(code) => Status::of_code(code).ok_or_else(|| damaged(format!("a run with status {code}"))),
-        None => Err(Error::UnknownRun { run: id_of(db, run)? }),
+        Some(code) => Ok(Status::of_code(code).ok_or_else(|| damaged(format!("a run with status {code}")))?),
+        None => Err(ReadError::UnknownRun { run: id_of(db, run)? }),
     }
 }
 
@@ -29,7 +30,7 @@ pub(crate) struct Change {
     /// At which of the store's ticks it wakes at the latest, or its question expires.
     pub(crate) wake_tick: Option<i64>,
     pub(crate) action: Option<String>,
-    pub(crate) error: Option<Failure>,
+    pub(crate) error: Option<RunFailure>,
     /// When its status changed, if that was before now.
     pub(crate) changed_at: Option<i64>,
 }
@@ -40,10 +41,10 @@ pub(crate) struct Change {
 /// # Errors
 ///
 /// If that cannot happen to the run in its status: then nothing is changed.
-pub(crate) fn change(db: &Connection, run: i64, happened: Happened, change: &Change) -> Result<(), Error> {
+pub(crate) fn change(db: &Connection, run: i64, happened: Happened, change: &Change) -> Result<(), StatusError> {
     let before = status(db, run)?;
     let Some(after) = before.after(happened) else {
-        return Err(Error::WrongStatus { run: id_of(db, run)?, status: before, wanted: happened.word() });
+        return Err(WrongStatus { run: id_of(db, run)?, status: before, wanted: happened.word() }.into());
     };
     let mut update = db.prepare_cached(
         "UPDATE runs SET status = ?3, changed_at = ?4, wake_at = ?5, action = ?6, error = ?7, wake_tick = ?8,
@@ -58,7 +59,7 @@ pub(crate) fn change(db: &Connection, run: i64, happened: Happened, change: &Cha
 }
 
 /// Cancels what is below a visit that no longer needs it: its children that are not at an end, and their children.
-pub(crate) fn cancel_children(db: &Connection, run: i64, seq: u64) -> Result<(), Error> {
+pub(crate) fn cancel_children(db: &Connection, run: i64, seq: u64) -> Result<(), StatusError> {
     let mut children = db.prepare_cached(
         "SELECT run FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND status IN (0, 1, 2) AND parent IS NOT NULL",
     )?;
@@ -70,19 +71,20 @@ pub(crate) fn cancel_children(db: &Connection, run: i64, seq: u64) -> Result<(),
 }
 
 /// Cancels what is below the visit that a run has under way.
-fn cancel_under_way(db: &Connection, run: i64) -> Result<(), Error> {
+fn cancel_under_way(db: &Connection, run: i64) -> Result<(), StatusError> {
     let mut last = db.prepare_cached("SELECT max(seq) FROM visits WHERE run = ?1")?;
     let last: Option<i64> = last.query_row([run], |row| row.get(0))?;
     last.map_or(Ok(()), |last| cancel_children(db, run, u64::try_from(last + 1).unwrap_or_default()))
 }
 
 /// Marks a run that is to go on as failed, since its driving panicked; returns the error.
-pub(crate) fn mark_panicked(db: &Connection, run: i64, message: String) -> Result<Error, Error> {
-    let error = Error::Panicked { run: id_of(db, run)?, message };
+pub(crate) fn mark_panicked(db: &Connection, run: i64, message: String) -> Result<DriveError, StatusError> {
+    let error = DriveError::Panicked { run: id_of(db, run)?, message };
     let mut next = db.prepare_cached("SELECT next FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
     let next: Option<Option<String>> = next.query_row([run], |row| row.get(0)).optional()?;
     let node = next.flatten().unwrap_or_default().into();
-    let failure = Failure { node, message: error.to_string(), attempts: 0, item: None, terminal: false, deaths: None };
+    let failure =
+        RunFailure { node, message: error.to_string(), attempts: 0, item: None, terminal: false, deaths: None };
     if status(db, run)? == Status::Running {
         change(db, run, Happened::Failed, &Change { error: Some(failure), ..Change::default() })?;
     }
@@ -101,7 +103,7 @@ struct Was {
 }
 
 /// Returns a run as it is, as JSON, before it is let go on by a process that does not have its flow.
-pub(crate) fn was(db: &Connection, run: i64) -> Result<Option<String>, Error> {
+pub(crate) fn was(db: &Connection, run: i64) -> Result<Option<String>, StoreError> {
     let mut select =
         db.prepare_cached("SELECT status, changed_at, wake_at, wake_tick, error FROM runs WHERE run = ?1")?;
     let was = select.query_row([run], |row| {
@@ -117,7 +119,7 @@ pub(crate) fn was(db: &Connection, run: i64) -> Result<Option<String>, Error> {
 }
 
 /// Keeps what runs were before they were let go on. No driver has let those run that were parked: none can die of it yet.
-pub(crate) fn set_was(db: &Connection, before: &[(i64, String)]) -> Result<(), Error> {
+pub(crate) fn set_was(db: &Connection, before: &[(i64, String)]) -> Result<(), StoreError> {
     let mut update =
         db.prepare_cached("UPDATE runs SET was = ?2, epoch = iif(?2 ->> 'status' = 0, epoch, NULL) WHERE run = ?1")?;
     before.iter().try_for_each(|(run, was)| update.execute((run, was)).map(drop))?;
@@ -125,20 +127,20 @@ pub(crate) fn set_was(db: &Connection, before: &[(i64, String)]) -> Result<(), E
 }
 
 /// Notes why a run cannot go on. With its children, it is what it was before another process let it go on.
-pub(crate) fn refuse(db: &Connection, run: i64, why: &str) -> Result<(), Error> {
+pub(crate) fn refuse(db: &Connection, run: i64, why: &str) -> Result<(), StatusError> {
     for run in tree(db, run)? {
         take_back(db, run)?;
     }
     let mut update = db.prepare_cached("UPDATE runs SET refused = ?2 WHERE run = ?1 AND refused IS NOT ?2")?;
-    update.execute((run, why))?;
+    update.execute((run, bounded(why)))?;
     Ok(())
 }
 
 /// Makes of a run what it was before another process let it go on, if one did.
-fn take_back(db: &Connection, run: i64) -> Result<(), Error> {
+fn take_back(db: &Connection, run: i64) -> Result<(), StatusError> {
     let mut select = db.prepare_cached("SELECT was FROM runs WHERE run = ?1 AND was IS NOT NULL")?;
     let Some(was) = select.query_row([run], |row| row.get::<_, String>(0)).optional()? else { return Ok(()) };
-    let unread = |error: serde_json::Error| damaged(format!("what run #{run} was: {error}"));
+    let unread = |error: serde_json::Error| StatusError::from(damaged(format!("what run #{run} was: {error}")));
     let Was { status: code, changed_at, wake_at, wake_tick, error } = serde_json::from_str(&was).map_err(unread)?;
     let before = Status::of_code(code).ok_or_else(|| damaged(format!("a run with status {code}")))?;
     if before == Status::Running {
@@ -152,7 +154,7 @@ fn take_back(db: &Connection, run: i64) -> Result<(), Error> {
 }
 
 /// Notes that nothing keeps a run, or one of its children, from going on.
-pub(crate) fn accept(db: &Connection, run: i64) -> Result<(), Error> {
+pub(crate) fn accept(db: &Connection, run: i64) -> Result<(), StoreError> {
     for run in tree(db, run)? {
         let mut update = db.prepare_cached(
             "UPDATE runs SET refused = NULL, was = NULL WHERE run = ?1 AND (refused IS NOT NULL OR was IS NOT NULL)",

@@ -14,8 +14,8 @@ use crate::{
     },
     words::{
         columns::{count, int, time},
-        error::{Error, damaged},
-        info::{Items, Step},
+        error::{ReadError, damaged},
+        info::{Items, StepInfo},
     },
 };
 
@@ -24,12 +24,12 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownRun`] if there is none of this id.
-    pub fn steps(&self, id: impl Into<RunId>, from: u64, limit: usize) -> Result<Vec<Step>, Error> {
+    /// [`ReadError::UnknownRun`] if there is none of this id.
+    pub fn steps(&self, id: impl Into<RunId>, from: u64, limit: usize) -> Result<Vec<StepInfo>, ReadError> {
         self.at_once(|reader| reader.steps_of(reader.number(&id.into())?, from, limit))
     }
 
-    pub(crate) fn steps_of(&self, run: i64, from: u64, limit: usize) -> Result<Vec<Step>, Error> {
+    pub(crate) fn steps_of(&self, run: i64, from: u64, limit: usize) -> Result<Vec<StepInfo>, ReadError> {
         let mut select = self.db.prepare_cached(
             "SELECT seq, node, action, next, started_at, took_us, attempts, retries, recorded, recalled, size,
                     length(body) AS stored
@@ -53,14 +53,14 @@ impl Reader {
     /// # Errors
     ///
     /// If there is no such run or step.
-    pub fn state(&self, id: impl Into<RunId>, step: Option<u64>) -> Result<Value, Error> {
+    pub fn state(&self, id: impl Into<RunId>, step: Option<u64>) -> Result<Value, ReadError> {
         let id = id.into();
         let restored = self.at_once(|reader| {
             let run = reader.number(&id)?;
             let last = reader.last_step(run)?;
             let step = step.unwrap_or(last);
             if step > last {
-                return Err(Error::UnknownStep { run: id.clone(), step, last });
+                return Err(ReadError::UnknownStep { run: id.clone(), step, last });
             }
             state_at(&reader.db, run, step, 1)
         })?;
@@ -73,23 +73,23 @@ impl Reader {
     /// # Errors
     ///
     /// If there is no such run or step.
-    pub fn diff(&self, id: impl Into<RunId>, from: u64, to: u64) -> Result<Value, Error> {
+    pub fn diff(&self, id: impl Into<RunId>, from: u64, to: u64) -> Result<Value, ReadError> {
         let id = id.into();
         let both = |reader: &Self| Ok((reader.state(id.clone(), Some(from))?, reader.state(id.clone(), Some(to))?));
-        let (old, new) = self.at_once(both)?;
+        let (old, new) = self.at_once::<_, ReadError>(both)?;
         let failed = |error: serde_json::Error| {
             let (run, path) = (id.clone(), ".".to_owned());
-            Error::Decode { run, path, source: error.into() }
+            ReadError::Decode { run, path, source: error.into() }
         };
         serde_json::to_value(json_patch::diff(&old, &new)).map_err(failed)
     }
 }
 
-fn step(row: &Row<'_>) -> Result<Step, Error> {
+fn step(row: &Row<'_>) -> Result<StepInfo, ReadError> {
     let retries: Option<String> = row.get("retries")?;
     let retries = retries.map(|retries| serde_json::from_str(&retries)).transpose();
     let recorded: Option<i64> = row.get("recorded")?;
-    Ok(Step {
+    Ok(StepInfo {
         step: count(row, "seq")?,
         node: row.get::<_, Option<String>>("node")?.map(NodePath::from),
         action: row.get::<_, Option<String>>("action")?.map(Action::from),

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     records::reader::Reader,
-    words::error::{Error, damaged},
+    words::error::{ReadError, damaged},
 };
 
 /// A version of a flow, as it is in a store.
@@ -13,7 +13,7 @@ use crate::{
 pub struct StoredFlow {
     /// Its name.
     pub name: String,
-    /// What tells its versions apart.
+    /// The hash that tells its versions apart.
     pub fingerprint: String,
     /// The flow as JSON, see [`AsyncFlow::to_json`](flowstone_core::AsyncFlow::to_json).
     pub graph: Value,
@@ -29,7 +29,7 @@ impl Reader {
     /// # Errors
     ///
     /// If the store cannot be read.
-    pub fn flows(&self) -> Result<Vec<StoredFlow>, Error> {
+    pub fn flows(&self) -> Result<Vec<StoredFlow>, ReadError> {
         self.at_once(|reader| {
             let sql = "SELECT name, fingerprint, graph, mermaid, dot FROM flows ORDER BY flow";
             let mut select = reader.db.prepare_cached(sql)?;

@@ -24,8 +24,8 @@ use crate::{
     },
     words::{
         columns::int,
-        error::Error,
-        info::Failure,
+        error::{DriveError, StatusError, StoreError},
+        info::RunFailure,
         status::{Happened, Status},
     },
 };
@@ -42,13 +42,13 @@ pub(crate) struct Terms {
     pub(crate) is_limited: bool,
     /// The process that drove the store before has died.
     pub(crate) died: bool,
-    /// How often a visit may be begun again after a death.
+    /// The number of times that a visit may be begun again after a death.
     pub(crate) max_resumes: u32,
     /// Since when it is due, in milliseconds since 1970; since its status changed, if nothing is said.
     pub(crate) since: Option<i64>,
 }
 
-/// What came of taking up a run.
+/// The outcome of taking up a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
     /// It begins.
@@ -78,7 +78,7 @@ struct Found {
 }
 
 /// Lets a run begin that runs by its status and was read back a moment ago, or wait for its turn.
-pub(crate) fn take_up(db: &Connection, run: i64, terms: Terms) -> Result<Turn, Error> {
+pub(crate) fn take_up(db: &Connection, run: i64, terms: Terms) -> Result<Turn, StatusError> {
     let Some(found) = find(db, run)? else { return Ok(Turn::Gone) };
     if deleting::is_gone(db, run)? {
         return Ok(Turn::Gone);
@@ -117,7 +117,7 @@ pub(crate) fn take_up(db: &Connection, run: i64, terms: Terms) -> Result<Turn, E
     Ok(if waits { Turn::Waits } else { Turn::Begins })
 }
 
-fn find(db: &Connection, run: i64) -> Result<Option<Found>, Error> {
+fn find(db: &Connection, run: i64) -> Result<Option<Found>, StoreError> {
     let mut select = db.prepare_cached(
         "SELECT queued_at IS NOT NULL, refused IS NOT NULL OR was IS NOT NULL, epoch,
              (SELECT epoch FROM owner WHERE one = 1), changed_at,
@@ -141,12 +141,12 @@ fn find(db: &Connection, run: i64) -> Result<Option<Found>, Error> {
 }
 
 /// Returns whether a run waits for its turn.
-pub(crate) fn is_queued(db: &Connection, run: i64) -> Result<bool, Error> {
+pub(crate) fn is_queued(db: &Connection, run: i64) -> Result<bool, StoreError> {
     Ok(db.prepare_cached("SELECT 1 FROM runs WHERE run = ?1 AND queued_at IS NOT NULL")?.exists([run])?)
 }
 
 /// Counts what a visit under way has kept: its items, and the steps and items of its children.
-fn count_kept(db: &Connection, run: i64, seq: i64) -> Result<i64, Error> {
+fn count_kept(db: &Connection, run: i64, seq: i64) -> Result<i64, StoreError> {
     let mut items =
         db.prepare_cached("SELECT count(*) FROM items WHERE run = ?1 AND seq = ?2 AND output IS NOT NULL")?;
     let mut kept: i64 = items.query_row((run, seq), |row| row.get(0))?;
@@ -167,19 +167,19 @@ fn count_kept(db: &Connection, run: i64, seq: i64) -> Result<i64, Error> {
 }
 
 /// Marks a run as failed whose process has died too often.
-fn fail(db: &Connection, run: i64, deaths: i64) -> Result<(), Error> {
+fn fail(db: &Connection, run: i64, deaths: i64) -> Result<(), StatusError> {
     let mut next = db.prepare_cached("SELECT next FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
     let next: Option<Option<String>> = next.query_row([run], |row| row.get(0)).optional()?;
     let node = NodePath::from(next.flatten().unwrap_or_default());
     let id = ids::id_of(db, run)?;
     let deaths = u32::try_from(deaths).unwrap_or(u32::MAX);
-    let error = Failure::of_deaths(&id, node, deaths);
+    let error = RunFailure::of_deaths(&id, node, deaths);
     status::change(db, run, Happened::Failed, &Change { error: Some(error), ..Change::default() })
 }
 
-impl Failure {
+impl RunFailure {
     pub(crate) fn of_deaths(run: &RunId, node: NodePath, deaths: u32) -> Self {
-        let error = Error::KillsItsProcess { run: run.clone(), node: node.clone(), deaths };
+        let error = DriveError::KillsItsProcess { run: run.clone(), node: node.clone(), deaths };
         Self { node, message: error.to_string(), attempts: 0, item: None, terminal: true, deaths: Some(deaths) }
     }
 }
@@ -191,7 +191,7 @@ pub(crate) struct Wanted {
     pub(crate) stored: String,
     /// The name of the flow.
     pub(crate) flow: String,
-    /// How many are looked at.
+    /// The number of runs that are looked at.
     pub(crate) page: usize,
 }
 
@@ -210,12 +210,12 @@ pub(crate) struct Due {
     pub(crate) runs: BTreeMap<String, Vec<Candidate>>,
     /// The suspect with the fewest deaths, by flow: deaths and run.
     pub(crate) suspects: BTreeMap<String, (i64, i64)>,
-    /// Whether there may be more than were looked at.
+    /// `true` if there may be more than were looked at.
     pub(crate) is_full: bool,
 }
 
 /// Finds the runs that wait for their turn, of one flow at a time, along the indexes: runs of others are not looked at.
-pub(crate) fn due(db: &Connection, flows: &[Wanted]) -> Result<Due, Error> {
+pub(crate) fn due(db: &Connection, flows: &[Wanted]) -> Result<Due, StoreError> {
     let mut versions = db.prepare_cached("SELECT flow FROM flows WHERE name = ?1")?;
     let mut queued = db.prepare_cached(
         "SELECT run, queued_at FROM runs INDEXED BY runs_by_turn

@@ -1,4 +1,4 @@
-//! What the visits of runs have used of paid services, as rows.
+//! The usage of paid services, as rows.
 
 use std::collections::HashMap;
 
@@ -9,14 +9,14 @@ use crate::{
     disk::schema,
     words::{
         columns::{count, int},
-        error::Error,
+        error::StoreError,
     },
 };
 
 /// The first schema with the table.
 const SINCE: i64 = 2;
 
-/// What a visit has used, to be added to what is known of it.
+/// Usage of a visit, to be added to what is known of it.
 #[derive(Debug)]
 pub(crate) struct Spent {
     pub(crate) run: i64,
@@ -25,7 +25,7 @@ pub(crate) struct Spent {
 }
 
 /// Adds what a visit has used to what is known of it, in the transaction around it.
-pub(crate) fn add(db: &Connection, spent: &Spent) -> Result<(), Error> {
+pub(crate) fn add(db: &Connection, spent: &Spent) -> Result<(), StoreError> {
     // Sums stop at the largest number: SQLite would make a float of a larger one, which the column does not take.
     let mut upsert = db.prepare_cached(
         "INSERT INTO usage (run, seq, calls, input_tokens, output_tokens, cost_nanos)
@@ -43,7 +43,7 @@ pub(crate) fn add(db: &Connection, spent: &Spent) -> Result<(), Error> {
 }
 
 /// Returns what a run has used, its children and theirs included, also in visits that failed or are under way.
-pub(crate) fn total(db: &Connection, run: i64) -> Result<Usage, Error> {
+pub(crate) fn total(db: &Connection, run: i64) -> Result<Usage, StoreError> {
     if !schema::reaches(db, SINCE)? {
         return Ok(Usage::default());
     }
@@ -62,7 +62,7 @@ pub(crate) fn total(db: &Connection, run: i64) -> Result<Usage, Error> {
 }
 
 /// Returns what the visits of a run used that are these steps, without those that used nothing.
-pub(crate) fn of_steps(db: &Connection, run: i64, from: u64, to: u64) -> Result<HashMap<u64, Usage>, Error> {
+pub(crate) fn of_steps(db: &Connection, run: i64, from: u64, to: u64) -> Result<HashMap<u64, Usage>, StoreError> {
     if !schema::reaches(db, SINCE)? {
         return Ok(HashMap::new());
     }

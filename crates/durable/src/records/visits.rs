@@ -8,7 +8,11 @@ use rusqlite::{Connection, params};
 use crate::{
     disk::{snapshot::Kind, states::Stored},
     records::ids::id_of,
-    words::{columns::int, error::Error, info::Items},
+    words::{
+        columns::int,
+        error::{DriveError, StoreError},
+        info::Items,
+    },
 };
 
 /// A committed visit, or the start of a run.
@@ -29,7 +33,12 @@ pub(crate) struct VisitRow {
 /// Writes a visit.
 ///
 /// Of two writers of one run only one can write a step.
-pub(crate) fn insert_visit(db: &Connection, visit: &VisitRow, state: &Stored) -> Result<(), Error> {
+pub(crate) fn insert_visit(db: &Connection, visit: &VisitRow, state: &Stored) -> Result<(), DriveError> {
+    if insert_row(db, visit, state)? { Ok(()) } else { Err(conflict(db, visit)?) }
+}
+
+/// Writes the row of a visit; returns `false` if there is one.
+pub(crate) fn insert_row(db: &Connection, visit: &VisitRow, state: &Stored) -> Result<bool, StoreError> {
     let mut insert = db.prepare_cached(
         "INSERT INTO visits (run, seq, node, action, next, started_at, took_us, attempts, retries, recorded, recalled,
                              version, size, kind, base, body)
@@ -54,15 +63,15 @@ pub(crate) fn insert_visit(db: &Connection, visit: &VisitRow, state: &Stored) ->
         state.base.map(int),
         Some(&state.snapshot.body).filter(|body| !body.is_empty()),
     ])?;
-    if inserted == 0 { Err(conflict(db, visit)?) } else { Ok(()) }
+    Ok(inserted > 0)
 }
 
 /// Fails if the step before a visit is not there, because its commit failed after this one was on its way.
-pub(crate) fn check_step_before(db: &Connection, visit: &VisitRow) -> Result<(), Error> {
+pub(crate) fn check_step_before(db: &Connection, visit: &VisitRow) -> Result<(), DriveError> {
     let mut look = db.prepare_cached("SELECT 1 FROM visits WHERE run = ?1 AND seq = ?2 - 1")?;
     if look.exists((visit.run, int(visit.seq)))? { Ok(()) } else { Err(conflict(db, visit)?) }
 }
 
-fn conflict(db: &Connection, visit: &VisitRow) -> Result<Error, Error> {
-    Ok(Error::Conflict { run: id_of(db, visit.run)?, step: visit.seq })
+fn conflict(db: &Connection, visit: &VisitRow) -> Result<DriveError, StoreError> {
+    Ok(DriveError::Conflict { run: id_of(db, visit.run)?, step: visit.seq })
 }

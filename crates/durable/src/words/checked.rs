@@ -1,4 +1,4 @@
-//! What is written beside states (questions, answers, edits), checked against what is read back.
+//! Checks of what is written beside states: questions, answers, edits are what will be read back.
 //!
 //! **Invariant:** a text that goes into the store as JSON went through here, or through
 //! [`Shared::store`](crate::drive::shared::Shared::store) if it is a state.
@@ -9,7 +9,7 @@ use flowstone_core::{NodePath, RunId, storable};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::words::error::{Error, Written};
+use crate::words::error::{KeepError, Written};
 
 /// Something that is to be written, and whose it is.
 #[derive(Clone, Copy)]
@@ -23,9 +23,9 @@ pub(crate) struct Slip<'a> {
 
 impl Slip<'_> {
     /// Returns a value as JSON, as it will be read.
-    pub(crate) fn value(&self, value: &(impl Serialize + ?Sized)) -> Result<Value, Error> {
+    pub(crate) fn value(&self, value: &(impl Serialize + ?Sized)) -> Result<Value, KeepError> {
         let Self { run, node, what, .. } = *self;
-        let json = storable(value).map_err(|source| Error::Unstorable {
+        let json = storable(value).map_err(|source| KeepError::Unstorable {
             run: run.clone(),
             node: node.clone(),
             what,
@@ -36,19 +36,19 @@ impl Slip<'_> {
     }
 
     /// Returns the text of JSON that is read as it is, if it is not too large.
-    pub(crate) fn text(&self, json: &Value) -> Result<String, Error> {
+    pub(crate) fn text(&self, json: &Value) -> Result<String, KeepError> {
         let text = json.to_string();
         self.fits(text.len())?;
         Ok(text)
     }
 
     /// Checks a size.
-    pub(crate) fn fits(&self, size: usize) -> Result<(), Error> {
+    pub(crate) fn fits(&self, size: usize) -> Result<(), KeepError> {
         let Self { run, node, what, most } = *self;
         if size <= most {
             return Ok(());
         }
-        Err(Error::TooLarge { run: run.clone(), node: node.clone(), what, size, most })
+        Err(KeepError::TooLarge { run: run.clone(), node: node.clone(), what, size, most })
     }
 }
 

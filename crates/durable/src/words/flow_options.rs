@@ -10,7 +10,7 @@ use crate::words::{
     renamed::Renamed,
 };
 
-/// What a store is told of a flow beside the flow itself.
+/// Options of a flow that is registered with a store.
 ///
 /// # Example
 ///
@@ -178,7 +178,7 @@ impl FlowOptions {
     /// for n in 0..10 {
     ///     runs.start(format!("count-{n}"), n).await?;
     /// }
-    /// assert_eq!(runs.get("count-9").await?.finished().await?.state, 10);
+    /// assert_eq!(runs.get("count-9").await?.finished().await?.ended()?.state, 10);
     /// # Ok(())
     /// # }
     /// ```
@@ -189,7 +189,7 @@ impl FlowOptions {
     }
 
     /// Sets how often one visit of a run may be begun again after its process has died; the default is 5. A run whose process
-    /// dies once more [fails](crate::Error::KillsItsProcess), so that the others go on;
+    /// dies once more [fails](crate::DriveError::KillsItsProcess), so that the others go on;
     /// [`retry_failed`](crate::Runs::retry_failed) lets it try again.
     ///
     /// A process that closes its store, or ends after its handles were dropped, has not died. A visit that has kept more items
@@ -282,7 +282,7 @@ impl FlowOptions {
     /// assert_eq!((run.state().await?, run.usage().await?.calls), (3, 3));
     ///
     /// let more = store.runs_with(flow()?, with(Budget::new().calls(10))).await?; // or by the next process
-    /// assert_eq!(more.retry_failed("r").await?.finished().await?.state, 5);
+    /// assert_eq!(more.retry_failed("r").await?.finished().await?.ended()?.state, 5);
     /// # Ok(())
     /// # }
     /// ```
@@ -328,7 +328,7 @@ impl FlowOptions {
     /// });
     /// let runs = Store::open(&path).await?.runs_with(flow.build()?, options).await?;
     /// for id in ["a", "b"] {
-    ///     runs.start(id, 0).await?.finished().await?;
+    ///     runs.start(id, 0).await?.finished().await?.ended()?;
     /// }
     /// assert_eq!(*seen.lock().unwrap(), ["a", "b"]);
     /// # Ok(())
@@ -390,7 +390,7 @@ impl FlowOptions {
     /// let store = Store::open(&path).await?; // the next program
     /// let bills = store.runs_with(flow("bill")?, FlowOptions::new().renamed_from("invoice")).await?;
     /// bills.answer("march", "approve", true).await?;
-    /// assert!(bills.get("march").await?.finished().await?.state);
+    /// assert!(bills.get("march").await?.finished().await?.ended()?.state);
     /// assert_eq!(bills.get("march").await?.info().await?.flow, "bill");
     /// # Ok(())
     /// # }

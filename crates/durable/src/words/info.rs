@@ -1,4 +1,4 @@
-//! What is known of a run from outside: its place in its life, its steps, its questions.
+//! Facts about a run, as they are read from outside: its place in its life, its steps, its questions.
 
 use std::{
     fmt,
@@ -30,9 +30,9 @@ pub struct RunInfo {
     pub node: Option<NodePath>,
     /// Its last action, once it has ended.
     pub action: Option<Action>,
-    /// Why it failed.
-    pub error: Option<Failure>,
-    /// Why the program that drives the store cannot go on with it, as a rule because its flow has changed too much. Nothing
+    /// The failure of a run that failed.
+    pub error: Option<RunFailure>,
+    /// The reason why the program that drives the store cannot go on with it, as a rule that its flow has changed too much. Nothing
     /// else of it has changed, and a program that can goes on with it.
     pub refused: Option<String>,
     /// When it was started.
@@ -41,7 +41,7 @@ pub struct RunInfo {
     pub changed_at: SystemTime,
     /// When it wakes, if it sleeps; when its question expires, if it is paused.
     pub wake_at: Option<SystemTime>,
-    /// How often the visit under way was begun again after its process had died; from twice on the run waits for a turn of
+    /// The number of times that the visit under way was begun again after its process had died; from two on the run waits for a turn of
     /// its own, see [`FlowOptions::max_resumes`](crate::FlowOptions::max_resumes).
     pub resumes: u64,
     /// Since when it waits for its turn, see [`FlowOptions::concurrency`](crate::FlowOptions::concurrency).
@@ -75,21 +75,21 @@ impl FromStr for Cursor {
     }
 }
 
-/// Why a run failed.
+/// The failure of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Failure {
+pub struct RunFailure {
     /// The node.
     pub node: NodePath,
     /// The error with its causes, in one line.
     pub message: String,
-    /// How often `exec` was tried; 0 where that does not apply.
+    /// The number of calls of `exec`; 0 where that does not apply.
     pub attempts: u32,
     /// The item, in a batch.
     pub item: Option<usize>,
-    /// Whether the error said that no further attempt can help.
+    /// `true` if the error said that no further attempt can help.
     pub terminal: bool,
-    /// How often the process died in this visit, if that is why.
+    /// The number of times that the process died in this visit, if that is the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deaths: Option<u32>,
 }
@@ -108,30 +108,30 @@ pub struct Left {
 /// A step of a run: a visit that was committed, or its start, which is step 0.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
-pub struct Step {
+pub struct StepInfo {
     /// Its number; the visit of step `n` is visit `n - 1` of [`Context::visit`](flowstone_core::Context::visit).
     pub step: u64,
     /// The node that was visited; none for the start.
     pub node: Option<NodePath>,
-    /// What it returned.
+    /// The action that it returned.
     pub action: Option<Action>,
     /// The node to visit next; none at the end.
     pub next: Option<NodePath>,
     /// When the visit began.
     pub started_at: SystemTime,
-    /// How long it took.
+    /// The duration of the visit.
     pub took: Duration,
-    /// How often `exec` was tried, all items together.
+    /// The number of calls of `exec`, all items together.
     pub attempts: u64,
     /// The errors of attempts that were followed by another: the first hundred.
     pub retries: Vec<FailedAttempt>,
-    /// How many items a journaled batch had, and how many of them an earlier process had done.
+    /// The number of items of a journaled batch, and of those that an earlier process had done.
     pub items: Option<Items>,
-    /// What it used of paid services, all attempts together; what its children used is theirs.
+    /// The usage of paid services, all attempts together; that of its children is theirs.
     pub usage: Usage,
     /// The size of the state as JSON, in bytes.
     pub state_size: u64,
-    /// What the state takes in the store, in bytes.
+    /// The room that the state takes in the store, in bytes.
     pub stored_size: u64,
 }
 
@@ -144,7 +144,7 @@ pub struct FailedAttempt {
     pub item: Option<usize>,
     /// The number of the attempt, from 0.
     pub attempt: u32,
-    /// What went wrong.
+    /// The error.
     pub error: String,
     /// The wait before the next one.
     #[serde(rename = "wait_ms", with = "millis")]
@@ -171,9 +171,9 @@ mod millis {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Items {
-    /// How many were recorded.
+    /// The number that were recorded.
     pub recorded: u64,
-    /// How many of them were recalled from an earlier process instead of run again.
+    /// The number of those that were recalled from an earlier process instead of run again.
     pub recalled: u64,
 }
 
@@ -187,7 +187,7 @@ pub struct Question {
     pub step: u64,
     /// The node that asks; in a child, by its path from the run that the user started, as `review[3]/approve`.
     pub node: NodePath,
-    /// What it asks.
+    /// The question itself.
     pub question: Value,
     /// The JSON schema of the answer; `true` describes anything.
     pub schema: Value,
@@ -201,9 +201,9 @@ pub struct Question {
     pub answer: Option<Value>,
     /// When it was answered.
     pub answered_at: Option<SystemTime>,
-    /// Why the last answer from another process was refused.
+    /// The reason why the last answer from another process was refused.
     pub refused: Option<String>,
-    /// Whether it waits for an answer.
+    /// `true` if it waits for an answer.
     pub(crate) is_open: bool,
     /// The version of the flow that asked.
     pub(crate) version: u32,

@@ -1,14 +1,14 @@
-//! What users give to bring what an older version stored to the newest: states, outputs of items, questions.
+//! Functions of users that bring what an older version stored to the newest: states, outputs of items, questions.
 
 use std::sync::Arc;
 
 use flowstone_core::{BoxError, NodePath};
 use serde_json::Value;
 
-/// What brings a state of an older version to the newest: the older version's number, and the state as JSON.
+/// Brings a state of an older version to the newest: it gets the older version's number, and the state as JSON.
 pub(crate) type Migrate = Arc<dyn Fn(u32, Value) -> Result<Value, BoxError> + Send + Sync>;
 
-/// What brings the output of an item, kept by an older version, to the newest: that version's number, the node, and JSON.
+/// Brings the output of an item, kept by an older version, to the newest: it gets that version's number, the node, and JSON.
 pub(crate) type MigrateItems = Arc<dyn Fn(u32, &NodePath, Value) -> Result<Value, BoxError> + Send + Sync>;
 
 /// A question of an older version, as [`FlowOptions::migrate_questions`](crate::FlowOptions::migrate_questions) gets it and

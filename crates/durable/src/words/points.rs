@@ -6,13 +6,13 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[doc(hidden)]
 pub struct WritePoint {
-    /// What the job does, as `visit`.
+    /// The deed of the job, as `visit`.
     pub job: &'static str,
-    /// How far it is.
+    /// The progress of the job.
     pub when: WriteMoment,
 }
 
-/// How far a job is, see [`WritePoint`].
+/// The progress of a job, see [`WritePoint`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[doc(hidden)]
 pub enum WriteMoment {

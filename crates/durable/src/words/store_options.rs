@@ -10,10 +10,10 @@ use flowstone_core::Panicked;
 
 use crate::words::points::{OnWrite, WritePoint};
 
-/// How many deltas may follow a full snapshot, unless an application sets another number.
+/// The most deltas that may follow a full snapshot, unless an application sets another number.
 pub(crate) const FULL_EVERY: u32 = 1_000;
 
-/// How far a run may be ahead of the disk.
+/// The distance by which a run may be ahead of the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
@@ -26,7 +26,7 @@ pub enum Durability {
     Behind(usize),
 }
 
-/// What a store may be told when it is opened.
+/// Options of a store that is opened to be driven.
 ///
 /// # Example
 ///
@@ -44,7 +44,7 @@ pub enum Durability {
 ///
 /// let store = StoreOptions::new().durability(Durability::Behind(8)).max_state(1 << 20).open(&path).await?;
 /// let runs = store.runs(flow.build()?).await?;
-/// assert_eq!(runs.start("r", 1).await?.finished().await?.state, 2);
+/// assert_eq!(runs.start("r", 1).await?.finished().await?.ended()?.state, 2);
 /// # Ok(())
 /// # }
 /// ```

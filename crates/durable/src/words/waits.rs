@@ -1,4 +1,4 @@
-//! How long something waits that is kept: by the store's clock, which may be set, and by one that may not.
+//! Waits that are kept: by the store's clock, which may be set, and by one that may not.
 //!
 //! ```text
 //! over when   the store's clock says so      it is looked at each second
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::words::columns::{int, length_ms};
 
-/// How often the store's clock is looked at while something waits.
+/// The time between two looks at the store's clock while something waits.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
 
 /// A wait that is kept, as this process sees it.
@@ -23,7 +23,7 @@ pub(crate) const LOOK: Duration = Duration::from_secs(1);
 pub(crate) struct Wait {
     /// When it ends by the store's clock, in milliseconds since 1970.
     pub(crate) ends_at: i64,
-    /// How long it may last from when this process saw it; none of a wait that an older version kept.
+    /// The longest time that it may last from when this process saw it; none of a wait that an older version kept.
     length: Option<Duration>,
     seen: Instant,
 }

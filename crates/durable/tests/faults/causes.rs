@@ -1,4 +1,4 @@
-//! What a run says of each cause, and that it does not go on while the cause is there.
+//! Each cause is told by the run, which does not go on while the cause is there.
 
 use std::error::Error as _;
 

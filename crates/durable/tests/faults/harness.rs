@@ -12,7 +12,7 @@ use std::{
 
 use flowstone_core::{Action, AsyncBatchNode, AsyncFlow, Context, END, NodeExt, Result};
 use flowstone_disk::Faults;
-use flowstone_durable::{Error, Finished, OpenError, Reader, Runs, Store, StoreError, StoreOptions};
+use flowstone_durable::{Ended, Error, OpenError, ReadError, Reader, Runs, Store, StoreError, StoreOptions};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -50,7 +50,7 @@ pub(crate) struct Harness {
     pub(crate) faults: Faults,
     options: StoreOptions,
     deeds: Arc<Mutex<Vec<Deed>>>,
-    /// What takes room in the state, in turns.
+    /// Texts that take room in the state, in turns.
     ballast: Arc<[String; 2]>,
 }
 
@@ -121,7 +121,7 @@ impl Harness {
     pub(crate) async fn go_on(&self, runs: &Runs<Sums>, what: &str) -> Sums {
         let before = self.deeds();
         let (remaining, run) = match runs.get(RUN).await {
-            Err(Error::UnknownRun { .. }) => {
+            Err(ReadError::UnknownRun { .. }) => {
                 (Remaining::after(&Sums::default(), 0), runs.start(RUN, Sums::default()).await.unwrap())
             }
             run => {
@@ -133,7 +133,7 @@ impl Harness {
         run.resume();
         let finished = run.finished().await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
         remaining.check(&self.deeds()[before.len()..], what);
-        finished.state
+        finished.ended().unwrap().state
     }
 
     /// The state in which every run must end.
@@ -151,11 +151,11 @@ impl Harness {
 }
 
 /// Starts the run, and waits for its end.
-pub(crate) async fn whole(runs: &Runs<Sums>) -> Result<Finished<Sums>, Error> {
-    runs.start(RUN, Sums::default()).await?.finished().await
+pub(crate) async fn whole(runs: &Runs<Sums>) -> Result<Ended<Sums>, Error> {
+    Ok(runs.start(RUN, Sums::default()).await?.finished().await?.ended()?)
 }
 
-/// What a run must still do: nothing of what is committed, all of the rest, each once.
+/// The rest of a run: nothing of what is committed, all else, each once.
 struct Remaining {
     /// Whatever is not of the batch under way.
     deeds: BTreeSet<Deed>,
@@ -183,7 +183,7 @@ impl Remaining {
     }
 }
 
-/// What may go wrong until a flow is registered.
+/// An error before a flow is registered.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
     #[error(transparent)]

@@ -78,12 +78,12 @@ async fn sweep(faults: Faults, ballast: usize, most: usize, after: After) {
         stopped += usize::from(failed);
     }
 
-    // What fails after a commit, in a checkpoint, stops nothing: the next one does it again.
+    // A failure after a commit, in a checkpoint, stops nothing: the next one does it again.
     let tried = count.div_ceil(step);
     assert!(stopped > tried / 2, "{stopped} of {tried} stopped the run");
 }
 
-/// How many operations a run has that nothing disturbs.
+/// Counts the operations of a run that nothing disturbs.
 async fn operations(faults: Faults, ballast: usize) -> usize {
     let harness = Harness::new(faults).ballast(ballast);
     let runs = harness.runs().await.unwrap();

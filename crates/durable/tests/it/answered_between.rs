@@ -9,7 +9,7 @@ use std::{
 };
 
 use flowstone_core::{Action, Ask, AsyncFlow, Budget, END, Result};
-use flowstone_durable::{Error, FlowOptions, Reader, Requests, Run, Runs, Status, Store};
+use flowstone_durable::{FlowOptions, NotEnded, Reader, Requests, Run, Runs, Status, Store};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -43,7 +43,7 @@ impl Ask<Invoice> for Approve {
     }
 }
 
-/// What processes leave outside the store.
+/// Traces of processes outside the store.
 #[derive(Clone, Default)]
 struct World {
     ledger: Ledger,
@@ -144,7 +144,7 @@ async fn answers_in_any_order_have_their_effect_with_an_end_of_the_process_after
             runs.store().close().await;
         }
         let (_runs, run) = world.open(&folder, 100).await;
-        let ended = soon("the end", run.finished()).await.unwrap();
+        let ended = soon("the end", run.finished()).await.unwrap().ended().unwrap();
 
         assert!(ended.state.iter().all(|invoice| invoice.read && invoice.paid), "{order:?}: {:?}", ended.state);
         assert_eq!(world.asked.load(SeqCst), 3, "{order:?}: each asks once");
@@ -197,8 +197,8 @@ async fn a_budget_counts_what_children_used_before_they_were_parked() {
         assert_eq!(soon("the fourth call", run.settled()).await.unwrap(), Status::Paused);
         runs.answer("m", path(2), true).await.unwrap();
 
-        let error = soon("the failure", run.finished()).await.unwrap_err();
-        assert!(matches!(&error, Error::Failed { node, .. } if node == "review[2]/pay"), "{restarts}: {error:?}");
+        let error = soon("the failure", run.finished()).await.unwrap().ended().unwrap_err();
+        assert!(matches!(&error, NotEnded::Failed { node, .. } if node == "review[2]/pay"), "{restarts}: {error:?}");
         assert!(error.to_string().contains("budget of 4 calls is used up"), "{error}");
         assert_eq!(used(&folder), (4, vec![1, 2, 1]), "{restarts}");
 
@@ -209,7 +209,7 @@ async fn a_budget_counts_what_children_used_before_they_were_parked() {
         assert_eq!(soon("it asks again", run.settled()).await.unwrap(), Status::Paused);
         assert_eq!(run.questions().await.unwrap().into_iter().filter(|asked| asked.is_open()).count(), 1);
         runs.answer("m", path(0), true).await.unwrap();
-        let ended = soon("the end", run.finished()).await.unwrap();
+        let ended = soon("the end", run.finished()).await.unwrap().ended().unwrap();
         assert!(ended.state.iter().all(|invoice| invoice.paid));
         assert_eq!(used(&folder), (6, vec![2, 2, 2]), "{restarts}");
     }

@@ -1,7 +1,9 @@
 //! Questions of older versions: they are asked as the newest version asks them, and so are answers that were kept.
 
 use flowstone_core::{Ask, AsyncFlow, BoxError, Result};
-use flowstone_durable::{Asking, Error, FlowOptions, Reader, Requests, Runs, Status, Store};
+use flowstone_durable::{
+    AnswerError, Asking, DriveError, FlowOptions, ReadError, Reader, Requests, Runs, Status, Store,
+};
 use serde_json::{Value, json};
 
 use crate::common::{Folder, Ledger, soon, until};
@@ -108,10 +110,10 @@ async fn an_open_question_of_an_older_version_is_asked_and_answered_as_the_newes
 
     let question = run.questions().await.unwrap().remove(0);
     assert_eq!((question.question, question.schema["enum"][2].clone()), (json!("yes, no or later?"), json!("later")));
-    assert!(matches!(run.answer("ask", true).await.unwrap_err(), Error::Unfit { .. }));
+    assert!(matches!(run.answer("ask", true).await.unwrap_err(), AnswerError::Unfit { .. }));
     run.answer("ask", "later").await.unwrap();
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state, 5);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state, 5);
     assert!(ledger.take().iter().all(|call| call == "0 ask"));
     // The question that was answered is written down.
     let stored = Reader::open(folder.store()).unwrap().questions("r").unwrap().remove(0);
@@ -128,7 +130,7 @@ async fn an_answer_that_an_older_version_took_in_is_migrated() {
     runs.resume_all().await.unwrap();
 
     let run = runs.get("r").await.unwrap();
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state, 3);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state, 3);
 }
 
 #[tokio::test]
@@ -152,7 +154,7 @@ async fn an_answer_that_is_left_out_or_does_not_fit_opens_its_question_again() {
         assert_eq!(question.answer, None);
         assert!(question.refused.unwrap().contains(why));
         run.answer("ask", "no").await.unwrap();
-        assert_eq!(soon("the end", run.finished()).await.unwrap().state, 2);
+        assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state, 2);
     }
 }
 
@@ -172,8 +174,16 @@ async fn a_migration_that_fails_refuses_the_run_as_it_is() {
         let resumed = runs.resume_all().await.unwrap();
         let error = runs.answer("open", "ask", "later").await.unwrap_err();
 
-        let is_its = |error: &Error| matches!(error, Error::MigrateQuestion { found: 0, wanted: 1, .. });
-        assert!(is_its(&error), "{error:?}");
+        assert!(
+            matches!(
+                error,
+                AnswerError::Drive(DriveError::Read(ReadError::MigrateQuestion { found: 0, wanted: 1, .. }))
+            ),
+            "{error:?}"
+        );
+        let is_its = |error: &DriveError| {
+            matches!(error, DriveError::Read(ReadError::MigrateQuestion { found: 0, wanted: 1, .. }))
+        };
         assert!(resumed.refused.iter().any(is_its), "{resumed:?}");
         let why = |id: &str| reader.run(id).unwrap().refused.unwrap_or_default();
         until("both are refused", async || ["open", "answered"].iter().all(|id| why(id).contains("no way at all")))
@@ -189,7 +199,10 @@ async fn a_migration_that_fails_refuses_the_run_as_it_is() {
     runs.resume_all().await.unwrap();
     runs.answer("open", "ask", "later").await.unwrap();
     for (id, state) in [("open", 5), ("answered", 3)] {
-        assert_eq!(soon("the end", runs.get(id).await.unwrap().finished()).await.unwrap().state, state);
+        assert_eq!(
+            soon("the end", runs.get(id).await.unwrap().finished()).await.unwrap().ended().unwrap().state,
+            state
+        );
     }
 }
 
@@ -211,7 +224,7 @@ async fn questions_of_children_are_migrated_too() {
     assert_eq!((question.node.as_str(), question.question), ("words[0]/ask", json!("yes, no or later?")));
     run.answer("words[0]/ask", "later").await.unwrap();
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state, 8);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state, 8);
     assert!(ledger.take().iter().all(|call| call.starts_with("0 words[")));
 }
 
@@ -225,5 +238,5 @@ async fn a_question_that_the_newest_version_asked_is_not_migrated() {
     assert_eq!(run.questions().await.unwrap()[0].question, json!("yes, no or later?"));
     run.answer("ask", "no").await.unwrap();
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state, 2);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state, 2);
 }

@@ -1,7 +1,7 @@
 //! Budgets of runs that are kept: they hold across processes, and a larger one lets the run go on.
 
 use flowstone_core::{AsyncFlow, Budget, Usd};
-use flowstone_durable::{Error, FlowOptions, Runs, Status, Store};
+use flowstone_durable::{Finished, FlowOptions, RunFailure, Runs, Status, Store};
 
 use crate::{
     common::{Count, Folder, Gate, soon, until},
@@ -42,7 +42,9 @@ async fn a_budget_holds_across_processes_and_a_larger_one_lets_the_run_go_on() {
     let runs = open(&folder, flow(), three).await;
     runs.resume_all().await.unwrap();
     let run = runs.get("r").await.unwrap();
-    let Err(Error::Failed { node, message, .. }) = soon("the end", run.finished()).await else { panic!("it fails") };
+    let Ok(Finished::Failed(RunFailure { node, message, .. })) = soon("the end", run.finished()).await else {
+        panic!("it fails")
+    };
     assert_eq!(node, "ask");
     assert!(message.ends_with("the run's budget of 3 calls is used up"), "{message}");
     let failure = run.info().await.unwrap().error.unwrap();
@@ -56,7 +58,7 @@ async fn a_budget_holds_across_processes_and_a_larger_one_lets_the_run_go_on() {
 
     let runs = open(&folder, flow(), Budget::new().calls(11)).await;
     let run = runs.retry_failed("r").await.unwrap();
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.n, 10);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.n, 10);
     assert_eq!(run.usage().await.unwrap(), calls(11));
 }
 
@@ -65,7 +67,7 @@ async fn tokens_and_money_of_earlier_processes_count() {
     for (budget, made) in [(Budget::new().tokens(330), 3), (Budget::new().cost(Usd::nanos(4_000_000)), 2)] {
         let folder = Folder::new();
         let runs = open(&folder, free(), Budget::new().calls(1)).await;
-        runs.start("r", Count::to(10)).await.unwrap().finished().await.unwrap_err();
+        runs.start("r", Count::to(10)).await.unwrap().finished().await.unwrap().ended().unwrap_err();
         runs.store().close().await;
 
         let runs = open(&folder, free(), budget).await;
@@ -101,13 +103,13 @@ async fn children_share_the_budget_of_their_run_also_those_that_ended_before() {
     };
     let runs = open(&folder, flow(free()), Budget::new().calls(5)).await;
     let run = runs.start("r", Count::to(3)).await.unwrap();
-    run.finished().await.unwrap_err();
+    run.finished().await.unwrap().ended().unwrap_err();
     assert_eq!(run.usage().await.unwrap(), calls(5));
     runs.store().close().await;
 
     let runs = open(&folder, flow(free()), Budget::new().calls(12)).await;
     let run = runs.retry_failed("r").await.unwrap();
 
-    soon("the end", run.finished()).await.unwrap();
+    soon("the end", run.finished()).await.unwrap().ended().unwrap();
     assert_eq!(run.usage().await.unwrap(), calls(12));
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use flowstone_core::{AsyncBatchNode, AsyncFlow, Child, Context, NodeExt, Result, Retry};
-use flowstone_durable::{Error, FlowOptions, Reader, Runs, Status, Store, StoreOptions};
+use flowstone_durable::{DriveError, FlowOptions, Reader, Runs, Status, Store, StoreOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -101,7 +101,7 @@ async fn cut(
 
 async fn finish(runs: &Runs<Orders>) -> Vec<String> {
     runs.resume_all().await.unwrap();
-    soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().state.paid
+    soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap().state.paid
 }
 
 #[tokio::test]
@@ -212,7 +212,7 @@ async fn items_in_order_are_refused_when_their_number_changes_and_nothing_is_los
     runs.resume_all().await.unwrap();
     let run = runs.get("r").await.unwrap();
     let error = soon("the error", run.finished()).await.unwrap_err();
-    assert!(matches!(&error, Error::ItemCount { node, kept: 4, items: 2, .. } if *node == "pay"), "{error:?}");
+    assert!(matches!(&error, DriveError::ItemCount { node, kept: 4, items: 2, .. } if *node == "pay"), "{error:?}");
     assert_eq!((run.info().await.unwrap().status, ledger.len()), (Status::Running, 0));
     runs.store().close().await;
 
@@ -234,7 +234,7 @@ async fn items_with_keys_and_without_are_not_taken_for_each_other() {
         runs.resume_all().await.unwrap();
         let error = soon("the error", runs.get("r").await.unwrap().finished()).await.unwrap_err();
 
-        assert!(matches!(&error, Error::ItemKeys { keyed, .. } if *keyed != keyed_first), "{error:?}");
+        assert!(matches!(&error, DriveError::ItemKeys { keyed, .. } if *keyed != keyed_first), "{error:?}");
         assert!(error.to_string().contains(if keyed_first {
             "say `journaled` as before"
         } else {
@@ -352,7 +352,7 @@ async fn an_item_that_json_cannot_hold_fails_at_once_and_can_be_retried() {
     let run = runs.get("r").await.unwrap();
     run.retry_failed().await.unwrap();
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.made, [1.0, 2.0]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.made, [1.0, 2.0]);
     let items = run.steps(1, 1).await.unwrap()[0].items.unwrap();
     assert_eq!((items.recorded, items.recalled), (2, 1));
 }
@@ -410,7 +410,7 @@ async fn a_kept_item_that_does_not_decode_refuses_its_run_unchanged() {
     let error = soon("the error", run.finished()).await.unwrap_err();
 
     assert!(
-        matches!(&error, Error::KeptItem { node, item: 1, path, .. } if *node == "pay" && path == "."),
+        matches!(&error, DriveError::KeptItem { node, item: 1, path, .. } if *node == "pay" && path == "."),
         "{error:?}"
     );
     assert_eq!((run.info().await.unwrap().status, ledger.len()), (Status::Running, 0));
@@ -430,7 +430,10 @@ async fn a_run_that_is_cancelled_and_retried_runs_items_again_that_do_not_decode
     run.cancel().await.unwrap();
     run.retry_failed().await.unwrap();
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.paid, ["20: paid 20", "10: paid 10"]);
+    assert_eq!(
+        soon("the end", run.finished()).await.unwrap().ended().unwrap().state.paid,
+        ["20: paid 20", "10: paid 10"]
+    );
     assert_eq!(numbers(&ledger.take()), ["20", "10"]);
 }
 
@@ -462,7 +465,7 @@ async fn a_migration_of_items_that_fails_or_panics_refuses_the_run() {
 
         let refused = runs.resume_all().await.unwrap().refused.remove(0);
 
-        assert!(matches!(refused, Error::MigrateItem { found: 0, wanted: 1, .. }), "{refused:?}");
+        assert!(matches!(refused, DriveError::MigrateItem { found: 0, wanted: 1, .. }), "{refused:?}");
         assert_eq!(runs.get("r").await.unwrap().info().await.unwrap().status, Status::Running);
     }
 }
@@ -506,7 +509,7 @@ async fn items_of_an_older_version_are_refused_if_there_are_fewer_now() {
     runs.resume_all().await.unwrap();
     let error = soon("the error", runs.get("r").await.unwrap().finished()).await.unwrap_err();
 
-    assert!(matches!(&error, Error::ItemCount { kept: 2, items: 1, .. }), "{error:?}");
+    assert!(matches!(&error, DriveError::ItemCount { kept: 2, items: 1, .. }), "{error:?}");
     assert_eq!(ledger.len(), 0);
 }
 

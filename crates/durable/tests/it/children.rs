@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use flowstone_core::{Action, AsyncFlow, Child, END};
-use flowstone_durable::{Error, Reader, Runs, Status};
+use flowstone_durable::{NotEnded, Reader, Runs, StartError, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{Count, Folder, Gate, Ledger, failure, key, rows, soon, until, without_life, work};
@@ -73,7 +73,7 @@ async fn cut(journaled: bool) -> (Folder, Vec<String>, Vec<String>) {
     gate.open();
     let runs = Runs::open(folder.store(), make(&gate)).await.unwrap();
     assert_eq!(runs.resume_all().await.unwrap().runs.len(), 1, "a child is gone on with by its parent only");
-    let ended = soon("the end", runs.get("p").await.unwrap().finished()).await.unwrap();
+    let ended = soon("the end", runs.get("p").await.unwrap().finished()).await.unwrap().ended().unwrap();
     assert_eq!(ended.state.sums, [3, 3, 3, 3]);
     runs.store().close().await;
     let after = ledger.take();
@@ -113,8 +113,8 @@ async fn children_that_have_ended_do_not_run_again() {
     let broken = Arc::new(AtomicBool::new(true));
     let runs = Runs::open(folder.store(), parent(child(&ledger, &gate, &broken), true)).await.unwrap();
     let run = runs.start("p", Parent { children: 2, sums: Vec::new() }).await.unwrap();
-    let error = soon("the failure", run.finished()).await.unwrap_err();
-    assert!(matches!(&error, Error::Failed { node, .. } if node == "each[1]/visit"), "{error:?}");
+    let error = soon("the failure", run.finished()).await.unwrap().ended().unwrap_err();
+    assert!(matches!(&error, NotEnded::Failed { node, .. } if node == "each[1]/visit"), "{error:?}");
     let reader = Reader::open(folder.store()).unwrap();
     let failed = reader.children("p").unwrap();
     assert_eq!((failed[1].status, failed[1].step), (Status::Failed, 1));
@@ -126,7 +126,7 @@ async fn children_that_have_ended_do_not_run_again() {
     let runs = Runs::open(folder.store(), parent(child(&ledger, &gate, &broken), true)).await.unwrap();
     let run = runs.get("p").await.unwrap();
     run.retry_failed().await.unwrap();
-    let ended = soon("the end", run.finished()).await.unwrap();
+    let ended = soon("the end", run.finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(ended.state.sums, [3, 3]);
     let again = ledger.take();
@@ -152,7 +152,7 @@ async fn a_child_that_fails_may_be_collected() {
 
     let run = runs.start("p", Parent { children: 3, sums: Vec::new() }).await.unwrap();
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.sums, [3, 101, 3]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.sums, [3, 101, 3]);
 }
 
 /// A flow with children that have children.
@@ -187,7 +187,7 @@ async fn with_a_run_that_is_cancelled_all_that_is_below_it_is_cancelled_and_goes
     assert_eq!(below(&reader, "g"), [Status::Cancelled; 6]);
     gate.open();
     run.retry_failed().await.unwrap();
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.sums, [6, 6]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.sums, [6, 6]);
     assert_eq!(below(&reader, "g"), [Status::Ended; 6]);
     assert_eq!(ledger.len(), 4 * 3, "nothing ran twice");
 }
@@ -244,7 +244,7 @@ async fn children_of_children_go_on_where_they_were() {
 
     let runs = Runs::open(folder.store(), make(&gate)).await.unwrap();
     runs.resume_all().await.unwrap();
-    let ended = soon("the end", runs.get("g").await.unwrap().finished()).await.unwrap();
+    let ended = soon("the end", runs.get("g").await.unwrap().finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(ended.state.sums, [6, 6]);
     let after = ledger.take();
@@ -261,12 +261,12 @@ async fn nothing_else_has_the_id_of_a_child() {
     gate.open();
     let runs = Runs::open(folder.store(), parent(child(&ledger, &gate, &fine), true)).await.unwrap();
     let first = runs.start("p:1:each[0]", Parent { children: 0, sums: Vec::new() }).await.unwrap();
-    first.finished().await.unwrap();
+    first.finished().await.unwrap().ended().unwrap();
 
     let run = runs.start("p", Parent { children: 1, sums: Vec::new() }).await.unwrap();
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.sums, [3]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.sums, [3]);
     let child = Reader::open(folder.store()).unwrap().children("p").unwrap().remove(0);
     let taken = runs.start(child.id, Parent::default()).await.unwrap_err();
 
-    assert!(matches!(taken, Error::Taken { .. }), "{taken:?}");
+    assert!(matches!(taken, StartError::Taken { .. }), "{taken:?}");
 }

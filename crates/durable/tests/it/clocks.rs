@@ -138,7 +138,7 @@ async fn cut(wait: Duration, clock: &Clock) -> Vec<(&'static str, Folder, AsyncF
 }
 
 async fn is_over(kind: &str, runs: &Runs<Count>) {
-    let ended = soon(kind, runs.get("r").await.unwrap().finished()).await.unwrap();
+    let ended = soon(kind, runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap();
     assert_eq!(ended.state.n, 1, "{kind}");
 }
 

@@ -6,12 +6,14 @@ use std::sync::{
 };
 
 use flowstone_core::AsyncFlow;
-use flowstone_durable::{Durability, Error, OpenError, Runs, Status, Store, StoreFault, StoreOptions, WriteMoment};
+use flowstone_durable::{
+    Durability, Error, KeepError, OpenError, Runs, StartError, Status, Store, StoreFault, StoreOptions, WriteMoment,
+};
 
 use crate::common::{Count, Folder, Gate, Invoice, Ledger, approving, counting, gated, rows, soon, until};
 
-fn is_closed(error: &Error) -> bool {
-    matches!(error, Error::Store(error) if error.fault() == StoreFault::Closed)
+fn is_closed(error: impl Into<Error>) -> bool {
+    error.into().fault() == Some(StoreFault::Closed)
 }
 
 #[tokio::test]
@@ -27,14 +29,14 @@ async fn a_closed_store_says_so_and_its_runs_go_on_in_the_next() {
 
     soon("closing", runs.store().close()).await;
 
-    assert!(is_closed(&soon("who waits", waits).await.unwrap().unwrap_err()));
-    assert!(is_closed(&runs.start("s", Count::to(2)).await.unwrap_err()));
-    assert!(is_closed(&run.finished().await.unwrap_err()));
+    assert!(is_closed(soon("who waits", waits).await.unwrap().unwrap_err()));
+    assert!(is_closed(runs.start("s", Count::to(2)).await.unwrap_err()));
+    assert!(is_closed(run.finished().await.unwrap_err()));
     soon("closing again", runs.store().close()).await;
     gate.open();
     let again = Runs::open(folder.store(), gated(&ledger, &gate)).await.unwrap();
     again.resume_all().await.unwrap();
-    assert_eq!(again.get("r").await.unwrap().finished().await.unwrap().state.n, 2);
+    assert_eq!(again.get("r").await.unwrap().finished().await.unwrap().ended().unwrap().state.n, 2);
 }
 
 #[tokio::test]
@@ -62,7 +64,7 @@ async fn a_store_that_is_dropped_is_free_for_the_next() {
 async fn a_closed_store_is_one_file() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let runs = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
-    runs.start("r", Count::to(3)).await.unwrap().finished().await.unwrap();
+    runs.start("r", Count::to(3)).await.unwrap().finished().await.unwrap().ended().unwrap();
 
     runs.store().close().await;
 
@@ -82,8 +84,8 @@ async fn a_state_larger_than_allowed_is_refused_at_the_start() {
     let error = runs.start("r", "x".repeat(999)).await.unwrap_err();
     let largest = runs.start("s", "x".repeat(997)).await.unwrap();
 
-    assert!(matches!(error, Error::StateTooLarge { size: 1001, most: 1000, .. }), "{error:?}");
-    assert_eq!(largest.finished().await.unwrap().state.len(), 998);
+    assert!(matches!(error, StartError::Keep(KeepError::StateTooLarge { size: 1001, most: 1000, .. })), "{error:?}");
+    assert_eq!(largest.finished().await.unwrap().ended().unwrap().state.len(), 998);
     assert_eq!(rows(&folder.store()), [("runs", 1), ("visits", 2)]);
     drop(ledger);
 }
@@ -114,7 +116,7 @@ async fn a_state_that_grows_too_large_stops_the_run_where_it_was() {
         Status::Failed => run.retry_failed().await.unwrap(),
         _ => run.resume(),
     }
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.len(), 2000);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.len(), 2000);
 }
 
 /// One of 200 MB is, too; this one takes a debug build less time.
@@ -128,12 +130,12 @@ async fn a_state_beyond_the_default_of_64_mebibytes_is_refused() {
 
     let error = runs.start("r", "x".repeat(64 << 20)).await.unwrap_err();
 
-    assert!(matches!(error, Error::StateTooLarge { most: 67_108_864, .. }), "{error:?}");
+    assert!(matches!(error, StartError::Keep(KeepError::StateTooLarge { most: 67_108_864, .. })), "{error:?}");
     assert!(error.to_string().len() < 300);
     assert_eq!(rows(&folder.store()), []);
 }
 
-/// How many visits were made beyond those that are on disk, at most.
+/// Returns the most visits that were made beyond those that are on disk.
 async fn most_ahead(durability: Durability) -> usize {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let (on_disk, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -150,7 +152,7 @@ async fn most_ahead(durability: Durability) -> usize {
     });
     let runs = options.open(folder.store()).await.unwrap().runs(counting(&ledger)).await.unwrap();
     let run = runs.start("r", Count::to(60)).await.unwrap();
-    let ended = soon("the end", run.finished()).await.unwrap();
+    let ended = soon("the end", run.finished()).await.unwrap().ended().unwrap();
     // The end is told once all is on disk.
     assert_eq!((ended.state.n, on_disk.load(Ordering::SeqCst)), (60, 60));
     most.load(Ordering::SeqCst)

@@ -42,7 +42,7 @@ impl Folder {
     }
 }
 
-/// What nodes leave outside the store: each call of `exec`, by name.
+/// Traces of nodes outside the store: each call of `exec`, by name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger(Arc<Mutex<Vec<String>>>);
 
@@ -245,7 +245,7 @@ impl Gate {
     }
 }
 
-/// What the `exec` of a [`Work`] does.
+/// The function that the `exec` of a [`Work`] calls.
 pub(crate) type Exec = Arc<dyn Fn(Context) -> BoxFuture<'static, Result<u64>> + Send + Sync>;
 
 /// A node whose `exec` is a closure that gets the context, and whose `post` gets what that returns.

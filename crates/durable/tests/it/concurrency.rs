@@ -9,11 +9,11 @@ use std::{
 };
 
 use flowstone_core::{Action, Ask, AsyncFlow, END, Result, Sleep};
-use flowstone_durable::{Error, FlowOptions, Requests, Runs, Status, Store, StoreOptions};
+use flowstone_durable::{AnswerError, FlowOptions, NotEnded, Requests, Runs, Status, Store, StoreOptions};
 
 use crate::common::{Count, Folder, Gate, Invoice, Ledger, approving, counting, failure, gated, soon, until, work};
 
-/// How many are in `exec`, and the most that were at once.
+/// The number of runs in `exec`, and the most that were at once.
 #[derive(Clone, Default)]
 struct AtWork(Arc<(AtomicUsize, AtomicUsize)>);
 
@@ -136,7 +136,7 @@ async fn a_start_beyond_the_limit_is_on_disk_and_waits_for_its_turn() {
     assert!(info("r4").await.queued_at.is_some());
     gate.open();
     for id in ["r0", "r1", "r2", "r4"] {
-        assert_eq!(soon("the end", runs.get(id).await.unwrap().finished()).await.unwrap().state.n, 2);
+        assert_eq!(soon("the end", runs.get(id).await.unwrap().finished()).await.unwrap().ended().unwrap().state.n, 2);
     }
 }
 
@@ -185,11 +185,11 @@ async fn answers_retries_and_forks_wait_for_their_turn_too() {
     assert_eq!((ledger.len(), at_work.most()), (0, 1));
     gate.open();
     for id in ["a", "b"] {
-        assert!(soon("the end", asks.get(id).await.unwrap().finished()).await.unwrap().state.posted);
+        assert!(soon("the end", asks.get(id).await.unwrap().finished()).await.unwrap().ended().unwrap().state.posted);
     }
     for id in ["f", "holds", "forked"] {
-        let error = soon("the end", fails.get(id).await.unwrap().finished()).await.unwrap_err();
-        assert!(matches!(error, Error::Failed { .. }), "{error:?}");
+        let error = soon("the end", fails.get(id).await.unwrap().finished()).await.unwrap().ended().unwrap_err();
+        assert!(matches!(error, NotEnded::Failed { .. }), "{error:?}");
     }
     assert_eq!(at_work.most(), 1);
 }
@@ -232,7 +232,7 @@ async fn under_the_limit_of_the_store_no_flow_keeps_another_from_its_turn() {
 
     gate.open_for(1);
 
-    assert_eq!(soon("its turn", run.finished()).await.unwrap().state.n, 3);
+    assert_eq!(soon("its turn", run.finished()).await.unwrap().ended().unwrap().state.n, 3);
     assert!(ledger.count("waits") <= 5);
     gate.open();
 }
@@ -312,10 +312,10 @@ async fn runs_whose_questions_expire_beyond_the_limit_wait_for_their_turn() {
     let questions = runs.get("a").await.unwrap().questions().await.unwrap();
     assert!(questions[0].expired_at.is_some() && !questions[0].is_open());
     let late = runs.answer("a", "ask", true).await.unwrap_err();
-    assert!(matches!(late, Error::Expired { .. }), "{late:?}");
+    assert!(matches!(late, AnswerError::Expired { .. }), "{late:?}");
     gate.open();
     for id in ["a", "b", "c"] {
-        assert_eq!(soon("the end", runs.get(id).await.unwrap().finished()).await.unwrap().state.n, 1);
+        assert_eq!(soon("the end", runs.get(id).await.unwrap().finished()).await.unwrap().ended().unwrap().state.n, 1);
     }
     assert_eq!(ledger.take(), ["c", "b", "a"]);
 }
@@ -372,7 +372,7 @@ async fn children_are_answered_while_their_run_waits_for_its_turn() {
         };
         gate.open();
         let run = batches.get("m").await.unwrap();
-        assert_eq!(soon("the end", run.finished()).await.unwrap().state, 3);
+        assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state, 3);
         assert_eq!((run.info().await.unwrap().queued_at, ledger.len()), (None, 3));
     }
 }
@@ -398,7 +398,7 @@ async fn children_that_wake_belong_to_the_place_of_their_run() {
 
     *now.lock().unwrap() += Duration::from_secs(7200);
     for id in ["m", "n"] {
-        assert_eq!(soon("the end", batches.get(id).await.unwrap().finished()).await.unwrap().state, 3);
+        assert_eq!(soon("the end", batches.get(id).await.unwrap().finished()).await.unwrap().ended().unwrap().state, 3);
     }
 
     // Each child worked once, and no child was taken for a run of its own.

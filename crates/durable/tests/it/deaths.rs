@@ -12,7 +12,7 @@ use std::{
 };
 
 use flowstone_core::{Action, AsyncBatchNode, AsyncFlow, Context, END, Event, EventKind, NodeExt, Result};
-use flowstone_durable::{Error, FlowOptions, Reader, Runs, Status, Store};
+use flowstone_durable::{DriveError, Finished, FlowOptions, Reader, RunFailure, Runs, Status, Store};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{Folder, Gate, Ledger, gated, until, work};
@@ -26,7 +26,7 @@ struct Walk {
     /// The visit that kills the process, if one does.
     dies_at: Option<u32>,
     visits: u32,
-    /// How long a visit takes.
+    /// The duration of a visit.
     millis: u64,
 }
 
@@ -105,7 +105,7 @@ fn walks(part: &str) -> Vec<(String, Walk)> {
         .collect()
 }
 
-/// What a process does that drives the store: all that there is to do, unless it dies of it.
+/// A process drives the store: it does all that there is to do, unless it dies of it.
 async fn drive(path: &Path, part: &str) {
     let store = Store::open(path).await.unwrap();
     if part == "each" {
@@ -228,15 +228,18 @@ async fn only_what_was_under_way_at_a_death_is_counted_and_a_retry_begins_at_non
     // Once more is too often.
     let runs = open().await.unwrap();
     let refused = runs.resume_all().await.unwrap().refused;
-    assert!(matches!(&refused[..], [Error::KillsItsProcess { deaths: 2, .. }]), "{refused:?}");
+    assert!(matches!(&refused[..], [DriveError::KillsItsProcess { deaths: 2, .. }]), "{refused:?}");
     until("its listener hears of it", async || failures.load(Ordering::SeqCst) == 1).await;
-    let error = runs.get("r").await.unwrap().finished().await.unwrap_err();
-    assert!(matches!(&error, Error::KillsItsProcess { node, deaths: 2, .. } if node.as_str() == "wait"), "{error:?}");
+    let end = runs.get("r").await.unwrap().finished().await.unwrap();
+    assert!(
+        matches!(&end, Finished::Failed(RunFailure { node, deaths: Some(2), .. }) if node.as_str() == "wait"),
+        "{end:?}"
+    );
 
     let run = runs.retry_failed("r").await.unwrap();
     assert_eq!(run.info().await.unwrap().resumes, 0);
     gate.open();
-    assert_eq!(run.finished().await.unwrap().state.n, 2);
+    assert_eq!(run.finished().await.unwrap().ended().unwrap().state.n, 2);
 }
 
 #[tokio::test]
@@ -256,7 +259,7 @@ async fn what_was_parked_at_a_death_is_not_counted() {
     runs.answer("here", "ask", true).await.unwrap();
 
     for id in ["here", "beside"] {
-        runs.get(id).await.unwrap().finished().await.unwrap();
+        runs.get(id).await.unwrap().finished().await.unwrap().ended().unwrap();
     }
     let db = rusqlite::Connection::open(folder.store()).unwrap();
     let counted = db.query_row("SELECT max(resumes) FROM runs", [], |row| row.get::<_, i64>(0)).unwrap();

@@ -6,7 +6,10 @@ use std::{
 };
 
 use flowstone_core::{AsyncFlow, Child};
-use flowstone_durable::{Error, Filter, Prune, Reader, Requests, Runs, Status, Store, StoreOptions, WriteMoment};
+use flowstone_durable::{
+    ChangeError, DriveError, Error, Filter, Prune, ReadError, Reader, Requests, Runs, Status, Store, StoreFault,
+    StoreOptions, WriteMoment, WrongStatus,
+};
 
 use crate::common::{
     Count, Folder, Gate, Invoice, Ledger, Numbers, approving, counting, gated, numbers, rows, sleeping, soon, until,
@@ -30,21 +33,21 @@ async fn a_deleted_run_leaves_nothing_behind() {
     let approvals = store.runs(approving(&ledger)).await.unwrap();
     let counts = store.runs(counting(&ledger)).await.unwrap();
     let parent = parents.start("p", numbers(3)).await.unwrap();
-    assert_eq!(parent.finished().await.unwrap().state.doubled, [2, 2, 2]);
+    assert_eq!(parent.finished().await.unwrap().ended().unwrap().state.doubled, [2, 2, 2]);
     approvals.start("a", Invoice::default()).await.unwrap().settled().await.unwrap();
-    counts.start("c", Count::to(1)).await.unwrap().finished().await.unwrap();
+    counts.start("c", Count::to(1)).await.unwrap().finished().await.unwrap().ended().unwrap();
     assert_eq!(rows(&folder.store()), [("runs", 6), ("visits", 2 + 3 * 3 + 1 + 2), ("pauses", 1)]);
 
     parents.delete("p").await.unwrap();
     approvals.delete("a").await.unwrap();
 
     assert_eq!(rows(&folder.store()), [("runs", 1), ("visits", 2)]);
-    assert!(matches!(parents.get("p").await, Err(Error::UnknownRun { .. })));
-    assert!(matches!(parent.info().await, Err(Error::UnknownRun { .. })));
-    assert!(matches!(parent.state().await, Err(Error::UnknownRun { .. })));
+    assert!(matches!(parents.get("p").await, Err(ReadError::UnknownRun { .. })));
+    assert!(matches!(parent.info().await, Err(ReadError::UnknownRun { .. })));
+    assert!(matches!(parent.state().await, Err(ReadError::UnknownRun { .. })));
     // The id is free, and a handle of the old run does not see the new one.
-    parents.start("p", numbers(1)).await.unwrap().finished().await.unwrap();
-    assert!(matches!(parent.info().await, Err(Error::UnknownRun { .. })));
+    parents.start("p", numbers(1)).await.unwrap().finished().await.unwrap().ended().unwrap();
+    assert!(matches!(parent.info().await, Err(ReadError::UnknownRun { .. })));
 }
 
 #[tokio::test]
@@ -62,7 +65,7 @@ async fn who_waits_for_a_run_is_told_that_it_was_deleted() {
     runs.delete("r").await.unwrap();
 
     let told = soon("who waits is told", waits).await.unwrap();
-    assert!(matches!(told, Err(Error::UnknownRun { .. })), "{told:?}");
+    assert!(matches!(told, Err(DriveError::Read(ReadError::UnknownRun { .. }))), "{told:?}");
 }
 
 #[tokio::test]
@@ -75,11 +78,11 @@ async fn a_run_under_way_is_not_deleted() {
     let path = folder.store();
     let beside = tokio::task::spawn_blocking(move || Requests::open(path).unwrap().delete("r").unwrap_err());
 
-    assert!(matches!(error, Error::WrongStatus { status: Status::Running, .. }), "{error:?}");
+    assert!(matches!(error, ChangeError::WrongStatus(WrongStatus { status: Status::Running, .. })), "{error:?}");
     assert!(error.to_string().contains("cancel it first"), "{error}");
-    assert!(matches!(beside.await.unwrap(), Error::WrongStatus { .. }));
+    assert!(matches!(beside.await.unwrap(), ChangeError::WrongStatus(WrongStatus { .. })));
     gate.open();
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.n, 2);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.n, 2);
 }
 
 /// A child is part of its parent: nothing is done to it by itself.
@@ -98,7 +101,7 @@ async fn a_child_is_neither_cancelled_nor_deleted_nor_forked_by_itself() {
 
     let (cancelled, forked) = (runs.cancel(child.clone()).await, runs.fork(child.clone(), 1, "f", |_| {}).await);
     gate.open();
-    soon("the end", run.finished()).await.unwrap();
+    soon("the end", run.finished()).await.unwrap().ended().unwrap();
     let deleted = runs.delete(child.clone()).await;
 
     assert!(cancelled.is_err(), "a child that is driven cannot be cancelled by itself");
@@ -111,7 +114,7 @@ async fn prune_deletes_what_is_at_an_end_and_the_file_shrinks() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let runs = Runs::open(folder.store(), parents(&ledger)).await.unwrap();
     for n in 0..5 {
-        runs.start(format!("r{n}"), numbers(100)).await.unwrap().finished().await.unwrap();
+        runs.start(format!("r{n}"), numbers(100)).await.unwrap().finished().await.unwrap().ended().unwrap();
     }
     let before = std::fs::metadata(folder.store()).unwrap().len();
 
@@ -131,7 +134,7 @@ async fn prune_spares_what_runs_waits_sleeps_or_failed() {
     let (folder, ledger, gate) = (Folder::new(), Ledger::default(), Gate::closed());
     let store = Store::open(folder.store()).await.unwrap();
     let counts = store.runs(counting(&ledger)).await.unwrap();
-    counts.start("ended", Count::to(1)).await.unwrap().finished().await.unwrap();
+    counts.start("ended", Count::to(1)).await.unwrap().finished().await.unwrap().ended().unwrap();
     store.runs(gated(&ledger, &gate)).await.unwrap().start("running", Count::to(2)).await.unwrap();
     let approvals = store.runs(approving(&ledger)).await.unwrap();
     approvals.start("paused", Invoice::default()).await.unwrap().settled().await.unwrap();
@@ -143,7 +146,7 @@ async fn prune_spares_what_runs_waits_sleeps_or_failed() {
         flow.add("node", crate::common::work(async |_| Err(crate::common::failure("no")), |_: &mut u8, _| "".into()));
     flow.start(node);
     let fails = store.runs(flow.build().unwrap()).await.unwrap();
-    fails.start("failed", 0).await.unwrap().finished().await.unwrap_err();
+    fails.start("failed", 0).await.unwrap().finished().await.unwrap().ended().unwrap_err();
     let left = || {
         let runs = Reader::open(folder.store()).unwrap().list(&Filter::new()).unwrap();
         runs.into_iter().map(|run| run.id.to_string()).collect::<Vec<_>>()
@@ -166,7 +169,7 @@ async fn prune_goes_by_age_and_by_count() {
     let store = StoreOptions::new().clock(move || *clock.lock().unwrap()).open(folder.store()).await.unwrap();
     let runs = store.runs(counting(&ledger)).await.unwrap();
     for n in 0..10 {
-        runs.start(format!("r{n}"), Count::to(1)).await.unwrap().finished().await.unwrap();
+        runs.start(format!("r{n}"), Count::to(1)).await.unwrap().finished().await.unwrap().ended().unwrap();
     }
     let hour = Duration::from_secs(3600);
 
@@ -183,7 +186,7 @@ async fn prune_goes_by_age_and_by_count() {
     assert_eq!(rows(&folder.store()), []);
 }
 
-/// How many rows of runs a store has, in all tables.
+/// Counts the rows of runs in a store, in all tables.
 fn total(path: &std::path::Path) -> u64 {
     rows(path).iter().map(|(_, rows)| rows).sum()
 }
@@ -212,9 +215,9 @@ async fn a_long_run_is_deleted_in_pieces_between_which_others_commit() {
     });
     let store = options.open(folder.store()).await.unwrap();
     let (counts, parents) = (store.runs(counting(&ledger)).await.unwrap(), store.runs(parents(&ledger)).await.unwrap());
-    counts.start("long", Count::to(3000)).await.unwrap().finished().await.unwrap();
-    parents.start("wide", numbers(600)).await.unwrap().finished().await.unwrap();
-    counts.start("stays", Count::to(3)).await.unwrap().finished().await.unwrap();
+    counts.start("long", Count::to(3000)).await.unwrap().finished().await.unwrap().ended().unwrap();
+    parents.start("wide", numbers(600)).await.unwrap().finished().await.unwrap().ended().unwrap();
+    counts.start("stays", Count::to(3)).await.unwrap().finished().await.unwrap().ended().unwrap();
 
     counts.delete("long").await.unwrap();
     assert_eq!(store.prune(&Prune::new().flow("parents")).await.unwrap().runs, 1);
@@ -230,10 +233,10 @@ async fn a_run_whose_deleting_was_cut_off_is_none_and_its_rest_goes_with_the_nex
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let store = Store::open(folder.store()).await.unwrap();
     let runs = store.runs(parents(&ledger)).await.unwrap();
-    runs.start("p", numbers(5)).await.unwrap().finished().await.unwrap();
+    runs.start("p", numbers(5)).await.unwrap().finished().await.unwrap().ended().unwrap();
     let child = store.reader().unwrap().children("p").unwrap()[0].id.clone();
     store.close().await;
-    // What a process leaves that ends after the first transaction.
+    // The store as a process leaves it that ends after the first transaction.
     let db = rusqlite::Connection::open(folder.store()).unwrap();
     db.execute_batch("INSERT INTO deleting SELECT run FROM runs WHERE id = 'p'; DELETE FROM runs WHERE id = 'p'")
         .unwrap();
@@ -241,14 +244,17 @@ async fn a_run_whose_deleting_was_cut_off_is_none_and_its_rest_goes_with_the_nex
 
     let reader = Reader::open(folder.store()).unwrap();
     for id in ["p", child.as_str()] {
-        assert!(matches!(reader.run(id), Err(Error::UnknownRun { .. })), "{id}");
-        assert!(matches!(reader.state(id, None), Err(Error::UnknownRun { .. })), "{id}");
+        assert!(matches!(reader.run(id), Err(ReadError::UnknownRun { .. })), "{id}");
+        assert!(matches!(reader.state(id, None), Err(ReadError::UnknownRun { .. })), "{id}");
     }
     assert_eq!((reader.list(&Filter::new()).unwrap().len(), reader.count().unwrap().len()), (0, 0));
     let mut requests = Requests::open(folder.store()).unwrap();
     for id in ["p", child.as_str()] {
-        assert!(matches!(requests.delete(id), Err(Error::UnknownRun { .. })), "{id}");
-        assert!(matches!(requests.fork(id, 0, "f", |_| {}), Err(Error::UnknownRun { .. })), "{id}");
+        assert!(matches!(requests.delete(id), Err(ChangeError::Read(ReadError::UnknownRun { .. }))), "{id}");
+        assert!(
+            matches!(requests.fork(id, 0, "f", |_| {}), Err(ChangeError::Read(ReadError::UnknownRun { .. }))),
+            "{id}"
+        );
     }
 
     let store = Store::open(folder.store()).await.unwrap();
@@ -261,12 +267,12 @@ async fn a_run_whose_deleting_was_cut_off_is_none_and_its_rest_goes_with_the_nex
 async fn an_id_is_free_while_the_rest_of_its_run_is_still_deleted() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let runs = Runs::open(folder.store(), parents(&ledger)).await.unwrap();
-    runs.start("p", numbers(5)).await.unwrap().finished().await.unwrap();
+    runs.start("p", numbers(5)).await.unwrap().finished().await.unwrap().ended().unwrap();
     let db = rusqlite::Connection::open(folder.store()).unwrap();
     db.execute_batch("INSERT INTO deleting SELECT run FROM runs WHERE id = 'p'; DELETE FROM runs WHERE id = 'p'")
         .unwrap();
 
-    let again = runs.start("p", numbers(7)).await.unwrap().finished().await.unwrap();
+    let again = runs.start("p", numbers(7)).await.unwrap().finished().await.unwrap().ended().unwrap();
 
     assert_eq!(again.state.doubled, [2; 7]);
     assert_eq!(runs.store().reader().unwrap().children("p").unwrap().len(), 7);
@@ -297,7 +303,7 @@ async fn large_bodies_are_deleted_a_few_at_a_time() {
         *counted.lock().unwrap() += u32::from(point.job == "piece" && point.when == WriteMoment::Committed);
     });
     let runs = options.open(folder.store()).await.unwrap().runs(flow.build().unwrap()).await.unwrap();
-    runs.start("r", String::new()).await.unwrap().finished().await.unwrap();
+    runs.start("r", String::new()).await.unwrap().finished().await.unwrap().ended().unwrap();
     // Those of the run's start and of nothing at the open.
     *pieces.lock().unwrap() = 0;
 
@@ -312,7 +318,7 @@ async fn large_bodies_are_deleted_a_few_at_a_time() {
 async fn a_job_that_refuses_leaves_nothing_of_what_it_wrote() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let runs = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
-    runs.start("a", Count::to(1)).await.unwrap().finished().await.unwrap();
+    runs.start("a", Count::to(1)).await.unwrap().finished().await.unwrap().ended().unwrap();
     // Steps of the run that is the next one, as a damaged store may have them.
     let db = rusqlite::Connection::open(folder.store()).unwrap();
     db.execute(
@@ -324,10 +330,7 @@ async fn a_job_that_refuses_leaves_nothing_of_what_it_wrote() {
 
     let error = runs.start("b", Count::to(1)).await.unwrap_err();
 
-    assert!(
-        matches!(&error, Error::Store(error) if error.fault() == flowstone_durable::StoreFault::Corrupt),
-        "{error:?}"
-    );
+    assert_eq!(Error::from(error).fault(), Some(StoreFault::Corrupt));
     assert_eq!(rows(&folder.store()), before);
-    assert!(matches!(runs.get("b").await, Err(Error::UnknownRun { .. })));
+    assert!(matches!(runs.get("b").await, Err(ReadError::UnknownRun { .. })));
 }

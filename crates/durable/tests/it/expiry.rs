@@ -9,7 +9,9 @@ use std::{
 };
 
 use flowstone_core::{Action, Ask, AsyncFlow, Result};
-use flowstone_durable::{Error, FlowOptions, Question, Requests, Run, Runs, Status, Store, StoreOptions};
+use flowstone_durable::{
+    AnswerError, FlowOptions, Question, Requests, Run, Runs, Status, Store, StoreOptions, WrongStatus,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{Folder, soon, until};
@@ -110,7 +112,7 @@ async fn a_question_expires_when_its_time_is_over_and_an_answer_is_too_late() {
     assert!(known.is_open());
 
     clock.set(11);
-    let ended = soon("the end", run.finished()).await.unwrap();
+    let ended = soon("the end", run.finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(ended.state.said, ["nobody", "too late"]);
     let steps = run.steps(1, 1).await.unwrap();
@@ -118,9 +120,9 @@ async fn a_question_expires_when_its_time_is_over_and_an_answer_is_too_late() {
     let question = question(&run).await;
     assert!(!question.is_open() && question.expired_at.is_some() && question.answer.is_none());
     let late = run.answer("ask", "Ada").await.unwrap_err();
-    assert!(matches!(late, Error::Expired { .. }), "{late:?}");
+    assert!(matches!(late, AnswerError::Expired { .. }), "{late:?}");
     let beside = Requests::open(folder.store()).unwrap().answer("r", "ask", None, "Ada").unwrap_err();
-    assert!(matches!(beside, Error::Expired { .. }), "{beside:?}");
+    assert!(matches!(beside, AnswerError::Expired { .. }), "{beside:?}");
 }
 
 #[tokio::test]
@@ -131,7 +133,7 @@ async fn an_answer_before_the_time_is_over_wins() {
     run.answer("ask", "Ada").await.unwrap();
     clock.set(11);
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["Ada"]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.said, ["Ada"]);
     assert_eq!(question(&run).await.expired_at, None);
 }
 
@@ -144,12 +146,12 @@ async fn an_answer_after_the_time_is_refused_also_while_nobody_drives_the_store(
     runs.store().close().await;
 
     let late = Requests::open(folder.store()).unwrap().answer("r", "ask", None, "Ada").unwrap_err();
-    assert!(matches!(late, Error::Expired { .. }), "{late:?}");
+    assert!(matches!(late, AnswerError::Expired { .. }), "{late:?}");
 
     clock.set(0);
     let runs = clock.store(&folder).await.runs(asking("ask")).await.unwrap();
     let run = runs.get("r").await.unwrap();
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["nobody", "too late"]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.said, ["nobody", "too late"]);
 }
 
 #[tokio::test]
@@ -164,7 +166,7 @@ async fn a_question_expires_after_a_restart_and_under_another_name() {
     assert_eq!(run.settled().await.unwrap(), Status::Paused);
     clock.set(11);
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["nobody", "too late"]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.said, ["nobody", "too late"]);
 }
 
 #[tokio::test]
@@ -178,7 +180,7 @@ async fn a_question_without_a_time_stands_for_ever() {
     assert_eq!((question(&run).await.expires_at, run.info().await.unwrap().wake_at), (None, None));
     run.answer("ask", "Ada").await.unwrap();
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["Ada"]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.said, ["Ada"]);
 }
 
 #[tokio::test]
@@ -192,7 +194,7 @@ async fn an_answer_that_is_refused_leaves_the_question_with_its_time() {
     assert!(run.info().await.unwrap().wake_at.is_some());
     clock.set(11);
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["nobody", "too late"]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.said, ["nobody", "too late"]);
 }
 
 #[tokio::test]
@@ -202,7 +204,7 @@ async fn a_node_that_fails_for_it_asks_once_more_when_it_is_tried_again() {
     let run = runs.start("r", Said { stands: Duration::from_mins(10), silent: true, ..Said::default() }).await.unwrap();
     soon("the question", run.settled()).await.unwrap();
     clock.set(11);
-    let error = soon("the failure", run.finished()).await.unwrap_err();
+    let error = soon("the failure", run.finished()).await.unwrap().ended().unwrap_err();
     assert!(error.to_string().contains("nobody"), "{error}");
 
     run.retry_failed().await.unwrap();
@@ -211,7 +213,7 @@ async fn a_node_that_fails_for_it_asks_once_more_when_it_is_tried_again() {
     assert!(again.is_open());
     run.answer("ask", "Ada").await.unwrap();
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["Ada"]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.said, ["Ada"]);
 }
 
 #[tokio::test]
@@ -223,7 +225,13 @@ async fn a_cancelled_run_does_not_expire() {
     clock.set(11);
     let late = run.answer("ask", "Ada").await.unwrap_err();
 
-    assert!(matches!(late, Error::Expired { .. } | Error::NotAsking { .. } | Error::WrongStatus { .. }), "{late:?}");
+    assert!(
+        matches!(
+            late,
+            AnswerError::Expired { .. } | AnswerError::NotAsking { .. } | AnswerError::WrongStatus(WrongStatus { .. })
+        ),
+        "{late:?}"
+    );
     assert_eq!(run.info().await.unwrap().status, Status::Cancelled);
     assert_eq!(run.info().await.unwrap().wake_at, None);
 }
@@ -247,9 +255,13 @@ async fn a_clock_that_is_set_back_makes_no_question_stand_longer() {
             run = again(&folder, &clock).await;
         }
 
-        assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["nobody", "too late"], "{restarts}");
+        assert_eq!(
+            soon("the end", run.finished()).await.unwrap().ended().unwrap().state.said,
+            ["nobody", "too late"],
+            "{restarts}"
+        );
         let late = run.answer("ask", "Ada").await.unwrap_err();
-        assert!(matches!(late, Error::Expired { .. }), "{late:?}");
+        assert!(matches!(late, AnswerError::Expired { .. }), "{late:?}");
     }
 }
 
@@ -269,7 +281,7 @@ async fn the_time_that_a_store_is_driven_counts_over_restarts() {
     clock.set(-YEAR);
     let run = again(&folder, &clock).await;
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["nobody", "too late"]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.said, ["nobody", "too late"]);
 }
 
 #[tokio::test]
@@ -284,7 +296,7 @@ async fn a_clock_that_is_set_back_and_then_right_is_believed() {
 
     clock.set(11);
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["nobody", "too late"]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.said, ["nobody", "too late"]);
 }
 
 #[tokio::test]
@@ -301,7 +313,11 @@ async fn a_clock_that_is_set_forward_ends_questions() {
             run = again(&folder, &clock).await;
         }
 
-        assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["nobody", "too late"], "{restarts}");
+        assert_eq!(
+            soon("the end", run.finished()).await.unwrap().ended().unwrap().state.said,
+            ["nobody", "too late"],
+            "{restarts}"
+        );
     }
 }
 
@@ -313,7 +329,7 @@ async fn a_question_may_be_answered_by_a_clock_that_was_set_back() {
     clock.set(-YEAR);
     run.answer("ask", "Ada").await.unwrap();
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["Ada"]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.said, ["Ada"]);
 }
 
 #[tokio::test]
@@ -325,5 +341,5 @@ async fn an_answer_that_is_refused_gives_the_question_no_more_time_by_a_clock_th
     until("it is refused", async || question(&run).await.refused.is_some()).await;
     clock.set(-YEAR);
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.said, ["nobody", "too late"]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.said, ["nobody", "too late"]);
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use flowstone_durable::{Error, OpenError, Reader, Requests, Runs, Store, StoreFault};
+use flowstone_durable::{OpenError, ReadError, Reader, Requests, Runs, Store, StoreFault};
 use rusqlite::Connection;
 
 use crate::common::{Count, Folder, Ledger, counting};
@@ -120,7 +120,7 @@ async fn an_empty_file_becomes_a_store() {
     assert!(matches!(Reader::open(folder.store()), Err(OpenError::NotAStore { .. })));
     let runs = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
 
-    assert_eq!(runs.start("r", Count::to(1)).await.unwrap().finished().await.unwrap().state.n, 1);
+    assert_eq!(runs.start("r", Count::to(1)).await.unwrap().finished().await.unwrap().ended().unwrap().state.n, 1);
 }
 
 const RUNS: u32 = 12;
@@ -130,7 +130,7 @@ const STEPS: u32 = 40;
 async fn large(folder: &Folder) {
     let runs = Runs::open(folder.store(), counting(&Ledger::default())).await.unwrap();
     for n in 0..RUNS {
-        runs.start(format!("r{n}"), Count::to(STEPS)).await.unwrap().finished().await.unwrap();
+        runs.start(format!("r{n}"), Count::to(STEPS)).await.unwrap().finished().await.unwrap().ended().unwrap();
     }
     runs.store().close().await;
 }
@@ -180,9 +180,9 @@ fn damaged(path: &Path) {
         for step in 0..=STEPS {
             match reader.state(&*id, Some(step.into())) {
                 Ok(state) => assert_eq!(state["n"], step),
-                Err(Error::Store(error)) => assert_eq!(error.fault(), StoreFault::Corrupt, "{error:?}"),
+                Err(ReadError::Store(error)) => assert_eq!(error.fault(), StoreFault::Corrupt, "{error:?}"),
                 // Rows that are gone with their page.
-                Err(Error::UnknownRun { .. } | Error::UnknownStep { .. }) => {}
+                Err(ReadError::UnknownRun { .. } | ReadError::UnknownStep { .. }) => {}
                 Err(error) => panic!("{error:?}"),
             }
         }
@@ -203,6 +203,6 @@ async fn a_body_that_was_changed_is_an_error_and_never_a_wrong_state() {
     for id in ["r0", "r1", "r2", "r3"] {
         assert_eq!(reader.state(id, Some(6)).unwrap()["n"], 6);
         let error = reader.state(id, Some(7)).unwrap_err();
-        assert!(matches!(&error, Error::Store(error) if error.fault() == StoreFault::Corrupt), "{id}: {error:?}");
+        assert!(matches!(&error, ReadError::Store(error) if error.fault() == StoreFault::Corrupt), "{id}: {error:?}");
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use flowstone_core::{Action, AsyncFlow, NodeError, Sleep};
-use flowstone_durable::{Error, Reader, Requests, RunInfo, Runs, Status, StoreOptions};
+use flowstone_durable::{AnswerError, ChangeError, DriveError, Reader, Requests, RunInfo, Runs, Status, StoreOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{Approve, Folder, Invoice, soon, until};
@@ -81,8 +81,8 @@ async fn a_run_whose_children_stand_at_a_node_that_is_gone_is_refused_unchanged_
     let resumed = runs.resume_all().await.unwrap();
     let refused = runs.answer("m", "review[1]/ask", true).await.unwrap_err();
 
-    assert!(matches!(&resumed.refused[..], [Error::Restore { .. }]), "known before anybody answers: {resumed:?}");
-    assert!(matches!(refused, Error::Restore { .. }), "{refused:?}");
+    assert!(matches!(&resumed.refused[..], [DriveError::Restore { .. }]), "known before anybody answers: {resumed:?}");
+    assert!(matches!(refused, AnswerError::Drive(DriveError::Restore { .. })), "{refused:?}");
     assert_eq!(standing(&reader), before);
     assert!(reader.run("m").unwrap().refused.is_some());
     assert_eq!(reader.open_questions("m").unwrap().len(), 3);
@@ -93,7 +93,7 @@ async fn a_run_whose_children_stand_at_a_node_that_is_gone_is_refused_unchanged_
         runs.answer("m", format!("review[{item}]/ask"), true).await.unwrap();
     }
     let run = runs.get("m").await.unwrap();
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.paid, 3);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.paid, 3);
     assert_eq!(run.info().await.unwrap().refused, None);
 }
 
@@ -133,7 +133,7 @@ async fn the_runs_between_a_child_and_the_run_that_the_user_started_are_read_bac
 
     let runs = Runs::open(folder.store(), flow("check")).await.unwrap();
     let error = runs.answer("m", "months[0]/review[2]/ask", true).await.unwrap_err();
-    assert!(matches!(&error, Error::Restore { .. } | Error::Unfit { .. }), "{error:?}");
+    assert!(matches!(&error, AnswerError::Drive(DriveError::Restore { .. }) | AnswerError::Unfit { .. }), "{error:?}");
     assert_eq!(runs.resume_all().await.unwrap().refused.len(), 1);
     assert_eq!(standing(&reader), before);
     runs.store().close().await;
@@ -142,7 +142,7 @@ async fn the_runs_between_a_child_and_the_run_that_the_user_started_are_read_bac
     for item in 0..3 {
         runs.answer("m", format!("months[0]/review[{item}]/ask"), true).await.unwrap();
     }
-    assert_eq!(soon("the end", runs.get("m").await.unwrap().finished()).await.unwrap().state.paid, 3);
+    assert_eq!(soon("the end", runs.get("m").await.unwrap().finished()).await.unwrap().ended().unwrap().state.paid, 3);
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn a_child_that_is_due_sleeps_on_while_its_node_is_gone() {
     runs.store().close().await;
 
     let runs = open("wait").await;
-    assert_eq!(soon("the end", runs.get("m").await.unwrap().finished()).await.unwrap().state.paid, 3);
+    assert_eq!(soon("the end", runs.get("m").await.unwrap().finished()).await.unwrap().ended().unwrap().state.paid, 3);
 }
 
 #[tokio::test]
@@ -196,19 +196,19 @@ async fn a_run_that_failed_with_a_child_whose_node_is_gone_is_not_tried_again() 
         month(flow.build().unwrap(), "review")
     };
     let runs = Runs::open(folder.store(), failing("pay", true)).await.unwrap();
-    runs.start("m", Month::default()).await.unwrap().finished().await.unwrap_err();
+    runs.start("m", Month::default()).await.unwrap().finished().await.unwrap().ended().unwrap_err();
     runs.store().close().await;
     let reader = Reader::open(folder.store()).unwrap();
     let before = standing(&reader);
 
     let runs = Runs::open(folder.store(), failing("charge", false)).await.unwrap();
     let refused = runs.get("m").await.unwrap().retry_failed().await.unwrap_err();
-    assert!(matches!(refused, Error::Restore { .. }), "{refused:?}");
+    assert!(matches!(refused, ChangeError::Drive(DriveError::Restore { .. })), "{refused:?}");
     assert_eq!(standing(&reader), before);
     runs.store().close().await;
 
     let runs = Runs::open(folder.store(), failing("pay", false)).await.unwrap();
     let run = runs.get("m").await.unwrap();
     run.retry_failed().await.unwrap();
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.paid, 3);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.paid, 3);
 }

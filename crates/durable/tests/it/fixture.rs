@@ -65,7 +65,7 @@ async fn a_store_of_this_schema_can_be_written_as_a_fixture() {
     let yesterday = SystemTime::now() - Duration::from_secs(24 * 3600);
     let store = StoreOptions::new().clock(move || yesterday).open(folder.store()).await.unwrap();
     let counts = store.runs(counting(&ledger)).await.unwrap();
-    counts.start("ended", Count::to(30)).await.unwrap().finished().await.unwrap();
+    counts.start("ended", Count::to(30)).await.unwrap().finished().await.unwrap().ended().unwrap();
     let approvals = store.runs(approving(&ledger)).await.unwrap();
     for id in ["paused", "cancelled"] {
         let run = approvals.start(id, Invoice { amount: 7, ..Invoice::default() }).await.unwrap();
@@ -73,7 +73,7 @@ async fn a_store_of_this_schema_can_be_written_as_a_fixture() {
     }
     approvals.cancel("cancelled").await.unwrap();
     let failed = store.runs(failing(true)).await.unwrap().start("failed", Count::to(0)).await.unwrap();
-    failed.finished().await.unwrap_err();
+    failed.finished().await.unwrap().ended().unwrap_err();
     let asleep = store.runs(sleeping()).await.unwrap().start("sleeping", Count::default()).await.unwrap();
     asleep.settled().await.unwrap();
     store.runs(doubling(&ledger, 6)).await.unwrap().start("running", numbers(10)).await.unwrap();
@@ -81,8 +81,8 @@ async fn a_store_of_this_schema_can_be_written_as_a_fixture() {
     until("six items", async || reader.items_done("running").unwrap() == 6).await;
     drop(reader);
     let pays = store.runs(paying(true)).await.unwrap();
-    pays.start("paid", Count::to(1)).await.unwrap().finished().await.unwrap();
-    pays.start("overdue", Count::to(2)).await.unwrap().finished().await.unwrap_err();
+    pays.start("paid", Count::to(1)).await.unwrap().finished().await.unwrap().ended().unwrap();
+    pays.start("overdue", Count::to(2)).await.unwrap().finished().await.unwrap().ended().unwrap_err();
     store.close().await;
 
     if std::env::var_os("FLOWSTONE_WRITE_FIXTURE").is_some() && !fixture(NEWEST).exists() {
@@ -167,7 +167,7 @@ async fn a_store_of_any_schema_is_gone_on_with() {
         if schema >= 2 {
             let pays = store.runs(paying(false)).await.unwrap();
             let run = pays.retry_failed("overdue").await.unwrap();
-            assert_eq!(soon("the retry", run.finished()).await.unwrap().state.n, 2);
+            assert_eq!(soon("the retry", run.finished()).await.unwrap().ended().unwrap().state.n, 2);
             assert_eq!(run.usage().await.unwrap(), calls(4));
             assert_eq!(run.steps(3, 1).await.unwrap()[0].usage, calls(3));
         }
@@ -188,14 +188,28 @@ async fn go_on(store: &Store) {
     fails.get("failed").await.unwrap().retry_failed().await.unwrap();
 
     assert!(resumed.refused.is_empty());
-    let doubled = soon("the batch", doubles.get("running").await.unwrap().finished()).await.unwrap();
+    let doubled = soon("the batch", doubles.get("running").await.unwrap().finished()).await.unwrap().ended().unwrap();
     assert_eq!(doubled.state.doubled, (0..10).map(|n| n * 2).collect::<Vec<_>>());
-    assert!(soon("the answer", approvals.get("paused").await.unwrap().finished()).await.unwrap().state.posted);
-    assert_eq!(soon("the retry", fails.get("failed").await.unwrap().finished()).await.unwrap().state.n, 11);
+    assert!(
+        soon("the answer", approvals.get("paused").await.unwrap().finished())
+            .await
+            .unwrap()
+            .ended()
+            .unwrap()
+            .state
+            .posted
+    );
+    assert_eq!(
+        soon("the retry", fails.get("failed").await.unwrap().finished()).await.unwrap().ended().unwrap().state.n,
+        11
+    );
     // Its hour is over.
-    assert_eq!(soon("the sleep", sleeps.get("sleeping").await.unwrap().finished()).await.unwrap().state.n, 1);
+    assert_eq!(
+        soon("the sleep", sleeps.get("sleeping").await.unwrap().finished()).await.unwrap().ended().unwrap().state.n,
+        1
+    );
     let fork = counts.fork("ended", 28, "fork", |_| {}).await.unwrap();
-    assert_eq!(fork.finished().await.unwrap().state.n, 30);
+    assert_eq!(fork.finished().await.unwrap().ended().unwrap().state.n, 30);
     let mut done = ledger.take();
     done.sort();
     assert_eq!(done, ["add 28", "add 29", "double 6", "double 7", "double 8", "double 9", "post"]);

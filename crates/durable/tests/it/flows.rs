@@ -1,7 +1,7 @@
 //! Several flows in one store, and going on with what an earlier process left.
 
 use flowstone_core::AsyncFlow;
-use flowstone_durable::{Error, FlowOptions, Reader, Runs, Status, Store};
+use flowstone_durable::{DriveError, FlowOptions, ReadError, Reader, Runs, Status, Store};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{Count, Folder, Gate, Invoice, Ledger, approving, counting, gated, soon};
@@ -18,8 +18,8 @@ async fn runs_of_several_flows_live_in_one_store() {
     approval.settled().await.unwrap();
     approval.answer("ask", true).await.unwrap();
 
-    assert_eq!(count.finished().await.unwrap().state.n, 2);
-    assert!(approval.finished().await.unwrap().state.posted);
+    assert_eq!(count.finished().await.unwrap().ended().unwrap().state.n, 2);
+    assert!(approval.finished().await.unwrap().ended().unwrap().state.posted);
     let flows = Reader::open(folder.store()).unwrap().flows().unwrap();
     assert_eq!(flows.iter().map(|flow| flow.name.as_str()).collect::<Vec<_>>(), ["count", "approve"]);
     assert!(flows[0].mermaid.starts_with("flowchart") && flows[0].dot.starts_with("digraph"));
@@ -47,7 +47,7 @@ async fn resume_all_goes_on_with_the_runs_of_all_registered_flows() {
     assert_eq!(resumed.runs.iter().map(|id| id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert!(resumed.refused.is_empty());
     for id in ["a", "b"] {
-        assert_eq!(gates.get(id).await.unwrap().finished().await.unwrap().state.n, 2);
+        assert_eq!(gates.get(id).await.unwrap().finished().await.unwrap().ended().unwrap().state.n, 2);
     }
     assert_eq!(approvals.get("c").await.unwrap().info().await.unwrap().status, Status::Paused);
     assert!(store.resume_all().await.unwrap().runs.is_empty());
@@ -66,7 +66,7 @@ async fn runs_of_a_flow_that_is_not_registered_stay_as_they_are() {
     assert!(resumed.runs.is_empty());
     let info = Reader::open(folder.store()).unwrap().run("r").unwrap();
     assert_eq!(info.status, Status::Running);
-    assert!(matches!(runs.get("r").await, Err(Error::OtherFlow { .. })));
+    assert!(matches!(runs.get("r").await, Err(ReadError::OtherFlow { .. })));
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn a_run_whose_node_is_gone_is_refused_and_stays() {
     let resumed = runs.resume_all().await.unwrap();
 
     assert!(resumed.runs.is_empty());
-    let [error @ Error::Restore { run, step: 1, .. }] = &resumed.refused[..] else { panic!("{resumed:?}") };
+    let [error @ DriveError::Restore { run, step: 1, .. }] = &resumed.refused[..] else { panic!("{resumed:?}") };
     assert_eq!(run.as_str(), "r");
     let cause = std::error::Error::source(error).unwrap().to_string();
     assert!(cause.contains("`gated`") && cause.contains("no node `wait`") && cause.contains("other"), "{cause}");
@@ -96,7 +96,7 @@ async fn a_run_whose_node_is_gone_is_refused_and_stays() {
     gate.open();
     let runs = Runs::open(folder.store(), gated(&ledger, &gate)).await.unwrap();
     assert_eq!(runs.resume_all().await.unwrap().runs.len(), 1);
-    assert_eq!(runs.get("r").await.unwrap().finished().await.unwrap().state.n, 2);
+    assert_eq!(runs.get("r").await.unwrap().finished().await.unwrap().ended().unwrap().state.n, 2);
 }
 
 /// As `Count`, but that `of` is now a list of names.
@@ -136,16 +136,16 @@ async fn a_run_whose_state_does_not_decode_is_refused_with_the_place_in_the_json
     let resumed = runs.resume_all().await.unwrap();
     let state = runs.state("r").await.unwrap_err();
 
-    let [error @ Error::Restore { .. }] = &resumed.refused[..] else { panic!("{resumed:?}") };
+    let [error @ DriveError::Restore { .. }] = &resumed.refused[..] else { panic!("{resumed:?}") };
     let why = "(`FlowOptions::version` migrates states, `FlowOptions::rename` names nodes that have moved)";
     assert_eq!(error.to_string(), format!("run `r` cannot go on from step 1 {why}"));
     let cause = std::error::Error::source(error).unwrap();
     assert_eq!(cause.to_string(), "the state of flow `gated` does not decode at `of`");
-    assert!(matches!(&state, Error::Decode { path, .. } if path == "of"), "{state:?}");
-    // What is asked for one by one tells the same, and changes nothing.
+    assert!(matches!(&state, ReadError::Decode { path, .. } if path == "of"), "{state:?}");
+    // Asking one by one tells the same, and changes nothing.
     let run = runs.get("r").await.unwrap();
     run.resume();
-    assert!(matches!(soon("the refusal", run.finished()).await, Err(Error::Restore { .. })));
+    assert!(matches!(soon("the refusal", run.finished()).await, Err(DriveError::Restore { .. })));
     assert_eq!(run.info().await.unwrap().status, Status::Running);
     assert_eq!(run.state_at(1).await.unwrap(), serde_json::json!({ "n": 1, "of": 2 }));
 }
@@ -160,7 +160,9 @@ async fn a_run_of_an_older_version_without_migrate_is_refused() {
     let runs = store.runs_with(gated_names(), failing).await.unwrap();
     let resumed = runs.resume_all().await.unwrap();
 
-    let [error @ Error::Migrate { found: 0, wanted: 3, .. }] = &resumed.refused[..] else { panic!("{resumed:?}") };
+    let [error @ DriveError::Read(ReadError::Migrate { found: 0, wanted: 3, .. })] = &resumed.refused[..] else {
+        panic!("{resumed:?}")
+    };
     assert_eq!(std::error::Error::source(error).unwrap().to_string(), "no way from 0");
 }
 
@@ -178,7 +180,7 @@ async fn the_fingerprint_is_that_of_the_flow_with_which_a_run_last_went_on() {
     flow.route(wait >> more);
     let runs = Runs::open(folder.store(), flow.build().unwrap()).await.unwrap();
     runs.resume_all().await.unwrap();
-    let ended = runs.get("r").await.unwrap().finished().await.unwrap();
+    let ended = runs.get("r").await.unwrap().finished().await.unwrap().ended().unwrap();
     let after = reader.run("r").unwrap().fingerprint;
     runs.store().close().await;
 

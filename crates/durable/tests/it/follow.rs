@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use flowstone_core::{Action, AsyncFlow, EventKind};
-use flowstone_durable::{Durability, Error, Run, Runs, Seen, Status, StoreFault, StoreOptions, WriteMoment};
+use flowstone_durable::{DriveError, Durability, Run, Runs, Seen, Status, StoreFault, StoreOptions, WriteMoment};
 use futures_util::{Stream, StreamExt};
 use serde_json::json;
 
 use crate::common::{Count, Folder, Gate, Invoice, Ledger, approving, counting, gated, soon, until, work};
 
-/// What is seen until the stream ends: steps, statuses, and what nodes emitted.
+/// Everything that is seen until the stream ends: steps, statuses, and what nodes emitted.
 #[derive(Debug, Default, PartialEq)]
 struct All {
     steps: Vec<u64>,
@@ -34,7 +34,7 @@ impl All {
     }
 }
 
-async fn all(seen: impl Stream<Item = Result<Seen, Error>>) -> All {
+async fn all(seen: impl Stream<Item = Result<Seen, DriveError>>) -> All {
     let mut all = All::default();
     let mut seen = std::pin::pin!(seen);
     while let Some(seen) = soon("what is seen next", seen.next()).await {
@@ -48,7 +48,7 @@ async fn a_run_that_ended_is_told_from_any_step_on() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let runs = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
     let run = runs.start("r", Count::to(600)).await.unwrap();
-    run.finished().await.unwrap();
+    run.finished().await.unwrap().ended().unwrap();
 
     for from in [0, 1, 255, 256, 599, 600, 601, 9999] {
         let told = all(run.follow(from)).await;
@@ -149,7 +149,7 @@ async fn a_slow_follower_misses_events_and_no_step() {
     let mut seen = Box::pin(run.follow(0));
     let _first = soon("the start", seen.next()).await;
     // While the follower looks away, the run goes on to its end.
-    run.finished().await.unwrap();
+    run.finished().await.unwrap().ended().unwrap();
 
     let told = all(seen).await;
 
@@ -240,7 +240,7 @@ async fn a_follower_is_told_that_the_store_was_closed() {
     runs.store().close().await;
 
     match soon("the end", follower).await.unwrap() {
-        Some(Err(Error::Store(error))) => assert_eq!(error.fault(), StoreFault::Closed),
+        Some(Err(error)) => assert_eq!(flowstone_durable::Error::from(error).fault(), Some(StoreFault::Closed)),
         // It may have come first.
         Some(Ok(Seen::Event(_))) => {}
         other => panic!("{other:?}"),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use flowstone_core::{AsyncFlow, Node, Result};
-use flowstone_durable::{Error, Filter, Prune, Runs, Status, Store, StoreOptions};
+use flowstone_durable::{Filter, Finished, Prune, Runs, Status, Store, StoreOptions};
 
 use crate::common::{Count, Folder, Invoice, Ledger, approving, counting, sleeping, soon, until};
 
@@ -52,14 +52,14 @@ fn nothing_but_nodes_waits_for_the_blocking_pool() {
             approvals.start(id, Invoice::default()).await.unwrap().settled().await.unwrap();
         }
         approvals.answer(answered, "ask", true).await.unwrap();
-        assert!(approvals.get(answered).await.unwrap().finished().await.unwrap().state.posted);
+        assert!(approvals.get(answered).await.unwrap().finished().await.unwrap().ended().unwrap().state.posted);
         approvals.cancel(cancelled).await.unwrap();
         assert_eq!(approvals.list(&Filter::new()).await.unwrap().len(), 2);
         assert_eq!(approvals.state(answered).await.unwrap().approved, Some(true));
         let sleeper = store.runs(sleeping()).await.unwrap().start("s", Count::default()).await.unwrap();
         assert_eq!(sleeper.settled().await.unwrap(), Status::Sleeping);
         hours.store(2, Ordering::Relaxed);
-        assert_eq!(sleeper.finished().await.unwrap().state.n, 1);
+        assert_eq!(sleeper.finished().await.unwrap().ended().unwrap().state.n, 1);
         assert_eq!(approvals.fork(answered, 0, "fork", |_| {}).await.unwrap().settled().await.unwrap(), Status::Paused);
         assert!(store.resume_all().await.unwrap().refused.is_empty());
         assert_eq!(store.prune(&Prune::new()).await.unwrap().runs, 3);
@@ -102,7 +102,7 @@ fn a_run_whose_exec_waits_for_a_thread_is_cancelled_at_once() {
 
         runs.cancel("r").await.unwrap();
 
-        assert!(matches!(run.finished().await, Err(Error::Cancelled { .. })));
+        assert!(matches!(run.finished().await, Ok(Finished::Cancelled(_))));
         runs.start("s", Count::default()).await.unwrap();
         runs.store().close().await;
     });
@@ -123,7 +123,7 @@ async fn callers_that_go_away_leave_no_more_than_four_connections() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let runs = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
     for n in 0..50 {
-        runs.start(format!("r{n}"), Count::to(2)).await.unwrap().finished().await.unwrap();
+        runs.start(format!("r{n}"), Count::to(2)).await.unwrap().finished().await.unwrap().ended().unwrap();
     }
     let path = std::fs::canonicalize(folder.store()).unwrap();
 

@@ -1,15 +1,15 @@
-//! What listeners hear of durable runs as a whole: that they begin, go on, and how they come to a halt, each once.
+//! Listeners hear of durable runs as a whole that they begin, go on and halt, each once.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicI64, Ordering::SeqCst},
     },
     time::{Duration, SystemTime},
 };
 
 use flowstone_core::{Action, Ask, AsyncFlow, END, Event, EventKind, Result};
-use flowstone_durable::{FlowOptions, Requests, Run, Runs, Status, Store, StoreOptions};
+use flowstone_durable::{DriveError, Finished, FlowOptions, Requests, Run, Runs, Status, Store, StoreOptions};
 
 use crate::common::{
     Count, Folder, Gate, Invoice, Ledger, Numbers, approving, counting, failure, gated, numbers, sleeping, soon, until,
@@ -55,12 +55,12 @@ where
 async fn a_run_begins_and_ends_once() {
     let (folder, heard) = (Folder::new(), Ledger::default());
     let (runs, store) = opened(&folder, counting(&Ledger::default()), &heard).await;
-    soon("the end", runs.start("r", Count::to(2)).await.unwrap().finished()).await.unwrap();
+    soon("the end", runs.start("r", Count::to(2)).await.unwrap().finished()).await.unwrap().ended().unwrap();
     store.close().await;
 
     let (runs, _store) = opened(&folder, counting(&Ledger::default()), &heard).await;
     runs.resume_all().await.unwrap();
-    soon("the end", runs.start("r", Count::to(2)).await.unwrap().finished()).await.unwrap();
+    soon("the end", runs.start("r", Count::to(2)).await.unwrap().finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(heard.take(), ["r begins count", "r ended with done"]);
 }
@@ -76,7 +76,7 @@ async fn a_run_that_is_left_and_goes_on_is_heard_to_do_so() {
 
     let (runs, _store) = opened(&folder, gated(&passed, &gate), &heard).await;
     runs.resume_all().await.unwrap();
-    soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap();
+    soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(heard.take(), ["r begins gated", "r goes on with gated", "r ended with done"]);
 }
@@ -93,7 +93,7 @@ async fn a_pause_is_heard_with_its_question_and_not_again_after_a_restart() {
     runs.resume_all().await.unwrap();
     let run = runs.get("r").await.unwrap();
     run.answer("ask", false).await.unwrap();
-    soon("the end", run.finished()).await.unwrap();
+    soon("the end", run.finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(heard.take(), ["r goes on with approve", "r ended with no"]);
 }
@@ -161,6 +161,69 @@ async fn a_run_that_is_cancelled_is_heard_once_driven_or_parked() {
 }
 
 #[tokio::test]
+async fn a_driven_run_that_another_process_cancels_is_heard_once() {
+    let (folder, passed, heard) = (Folder::new(), Ledger::default(), Ledger::default());
+    let (runs, store) = opened(&folder, gated(&passed, &Gate::closed()), &heard).await;
+    let run = runs.start("r", Count::default()).await.unwrap();
+    until("the gate", async || passed.len() > 0).await;
+
+    Requests::open(folder.store()).unwrap().cancel("r").unwrap();
+    is(&run, Status::Cancelled).await;
+    store.close().await;
+
+    assert_eq!(heard.take(), ["r begins gated", "r failed: run `r`: cancelled at node `wait` at wait"]);
+}
+
+/// A subscriber that panics when it enters its first span, which no guard of user code is around.
+struct Broken(AtomicBool);
+
+impl tracing::Subscriber for Broken {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_span()
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {}
+
+    fn enter(&self, _: &tracing::span::Id) {
+        assert!(self.0.swap(true, SeqCst), "the span is broken");
+    }
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn a_run_whose_drive_panics_is_heard_to_fail() {
+    let (folder, heard) = (Folder::new(), Ledger::default());
+    let (runs, _store) = opened(&folder, counting(&Ledger::default()), &heard).await;
+    let broken = tracing::subscriber::set_default(Broken(AtomicBool::new(false)));
+
+    let run = runs.start("r", Count::to(1)).await.unwrap();
+    let error = soon("the fault", run.finished()).await;
+    until("it is heard", async || heard.len() > 0).await;
+    drop(broken);
+
+    // It may have been waited for after it was marked.
+    match error {
+        Err(error) => assert!(matches!(error, DriveError::Panicked { .. }), "{error:?}"),
+        Ok(end) => assert!(matches!(end, Finished::Failed(_)), "{end:?}"),
+    }
+    let told = heard.take();
+    assert!(
+        told.len() == 1 && told[0].starts_with("r failed: run `r`: its driving panicked: the span is broken"),
+        "{told:?}"
+    );
+    assert_eq!(run.info().await.unwrap().status, Status::Failed);
+}
+
+#[tokio::test]
 async fn a_parked_run_that_another_process_cancels_is_heard_once() {
     let (folder, heard) = (Folder::new(), Ledger::default());
     let (runs, store) = opened(&folder, approving(&Ledger::default()), &heard).await;
@@ -221,7 +284,7 @@ async fn a_question_that_expires_is_heard() {
     is(&run, Status::Paused).await;
 
     ahead.store(61, SeqCst);
-    soon("the end", run.finished()).await.unwrap();
+    soon("the end", run.finished()).await.unwrap().ended().unwrap();
 
     let wanted = ["r begins sure", "r asks 7 at ask", "r goes on with sure", "r expired at ask", "r ended with late"];
     assert_eq!(heard.take(), wanted);
@@ -251,7 +314,7 @@ async fn questions_of_children_are_heard_with_their_paths() {
     is(&run, Status::Paused).await;
     assert_eq!(heard.take(), ["p goes on with each", "p asks 1 at each[1]/ask"]);
     run.answer("each[1]/ask", true).await.unwrap();
-    soon("the end", run.finished()).await.unwrap();
+    soon("the end", run.finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(heard.take(), ["p goes on with each", "p ended with default"]);
 }

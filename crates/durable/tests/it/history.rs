@@ -3,7 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use flowstone_core::{Action, AsyncFlow, NodeExt, NodePath, Retry};
-use flowstone_durable::{Error, Reader, Requests, Run, Runs, Status, StoreOptions};
+use flowstone_durable::{
+    ChangeError, KeepError, ReadError, Reader, Requests, Run, Runs, StartError, Status, StoreOptions,
+};
 use serde_json::{Value, json};
 
 use crate::common::{
@@ -16,7 +18,7 @@ async fn a_step_has_node_action_attempts_times_and_sizes() {
     let before = SystemTime::now() - Duration::from_millis(1);
     let runs = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
     let run = runs.start("r", Count::to(2)).await.unwrap();
-    run.finished().await.unwrap();
+    run.finished().await.unwrap().ended().unwrap();
 
     let steps = run.steps(0, 100).await.unwrap();
 
@@ -50,7 +52,7 @@ async fn a_step_keeps_the_errors_of_attempts_that_were_retried() {
     flow.start(node);
     let runs = Runs::open(folder.store(), flow.build().unwrap()).await.unwrap();
     let run = runs.start("r", 0).await.unwrap();
-    soon("the end", run.finished()).await.unwrap();
+    soon("the end", run.finished()).await.unwrap().ended().unwrap();
 
     let step = run.steps(1, 1).await.unwrap().remove(0);
 
@@ -66,7 +68,7 @@ async fn a_step_of_a_journaled_batch_counts_its_items_and_attempts() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let runs = Runs::open(folder.store(), doubling(&ledger, usize::MAX)).await.unwrap();
     let run = runs.start("r", numbers(30)).await.unwrap();
-    run.finished().await.unwrap();
+    run.finished().await.unwrap().ended().unwrap();
 
     let step = run.steps(1, 1).await.unwrap().remove(0);
 
@@ -116,7 +118,7 @@ async fn the_state_at_every_step_is_what_a_run_in_memory_had() {
         let folder = Folder::new();
         let store = StoreOptions::new().full_every(full_every).open(folder.store()).await.unwrap();
         let run = store.runs(growing()).await.unwrap().start("r", numbers(1)).await.unwrap();
-        soon("the end", run.finished()).await.unwrap();
+        soon("the end", run.finished()).await.unwrap().ended().unwrap();
         for (step, state) in states.iter().enumerate() {
             assert_eq!(run.state_at(step as u64).await.unwrap(), *state, "step {step} of {full_every}");
         }
@@ -135,23 +137,26 @@ async fn an_unknown_step_is_an_error_that_names_the_last() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let runs = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
     let run = runs.start("r", Count::to(2)).await.unwrap();
-    run.finished().await.unwrap();
+    run.finished().await.unwrap().ended().unwrap();
 
     let errors = [
-        run.state_at(3).await.unwrap_err(),
-        run.diff(0, 3).await.unwrap_err(),
+        run.state_at(3).await.unwrap_err().into(),
+        run.diff(0, 3).await.unwrap_err().into(),
         runs.fork("r", 3, "s", |_| {}).await.unwrap_err(),
-        run.state_at(u64::MAX).await.unwrap_err(),
+        run.state_at(u64::MAX).await.unwrap_err().into(),
     ];
 
     assert_eq!(errors[0].to_string(), "run `r` has no step 3; its last is 2");
-    assert!(errors.iter().all(|error| matches!(error, Error::UnknownStep { last: 2, .. })), "{errors:?}");
+    assert!(
+        errors.iter().all(|error| matches!(error, ChangeError::Read(ReadError::UnknownStep { last: 2, .. }))),
+        "{errors:?}"
+    );
 }
 
 async fn counted(folder: &Folder, ledger: &Ledger) -> (Runs<Count>, Run<Count>) {
     let runs = Runs::open(folder.store(), counting(ledger)).await.unwrap();
     let run = runs.start("r", Count::to(5)).await.unwrap();
-    run.finished().await.unwrap();
+    run.finished().await.unwrap().ended().unwrap();
     ledger.take();
     (runs, run)
 }
@@ -162,14 +167,14 @@ async fn a_fork_goes_on_from_a_step_with_its_state_edited() {
     let (runs, run) = counted(&folder, &ledger).await;
 
     let fork = runs.fork("r", 3, "s", |state| state["of"] = 7.into()).await.unwrap();
-    let ended = soon("the end", fork.finished()).await.unwrap();
+    let ended = soon("the end", fork.finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(ended.state, Count { n: 7, of: 7 });
     assert_eq!(ledger.take(), ["add 3", "add 4", "add 5", "add 6"]);
     let info = fork.info().await.unwrap();
     assert_eq!((info.origin, info.step, info.parent), (Some(("r".into(), 3)), 4, None));
     assert_eq!(fork.state_at(0).await.unwrap(), json!({ "n": 3, "of": 7 }));
-    // What it was made of stays as it was.
+    // The run that it was made of stays as it was.
     assert_eq!(run.state().await.unwrap(), Count { n: 5, of: 5 });
     runs.delete("r").await.unwrap();
     assert_eq!(fork.info().await.unwrap().origin, None);
@@ -182,8 +187,8 @@ async fn a_fork_of_the_last_step_of_a_run_that_ended_is_an_error() {
 
     let error = runs.fork("r", 5, "s", |_| {}).await.unwrap_err();
 
-    assert!(matches!(error, Error::AtEnd { step: 5, .. }), "{error:?}");
-    assert!(matches!(runs.get("s").await, Err(Error::UnknownRun { .. })));
+    assert!(matches!(error, ChangeError::AtEnd { step: 5, .. }), "{error:?}");
+    assert!(matches!(runs.get("s").await, Err(ReadError::UnknownRun { .. })));
 }
 
 #[tokio::test]
@@ -191,9 +196,9 @@ async fn a_fork_takes_an_id_that_is_free_and_fits() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let (runs, _) = counted(&folder, &ledger).await;
 
-    assert!(matches!(runs.fork("r", 1, "r", |_| {}).await, Err(Error::Taken { .. })));
-    assert!(matches!(runs.fork("r", 1, "", |_| {}).await, Err(Error::BadId { .. })));
-    assert!(matches!(runs.fork("x", 1, "s", |_| {}).await, Err(Error::UnknownRun { .. })));
+    assert!(matches!(runs.fork("r", 1, "r", |_| {}).await, Err(ChangeError::Start(StartError::Taken { .. }))));
+    assert!(matches!(runs.fork("r", 1, "", |_| {}).await, Err(ChangeError::Start(StartError::BadId { .. }))));
+    assert!(matches!(runs.fork("x", 1, "s", |_| {}).await, Err(ChangeError::Read(ReadError::UnknownRun { .. }))));
 }
 
 #[tokio::test]
@@ -201,13 +206,13 @@ async fn a_fork_whose_edit_does_not_decode_is_a_typed_error() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let (runs, _) = counted(&folder, &ledger).await;
 
-    let error = match runs.fork("r", 1, "s", |state| state["of"] = "many".into()).await {
-        Err(error) => error,
-        Ok(fork) => soon("the error", fork.finished()).await.unwrap_err(),
-    };
+    let error = runs.fork("r", 1, "s", |state| state["of"] = "many".into()).await.unwrap_err();
 
     let causes = format!("{error:?}");
-    assert!(matches!(error, Error::Restore { .. } | Error::Decode { .. }) && causes.contains("of"), "{causes}");
+    assert!(
+        matches!(error, ChangeError::Read(ReadError::Decode { .. }) | ChangeError::Drive(_)) && causes.contains("of"),
+        "{causes}"
+    );
 }
 
 #[tokio::test]
@@ -215,11 +220,11 @@ async fn a_fork_that_is_larger_than_the_store_allows_is_refused() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let store = StoreOptions::new().max_state(1000).open(folder.store()).await.unwrap();
     let runs = store.runs(counting(&ledger)).await.unwrap();
-    runs.start("r", Count::to(2)).await.unwrap().finished().await.unwrap();
+    runs.start("r", Count::to(2)).await.unwrap().finished().await.unwrap().ended().unwrap();
 
     let error = runs.fork("r", 1, "s", |state| state["more"] = "x".repeat(2000).into()).await.unwrap_err();
 
-    assert!(matches!(error, Error::StateTooLarge { most: 1000, .. }), "{error:?}");
+    assert!(matches!(error, ChangeError::Keep(KeepError::StateTooLarge { most: 1000, .. })), "{error:?}");
 }
 
 #[tokio::test]
@@ -237,7 +242,7 @@ async fn runs_in_any_status_are_forked() {
     soon("it asks, too", of_cancelled.settled()).await.unwrap();
     of_cancelled.answer("ask", true).await.unwrap();
 
-    assert!(of_cancelled.finished().await.unwrap().state.posted);
+    assert!(of_cancelled.finished().await.unwrap().ended().unwrap().state.posted);
     assert_eq!(run.info().await.unwrap().status, Status::Cancelled);
     assert_eq!(of_paused.info().await.unwrap().status, Status::Paused);
 }
@@ -252,6 +257,6 @@ async fn a_fork_from_beside_is_gone_on_with() {
     tokio::task::spawn_blocking(fork).await.unwrap();
 
     let fork = runs.get("s").await.unwrap();
-    assert_eq!(soon("the end", fork.finished()).await.unwrap().state, Count { n: 5, of: 5 });
+    assert_eq!(soon("the end", fork.finished()).await.unwrap().ended().unwrap().state, Count { n: 5, of: 5 });
     assert_eq!(Reader::open(folder.store()).unwrap().run("s").unwrap().step, 5);
 }

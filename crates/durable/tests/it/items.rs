@@ -32,7 +32,7 @@ async fn cut(
 
     let runs = Runs::open(folder.store(), after(&ledger)).await.unwrap();
     runs.resume_all().await.unwrap();
-    let ended = soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap();
+    let ended = soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap();
     assert_eq!(ended.state.doubled, (0..20).map(|n| n * 2).collect::<Vec<_>>());
     assert!(!rows(&folder.store()).iter().any(|(table, _)| *table == "items"), "a committed visit has no items");
     [first, ledger.take()]
@@ -172,7 +172,7 @@ async fn of_ten_thousand_items_only_those_not_recorded_run_again() {
     let runs = Runs::open(folder.store(), make(usize::MAX)).await.unwrap();
     runs.resume_all().await.unwrap();
     let run = runs.get("r").await.unwrap();
-    soon("the end", run.finished()).await.unwrap();
+    soon("the end", run.finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(ledger.len(), 4000);
     let items = run.steps(1, 1).await.unwrap()[0].items.unwrap();
@@ -217,7 +217,7 @@ async fn items_are_those_of_their_visit_in_a_loop() {
 
     let runs = Runs::open(folder.store(), make(&ledger, &gate)).await.unwrap();
     runs.resume_all().await.unwrap();
-    let ended = soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap();
+    let ended = soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(ended.state.doubled, [200, 201, 202, 203, 204, 205]);
     assert_eq!(ledger.take(), ["2:3", "2:4", "2:5"]);

@@ -81,7 +81,7 @@ async fn undisturbed() -> BTreeSet<String> {
     let run = runs.start("r", Count::default()).await.unwrap();
     assert_eq!(run.settled().await.unwrap(), Status::Paused);
     run.answer("ask", ()).await.unwrap();
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.n, 8);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.n, 8);
     let keys: Vec<_> = ledger.take();
     assert_eq!(keys.len(), 16, "each twice, since each fails once: {keys:?}");
     keys.into_iter().collect()
@@ -105,7 +105,7 @@ async fn keys_are_the_same_before_and_after_a_restart_and_a_pause() {
 
     let runs = Runs::open(folder.store(), flow(&ledger, &open())).await.unwrap();
     runs.resume_all().await.unwrap();
-    soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap();
+    soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(ledger.count("r:2:two"), 4, "made again with the same key");
     assert_eq!(ledger.take().into_iter().collect::<BTreeSet<_>>(), wanted);
@@ -133,7 +133,7 @@ async fn keys_of_children_are_the_same_after_a_restart_in_their_middle() {
 
     let runs = Runs::open(folder.store(), flow(&ledger, &open())).await.unwrap();
     runs.resume_all().await.unwrap();
-    soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap();
+    soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(ledger.take().into_iter().collect::<BTreeSet<_>>(), wanted);
 }
@@ -413,7 +413,7 @@ async fn a_node_whose_name_another_had_once_is_not_taken_for_that() {
             Action::from("")
         })
     };
-    // What was `pay` is `charge`, and another node is `pay`.
+    // The node `pay` is `charge` now, and another node is `pay`.
     let open_again = async || {
         let mut flow = AsyncFlow::builder("renamed");
         let charge = flow.add("charge", node("charge", open()));
@@ -432,6 +432,6 @@ async fn a_node_whose_name_another_had_once_is_not_taken_for_that() {
     let runs = open_again().await;
     runs.store().resume_all().await.unwrap();
 
-    assert_eq!(soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().state.n, 2);
+    assert_eq!(soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap().state.n, 2);
     assert_eq!((ledger.count("charge"), ledger.count("pay")), (1, 2));
 }

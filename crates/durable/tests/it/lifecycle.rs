@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use flowstone_durable::{Error, Filter, Runs, Status, StoreOptions};
+use flowstone_durable::{AnswerError, Filter, Runs, Status, StoreOptions};
 
 use crate::common::{Count, Folder, Invoice, Ledger, Numbers, approving, counting, doubling, sleeping};
 
@@ -12,7 +12,7 @@ async fn a_run_ends_with_its_action_and_state() {
     let runs = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
 
     let run = runs.start("r", Count::to(5)).await.unwrap();
-    let ended = run.finished().await.unwrap();
+    let ended = run.finished().await.unwrap().ended().unwrap();
 
     assert_eq!(ended.action, "done");
     assert_eq!(ended.state, Count { n: 5, of: 5 });
@@ -26,8 +26,8 @@ async fn the_same_id_is_the_same_run() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let runs = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
 
-    runs.start("r", Count::to(3)).await.unwrap().finished().await.unwrap();
-    let again = runs.start("r", Count::to(9)).await.unwrap().finished().await.unwrap();
+    runs.start("r", Count::to(3)).await.unwrap().finished().await.unwrap().ended().unwrap();
+    let again = runs.start("r", Count::to(9)).await.unwrap().finished().await.unwrap().ended().unwrap();
 
     assert_eq!(again.state.of, 3);
     assert_eq!(ledger.take().len(), 3);
@@ -49,7 +49,7 @@ async fn a_batch_that_was_cut_runs_only_what_was_not_recorded() {
 
     let runs = Runs::open(folder.store(), doubling(&ledger, 1000)).await.unwrap();
     let resumed = runs.resume_all().await.unwrap();
-    let ended = runs.get("r").await.unwrap().finished().await.unwrap();
+    let ended = runs.get("r").await.unwrap().finished().await.unwrap().ended().unwrap();
 
     assert_eq!(resumed.runs.len(), 1);
     assert_eq!(ended.state.doubled, (0..100).map(|n| n * 2).collect::<Vec<_>>());
@@ -69,12 +69,12 @@ async fn a_pause_is_answered_after_a_restart_and_only_once() {
     drop((run, runs));
 
     let runs = Runs::open(folder.store(), approving(&ledger)).await.unwrap();
-    assert!(matches!(runs.answer("r", "ask", "maybe").await, Err(Error::Unfit { .. })));
+    assert!(matches!(runs.answer("r", "ask", "maybe").await, Err(AnswerError::Unfit { .. })));
     runs.answer("r", "ask", true).await.unwrap();
-    let ended = runs.get("r").await.unwrap().finished().await.unwrap();
+    let ended = runs.get("r").await.unwrap().finished().await.unwrap().ended().unwrap();
 
     assert!(ended.state.posted);
-    assert!(matches!(runs.answer("r", "ask", true).await, Err(Error::AlreadyAnswered { .. })));
+    assert!(matches!(runs.answer("r", "ask", true).await, Err(AnswerError::AlreadyAnswered { .. })));
     assert_eq!(ledger.take(), ["post"]);
 }
 
@@ -90,7 +90,7 @@ async fn a_sleep_fires_on_time_after_a_restart() {
     let later = SystemTime::now() + Duration::from_secs(3601);
     let store = StoreOptions::new().clock(move || later).open(folder.store()).await.unwrap();
     let runs = store.runs(sleeping()).await.unwrap();
-    let ended = runs.get("r").await.unwrap().finished().await.unwrap();
+    let ended = runs.get("r").await.unwrap().finished().await.unwrap().ended().unwrap();
 
     assert_eq!(ended.state.n, 1);
     assert_eq!(runs.list(&Filter::new().status(Status::Ended)).await.unwrap().len(), 1);

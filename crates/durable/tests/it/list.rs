@@ -19,7 +19,7 @@ async fn five(folder: &Folder) -> Store {
     let approvals = store.runs(approving(&ledger)).await.unwrap();
     for (n, id) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
         if n % 2 == 0 {
-            counts.start(id, Count::to(1)).await.unwrap().finished().await.unwrap();
+            counts.start(id, Count::to(1)).await.unwrap().finished().await.unwrap().ended().unwrap();
         } else {
             approvals.start(id, Invoice::default()).await.unwrap().settled().await.unwrap();
         }
@@ -102,7 +102,7 @@ async fn times_of_starts_never_go_back_in_the_list() {
     db.execute("UPDATE runs SET created_at = ?1 WHERE id = 'e'", [millis]).unwrap();
 
     let counts = store.runs(counting(&Ledger::default())).await.unwrap();
-    counts.start("f", Count::to(1)).await.unwrap().finished().await.unwrap();
+    counts.start("f", Count::to(1)).await.unwrap().finished().await.unwrap().ended().unwrap();
 
     let filter = Filter::new().since(later - Duration::from_secs(1));
     assert_eq!(ids(&Reader::open(folder.store()).unwrap().list(&filter).unwrap()), ["f", "e"]);
@@ -147,7 +147,7 @@ fn add_ended(folder: &Folder, count: u32) {
     .unwrap();
 }
 
-/// What the store asks most takes an index.
+/// The most frequent statements take an index.
 fn plans(folder: &Folder) {
     let db = Connection::open(folder.store()).unwrap();
     let queries = [

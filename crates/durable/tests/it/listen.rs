@@ -62,8 +62,12 @@ async fn every_run_is_heard_from_its_first_event_on_with_its_children() {
     let others = store.runs(counting(&counted)).await.unwrap();
 
     for id in ["a", "b"] {
-        soon("its end", runs.start(id, Count::default()).await.unwrap().finished()).await.unwrap();
-        soon("the other's", others.start(format!("other {id}"), Count::to(1)).await.unwrap().finished()).await.unwrap();
+        soon("its end", runs.start(id, Count::default()).await.unwrap().finished()).await.unwrap().ended().unwrap();
+        soon("the other's", others.start(format!("other {id}"), Count::to(1)).await.unwrap().finished())
+            .await
+            .unwrap()
+            .ended()
+            .unwrap();
     }
 
     let of = |id| {
@@ -92,7 +96,7 @@ async fn what_is_history_is_not_heard_again() {
     let (gate, store) = (Gate::closed(), Store::open(folder.store()).await.unwrap());
     gate.open();
     let runs = store.runs_with(gated(&passed, &gate), noting(&heard)).await.unwrap();
-    soon("the end", runs.start("r", Count::default()).await.unwrap().finished()).await.unwrap();
+    soon("the end", runs.start("r", Count::default()).await.unwrap().finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(heard.take(), ["r wait ended"]);
 }
@@ -128,7 +132,7 @@ async fn items_are_counted_once_over_all_lives_of_their_run() {
 
     let (after, _store) = runs(Store::open(folder.store()).await.unwrap(), 20).await;
     after.resume_all().await.unwrap();
-    soon("the end", after.get("r").await.unwrap().finished()).await.unwrap();
+    soon("the end", after.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap();
 
     each_once(20, &ended);
     each_once(10, &recalled);
@@ -157,7 +161,7 @@ async fn children_are_counted_once_over_all_lives_of_their_run() {
     let store = Store::open(folder.store()).await.unwrap();
     let runs = store.runs_with(flow(&gate), counting_items(&ended, &recalled)).await.unwrap();
     runs.resume_all().await.unwrap();
-    soon("the end", runs.get("p").await.unwrap().finished()).await.unwrap();
+    soon("the end", runs.get("p").await.unwrap().finished()).await.unwrap().ended().unwrap();
 
     each_once(4, &ended);
     assert_eq!(recalled.len(), 2);
@@ -175,7 +179,7 @@ async fn several_listeners_hear_it_in_order() {
     });
 
     let runs = store.runs_with(counting(&counted), options).await.unwrap();
-    soon("its end", runs.start("r", Count::to(1)).await.unwrap().finished()).await.unwrap();
+    soon("its end", runs.start("r", Count::to(1)).await.unwrap().finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(heard.take(), ["r add ended", "the second heard it"]);
 }

@@ -21,6 +21,7 @@ mod fixture;
 mod flows;
 mod follow;
 mod full_pool;
+mod group;
 mod heard;
 mod history;
 mod items;

@@ -105,7 +105,7 @@ async fn a_run_of_an_older_version_is_migrated_and_its_node_renamed() {
     let runs = store.runs_with(new(&gate), options(&ledger)).await.unwrap();
     let resumed = runs.resume_all().await.unwrap();
     let run = runs.get("r").await.unwrap();
-    let ended = soon("the end", run.finished()).await.unwrap();
+    let ended = soon("the end", run.finished()).await.unwrap().ended().unwrap();
 
     assert!(resumed.refused.is_empty());
     assert_eq!(ended.state, New { names: vec!["Ada".into()], n: 111 });
@@ -123,7 +123,7 @@ async fn states_of_older_versions_stay_readable() {
     let store = Store::open(folder.store()).await.unwrap();
     let runs = store.runs_with(new(&gate), options(&ledger)).await.unwrap();
     runs.resume_all().await.unwrap();
-    runs.get("r").await.unwrap().finished().await.unwrap();
+    runs.get("r").await.unwrap().finished().await.unwrap().ended().unwrap();
 
     let reader = Reader::open(folder.store()).unwrap();
 
@@ -150,7 +150,7 @@ async fn a_run_that_was_migrated_is_not_migrated_again() {
     let runs = store.runs_with(new(&gate), options(&ledger)).await.unwrap();
     runs.resume_all().await.unwrap();
 
-    assert_eq!(runs.get("r").await.unwrap().finished().await.unwrap().state.n, 111);
+    assert_eq!(runs.get("r").await.unwrap().finished().await.unwrap().ended().unwrap().state.n, 111);
     assert_eq!(ledger.take(), ["from 0"]);
 }
 
@@ -180,7 +180,7 @@ async fn a_stop_between_migration_and_first_commit_migrates_again() {
     let store = Store::open(folder.store()).await.unwrap();
     let runs = store.runs_with(new(&gate), options(&ledger)).await.unwrap();
     runs.resume_all().await.unwrap();
-    let ended = runs.get("r").await.unwrap().finished().await.unwrap();
+    let ended = runs.get("r").await.unwrap().finished().await.unwrap().ended().unwrap();
     assert_eq!(ended.state, New { names: vec!["Ada".into()], n: 111 });
 }
 
@@ -192,11 +192,11 @@ async fn a_fork_of_a_step_of_an_older_version_is_migrated() {
     let store = Store::open(folder.store()).await.unwrap();
     let runs = store.runs_with(new(&gate), options(&ledger)).await.unwrap();
     runs.resume_all().await.unwrap();
-    runs.get("r").await.unwrap().finished().await.unwrap();
+    runs.get("r").await.unwrap().finished().await.unwrap().ended().unwrap();
 
     let fork = runs.fork("r", 1, "s", |state| state["names"][0] = "Grace".into()).await.unwrap();
 
-    assert_eq!(fork.finished().await.unwrap().state, New { names: vec!["Grace".into()], n: 111 });
+    assert_eq!(fork.finished().await.unwrap().ended().unwrap().state, New { names: vec!["Grace".into()], n: 111 });
 }
 
 struct Which;
@@ -243,7 +243,7 @@ async fn a_question_of_a_node_that_was_renamed_is_answered() {
             tokio::task::spawn_blocking(answered).await.unwrap();
         }
 
-        assert_eq!(soon("the end", run.finished()).await.unwrap().state, 7);
+        assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state, 7);
         store.close().await;
     }
 }
@@ -271,7 +271,7 @@ async fn a_question_is_answered_under_all_names_that_its_node_had_and_has() {
                 run.answer(name, n).await.unwrap();
             }
 
-            assert_eq!(soon("the end", run.finished()).await.unwrap().state, n as u64);
+            assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state, n as u64);
             store.close().await;
         }
     }
@@ -291,7 +291,7 @@ async fn what_is_read_as_its_type_is_migrated_and_what_is_read_as_json_is_not() 
         flow.build().unwrap()
     };
     let runs = Runs::open(folder.store(), finishing(&ledger)).await.unwrap();
-    runs.start("r", Old { name: "Ada".into(), n: 0 }).await.unwrap().finished().await.unwrap();
+    runs.start("r", Old { name: "Ada".into(), n: 0 }).await.unwrap().finished().await.unwrap().ended().unwrap();
     runs.store().close().await;
 
     let store = Store::open(folder.store()).await.unwrap();
@@ -299,9 +299,12 @@ async fn what_is_read_as_its_type_is_migrated_and_what_is_read_as_json_is_not() 
     let run = runs.get("r").await.unwrap();
 
     let wanted = || New { names: vec!["Ada".into()], n: 1 };
-    assert_eq!(run.finished().await.unwrap().state, wanted());
+    assert_eq!(run.finished().await.unwrap().ended().unwrap().state, wanted());
     assert_eq!((run.state().await.unwrap(), runs.state("r").await.unwrap()), (wanted(), wanted()));
-    assert_eq!(runs.start("r", New::default()).await.unwrap().finished().await.unwrap().state, wanted());
+    assert_eq!(
+        runs.start("r", New::default()).await.unwrap().finished().await.unwrap().ended().unwrap().state,
+        wanted()
+    );
     assert_eq!(run.state_at(1).await.unwrap(), json!({ "name": "Ada", "n": 1 }));
     let diff = run.diff(0, 1).await.unwrap();
     assert_eq!(diff, json!([{ "op": "replace", "path": "/n", "value": 1 }]));
@@ -309,5 +312,11 @@ async fn what_is_read_as_its_type_is_migrated_and_what_is_read_as_json_is_not() 
     let failing = FlowOptions::new().version(2, |_, _| Err("no way".into()));
     let runs = store.runs_with(new(&gate), failing).await.unwrap();
     let error = runs.get("r").await.unwrap().finished().await.unwrap_err();
-    assert!(matches!(error, flowstone_durable::Error::Migrate { found: 0, wanted: 2, .. }), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            flowstone_durable::DriveError::Read(flowstone_durable::ReadError::Migrate { found: 0, wanted: 2, .. })
+        ),
+        "{error:?}"
+    );
 }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use flowstone_core::{Outcome, RunOptions};
-use flowstone_durable::{Durability, Error, Reader, Run, Runs, Status, StoreOptions};
+use flowstone_durable::{AnswerError, Durability, Reader, Run, Runs, Status, StoreOptions};
 use proptest::prelude::*;
 
 use self::flow::{Deeds, Graph, Tape};
@@ -24,7 +24,7 @@ use crate::common::{Folder, soon};
 /// The trace of a run: node and action of each visit.
 type Trace = Vec<(String, String)>;
 
-/// How a run came to its end.
+/// The end of a run.
 #[derive(Debug, PartialEq)]
 struct Ended {
     trace: Trace,
@@ -59,7 +59,7 @@ async fn in_memory(graph: &Graph) -> Ended {
     Ended { trace, state, how }
 }
 
-/// What is answered follows from the question.
+/// The answer follows from the question.
 fn answer(question: &serde_json::Value) -> u64 {
     question.as_u64().unwrap() * 7 + 1
 }
@@ -71,7 +71,7 @@ async fn to_its_end(run: &Run<Tape>) -> Ended {
             Status::Paused => {
                 let question = run.questions().await.unwrap().pop().unwrap();
                 let answered = run.answer_question(&question, answer(&question.question)).await;
-                assert!(matches!(answered, Ok(()) | Err(Error::AlreadyAnswered { .. })), "{answered:?}");
+                assert!(matches!(answered, Ok(()) | Err(AnswerError::AlreadyAnswered { .. })), "{answered:?}");
             }
             Status::Sleeping => panic!("nothing sleeps for long"),
             _ => break,

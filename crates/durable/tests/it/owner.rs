@@ -17,7 +17,7 @@ async fn a_second_driver_is_told_the_process_of_the_first() {
     assert_eq!(Reader::open(folder.store()).unwrap().driver().unwrap(), Some(std::process::id()));
     assert!(Requests::open(folder.store()).is_ok());
     // The first goes on.
-    assert_eq!(runs.start("r", Count::to(1)).await.unwrap().finished().await.unwrap().state.n, 1);
+    assert_eq!(runs.start("r", Count::to(1)).await.unwrap().finished().await.unwrap().ended().unwrap().state.n, 1);
 }
 
 #[tokio::test]
@@ -37,15 +37,15 @@ async fn a_writer_that_lost_its_lock_cannot_commit() {
     until("the node", async || ledger.len() > 0).await;
     let before = rows(&folder.store());
 
-    // What another process does that drives the store from now on.
+    // As another process does that drives the store from now on.
     let other = rusqlite::Connection::open(folder.store()).unwrap();
     other.execute("UPDATE owner SET epoch = epoch + 1, pid = 1", []).unwrap();
     gate.open();
 
     let error = soon("the fault", run.finished()).await.unwrap_err();
-    assert!(matches!(&error, Error::Store(error) if error.fault() == StoreFault::LockLost), "{error:?}");
+    assert_eq!(Error::from(error).fault(), Some(StoreFault::LockLost));
     let start = runs.start("s", Count::to(2)).await.unwrap_err();
-    assert!(matches!(&start, Error::Store(error) if error.fault() == StoreFault::LockLost), "{start:?}");
+    assert_eq!(Error::from(start).fault(), Some(StoreFault::LockLost));
     assert!(run.cancel().await.is_err() && runs.delete("r").await.is_err());
     runs.store().close().await;
     assert_eq!(rows(&folder.store()), before);
@@ -63,12 +63,12 @@ async fn a_store_that_was_taken_over_goes_on_with_who_has_it() {
     let second = Runs::open(folder.store(), gated(&ledger, &gate)).await.unwrap();
     gate.open();
     second.resume_all().await.unwrap();
-    let ended = soon("the end", second.get("r").await.unwrap().finished()).await.unwrap();
+    let ended = soon("the end", second.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(ended.state.n, 2);
     let _ = soon("the first is told", lost.finished()).await;
     let error = first.start("s", Count::to(2)).await.unwrap_err();
-    assert!(matches!(&error, Error::Store(error) if error.fault() == StoreFault::LockLost), "{error:?}");
+    assert_eq!(Error::from(error).fault(), Some(StoreFault::LockLost));
     assert_eq!(second.get("r").await.unwrap().info().await.unwrap().step, 2);
 }
 
@@ -90,7 +90,7 @@ async fn readers_work_while_runs_are_driven() {
     })
     .await;
 
-    assert_eq!(run.finished().await.unwrap().state.n, 300);
+    assert_eq!(run.finished().await.unwrap().ended().unwrap().state.n, 300);
     // A plain SQLite program reads it, too.
     let db = rusqlite::Connection::open(folder.store()).unwrap();
     assert_eq!(db.query_row("SELECT count(*) FROM visits", [], |row| row.get::<_, i64>(0)).unwrap(), 301);

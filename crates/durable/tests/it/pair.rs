@@ -20,7 +20,7 @@ async fn killed_after(lives: u32, runs: u32) -> Folder {
     }
     let store = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
     for n in 0..runs {
-        store.start(format!("r{n}"), Count::to(3)).await.unwrap().finished().await.unwrap();
+        store.start(format!("r{n}"), Count::to(3)).await.unwrap().finished().await.unwrap().ended().unwrap();
     }
     let left = Folder::new();
     for end in ["", "-wal"] {
@@ -125,7 +125,7 @@ fn end_of_owner(folder: &Folder) -> usize {
     page as usize * 4096
 }
 
-/// What a machine leaves whose power went while SQLite copied the log into the main file: the log has everything, and the file
+/// A store whose machine lost its power while SQLite copied the log into the main file: the log has everything, and the file
 /// parts of it, torn at sectors.
 #[tokio::test]
 async fn a_main_file_of_which_half_a_page_was_written_is_opened_with_its_log() {
@@ -179,16 +179,16 @@ async fn a_young_main_file_that_has_grown_is_opened_with_its_log() {
 async fn backups() -> Vec<(&'static str, Folder)> {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let first = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
-    first.start("a", Count::to(50)).await.unwrap().finished().await.unwrap();
+    first.start("a", Count::to(50)).await.unwrap().finished().await.unwrap().ended().unwrap();
     first.store().close().await;
     fs::copy(folder.store(), folder.file("copied-while-closed")).unwrap();
     let runs = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
-    runs.start("b", Count::to(50)).await.unwrap().finished().await.unwrap();
+    runs.start("b", Count::to(50)).await.unwrap().finished().await.unwrap().ended().unwrap();
     let into = folder.file("vacuumed");
     let db = Connection::open(folder.store()).unwrap();
     db.execute("VACUUM INTO ?1", [into.to_str().unwrap()]).unwrap();
     drop(db);
-    runs.start("c", Count::to(50)).await.unwrap().finished().await.unwrap();
+    runs.start("c", Count::to(50)).await.unwrap().finished().await.unwrap().ended().unwrap();
 
     let restored = ["copied-while-closed", "vacuumed"].map(|backup| {
         let left = Folder::new();
@@ -224,12 +224,12 @@ async fn an_older_copy_beside_the_log_of_a_later_life_is_refused() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     for life in 0..3 {
         let runs = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
-        runs.start(format!("r{life}"), Count::to(10)).await.unwrap().finished().await.unwrap();
+        runs.start(format!("r{life}"), Count::to(10)).await.unwrap().finished().await.unwrap().ended().unwrap();
         runs.store().close().await;
         fs::copy(folder.store(), folder.file(&format!("life-{life}"))).unwrap();
     }
     let runs = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
-    runs.start("last", Count::to(10)).await.unwrap().finished().await.unwrap();
+    runs.start("last", Count::to(10)).await.unwrap().finished().await.unwrap().ended().unwrap();
 
     for life in 0..2 {
         let left = Folder::new();
@@ -248,10 +248,10 @@ async fn a_log_that_began_anew_while_the_store_was_driven_tells_older_copies_apa
     let begin_anew = async |n: u32| {
         db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).unwrap();
         let copy = fs::read(folder.store()).unwrap();
-        runs.start(format!("a{n}"), Count::to(1)).await.unwrap().finished().await.unwrap();
+        runs.start(format!("a{n}"), Count::to(1)).await.unwrap().finished().await.unwrap().ended().unwrap();
         // Longer than the log is not looked at.
         std::thread::sleep(std::time::Duration::from_millis(120));
-        runs.start(format!("b{n}"), Count::to(1)).await.unwrap().finished().await.unwrap();
+        runs.start(format!("b{n}"), Count::to(1)).await.unwrap().finished().await.unwrap().ended().unwrap();
         copy
     };
 
@@ -284,7 +284,7 @@ async fn a_store_that_was_killed_is_opened_with_its_log_again_and_again() {
     for life in 0..4 {
         let ledger = Ledger::default();
         let runs = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
-        runs.start(format!("life-{life}"), Count::to(3)).await.unwrap().finished().await.unwrap();
+        runs.start(format!("life-{life}"), Count::to(3)).await.unwrap().finished().await.unwrap().ended().unwrap();
         let left = Folder::new();
         for end in ["", "-wal"] {
             fs::copy(folder.file(&format!("runs.db{end}")), left.file(&format!("runs.db{end}"))).unwrap();

@@ -4,7 +4,9 @@
 use flowstone_core::{
     Action, Ask, AsyncBatchNode, AsyncFlow, AsyncKind, Context, Event, IntoNode, Label, Result, Sleep, State,
 };
-use flowstone_durable::{Error, FlowOptions, Reader, Runs, Status, Store, StoreOptions};
+use flowstone_durable::{
+    DriveError, Finished, FlowOptions, ReadError, Reader, RunFailure, Runs, Status, Store, StoreOptions,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -57,7 +59,7 @@ where
     let runs = Runs::open(folder.store(), flow).await.unwrap();
     let run = runs.start("order-7", state).await.unwrap();
 
-    let Err(Error::Failed { message, .. }) = soon("the run fails", run.finished()).await else {
+    let Ok(Finished::Failed(RunFailure { message, .. })) = soon("the run fails", run.finished()).await else {
         panic!("it did not fail")
     };
     runs.store().close().await;
@@ -156,7 +158,7 @@ async fn a_panic_of_a_question_or_of_what_follows_an_answer_fails_its_run() {
 
         run.answer("node", 1).await.unwrap();
 
-        let failed = soon("it fails", run.finished()).await.unwrap_err().to_string();
+        let failed = soon("it fails", run.finished()).await.unwrap().ended().unwrap_err().to_string();
         assert!(failed.starts_with("run `order-7`") && failed.ends_with(&format!("bang in {place}")), "{failed}");
     }
 }
@@ -175,7 +177,7 @@ async fn an_answer_whose_json_panics_is_refused_and_the_question_stays() {
         assert!(refused.contains("run `order-7`") && refused.contains(said), "{refused}");
     }
     run.answer("node", 1).await.unwrap();
-    soon("it ends", run.finished()).await.unwrap();
+    soon("it ends", run.finished()).await.unwrap().ended().unwrap();
 }
 
 /// A batch whose outputs panic when they are kept.
@@ -229,7 +231,7 @@ async fn a_run_whose_state_cannot_be_read_back_is_refused_and_stays() {
     let runs = store.runs_with(gated(&ledger, &Gate::closed()), FlowOptions::new().version(1, migrate)).await.unwrap();
     let refused = runs.resume_all().await.unwrap().refused;
 
-    let [Error::Migrate { run, source, .. }] = &refused[..] else { panic!("{refused:?}") };
+    let [DriveError::Read(ReadError::Migrate { run, source, .. })] = &refused[..] else { panic!("{refused:?}") };
     assert_eq!((run.as_str(), source.to_string().as_str()), ("order-7", "panicked: bang in migrate"));
 }
 
@@ -248,7 +250,7 @@ async fn a_listener_that_panics_fails_its_run_with_its_id() {
         let runs = store.runs_with(flow.build().unwrap(), options).await.unwrap();
         let run = runs.start("order-7", 0).await.unwrap();
 
-        let failed = soon("it fails", run.finished()).await.unwrap_err().to_string();
+        let failed = soon("it fails", run.finished()).await.unwrap().ended().unwrap_err().to_string();
 
         let (next, done) = if event == "visit_started" { ("a", 0) } else { ("b", 1) };
         assert_eq!(failed, format!("run `order-7`: a listener panicked at node `{next}`: bang at {event}"));
@@ -264,5 +266,5 @@ async fn a_clock_of_a_store_that_panics_stops_nothing() {
 
     let run = runs.start("order-7", 0).await.unwrap();
 
-    assert_eq!(soon("it ends", run.finished()).await.unwrap().state, 1);
+    assert_eq!(soon("it ends", run.finished()).await.unwrap().ended().unwrap().state, 1);
 }

@@ -1,7 +1,7 @@
 //! Pauses: a question is answered once, by who may, with what fits.
 
 use flowstone_core::{Action, Ask, AsyncFlow, END, Result};
-use flowstone_durable::{Error, Question, Reader, Requests, Runs, Status};
+use flowstone_durable::{AnswerError, Question, Reader, Requests, Runs, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -94,7 +94,7 @@ async fn an_answer_that_does_not_fit_its_schema_is_refused_with_the_place() {
         let direct = runs.answer("r", "ask", answer.clone()).await.unwrap_err();
         let beside = beside(&folder, move |requests| requests.answer("r", "ask", None, answer).unwrap_err()).await;
         for error in [direct, beside] {
-            assert!(matches!(&error, Error::Unfit { .. }), "{error:?}");
+            assert!(matches!(&error, AnswerError::Unfit { .. }), "{error:?}");
             assert!(!error.to_string().contains('\n'));
         }
     }
@@ -112,7 +112,7 @@ async fn an_answer_that_does_not_fit_its_type_is_refused_before_it_is_kept() {
 
     let error = runs.answer("r", "ask", json!({ "name": "Ada", "age": 1000 })).await.unwrap_err();
 
-    assert!(matches!(&error, Error::Unfit { what, .. } if what.contains("1000")), "{error:?}");
+    assert!(matches!(&error, AnswerError::Unfit { what, .. } if what.contains("1000")), "{error:?}");
     assert_eq!(runs.get("r").await.unwrap().info().await.unwrap().status, Status::Paused);
 }
 
@@ -144,9 +144,9 @@ async fn an_answer_from_beside_takes_effect_while_the_store_is_driven() {
 
     beside(&folder, |requests| requests.answer("r", "ask", None, true).unwrap()).await;
 
-    assert!(soon("the end", run.finished()).await.unwrap().state.posted);
+    assert!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.posted);
     let twice = beside(&folder, |requests| requests.answer("r", "ask", None, true).unwrap_err()).await;
-    assert!(matches!(twice, Error::AlreadyAnswered { .. }), "{twice:?}");
+    assert!(matches!(twice, AnswerError::AlreadyAnswered { .. }), "{twice:?}");
 }
 
 #[tokio::test]
@@ -160,7 +160,7 @@ async fn an_answer_while_nobody_drives_takes_effect_at_the_next_start() {
     let run = runs.get("r").await.unwrap();
     until("it goes on", async || run.info().await.unwrap().step == 1).await;
 
-    assert!(matches!(twice, Error::AlreadyAnswered { .. }), "{twice:?}");
+    assert!(matches!(twice, AnswerError::AlreadyAnswered { .. }), "{twice:?}");
     assert_eq!(run.state_at(1).await.unwrap(), json!([{ "name": "Ada", "age": 36 }]));
 }
 
@@ -179,7 +179,7 @@ async fn of_many_answers_one_is_taken() {
     for answer in answers.collect::<Vec<_>>() {
         match answer.await.unwrap() {
             Ok(()) => taken += 1,
-            Err(Error::AlreadyAnswered { .. }) => {}
+            Err(AnswerError::AlreadyAnswered { .. }) => {}
             Err(error) => panic!("{error:?}"),
         }
     }
@@ -201,15 +201,18 @@ async fn a_late_answer_does_not_go_to_a_later_question_of_the_same_node() {
     let beside =
         beside(&folder, |requests| requests.answer("r", "ask", Some(1), json!(name("Bob"))).unwrap_err()).await;
 
-    assert!(matches!(late, Error::AlreadyAnswered { .. }), "{late:?}");
-    assert!(matches!(beside, Error::AlreadyAnswered { .. }), "{beside:?}");
+    assert!(matches!(late, AnswerError::AlreadyAnswered { .. }), "{late:?}");
+    assert!(matches!(beside, AnswerError::AlreadyAnswered { .. }), "{beside:?}");
     let third = run.answer("other", name("Bob")).await.unwrap_err();
     assert_eq!(third.to_string(), "run `r` does not wait for an answer at node `other`; node `ask` asks");
     for who in ["Bob", "Eve"] {
         soon("the next question", run.settled()).await.unwrap();
         run.answer("ask", name(who)).await.unwrap();
     }
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.0, [name("Ada"), name("Bob"), name("Eve")]);
+    assert_eq!(
+        soon("the end", run.finished()).await.unwrap().ended().unwrap().state.0,
+        [name("Ada"), name("Bob"), name("Eve")]
+    );
 }
 
 #[tokio::test]

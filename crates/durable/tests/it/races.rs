@@ -9,7 +9,7 @@ use std::{
 };
 
 use flowstone_core::{AsyncFlow, Result, Sleep, step};
-use flowstone_durable::{Error, OpenError, Reader, Requests, Runs, Status, Store, StoreOptions};
+use flowstone_durable::{Finished, OpenError, Reader, Requests, Runs, Status, Store, StoreOptions};
 
 use crate::common::{Count, Folder, Gate, Invoice, Ledger, approving, counting, soon, until};
 
@@ -26,7 +26,7 @@ async fn a_cancel_beside_the_start_stands() {
         runs.cancel(id.clone()).await.unwrap();
         let run = start.await.unwrap();
 
-        assert!(matches!(soon("the end", run.finished()).await, Err(Error::Cancelled { .. })), "{id}");
+        assert!(matches!(soon("the end", run.finished()).await, Ok(Finished::Cancelled(_))), "{id}");
     }
 }
 
@@ -52,7 +52,7 @@ async fn sleepers_wake_while_others_are_deleted() {
     }
 
     for n in (1..300).step_by(2) {
-        soon("it wakes", runs.get(format!("r{n}")).await.unwrap().finished()).await.unwrap();
+        soon("it wakes", runs.get(format!("r{n}")).await.unwrap().finished()).await.unwrap().ended().unwrap();
     }
 }
 
@@ -84,10 +84,10 @@ async fn a_cancel_that_waits_for_a_blocking_node_holds_no_other_request_up() {
     requests.cancel("b").unwrap();
     requests.answer("a", "ask", None, true).unwrap();
 
-    assert!(soon("the answer", asking.finished()).await.unwrap().state.posted);
+    assert!(soon("the answer", asking.finished()).await.unwrap().ended().unwrap().state.posted);
     assert_eq!(blocking.info().await.unwrap().status, Status::Running);
     go_on.store(true, Ordering::Relaxed);
-    assert!(soon("the end", blocking.finished()).await.is_err());
+    assert!(soon("the end", blocking.finished()).await.unwrap().ended().is_err());
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn an_answer_that_comes_after_a_cancel_and_a_retry_does_not_park_the_run_f
 async fn who_reads_holds_up_neither_prune_nor_close() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let runs = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
-    runs.start("r", Count::to(3)).await.unwrap().finished().await.unwrap();
+    runs.start("r", Count::to(3)).await.unwrap().finished().await.unwrap().ended().unwrap();
     let reader = rusqlite::Connection::open(folder.store()).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM visits").unwrap();
 
@@ -137,7 +137,7 @@ async fn a_link_to_a_store_is_that_store() {
     let second = Runs::open(&link, counting(&ledger)).await;
 
     assert!(matches!(second, Err(OpenError::Locked { .. })), "{second:?}");
-    runs.start("r", Count::to(1)).await.unwrap().finished().await.unwrap();
+    runs.start("r", Count::to(1)).await.unwrap().finished().await.unwrap().ended().unwrap();
     assert_eq!(Reader::open(&link).unwrap().run("r").unwrap().step, 1);
 }
 
@@ -163,7 +163,11 @@ async fn requests_that_wait_for_a_flow_do_not_keep_others_and_are_done_once_it_i
     let (store, gate) = (Store::open(folder.store()).await.unwrap(), Gate::closed());
     gate.open();
     let other = store.runs(crate::common::gated(&ledger, &gate)).await.unwrap();
-    let ended = soon("the request behind the others", other.get("other").await.unwrap().finished()).await.unwrap();
+    let ended = soon("the request behind the others", other.get("other").await.unwrap().finished())
+        .await
+        .unwrap()
+        .ended()
+        .unwrap();
     assert_eq!(ended.state.n, 2);
     until("its request is done", async || left() == 2500).await;
     store.runs(approving(&ledger)).await.unwrap();

@@ -5,7 +5,9 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use flowstone_durable::{Error, Filter, Prune, Reader, Requests, Runs, StoreFault};
+use flowstone_durable::{
+    ChangeError, DriveError, Error, Filter, Prune, ReadError, Reader, Requests, Runs, StartError, StoreFault,
+};
 use rusqlite::Connection;
 
 use crate::common::{Count, Folder, Invoice, Ledger, approving, counting, soon};
@@ -40,12 +42,19 @@ async fn a_reader_beside_deleting_and_pruning_never_sees_damage() {
             for id in ["r0", "r1", "r2"] {
                 match read_all(&reader, id) {
                     Ok(()) => seen[0] += 1,
-                    Err(Error::UnknownRun { .. } | Error::UnknownStep { .. }) => seen[1] += 1,
+                    Err(Error::Read(ReadError::UnknownRun { .. }) | Error::Read(ReadError::UnknownStep { .. })) => {
+                        seen[1] += 1
+                    }
                     Err(error) => panic!("{error:?}"),
                 }
             }
             match requests.fork("r0", 0, "r0", |_| {}) {
-                Ok(()) | Err(Error::Taken { .. } | Error::UnknownRun { .. } | Error::UnknownStep { .. }) => {}
+                Ok(())
+                | Err(
+                    ChangeError::Start(StartError::Taken { .. })
+                    | ChangeError::Read(ReadError::UnknownRun { .. })
+                    | ChangeError::Read(ReadError::UnknownStep { .. }),
+                ) => {}
                 Err(error) => panic!("{error:?}"),
             }
         }
@@ -54,7 +63,7 @@ async fn a_reader_beside_deleting_and_pruning_never_sees_damage() {
     for round in 0..60 {
         for n in 0..3 {
             let run = runs.start(format!("r{n}"), Count::to(4)).await.unwrap();
-            run.finished().await.unwrap();
+            run.finished().await.unwrap().ended().unwrap();
             assert_eq!(run.state().await.unwrap().n, 4);
         }
         match round % 2 {
@@ -85,17 +94,16 @@ async fn a_run_that_is_deleted_while_it_is_waited_for_is_unknown_and_not_damaged
         });
         runs.delete("r").await.unwrap();
         let (finished, state, info) = soon("the answers", waits).await.unwrap();
-        for error in [finished.err(), state.err(), info.err()].into_iter().flatten() {
-            assert!(matches!(error, Error::UnknownRun { .. }), "{error:?}");
+        for error in
+            [finished.err(), state.err().map(DriveError::from), info.err().map(DriveError::from)].into_iter().flatten()
+        {
+            assert!(matches!(error, DriveError::Read(ReadError::UnknownRun { .. })), "{error:?}");
         }
     }
 }
 
-fn fault(error: &Error) -> Option<StoreFault> {
-    match error {
-        Error::Store(error) => Some(error.fault()),
-        _ => None,
-    }
+fn fault(error: ReadError) -> Option<StoreFault> {
+    Error::from(error).fault()
 }
 
 #[tokio::test]
@@ -115,9 +123,9 @@ async fn damage_is_said_of_damage_only() {
     // Somebody wrote it before it was refused.
     assert_eq!(reader.questions("deep").unwrap()[0].question, deep);
     // This cannot have been written.
-    assert_eq!(fault(&reader.questions("broken").unwrap_err()), Some(StoreFault::Corrupt));
-    assert_eq!(fault(&reader.state("stepless", None).unwrap_err()), Some(StoreFault::Corrupt));
+    assert_eq!(fault(reader.questions("broken").unwrap_err()), Some(StoreFault::Corrupt));
+    assert_eq!(fault(reader.state("stepless", None).unwrap_err()), Some(StoreFault::Corrupt));
     // A table that is gone is the fault of who took it.
     db.execute_batch("DROP TABLE pauses").unwrap();
-    assert_eq!(fault(&reader.questions("broken").unwrap_err()), Some(StoreFault::Internal));
+    assert_eq!(fault(reader.questions("broken").unwrap_err()), Some(StoreFault::Internal));
 }

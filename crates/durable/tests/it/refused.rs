@@ -9,10 +9,13 @@ use std::{
 };
 
 use flowstone_core::{Action, Ask, AsyncFlow, Flow, Result, Sleep};
-use flowstone_durable::{Error, FlowOptions, Reader, Requests, RunInfo, Runs, Status, Store, StoreOptions};
+use flowstone_durable::{
+    AnswerError, ChangeError, DriveError, Error, FlowOptions, ReadError, Reader, Requests, RunInfo, Runs, Status,
+    Store, StoreOptions,
+};
 use serde_json::{Value, json};
 
-use crate::common::{Count, Folder, failure, soon, until, work};
+use crate::common::{Count, Folder, Gate, Ledger, failure, gated, soon, until, work};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -110,6 +113,15 @@ fn assert_refused(folder: &Folder, before: &RunInfo) {
     assert_eq!(now, *before);
 }
 
+/// Returns what refuses a run, behind the error of an operation.
+fn driving(error: impl Into<Error>) -> DriveError {
+    match error.into() {
+        Error::Answer(AnswerError::Drive(error)) | Error::Change(ChangeError::Drive(error)) => error,
+        Error::Answer(AnswerError::Read(error)) | Error::Change(ChangeError::Read(error)) => error.into(),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn a_sleeper_that_comes_due_under_an_unfit_program_sleeps_on_and_wakes_under_the_older_one() {
     let (folder, clock) = (Folder::new(), Clock::new());
@@ -121,7 +133,7 @@ async fn a_sleeper_that_comes_due_under_an_unfit_program_sleeps_on_and_wakes_und
     let runs = store.runs(flow(At::Sleep, "other")).await.unwrap();
     let waits = runs.get("r").await.unwrap().finished().await.unwrap_err();
 
-    assert!(matches!(waits, Error::Restore { .. }), "{waits:?}");
+    assert!(matches!(waits, DriveError::Restore { .. }), "{waits:?}");
     until("it says why", async || info(&folder, "r").refused.is_some()).await;
     assert_refused(&folder, &before);
     store.close().await;
@@ -129,7 +141,7 @@ async fn a_sleeper_that_comes_due_under_an_unfit_program_sleeps_on_and_wakes_und
     let store = clock.open(&folder).await;
     let runs = store.runs(flow(At::Sleep, "node")).await.unwrap();
     let run = runs.get("r").await.unwrap();
-    assert_eq!(soon("it wakes", run.finished()).await.unwrap().state.n, 11);
+    assert_eq!(soon("it wakes", run.finished()).await.unwrap().ended().unwrap().state.n, 11);
     assert_eq!(run.info().await.unwrap().refused, None);
 }
 
@@ -148,7 +160,7 @@ async fn a_flow_that_is_registered_again_takes_up_what_was_refused() {
         until("it says why", async || info(&folder, id).refused.is_some()).await;
 
         let runs = store.runs_with(flow(at, "other"), FlowOptions::new().rename("node", "other")).await.unwrap();
-        soon("it goes on", runs.get(id).await.unwrap().finished()).await.unwrap();
+        soon("it goes on", runs.get(id).await.unwrap().finished()).await.unwrap().ended().unwrap();
 
         assert_eq!(info(&folder, id).refused, None);
         store.close().await;
@@ -185,7 +197,7 @@ async fn refused_sleepers_are_not_tried_again_and_again_and_hide_no_others() {
         let run = runs.start(format!("new {n}"), Count::default()).await.unwrap();
         run.settled().await.unwrap();
         clock.advance(2 * HOUR);
-        soon("it wakes", run.finished()).await.unwrap();
+        soon("it wakes", run.finished()).await.unwrap().ended().unwrap();
     }
 
     assert_eq!(tried.load(Ordering::Relaxed), REFUSED);
@@ -204,14 +216,14 @@ async fn an_answer_to_a_run_that_cannot_go_on_is_refused_and_the_question_waits(
     let errors =
         [runs.answer("r", "node", true).await.unwrap_err(), store.answer("r", "node", true).await.unwrap_err()];
 
-    assert!(errors.iter().all(|error| matches!(error, Error::Restore { .. })), "{errors:?}");
+    assert!(errors.iter().all(|error| matches!(error, AnswerError::Drive(DriveError::Restore { .. }))), "{errors:?}");
     assert_refused(&folder, &before);
     assert_eq!(runs.get("r").await.unwrap().questions().await.unwrap()[0].answer, None);
     store.close().await;
 
     let runs = clock.open(&folder).await.runs(flow(At::Ask, "node")).await.unwrap();
     runs.answer("r", "node", true).await.unwrap();
-    assert_eq!(soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().state.n, 12);
+    assert_eq!(soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap().state.n, 12);
 }
 
 #[tokio::test]
@@ -228,12 +240,12 @@ async fn an_answer_from_beside_is_kept_for_a_program_that_can_go_on() {
     let resumed = store.resume_all().await.unwrap();
 
     assert_refused(&folder, &before);
-    assert!(matches!(again, Error::AlreadyAnswered { .. }), "{again:?}");
+    assert!(matches!(again, AnswerError::AlreadyAnswered { .. }), "{again:?}");
     assert_eq!(resumed.refused.len(), 1);
     store.close().await;
 
     let runs = clock.open(&folder).await.runs(flow(At::Ask, "node")).await.unwrap();
-    assert_eq!(soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().state.n, 12);
+    assert_eq!(soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap().state.n, 12);
 }
 
 #[tokio::test]
@@ -246,7 +258,7 @@ async fn a_failed_run_that_cannot_go_on_stays_failed() {
     let store = clock.open(&folder).await;
     let runs = store.runs(flow(At::Failure, "other")).await.unwrap();
     let error = runs.retry_failed("r").await.unwrap_err();
-    assert!(matches!(error, Error::Restore { .. }), "{error:?}");
+    assert!(matches!(error, ChangeError::Drive(DriveError::Restore { .. })), "{error:?}");
     assert_refused(&folder, &before);
     Requests::open(folder.store()).unwrap().retry_failed("r").unwrap();
     until("it is as it was", async || info(&folder, "r").status == Status::Failed).await;
@@ -256,7 +268,7 @@ async fn a_failed_run_that_cannot_go_on_stays_failed() {
     Requests::open(folder.store()).unwrap().retry_failed("r").unwrap();
     soon("the end", async {
         until("it goes on", async || info(&folder, "r").status == Status::Ended).await;
-        runs.get("r").await.unwrap().finished().await.unwrap()
+        runs.get("r").await.unwrap().finished().await.unwrap().ended().unwrap()
     })
     .await;
     assert_eq!(info(&folder, "r").refused, None);
@@ -294,14 +306,17 @@ async fn a_migrate_that_panics_is_a_typed_error() {
     let runs = store.runs_with(flow(At::Ask, "node"), options).await.unwrap();
 
     let errors = [
-        runs.state("asks").await.unwrap_err(),
-        runs.answer("asks", "node", true).await.unwrap_err(),
-        runs.retry_failed("failed").await.unwrap_err(),
-        runs.fork("asks", 1, "fork", |_| ()).await.unwrap_err(),
+        DriveError::from(runs.state("asks").await.unwrap_err()),
+        driving(runs.answer("asks", "node", true).await.unwrap_err()),
+        driving(runs.retry_failed("failed").await.unwrap_err()),
+        driving(runs.fork("asks", 1, "fork", |_| ()).await.unwrap_err()),
         store.resume_all().await.unwrap().refused.remove(0),
     ];
 
-    assert!(errors.iter().all(|error| matches!(error, Error::Migrate { found: 0, wanted: 1, .. })), "{errors:?}");
+    assert!(
+        errors.iter().all(|error| matches!(error, DriveError::Read(ReadError::Migrate { found: 0, wanted: 1, .. }))),
+        "{errors:?}"
+    );
     assert_eq!((info(&folder, "asks").status, info(&folder, "failed").status), (Status::Paused, Status::Failed));
     assert!(Reader::open(folder.store()).unwrap().run("fork").is_err());
 }
@@ -313,9 +328,12 @@ async fn a_fork_whose_edit_does_not_fit_begins_nothing() {
     let runs = clock.open(&folder).await.runs(flow(At::Ask, "node")).await.unwrap();
 
     let unfit = runs.fork("r", 1, "fork", |state| state["n"] = "many".into()).await.unwrap_err();
-    assert!(matches!(&unfit, Error::Decode { run, path, .. } if *run == "fork" && path == "n"), "{unfit:?}");
+    assert!(
+        matches!(&unfit, ChangeError::Read(ReadError::Decode { run, path, .. }) if *run == "fork" && path == "n"),
+        "{unfit:?}"
+    );
     let nothing = runs.fork("r", 1, "fork", |state| *state = Value::Null).await.unwrap_err();
-    assert!(matches!(nothing, Error::Decode { .. }), "{nothing:?}");
+    assert!(matches!(nothing, ChangeError::Read(ReadError::Decode { .. })), "{nothing:?}");
     assert!(Reader::open(folder.store()).unwrap().run("fork").is_err());
 
     let fork = runs.fork("r", 1, "fork", |state| state["n"] = json!(5)).await.unwrap();
@@ -331,7 +349,7 @@ async fn a_fork_of_a_step_whose_node_is_gone_begins_nothing() {
 
     let gone = runs.fork("r", 1, "fork", |_| ()).await.unwrap_err();
 
-    assert!(matches!(gone, Error::Restore { .. }), "{gone:?}");
+    assert!(matches!(gone, ChangeError::Drive(DriveError::Restore { .. })), "{gone:?}");
     assert!(Reader::open(folder.store()).unwrap().run("fork").is_err());
 }
 
@@ -348,7 +366,7 @@ async fn a_run_that_stands_in_a_visit_is_refused_once_and_goes_on_under_the_olde
         flow.build().unwrap()
     };
     let runs = Runs::open(folder.store(), make("second")).await.unwrap();
-    runs.start("r", Count::default()).await.unwrap().finished().await.unwrap();
+    runs.start("r", Count::default()).await.unwrap().finished().await.unwrap().ended().unwrap();
     runs.store().close().await;
     let db = rusqlite::Connection::open(folder.store()).unwrap();
     db.execute_batch("DELETE FROM visits WHERE seq = 2; UPDATE runs SET status = 0, action = NULL").unwrap();
@@ -363,6 +381,50 @@ async fn a_run_that_stands_in_a_visit_is_refused_once_and_goes_on_under_the_olde
 
     let runs = Runs::open(folder.store(), make("second")).await.unwrap();
     assert_eq!(runs.resume_all().await.unwrap().runs, ["r"]);
-    assert_eq!(soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().state.n, 2);
+    assert_eq!(soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap().state.n, 2);
     assert_eq!(info(&folder, "r").refused, None);
+}
+
+#[tokio::test]
+async fn a_run_that_is_refused_when_its_turn_comes_waits_again_under_a_flow_that_takes_it() {
+    let (folder, ledger, gate) = (Folder::new(), Ledger::default(), Gate::closed());
+    let one = || FlowOptions::new().concurrency(1);
+    let store = Store::open(folder.store()).await.unwrap();
+    let runs = store.runs_with(gated(&ledger, &gate), one()).await.unwrap();
+    runs.start("first", Count::to(2)).await.unwrap();
+    until("the first works", async || ledger.len() == 1).await;
+    runs.start("second", Count::to(2)).await.unwrap();
+    store.close().await;
+    // A program whose flow has no such node.
+    let store = Store::open(folder.store()).await.unwrap();
+    let mut other = AsyncFlow::builder("gated");
+    let only = other.add("only", |count: &mut Count| count.n = 0);
+    other.start(only);
+    store.runs_with(other.build().unwrap(), one()).await.unwrap();
+    store.resume_all().await.unwrap();
+    until("both are refused", async || ["first", "second"].iter().all(|id| info(&folder, id).refused.is_some())).await;
+
+    gate.open();
+    let runs = store.runs_with(gated(&ledger, &gate), one()).await.unwrap();
+
+    let second = runs.get("second").await.unwrap();
+    assert_eq!(soon("the end", second.finished()).await.unwrap().ended().unwrap().state.n, 2);
+    // One that was under way goes on when it is resumed, as ever.
+    assert_eq!(info(&folder, "first").status, Status::Running);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_run_that_an_earlier_process_could_not_take_is_told_why() {
+    let (folder, clock) = (Folder::new(), Clock::new());
+    leave(&folder, &clock, At::Ask, &["r"]).await;
+    let store = clock.open(&folder).await;
+    store.runs(flow(At::Ask, "other")).await.unwrap();
+    assert_eq!(store.resume_all().await.unwrap().refused.len(), 1);
+    store.close().await;
+
+    let store = clock.open(&folder).await;
+    let runs = store.runs(flow(At::Ask, "other")).await.unwrap();
+    let error = soon("the refusal", runs.get("r").await.unwrap().finished()).await.unwrap_err();
+
+    assert!(matches!(error, DriveError::Restore { .. }), "{error:?}");
 }

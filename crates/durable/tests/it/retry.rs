@@ -9,7 +9,7 @@ use std::{
 };
 
 use flowstone_core::{Action, AsyncFlow, NodeError, NodeExt, Retry};
-use flowstone_durable::{Error, Requests, Runs, Status, StoreOptions};
+use flowstone_durable::{Finished, NotEnded, Requests, Runs, Status, StoreOptions};
 
 use crate::common::{
     Count, Folder, Gate, Ledger, Numbers, counting, failure, gated, items, numbers, soon, until, work,
@@ -43,9 +43,9 @@ async fn a_failed_run_says_where_and_why() {
     let runs = Runs::open(folder.store(), breaking(&ledger, &broken, Retry::attempts(2))).await.unwrap();
 
     let run = runs.start("r", Count::to(1)).await.unwrap();
-    let error = run.finished().await.unwrap_err();
+    let error = run.finished().await.unwrap().ended().unwrap_err();
 
-    let Error::Failed { node, message, .. } = &error else { panic!("{error:?}") };
+    let NotEnded::Failed { node, message, .. } = &error else { panic!("{error:?}") };
     assert_eq!(node, "post");
     assert!(message.contains("the service is down") && !message.contains('\n'), "{message}");
     let info = run.info().await.unwrap();
@@ -61,7 +61,7 @@ async fn a_failed_run_is_retried_from_its_failed_node() {
         let id = format!("r{restart}");
         broken.store(true, Ordering::Relaxed);
         let runs = Runs::open(folder.store(), breaking(&ledger, &broken, Retry::default())).await.unwrap();
-        runs.start(&*id, Count::to(1)).await.unwrap().finished().await.unwrap_err();
+        runs.start(&*id, Count::to(1)).await.unwrap().finished().await.unwrap().ended().unwrap_err();
         let runs = if restart {
             runs.store().close().await;
             Runs::open(folder.store(), breaking(&ledger, &broken, Retry::default())).await.unwrap()
@@ -72,7 +72,7 @@ async fn a_failed_run_is_retried_from_its_failed_node() {
 
         broken.store(false, Ordering::Relaxed);
         let run = runs.retry_failed(&*id).await.unwrap();
-        let ended = soon("the end", run.finished()).await.unwrap();
+        let ended = soon("the end", run.finished()).await.unwrap().ended().unwrap();
 
         assert_eq!((ended.state.n, ended.action.as_str()), (11, "posted"));
         assert_eq!(run.info().await.unwrap().error, None);
@@ -87,11 +87,11 @@ async fn a_run_can_fail_and_be_retried_again_and_again() {
     let run = runs.start("r", Count::to(1)).await.unwrap();
 
     for _ in 0..20 {
-        assert!(matches!(soon("the failure", run.finished()).await, Err(Error::Failed { .. })));
+        assert!(matches!(soon("the failure", run.finished()).await, Ok(Finished::Failed(_))));
         run.retry_failed().await.unwrap();
     }
 
-    soon("the failure", run.finished()).await.unwrap_err();
+    soon("the failure", run.finished()).await.unwrap().ended().unwrap_err();
     assert_eq!(ledger.len(), 21);
 }
 
@@ -102,11 +102,11 @@ async fn a_retried_run_has_all_its_attempts_again() {
     let store = StoreOptions::new().keep_waits(Duration::from_millis(1)).open(folder.store()).await.unwrap();
     let runs = store.runs(breaking(&ledger, &broken, retry)).await.unwrap();
     let run = runs.start("r", Count::to(1)).await.unwrap();
-    soon("the failure", run.finished()).await.unwrap_err();
+    soon("the failure", run.finished()).await.unwrap().ended().unwrap_err();
     assert_eq!(ledger.take(), ["post 0", "post 1", "post 2"]);
 
     run.retry_failed().await.unwrap();
-    soon("the failure", run.finished()).await.unwrap_err();
+    soon("the failure", run.finished()).await.unwrap().ended().unwrap_err();
 
     assert_eq!(ledger.take(), ["post 0", "post 1", "post 2"]);
 }
@@ -133,14 +133,14 @@ async fn a_failed_batch_is_retried_with_its_finished_items() {
     let (folder, ledger, broken) = (Folder::new(), Ledger::default(), Arc::new(AtomicBool::new(true)));
     let runs = Runs::open(folder.store(), seven(&ledger, &broken)).await.unwrap();
     let run = runs.start("r", numbers(20)).await.unwrap();
-    soon("the failure", run.finished()).await.unwrap_err();
+    soon("the failure", run.finished()).await.unwrap().ended().unwrap_err();
     let failure = run.info().await.unwrap().error.unwrap();
     assert_eq!((failure.item, failure.terminal), (Some(7), true));
     assert_eq!(ledger.take().len(), 8);
 
     broken.store(false, Ordering::Relaxed);
     run.retry_failed().await.unwrap();
-    let ended: Numbers = soon("the end", run.finished()).await.unwrap().state;
+    let ended: Numbers = soon("the end", run.finished()).await.unwrap().ended().unwrap().state;
 
     assert_eq!(ended.doubled, (0..20).map(|n| n * 2).collect::<Vec<_>>());
     assert_eq!(ledger.take(), (7..20).map(|n| n.to_string()).collect::<Vec<_>>());
@@ -159,7 +159,7 @@ async fn a_cancelled_run_is_retried_from_where_it_was_cancelled() {
     gate.open();
     run.retry_failed().await.unwrap();
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.n, 2);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.n, 2);
     assert_eq!(ledger.take(), ["waits", "waits", "passed"]);
 }
 
@@ -187,13 +187,13 @@ async fn a_run_is_retried_from_beside() {
     let (folder, ledger, broken) = (Folder::new(), Ledger::default(), Arc::new(AtomicBool::new(true)));
     let runs = Runs::open(folder.store(), breaking(&ledger, &broken, Retry::default())).await.unwrap();
     let run = runs.start("r", Count::to(1)).await.unwrap();
-    run.finished().await.unwrap_err();
+    run.finished().await.unwrap().ended().unwrap_err();
     broken.store(false, Ordering::Relaxed);
 
     let path = folder.store();
     tokio::task::spawn_blocking(move || Requests::open(path).unwrap().retry_failed("r").unwrap()).await.unwrap();
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.n, 11);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.n, 11);
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ async fn a_run_that_neither_failed_nor_was_cancelled_is_not_retried() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let runs = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
     let run = runs.start("r", Count::to(1)).await.unwrap();
-    run.finished().await.unwrap();
+    run.finished().await.unwrap().ended().unwrap();
 
     let error = run.retry_failed().await.unwrap_err();
 
@@ -222,7 +222,7 @@ async fn errors_of_many_megabytes_are_kept_in_part_and_say_so() {
     let runs = Runs::open(folder.store(), flow.build().unwrap()).await.unwrap();
 
     let run = runs.start("r", Count::to(1)).await.unwrap();
-    soon("the failure", run.finished()).await.unwrap_err();
+    soon("the failure", run.finished()).await.unwrap().ended().unwrap_err();
 
     let message = run.info().await.unwrap().error.unwrap().message;
     assert!(message.len() < 5_000 && message.ends_with(" bytes more)"), "{}", message.len());

@@ -9,11 +9,11 @@ use std::{
 };
 
 use flowstone_core::{Action, AsyncBatchNode, AsyncFlow, AsyncNode, Context, END, NodeError, NodeExt, Result, Retry};
-use flowstone_durable::{Error, FlowOptions, Prune, Reader, Runs, Status, Store};
+use flowstone_durable::{FlowOptions, NotEnded, Prune, Reader, Runs, Status, Store};
 
 use crate::common::{self, Count, Folder, Gate, Ledger, Numbers, failure, key, rows, soon, until, without_life, work};
 
-/// What the second visit of a child does.
+/// The deed of the second visit of a child.
 #[derive(Clone)]
 enum Second {
     Nothing,
@@ -64,7 +64,7 @@ fn child(ledger: &Ledger, second: &Second) -> AsyncFlow<Count> {
     flow.build().unwrap()
 }
 
-/// What follows the child in an `exec`.
+/// The code that follows the child in an `exec`.
 type After = fn(&Context, u32) -> Result<u32>;
 
 /// A node whose `exec` runs the child.
@@ -151,7 +151,7 @@ async fn a_child_of_an_exec_goes_on_in_its_middle() {
     gate.open();
     let runs = Runs::open(folder.store(), make()).await.unwrap();
     assert_eq!(runs.resume_all().await.unwrap().runs.len(), 1, "a child is gone on with by its parent only");
-    let ended = soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap();
+    let ended = soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(ended.state.n, 20);
     assert_eq!(ledger.take(), keys("r:2:agent[0]", 1..3));
@@ -208,7 +208,7 @@ async fn cut_batch(make: impl Fn(AsyncFlow<Count>) -> AsyncFlow<Numbers>) -> (Fo
     gate.open();
     let runs = Runs::open(folder.store(), make(child)).await.unwrap();
     runs.resume_all().await.unwrap();
-    let ended = soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap();
+    let ended = soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap();
     assert_eq!(ended.state.doubled, (0..6).map(|n| n * 10 + 3).collect::<Vec<_>>());
     runs.store().close().await;
     (folder, [before, ledger.take()])
@@ -241,7 +241,7 @@ async fn the_next_attempt_goes_on_with_a_child_that_failed() {
     let runs = store.runs_with(flow, FlowOptions::new().max_visits(4)).await.unwrap();
 
     let run = runs.start("r", Count::default()).await.unwrap();
-    let ended = soon("the end", run.finished()).await.unwrap();
+    let ended = soon("the end", run.finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(ended.state.n, 10);
     assert_eq!(ledger.take(), keys("r:0:agent[0]", 0..3));
@@ -258,7 +258,7 @@ async fn a_child_that_has_ended_is_not_run_again_by_the_next_attempt() {
 
     let run = runs.start("r", Count::default()).await.unwrap();
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.n, 10);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.n, 10);
     assert_eq!(ledger.len(), 3);
     let items = run.steps(1, 1).await.unwrap()[0].items.unwrap();
     assert_eq!((items.recorded, items.recalled), (1, 0));
@@ -269,8 +269,8 @@ async fn a_failed_run_goes_on_in_its_child() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let runs = Runs::open(folder.store(), alone!(agent(child(&ledger, &fails(1))))).await.unwrap();
     let run = runs.start("r", Count::default()).await.unwrap();
-    let error = soon("the failure", run.finished()).await.unwrap_err();
-    let Error::Failed { node, message, .. } = &error else { panic!("{error:?}") };
+    let error = soon("the failure", run.finished()).await.unwrap().ended().unwrap_err();
+    let NotEnded::Failed { node, message, .. } = &error else { panic!("{error:?}") };
     assert_eq!(*node, "agent");
     assert!(message.contains("node `agent[0]/visit` failed in exec after 1 attempt: down"), "{message}");
     let reader = Reader::open(folder.store()).unwrap();
@@ -278,7 +278,7 @@ async fn a_failed_run_goes_on_in_its_child() {
 
     run.retry_failed().await.unwrap();
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.n, 10);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.n, 10);
     assert_eq!(ledger.take(), keys("r:0:agent[0]", 0..3));
 }
 
@@ -293,7 +293,7 @@ async fn a_child_that_is_dropped_by_a_timeout_goes_on_in_the_next_attempt() {
     tokio::time::sleep(Duration::from_millis(700)).await;
     gate.open();
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.n, 10);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.n, 10);
     assert_eq!(ledger.take(), keys("r:0:agent[0]", 0..3));
     assert!(run.steps(1, 1).await.unwrap()[0].attempts > 1);
 }
@@ -306,7 +306,7 @@ async fn a_child_that_nobody_goes_on_with_is_cancelled() {
 
     let run = runs.start("r", Count::default()).await.unwrap();
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.n, 107);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.n, 107);
     let child = &Reader::open(folder.store()).unwrap().children("r").unwrap()[0];
     assert_eq!((child.status, child.step), (Status::Cancelled, 1));
 }
@@ -316,7 +316,7 @@ async fn deleting_and_pruning_a_run_take_its_children() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let runs = Runs::open(folder.store(), turns(child(&ledger, &Second::Nothing))).await.unwrap();
     for id in ["a", "b"] {
-        soon("the end", runs.start(id, Count::to(20)).await.unwrap().finished()).await.unwrap();
+        soon("the end", runs.start(id, Count::to(20)).await.unwrap().finished()).await.unwrap().ended().unwrap();
     }
     assert_eq!(rows(&folder.store()), [("runs", 6), ("visits", 2 * (5 + 2 * 4))]);
 

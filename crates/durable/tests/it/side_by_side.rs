@@ -10,7 +10,9 @@ use std::{
 };
 
 use flowstone_core::{Action, Ask, AsyncFlow, Child, END, NodeError, Result, Sleep};
-use flowstone_durable::{Error, FlowOptions, Reader, Requests, Run, Runs, Status, StoreOptions};
+use flowstone_durable::{
+    AnswerError, FlowOptions, NotEnded, Reader, Requests, Run, Runs, Status, StoreOptions, WrongStatus,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{Folder, Gate, Ledger, soon, until, work};
@@ -76,7 +78,7 @@ impl Ask<Invoice> for Approve {
     }
 }
 
-/// What a test may set.
+/// Settings of a test.
 #[derive(Clone, Default)]
 struct World {
     ledger: Ledger,
@@ -153,7 +155,7 @@ async fn each_child_asks_its_own_question_and_they_are_answered_in_any_order() {
     assert_eq!(open(&reader), ["review[5]/approve"]);
     runs.answer("m", "review[5]/approve", true).await.unwrap();
 
-    let ended = soon("the end", run.finished()).await.unwrap();
+    let ended = soon("the end", run.finished()).await.unwrap().ended().unwrap();
     let approved: Vec<u32> = (0..33).filter(|number| number % 2 == 0 || *number == 5).collect();
     assert_eq!(ended.state.approved, approved);
     assert_eq!(world.asked.load(SeqCst), 33, "no question is asked twice");
@@ -177,7 +179,7 @@ async fn a_parked_parent_has_no_task_and_goes_on_after_a_restart() {
         runs.answer("m", format!("review[{item}]/approve"), true).await.unwrap();
     }
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.approved, [0, 1, 2]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.approved, [0, 1, 2]);
     assert_eq!(world.asked.load(SeqCst), 3);
 }
 
@@ -188,24 +190,24 @@ async fn an_answer_is_given_once_to_a_question_that_is_there() {
     let children = Reader::open(folder.store()).unwrap().children("m").unwrap();
 
     let unfit = runs.answer("m", "review[0]/approve", "perhaps").await.unwrap_err();
-    assert!(matches!(unfit, Error::Unfit { .. }), "{unfit:?}");
+    assert!(matches!(unfit, AnswerError::Unfit { .. }), "{unfit:?}");
     for wrong in ["review[3]/approve", "review[0]/pay", "approve", "review", "other[0]/approve"] {
         let error = runs.answer("m", wrong, true).await.unwrap_err();
         assert!(
-            matches!(&error, Error::NotAsking { asks: Some(asks), .. } if asks == "review[0]/approve"),
+            matches!(&error, AnswerError::NotAsking { asks: Some(asks), .. } if asks == "review[0]/approve"),
             "{error:?}"
         );
     }
     runs.answer(children[1].id.clone(), "approve", true).await.unwrap();
     until("it has its effect", async || world.ledger.count("pay 1") == 1).await;
     let twice = runs.answer("m", "review[1]/approve", true).await.unwrap_err();
-    assert!(matches!(twice, Error::AlreadyAnswered { .. }), "{twice:?}");
+    assert!(matches!(twice, AnswerError::AlreadyAnswered { .. }), "{twice:?}");
     let question = run.questions().await.unwrap().into_iter().find(|question| question.is_open()).unwrap();
     run.answer_question(&question, false).await.unwrap();
     let mut beside = Requests::open(folder.store()).unwrap();
     beside.answer(children[2].id.clone(), "review[2]/approve", None, true).unwrap();
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.approved, [1, 2]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.approved, [1, 2]);
 }
 
 #[tokio::test]
@@ -253,7 +255,7 @@ async fn an_answered_child_goes_on_while_others_still_run() {
     soon("it waits", run.settled()).await.unwrap();
     runs.answer("m", "review[0]/approve", true).await.unwrap();
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.approved, [0, 1, 2]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.approved, [0, 1, 2]);
 }
 
 #[tokio::test]
@@ -267,14 +269,14 @@ async fn cancelling_the_parent_cancels_its_children_and_their_questions() {
     assert_eq!(open(&reader), [""; 0]);
     assert!(reader.children("m").unwrap().iter().all(|child| child.status == Status::Cancelled));
     let late = runs.answer("m", "review[1]/approve", true).await.unwrap_err();
-    assert!(matches!(late, Error::NotAsking { .. } | Error::WrongStatus { .. }), "{late:?}");
+    assert!(matches!(late, AnswerError::NotAsking { .. } | AnswerError::WrongStatus(WrongStatus { .. })), "{late:?}");
     // Tried again, each child asks once more.
     run.retry_failed().await.unwrap();
     soon("it waits again", run.settled()).await.unwrap();
     for item in 0..3 {
         runs.answer("m", format!("review[{item}]/approve"), true).await.unwrap();
     }
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.approved, [0, 1, 2]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.approved, [0, 1, 2]);
     assert_eq!(world.ledger.take().iter().filter(|entry| entry.starts_with("read")).count(), 3);
 }
 
@@ -285,9 +287,9 @@ async fn a_child_that_fails_stops_its_parent_and_closes_the_questions_of_the_oth
     let reader = Reader::open(folder.store()).unwrap();
 
     runs.answer("m", "review[13]/approve", true).await.unwrap();
-    let error = soon("the failure", run.finished()).await.unwrap_err();
+    let error = soon("the failure", run.finished()).await.unwrap().ended().unwrap_err();
 
-    assert!(matches!(&error, Error::Failed { node, .. } if node == "review[13]/approve"), "{error:?}");
+    assert!(matches!(&error, NotEnded::Failed { node, .. } if node == "review[13]/approve"), "{error:?}");
     assert_eq!(open(&reader), [""; 0]);
     assert!(runs.answer("m", "review[0]/approve", true).await.is_err());
     runs.delete("m").await.unwrap();
@@ -316,7 +318,7 @@ async fn a_batch_that_collects_joins_what_failed() {
     soon("it waits", run.settled()).await.unwrap();
     runs.answer("m", "review[1]/approve", true).await.unwrap();
 
-    let ended = soon("the end", run.finished()).await.unwrap();
+    let ended = soon("the end", run.finished()).await.unwrap().ended().unwrap();
     assert_eq!((ended.state.failed, ended.state.approved), (1, vec![2]));
 }
 
@@ -345,7 +347,7 @@ async fn children_of_children_ask_and_sleep() {
         runs.answer("m", path, true).await.unwrap();
     }
 
-    let ended = soon("the end", run.finished()).await.unwrap();
+    let ended = soon("the end", run.finished()).await.unwrap().ended().unwrap();
     assert_eq!(ended.state.months.iter().map(|month| month.approved.len()).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(world.asked.load(SeqCst), 3);
 }
@@ -380,7 +382,7 @@ async fn children_sleep_and_their_parent_with_them() {
     assert_eq!(soon("it sleeps on", run.settled()).await.unwrap(), Status::Sleeping);
     minutes.store(31, SeqCst);
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.approved, [0, 1, 2]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.approved, [0, 1, 2]);
 }
 
 #[tokio::test]
@@ -398,9 +400,9 @@ async fn questions_of_children_expire_each_by_itself() {
     until("it is paid", async || world.ledger.count("pay 1") == 1).await;
     minutes.store(11, SeqCst);
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.approved, [1]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.approved, [1]);
     let late = runs.answer("m", "review[0]/approve", true).await.unwrap_err();
-    assert!(matches!(late, Error::Expired { .. } | Error::NotAsking { .. }), "{late:?}");
+    assert!(matches!(late, AnswerError::Expired { .. } | AnswerError::NotAsking { .. }), "{late:?}");
 }
 
 #[tokio::test]
@@ -419,7 +421,7 @@ async fn a_batch_flow_that_was_renamed_answers_to_both_names() {
     runs.answer("m", "check[0]/approve", true).await.unwrap();
 
     let run = runs.get("m").await.unwrap();
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.approved, [0, 1]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.approved, [0, 1]);
 }
 
 #[tokio::test]
@@ -435,7 +437,7 @@ async fn visits_of_children_count_for_the_limit_of_the_run_once() {
             // It may fail before all are answered.
             drop(runs.answer("m", format!("review[{item}]/approve"), true).await);
         }
-        assert_eq!(soon("the end", run.finished()).await.is_ok(), ends, "{limit}");
+        assert_eq!(soon("the end", run.finished()).await.unwrap().ended().is_ok(), ends, "{limit}");
     }
 }
 
@@ -450,7 +452,7 @@ async fn a_fork_of_the_parent_asks_anew() {
         runs.answer("f", format!("review[{item}]/approve"), false).await.unwrap();
     }
 
-    assert_eq!(soon("the end", fork.finished()).await.unwrap().state.approved, [0_u32; 0]);
+    assert_eq!(soon("the end", fork.finished()).await.unwrap().ended().unwrap().state.approved, [0_u32; 0]);
     assert_eq!(open(&Reader::open(folder.store()).unwrap()).len(), 2, "the questions of the first stand");
 }
 
@@ -488,6 +490,6 @@ async fn answers_from_many_sides_at_once_are_all_taken() {
         answer.await.unwrap();
     }
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.approved.len(), 40);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.approved.len(), 40);
     assert_eq!(world.asked.load(SeqCst), 40);
 }

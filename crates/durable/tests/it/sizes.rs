@@ -1,4 +1,4 @@
-//! What a visit takes in the file, rows, indices and whole snapshots included.
+//! The room that a visit takes in the file, rows, indices and whole snapshots included.
 
 use flowstone_core::{Action, END, Flow};
 use flowstone_durable::{Durability, StoreOptions};
@@ -40,7 +40,7 @@ async fn bytes_a_visit(visits: usize, turn: fn(&mut Chat)) -> u64 {
     flow.route(turn - "done" >> END);
     let runs = store.runs(flow.build().unwrap()).await.unwrap();
     let chat = Chat { messages: (0..50).map(message).collect(), turns: 0, of: visits };
-    runs.start("r", chat).await.unwrap().finished().await.unwrap();
+    runs.start("r", chat).await.unwrap().finished().await.unwrap().ended().unwrap();
     store.close().await;
     (std::fs::metadata(folder.store()).unwrap().len() - empty) / visits as u64
 }

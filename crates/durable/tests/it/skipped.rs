@@ -47,6 +47,6 @@ async fn a_field_that_serde_skips_is_kept_between_visits_and_not_over_a_pause() 
 
     run.answer("ask", true).await.unwrap();
 
-    let ended = soon("the end", run.finished()).await.unwrap();
+    let ended = soon("the end", run.finished()).await.unwrap().ended().unwrap();
     assert_eq!(ended.state.seen, [7, 0]);
 }

@@ -69,11 +69,11 @@ async fn a_sleeping_run_wakes_when_its_time_comes_and_not_before() {
     tokio::time::sleep(Duration::from_millis(1200)).await;
     assert_eq!(one.info().await.unwrap().status, Status::Sleeping);
     clock.advance(Duration::from_millis(1));
-    soon("one wakes", one.finished()).await.unwrap();
+    soon("one wakes", one.finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(two.info().await.unwrap().status, Status::Sleeping);
     clock.advance(HOUR);
-    soon("two wakes", two.finished()).await.unwrap();
+    soon("two wakes", two.finished()).await.unwrap().ended().unwrap();
     assert_eq!(ledger.len(), 2, "the time is asked for once");
 }
 
@@ -93,7 +93,7 @@ async fn a_sleep_does_not_begin_again_after_a_restart() {
     assert_eq!(run.info().await.unwrap().wake_at, wakes);
     clock.advance(HOUR);
 
-    assert_eq!(soon("it wakes", run.finished()).await.unwrap().state.n, 1);
+    assert_eq!(soon("it wakes", run.finished()).await.unwrap().ended().unwrap().state.n, 1);
     assert_eq!(ledger.len(), 1);
     assert_eq!(rows(&folder.store()), [("runs", 1), ("visits", 3)]);
 }
@@ -108,7 +108,7 @@ async fn a_run_whose_time_came_while_nobody_drove_it_wakes_at_the_next_start() {
     clock.advance(100 * HOUR);
     let runs = open(&folder, &clock, &ledger).await;
 
-    soon("it wakes", runs.get("r").await.unwrap().finished()).await.unwrap();
+    soon("it wakes", runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap();
 }
 
 #[tokio::test]
@@ -163,7 +163,7 @@ async fn a_long_wait_between_attempts_goes_on_after_a_restart_and_attempts_count
             })
             .await;
         } else {
-            assert_eq!(soon("the end", run.finished()).await.unwrap().state.n, 5);
+            assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.n, 5);
             assert_eq!(run.info().await.unwrap().step, 1);
         }
         store.close().await;
@@ -203,7 +203,7 @@ async fn a_long_wait_of_an_item_goes_on_after_a_restart() {
     clock.advance(HOUR);
     let runs = clock.options().open(folder.store()).await.unwrap().runs(make(&ledger)).await.unwrap();
     runs.resume_all().await.unwrap();
-    let ended = soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap();
+    let ended = soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap();
 
     let mut again = ledger.take();
     again.sort();
@@ -233,7 +233,7 @@ async fn a_wait_that_is_shorter_than_keep_waits_is_not_kept() {
     });
     let runs = store.open(folder.store()).await.unwrap().runs(flow.build().unwrap()).await.unwrap();
 
-    soon("the end", runs.start("r", Count::default()).await.unwrap().finished()).await.unwrap();
+    soon("the end", runs.start("r", Count::default()).await.unwrap().finished()).await.unwrap().ended().unwrap();
 
     assert_eq!((*waits.lock().unwrap(), ledger.take()), (0, vec!["0".to_owned(), "1".to_owned()]));
 }

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use flowstone_durable::{Error, Requests, Runs, Status, StoreOptions, WriteMoment};
+use flowstone_durable::{
+    AnswerError, ChangeError, Finished, Requests, Runs, Status, StoreOptions, WriteMoment, WrongStatus,
+};
 
 use crate::common::{Count, Folder, Gate, Invoice, Ledger, approving, counting, gated, sleeping, soon, until};
 
@@ -17,7 +19,7 @@ async fn a_driven_run_is_cancelled_where_it_waits() {
 
     let info = run.info().await.unwrap();
     assert_eq!((info.status, info.step), (Status::Cancelled, 1));
-    assert!(matches!(run.finished().await, Err(Error::Cancelled { .. })));
+    assert!(matches!(run.finished().await, Ok(Finished::Cancelled(_))));
     gate.open();
     assert_eq!(ledger.take(), ["waits"]);
 }
@@ -31,8 +33,8 @@ async fn a_parked_run_is_cancelled() {
 
     run.cancel().await.unwrap();
 
-    assert!(matches!(run.finished().await, Err(Error::Cancelled { .. })));
-    assert!(matches!(run.answer("ask", true).await, Err(Error::NotAsking { .. })));
+    assert!(matches!(run.finished().await, Ok(Finished::Cancelled(_))));
+    assert!(matches!(run.answer("ask", true).await, Err(AnswerError::NotAsking { .. })));
 }
 
 #[tokio::test]
@@ -61,7 +63,7 @@ async fn who_waits_for_a_parked_run_is_told_that_it_was_cancelled() {
         }
 
         let told = soon("who waits is told", waits).await.unwrap();
-        assert!(matches!(told, Err(Error::Cancelled { .. })), "{told:?}");
+        assert!(matches!(told, Ok(Finished::Cancelled(_))), "{told:?}");
     }
 }
 
@@ -79,7 +81,7 @@ async fn a_sleeping_run_is_cancelled_and_never_wakes() {
 
     run.cancel().await.unwrap();
     *now.lock().unwrap() += std::time::Duration::from_secs(3601);
-    soon("the other wakes", other.finished()).await.unwrap();
+    soon("the other wakes", other.finished()).await.unwrap().ended().unwrap();
 
     let info = run.info().await.unwrap();
     assert_eq!((info.status, info.wake_at), (Status::Cancelled, None));
@@ -91,12 +93,12 @@ async fn a_run_at_its_end_is_not_cancelled() {
     let (folder, ledger) = (Folder::new(), Ledger::default());
     let runs = Runs::open(folder.store(), counting(&ledger)).await.unwrap();
     let run = runs.start("r", Count::to(1)).await.unwrap();
-    run.finished().await.unwrap();
+    run.finished().await.unwrap().ended().unwrap();
 
     let error = run.cancel().await.unwrap_err();
 
     assert_eq!(error.to_string(), "run `r` cannot be cancelled: its status is `ended`");
-    assert!(matches!(error, Error::WrongStatus { status: Status::Ended, .. }));
+    assert!(matches!(error, ChangeError::WrongStatus(WrongStatus { status: Status::Ended, .. })));
     assert_eq!(run.info().await.unwrap().status, Status::Ended);
 }
 
@@ -110,7 +112,7 @@ async fn a_run_is_cancelled_from_beside_while_it_is_driven() {
     let path = folder.store();
     tokio::task::spawn_blocking(move || Requests::open(path).unwrap().cancel("r").unwrap()).await.unwrap();
 
-    assert!(matches!(soon("the inbox", run.finished()).await, Err(Error::Cancelled { .. })));
+    assert!(matches!(soon("the inbox", run.finished()).await, Ok(Finished::Cancelled(_))));
     until("the inbox is empty", async || !crate::common::rows(&folder.store()).contains(&("inbox", 1))).await;
 }
 
@@ -158,5 +160,5 @@ async fn a_retry_right_after_a_cancel_is_not_lost() {
 
     assert!(*retried.lock().unwrap());
     let ended = soon("the end", run.finished()).await;
-    assert_eq!(ended.unwrap().state.n, 2);
+    assert_eq!(ended.unwrap().ended().unwrap().state.n, 2);
 }

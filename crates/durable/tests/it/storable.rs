@@ -1,4 +1,4 @@
-//! What is written can be read: what the reader would refuse is refused when it is written, with a typed error.
+//! Everything that is written can be read: the rest is refused when it is written, with a typed error.
 
 use std::{
     collections::HashMap,
@@ -8,8 +8,11 @@ use std::{
     },
 };
 
-use flowstone_core::{Action, Ask, AsyncFlow, END, Result, Sleep, StorageFault};
-use flowstone_durable::{Error, Question, Requests, Runs, Status, StoreOptions, Written};
+use flowstone_core::{Action, Ask, AsyncBatchNode, AsyncFlow, Context, END, NodeExt, Result, Sleep, StorageFault};
+use flowstone_durable::{
+    AnswerError, ChangeError, Error, KeepError, NotEnded, OpenError, Question, ReadError, Requests, Runs, StartError,
+    Status, StoreOptions, Written,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -74,8 +77,11 @@ fn question(runs: &Runs<Anything>) -> Question {
     runs.store().reader().unwrap().questions("r").unwrap().remove(0)
 }
 
-fn too_deep(error: &Error) -> bool {
-    matches!(error, Error::Unstorable { source, .. } if matches!(source.fault, StorageFault::TooDeep))
+fn too_deep(error: impl Into<Error>) -> bool {
+    let (Error::Answer(AnswerError::Keep(error)) | Error::Change(ChangeError::Keep(error))) = error.into() else {
+        return false;
+    };
+    matches!(error, KeepError::Unstorable { source, .. } if matches!(source.fault, StorageFault::TooDeep))
 }
 
 #[tokio::test]
@@ -86,21 +92,26 @@ async fn an_answer_that_would_not_be_read_is_refused_and_the_question_stays_open
 
     for levels in [128, 200] {
         let direct = runs.answer("r", "ask", nested(levels)).await.unwrap_err();
-        assert!(too_deep(&direct), "{direct:?}");
+        assert!(too_deep(direct.clone()), "{direct:?}");
         assert_eq!(direct.to_string(), "run `r`, node `ask`: the answer cannot be kept");
         let beside = Requests::open(&path).unwrap().answer("r", "ask", None, nested(levels)).unwrap_err();
-        assert!(too_deep(&beside), "{beside:?}");
+        assert!(too_deep(beside.clone()), "{beside:?}");
     }
     for number in [f64::NAN, f64::INFINITY] {
         let error = runs.answer("r", "ask", HashMap::from([("score", number)])).await.unwrap_err();
-        assert!(matches!(&error, Error::Unstorable { what: Written::Answer, source, .. } if source.path == "score"));
+        assert!(
+            matches!(&error, AnswerError::Keep(KeepError::Unstorable { what: Written::Answer, source, .. }) if source.path == "score")
+        );
     }
     assert!(runs.answer("r", "ask", HashMap::from([((1, 2), 3)])).await.is_err());
     assert!(runs.answer("r", "ask", u128::MAX).await.is_err());
 
     assert_eq!(question(&runs).answer, None);
     runs.answer("r", "ask", nested(127 - 1)).await.unwrap();
-    assert_eq!(soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().state.value, nested(126));
+    assert_eq!(
+        soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap().state.value,
+        nested(126)
+    );
 }
 
 #[tokio::test]
@@ -131,9 +142,9 @@ async fn a_question_or_a_schema_that_would_not_be_read_fails_the_run_where_it_as
 
     for (id, value, schema, why) in cases {
         let run = runs.start(id, Anything { value, schema }).await.unwrap();
-        let error = soon("the failure", run.finished()).await.unwrap_err();
+        let error = soon("the failure", run.finished()).await.unwrap().ended().unwrap_err();
 
-        assert!(matches!(&error, Error::Failed { node, .. } if node == "ask"), "{error:?}");
+        assert!(matches!(&error, NotEnded::Failed { node, .. } if node == "ask"), "{error:?}");
         assert!(error.to_string().contains(why), "{error}");
         assert!(run.questions().await.unwrap().is_empty(), "{id}");
     }
@@ -158,7 +169,7 @@ async fn an_answer_that_an_older_version_kept_and_nobody_reads_opens_the_questio
     assert_eq!(soon("it asks again", run.settled()).await.unwrap(), Status::Paused);
     assert!(question(&runs).refused.unwrap().contains("recursion limit"));
     run.answer("ask", "this").await.unwrap();
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.value, "this");
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.value, "this");
 }
 
 /// A state with numbers; visits make it what a test wants.
@@ -228,7 +239,7 @@ async fn a_state_that_would_not_be_read_fails_its_visit_and_the_last_one_stands(
     for (make, why) in cases {
         tries.store(0, Ordering::Relaxed);
         let run = runs.start(make, Scores::to(make)).await.unwrap();
-        let error = soon("the failure", run.finished()).await.unwrap_err();
+        let error = soon("the failure", run.finished()).await.unwrap().ended().unwrap_err();
 
         assert!(error.to_string().contains(why), "{make}: {error}");
         let stands = if make == "one way" { 2 } else { 1 };
@@ -236,7 +247,11 @@ async fn a_state_that_would_not_be_read_fails_its_visit_and_the_last_one_stands(
         if make != "one way" {
             // The visit is made again from the state before it, and ends.
             run.retry_failed().await.unwrap();
-            assert_eq!(soon("the end", run.finished()).await.unwrap().state, Scores::to(make), "{make}");
+            assert_eq!(
+                soon("the end", run.finished()).await.unwrap().ended().unwrap().state,
+                Scores::to(make),
+                "{make}"
+            );
         }
     }
 }
@@ -254,7 +269,7 @@ async fn a_start_that_would_not_be_read_is_refused_and_nothing_is_written() {
 
     for state in cases {
         let error = runs.start("r", state).await.unwrap_err();
-        assert!(matches!(&error, Error::Unstorable { what: Written::State, .. }), "{error:?}");
+        assert!(matches!(&error, StartError::Keep(KeepError::Unstorable { what: Written::State, .. })), "{error:?}");
     }
 
     assert_eq!(crate::common::rows(&folder.store()), []);
@@ -270,10 +285,10 @@ async fn an_edit_that_would_not_be_read_is_refused() {
     let beside = Requests::open(folder.store()).unwrap().fork("r", 0, "f", edit).unwrap_err();
 
     for error in [direct, beside] {
-        assert!(too_deep(&error), "{error:?}");
+        assert!(too_deep(error.clone()), "{error:?}");
         assert_eq!(error.to_string(), "run `f`, node `ask`: the edited state cannot be kept");
     }
-    assert!(matches!(runs.get("f").await.unwrap_err(), Error::UnknownRun { .. }));
+    assert!(matches!(runs.get("f").await.unwrap_err(), ReadError::UnknownRun { .. }));
 }
 
 #[tokio::test]
@@ -282,7 +297,7 @@ async fn texts_with_a_nul_come_back_as_ids_and_as_actions() {
     let runs = Runs::open(folder.store(), making(&tries)).await.unwrap();
 
     let run = runs.start("a\0b", Scores::to("nul")).await.unwrap();
-    soon("the end", run.finished()).await.unwrap();
+    soon("the end", run.finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(runs.list(&flowstone_durable::Filter::new()).await.unwrap()[0].id.as_str(), "a\0b");
     let steps = run.steps(2, 2).await.unwrap();
@@ -307,11 +322,53 @@ async fn flows_in_one_another_have_a_picture_that_is_read_or_are_refused() {
         flow = outer.build().unwrap();
         match store.runs(flow.clone()).await {
             Ok(_) => assert!(!refused),
-            Err(Error::FlowTooDeep { .. }) => refused = true,
+            Err(OpenError::FlowTooDeep { .. }) => refused = true,
             Err(error) => panic!("{error:?}"),
         }
     }
 
     assert!(refused);
     assert!(store.reader().unwrap().flows().unwrap().len() > 20);
+}
+
+/// A batch of one item that gives a text of so many bytes.
+struct Gives(usize);
+
+impl AsyncBatchNode<u32> for Gives {
+    type Item = u32;
+    type Output = String;
+    type Outcome = String;
+    type Action = ();
+
+    async fn prep(&self, _: &u32) -> Result<Vec<u32>> {
+        Ok(vec![1])
+    }
+
+    async fn exec(&self, _: &u32, _: &Context) -> Result<String> {
+        Ok("x".repeat(self.0))
+    }
+
+    async fn post(&self, state: &mut u32, _: Vec<u32>, outputs: Vec<String>) -> Result<()> {
+        *state = outputs.len() as u32;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_output_of_an_item_beyond_the_limit_fails_its_run() {
+    for (bytes, fits) in [(900, true), (1100, false)] {
+        let folder = Folder::new();
+        let store = StoreOptions::new().max_state(1000).open(folder.store()).await.unwrap();
+        let mut flow = AsyncFlow::builder("gives");
+        let gives = flow.add("gives", Gives(bytes).journaled());
+        flow.start(gives);
+        let runs = store.runs(flow.build().unwrap()).await.unwrap();
+
+        let end = soon("the end", runs.start("r", 0).await.unwrap().finished()).await.unwrap().ended();
+
+        assert_eq!(end.is_ok(), fits, "{end:?}");
+        if let Err(error) = end {
+            assert!(error.to_string().contains("the output of an item has 1102 bytes"), "{error}");
+        }
+    }
 }

@@ -25,6 +25,6 @@ async fn waits(what: &str) {
         assert_eq!(soon(&what, run.settled()).await.unwrap(), Status::Paused);
         run.answer("ask", round % 2 == 0).await.unwrap();
         assert_eq!(soon(&what, run.settled()).await.unwrap(), Status::Ended);
-        assert_eq!(soon(&what, count.finished()).await.unwrap().state.n, round % 4 + 1);
+        assert_eq!(soon(&what, count.finished()).await.unwrap().ended().unwrap().state.n, round % 4 + 1);
     }
 }

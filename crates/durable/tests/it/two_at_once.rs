@@ -1,4 +1,4 @@
-//! What cannot be interrupted goes on after its drive was dropped. It must never run beside itself: the key of a visit or
+//! Work that cannot be interrupted goes on after its drive was dropped. It must never run beside itself: the key of a visit or
 //! of an item is at work once at a time, whoever closes, cancels, deletes, retries, drops or opens again meanwhile.
 
 use std::{
@@ -14,12 +14,12 @@ use std::{
 };
 
 use flowstone_core::{AsyncFlow, AsyncKind, BatchNode, Context, IntoNode, Node, NodeExt, Result, Retry, step};
-use flowstone_durable::{Error, OpenError, Runs, Status, Store};
+use flowstone_durable::{ChangeError, OpenError, Runs, Status, Store, WrongStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{Folder, failure, soon, until};
 
-/// What is at work, by key; it goes on until it is let go, whatever it is told.
+/// Work under way, by key; it goes on until it is let go, whatever it is told.
 #[derive(Clone, Default)]
 struct Site(Arc<Mutex<BTreeMap<String, (usize, usize)>>>, Arc<AtomicBool>);
 
@@ -169,7 +169,7 @@ fn flows(site: &Site) -> Vec<AsyncFlow<Job>> {
 async fn ends(path: &Path, flow: &AsyncFlow<Job>, id: &str) {
     let runs = Runs::open(path, flow.clone()).await.unwrap();
     runs.resume_all().await.unwrap();
-    assert!(soon("the end", runs.get(id).await.unwrap().finished()).await.unwrap().state.done);
+    assert!(soon("the end", runs.get(id).await.unwrap().finished()).await.unwrap().ended().unwrap().state.done);
     runs.store().close().await;
 }
 
@@ -330,12 +330,12 @@ async fn a_run_that_is_cancelled_and_retried_waits_for_its_last_exec() {
             async move { run.cancel().await }
         });
         until("it is told", async || run.retry_failed().await.is_err() && !cancel.is_finished()).await;
-        assert!(matches!(runs.delete("r").await, Err(Error::WrongStatus { .. })), "{}", flow.name());
+        assert!(matches!(runs.delete("r").await, Err(ChangeError::WrongStatus(WrongStatus { .. }))), "{}", flow.name());
         site.let_go();
         soon("cancel", cancel).await.unwrap().unwrap();
         run.retry_failed().await.unwrap();
 
-        assert!(soon("the end", run.finished()).await.unwrap().state.done);
+        assert!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.done);
         assert_eq!(site.most(), 1, "{}", flow.name());
     }
 }
@@ -365,7 +365,7 @@ async fn a_run_that_is_deleted_and_started_again_waits_for_its_last_exec() {
         site.let_go();
         cancel.await.unwrap().unwrap();
 
-        assert!(soon("the end", again.await.unwrap().finished()).await.unwrap().state.done);
+        assert!(soon("the end", again.await.unwrap().finished()).await.unwrap().ended().unwrap().state.done);
         assert_eq!(site.most(), 1, "{}", flow.name());
     }
 }

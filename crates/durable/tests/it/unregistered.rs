@@ -1,7 +1,10 @@
 //! Runs of flows that are not registered, and flows that have another name now.
 
 use flowstone_core::{AsyncFlow, Sleep};
-use flowstone_durable::{Error, Filter, FlowOptions, Prune, Reader, Requests, Runs, Status, Store};
+use flowstone_durable::{
+    AnswerError, ChangeError, DriveError, Filter, FlowOptions, Prune, ReadError, Reader, Requests, Runs, StartError,
+    Status, Store, WrongStatus,
+};
 
 use crate::common::{Count, Folder, Gate, Invoice, Ledger, approving, counting, gated, rows, soon, until};
 
@@ -14,7 +17,7 @@ async fn leave(folder: &Folder) {
         approvals.start(id, Invoice::default()).await.unwrap().settled().await.unwrap();
     }
     approvals.answer("ended", "ask", false).await.unwrap();
-    approvals.get("ended").await.unwrap().finished().await.unwrap();
+    approvals.get("ended").await.unwrap().finished().await.unwrap().ended().unwrap();
     let gates = store.runs(gated(&ledger, &gate)).await.unwrap();
     for id in ["running", "also running"] {
         gates.start(id, Count::to(2)).await.unwrap();
@@ -36,16 +39,19 @@ async fn runs_of_a_flow_that_is_not_registered_are_counted_cancelled_and_deleted
     assert!(resumed.runs.is_empty() && resumed.refused.is_empty());
 
     assert_eq!(store.info("running").await.unwrap().status, Status::Running);
-    assert!(matches!(store.delete("running").await, Err(Error::WrongStatus { .. })));
+    assert!(matches!(store.delete("running").await, Err(ChangeError::WrongStatus(WrongStatus { .. }))));
     for id in ["running", "paused"] {
         store.cancel(id).await.unwrap();
         assert_eq!(store.info(id).await.unwrap().status, Status::Cancelled);
         store.delete(id).await.unwrap();
-        assert!(matches!(store.info(id).await, Err(Error::UnknownRun { .. })));
+        assert!(matches!(store.info(id).await, Err(ReadError::UnknownRun { .. })));
     }
-    assert!(matches!(store.retry_failed("running").await, Err(Error::UnknownRun { .. })));
+    assert!(matches!(store.retry_failed("running").await, Err(ChangeError::Read(ReadError::UnknownRun { .. }))));
     store.cancel("also running").await.unwrap();
-    assert!(matches!(store.retry_failed("also running").await, Err(Error::UnknownFlow { .. })));
+    assert!(matches!(
+        store.retry_failed("also running").await,
+        Err(ChangeError::Drive(DriveError::UnknownFlow { .. }))
+    ));
     assert!(store.info("also running").await.unwrap().refused.is_some_and(|why| why.contains("`gated`")));
     assert_eq!(store.prune(&Prune::new()).await.unwrap().runs, 2);
     assert_eq!(rows(&folder.store()), []);
@@ -67,7 +73,7 @@ async fn runs_of_a_flow_that_is_not_registered_are_cancelled_and_deleted_from_be
     }
 
     assert!(requests.reader().run("running").is_err());
-    // What was asked for is done, and does not stay.
+    // The request is done, and does not stay.
     let inbox = async || !rows(&folder.store()).iter().any(|(table, _)| *table == "inbox");
     until("the inbox is empty", inbox).await;
     assert_eq!(requests.prune(&Prune::new().flow("approve")).unwrap().runs, 1);
@@ -79,7 +85,10 @@ async fn an_answer_to_a_run_of_a_flow_that_is_not_registered_waits_for_it() {
     leave(&folder).await;
     let store = Store::open(folder.store()).await.unwrap();
     let refused = store.answer("paused", "ask", true).await.unwrap_err();
-    assert!(matches!(&refused, Error::UnknownFlow { flow, .. } if flow == "approve"), "{refused:?}");
+    assert!(
+        matches!(&refused, AnswerError::Drive(DriveError::UnknownFlow { flow, .. }) if flow == "approve"),
+        "{refused:?}"
+    );
     let mut requests = Requests::open(folder.store()).unwrap();
     requests.answer("paused", "ask", None, true).unwrap();
     store.resume_all().await.unwrap();
@@ -87,7 +96,7 @@ async fn an_answer_to_a_run_of_a_flow_that_is_not_registered_waits_for_it() {
     let approvals = store.runs(approving(&ledger)).await.unwrap();
 
     let run = approvals.get("paused").await.unwrap();
-    assert!(soon("the end", run.finished()).await.unwrap().state.posted);
+    assert!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.posted);
 }
 
 /// Sleeps, or stands at a gate, under a name.
@@ -141,7 +150,7 @@ async fn a_flow_that_was_renamed_finds_its_runs_and_the_older_program_takes_back
     let runs = store.runs_with(named("new", &ledger, Some(&shut)), renamed()).await.unwrap();
     runs.resume_all().await.unwrap();
     let run = runs.get("r").await.unwrap();
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.n, 2);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.n, 2);
     assert_eq!(flow_of("r"), "new");
     assert_eq!(runs.prune(&Prune::new()).await.unwrap().runs, 1);
 }
@@ -161,9 +170,12 @@ async fn an_id_that_a_run_has_is_taken_whatever_its_flow_is_called() {
 
     for id in ["s", "of another"] {
         let here = runs.fork("r", 0, id, |_| ()).await.unwrap_err();
-        assert!(matches!(&here, Error::Taken { run, .. } if run.as_str() == id), "{here:?}");
+        assert!(matches!(&here, ChangeError::Start(StartError::Taken { run, .. }) if run.as_str() == id), "{here:?}");
         let beside = Requests::open(folder.store()).unwrap().fork("r", 0, id, |_| ()).unwrap_err();
-        assert!(matches!(&beside, Error::Taken { run, .. } if run.as_str() == id), "{beside:?}");
+        assert!(
+            matches!(&beside, ChangeError::Start(StartError::Taken { run, .. }) if run.as_str() == id),
+            "{beside:?}"
+        );
     }
 }
 
@@ -178,12 +190,12 @@ async fn sleepers_and_forks_of_a_flow_that_was_renamed_go_on() {
     let store = flowstone_durable::StoreOptions::new().clock(move || later).open(folder.store()).await.unwrap();
     let runs = store.runs_with(named("new", &ledger, None), FlowOptions::new().renamed_from("old")).await.unwrap();
 
-    assert_eq!(soon("it wakes", runs.get("r").await.unwrap().finished()).await.unwrap().state.n, 1);
+    assert_eq!(soon("it wakes", runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap().state.n, 1);
     let fork = runs.fork("r", 0, "fork", |_| ()).await.unwrap();
     assert_eq!(fork.info().await.unwrap().flow, "new");
     // Another flow of the old name has its own runs.
     let own = store.runs(named("old", &ledger, None)).await.unwrap();
     own.start("own", Count::default()).await.unwrap();
-    assert!(matches!(runs.get("own").await, Err(Error::OtherFlow { .. })));
+    assert!(matches!(runs.get("own").await, Err(ReadError::OtherFlow { .. })));
     assert_eq!(own.list(&Filter::new()).await.unwrap().len(), 1);
 }

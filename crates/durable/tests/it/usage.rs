@@ -1,4 +1,4 @@
-//! What runs use of paid services: kept with each visit, also of one that failed, and never counted twice.
+//! The usage of paid services is kept with each visit, also of one that failed, and never counted twice.
 
 use std::{
     path::Path,
@@ -10,14 +10,14 @@ use std::{
 };
 
 use flowstone_core::{Action, AsyncFlow, Context, END, NodeExt, Result, Retry, Usage, Usd};
-use flowstone_durable::{Durability, Error, Prune, Reader, Runs, Status, StoreOptions, WriteMoment, WritePoint};
+use flowstone_durable::{Durability, Prune, ReadError, Reader, Runs, Status, StoreOptions, WriteMoment, WritePoint};
 
 use crate::common::{Count, Folder, Gate, Numbers, failure, items, numbers, rows, soon, until, work};
 
-/// What one call takes.
+/// The usage of one call.
 pub(crate) const CALL: Usage = Usage { calls: 1, input_tokens: 100, output_tokens: 10, cost: Usd::nanos(2_000_000) };
 
-/// What so many calls take.
+/// The usage of so many calls.
 pub(crate) fn calls(count: u64) -> Usage {
     (0..count).map(|_| CALL).sum()
 }
@@ -58,13 +58,13 @@ where
     flow.build().unwrap()
 }
 
-/// What each step of a run used, in calls.
+/// The usage of each step of a run, in calls.
 fn by_step(path: &Path, run: &str) -> Vec<u64> {
     let steps = Reader::open(path).unwrap().steps(run, 0, 100).unwrap();
     steps.iter().map(|step| step.usage.calls).collect()
 }
 
-/// What a run used, children included, in calls.
+/// The usage of a run, children included, in calls.
 fn total(path: &Path, run: &str) -> u64 {
     Reader::open(path).unwrap().usage(run).unwrap().calls
 }
@@ -84,7 +84,7 @@ async fn each_step_has_what_all_its_attempts_used_and_the_run_has_the_sum() {
     let runs = Runs::open(folder.store(), spending(fails_once)).await.unwrap();
 
     let run = runs.start("r", Count::to(3)).await.unwrap();
-    run.finished().await.unwrap();
+    run.finished().await.unwrap().ended().unwrap();
 
     assert_eq!(by_step(&folder.store(), "r"), [0, 0, 1, 2, 1]);
     assert_eq!(run.steps(3, 1).await.unwrap()[0].usage, calls(2));
@@ -98,11 +98,11 @@ async fn a_run_that_uses_nothing_has_no_rows() {
     let runs = Runs::open(folder.store(), crate::common::counting(&Default::default())).await.unwrap();
 
     let run = runs.start("r", Count::to(3)).await.unwrap();
-    run.finished().await.unwrap();
+    run.finished().await.unwrap().ended().unwrap();
 
     assert_eq!(run.usage().await.unwrap(), Usage::default());
     assert!(rows(&folder.store()).iter().all(|(table, _)| *table != "usage"));
-    assert!(matches!(runs.store().reader().unwrap().usage("nope"), Err(Error::UnknownRun { .. })));
+    assert!(matches!(runs.store().reader().unwrap().usage("nope"), Err(ReadError::UnknownRun { .. })));
 }
 
 #[tokio::test]
@@ -115,12 +115,12 @@ async fn what_a_failed_visit_spent_is_spent_and_added_to_when_it_is_retried() {
     });
     let runs = Runs::open(folder.store(), flow).await.unwrap();
     let run = runs.start("r", Count::to(2)).await.unwrap();
-    run.finished().await.unwrap_err();
+    run.finished().await.unwrap().ended().unwrap_err();
     let failed = (total(&folder.store(), "r"), by_step(&folder.store(), "r"));
 
     flag.store(false, Relaxed);
     run.retry_failed().await.unwrap();
-    run.finished().await.unwrap();
+    run.finished().await.unwrap().ended().unwrap();
 
     assert_eq!(failed, (2, vec![0, 0]));
     assert_eq!((total(&folder.store(), "r"), by_step(&folder.store(), "r")), (4, vec![0, 0, 3, 1]));
@@ -171,7 +171,7 @@ async fn what_was_under_way_at_a_crash_is_lost_and_at_an_orderly_end_is_kept() {
     for (folder, wanted) in [(&crashed, 2), (&folder, 3)] {
         let runs = Runs::open(folder.store(), held(&gate, &came)).await.unwrap();
         runs.resume_all().await.unwrap();
-        soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap();
+        soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap();
         assert_eq!(total(&folder.store(), "r"), wanted);
         assert_eq!(by_step(&folder.store(), "r"), [0, 0, 1, wanted - 1]);
     }
@@ -212,7 +212,7 @@ async fn what_an_item_used_is_kept_with_it() {
     gate.open();
     let runs = Runs::open(crashed.store(), batch(&gate, 6)).await.unwrap();
     runs.resume_all().await.unwrap();
-    soon("the batch", runs.get("r").await.unwrap().finished()).await.unwrap();
+    soon("the batch", runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap();
 
     assert_eq!(total(&crashed.store(), "r"), 10);
     assert_eq!(by_step(&crashed.store(), "r"), [0, 10]);
@@ -245,7 +245,7 @@ async fn a_visit_ahead_of_the_disk_has_what_it_used_itself() {
     let store = options.open(folder.store()).await.unwrap();
     let runs = store.runs(spending(|_| async { Ok(()) })).await.unwrap();
 
-    runs.start("r", Count::to(50)).await.unwrap().finished().await.unwrap();
+    runs.start("r", Count::to(50)).await.unwrap().finished().await.unwrap().ended().unwrap();
 
     assert_eq!(by_step(&folder.store(), "r")[2..], [1; 50]);
 }
@@ -260,7 +260,7 @@ async fn numbers_that_are_too_large_stop_at_the_largest() {
     });
     let run = Runs::open(folder.store(), flow).await.unwrap().start("r", Count::to(2)).await.unwrap();
 
-    run.finished().await.unwrap();
+    run.finished().await.unwrap().ended().unwrap();
 
     let most = i64::MAX as u64;
     let used = run.usage().await.unwrap();
@@ -272,10 +272,10 @@ async fn numbers_that_are_too_large_stop_at_the_largest() {
 async fn deleting_and_pruning_take_it_and_a_fork_begins_at_nothing() {
     let folder = Folder::new();
     let runs = Runs::open(folder.store(), spending(|_| async { Ok(()) })).await.unwrap();
-    runs.start("r", Count::to(3)).await.unwrap().finished().await.unwrap();
+    runs.start("r", Count::to(3)).await.unwrap().finished().await.unwrap().ended().unwrap();
 
     let fork = runs.fork("r", 3, "fork", |_| {}).await.unwrap();
-    fork.finished().await.unwrap();
+    fork.finished().await.unwrap().ended().unwrap();
 
     assert_eq!((total(&folder.store(), "r"), total(&folder.store(), "fork")), (3, 1));
     runs.delete("r").await.unwrap();
@@ -294,7 +294,7 @@ async fn stopped_after_any_commit_a_run_has_what_was_kept_and_adds_what_it_spend
             async { Ok(()) }
         })
     };
-    // What a crash would leave, and how many calls were made before it.
+    // The store as a crash would leave it, and the number of calls before that.
     let copy = {
         let (from, stops) = (folder.store(), Arc::clone(&stops));
         let (made, stopped) = (Arc::clone(&made), Arc::clone(&stopped));
@@ -308,7 +308,7 @@ async fn stopped_after_any_commit_a_run_has_what_was_kept_and_adds_what_it_spend
     };
     let store = StoreOptions::new().on_write(copy).open(folder.store()).await.unwrap();
     let runs = store.runs(counting(&made)).await.unwrap();
-    runs.start("r", Count::to(4)).await.unwrap().finished().await.unwrap();
+    runs.start("r", Count::to(4)).await.unwrap().finished().await.unwrap().ended().unwrap();
     store.close().await;
 
     let copies = stops.names().into_iter().filter(|name| !name.contains('-')).collect::<Vec<_>>();
@@ -317,7 +317,7 @@ async fn stopped_after_any_commit_a_run_has_what_was_kept_and_adds_what_it_spend
         let (path, before) = (stops.file(&name), name.split('.').nth(1).unwrap().parse::<u64>().unwrap());
         let after = Arc::default();
         let runs = Runs::open(&path, counting(&after)).await.unwrap();
-        runs.start("r", Count::to(4)).await.unwrap().finished().await.unwrap();
+        runs.start("r", Count::to(4)).await.unwrap().finished().await.unwrap().ended().unwrap();
 
         let total = total(&path, "r");
         assert!((4..=before + after.load(Relaxed)).contains(&total), "{name}: {total}");

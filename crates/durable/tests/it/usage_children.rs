@@ -1,4 +1,4 @@
-//! What children of runs use: it is theirs, and counts for the runs around them.
+//! The usage of children is theirs, and counts for the runs around them.
 
 use std::{
     path::Path,
@@ -26,7 +26,7 @@ fn parent(child: AsyncFlow<Count>, journaled: bool) -> AsyncFlow<Vec<u32>> {
     flow.build().unwrap()
 }
 
-/// What a run used in all, its step 1 by itself, and each of its children.
+/// The usage of a run in all, its step 1 by itself, and each of its children.
 fn used(path: &Path, run: &str) -> (u64, u64, Vec<u64>) {
     let reader = Reader::open(path).unwrap();
     let children = reader.children(run).unwrap();
@@ -40,7 +40,7 @@ async fn a_child_that_is_kept_has_its_own_and_the_run_the_sum() {
     let folder = Folder::new();
     let runs = Runs::open(folder.store(), parent(spending(|_| async { Ok(()) }), true)).await.unwrap();
 
-    runs.start("r", vec![1, 2, 3]).await.unwrap().finished().await.unwrap();
+    runs.start("r", vec![1, 2, 3]).await.unwrap().finished().await.unwrap().ended().unwrap();
 
     assert_eq!(used(&folder.store(), "r"), (6, 0, vec![1, 2, 3]));
     let reader = Reader::open(folder.store()).unwrap();
@@ -53,7 +53,7 @@ async fn a_child_in_memory_spends_from_the_visit_of_its_parent() {
     let folder = Folder::new();
     let runs = Runs::open(folder.store(), parent(spending(|_| async { Ok(()) }), false)).await.unwrap();
 
-    runs.start("r", vec![1, 2, 3]).await.unwrap().finished().await.unwrap();
+    runs.start("r", vec![1, 2, 3]).await.unwrap().finished().await.unwrap().ended().unwrap();
 
     assert_eq!(used(&folder.store(), "r"), (6, 6, vec![]));
 }
@@ -78,7 +78,7 @@ async fn a_child_that_is_dropped_under_way_keeps_what_it_spent() {
     });
     let runs = Runs::open(folder.store(), parent(child, true)).await.unwrap();
 
-    runs.start("r", vec![1, 2, 3]).await.unwrap().finished().await.unwrap_err();
+    runs.start("r", vec![1, 2, 3]).await.unwrap().finished().await.unwrap().ended().unwrap_err();
 
     assert_eq!(used(&folder.store(), "r"), (4, 0, vec![1, 1, 2]));
 }
@@ -145,7 +145,7 @@ async fn children_of_children_count_for_all_around_them_and_once() {
     gate.open();
     let runs = Runs::open(folder.store(), nested(child())).await.unwrap();
     runs.resume_all().await.unwrap();
-    soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap();
+    soon("the end", runs.get("r").await.unwrap().finished()).await.unwrap().ended().unwrap();
 
     // Two calls of each agent, two of each innermost child, and the one that was cut off.
     assert_eq!(used(&folder.store(), "r"), (9, 0, vec![4, 5]));
@@ -160,7 +160,7 @@ async fn children_of_children_count_for_all_around_them_and_once() {
 async fn parents_that_lead_in_a_circle_come_to_an_end() {
     let folder = Folder::new();
     let runs = Runs::open(folder.store(), spending(|_| async { Ok(()) })).await.unwrap();
-    runs.start("r", Count::to(2)).await.unwrap().finished().await.unwrap();
+    runs.start("r", Count::to(2)).await.unwrap().finished().await.unwrap().ended().unwrap();
     runs.store().close().await;
     let db = rusqlite::Connection::open(folder.store()).unwrap();
     db.execute("UPDATE runs SET parent = run", []).unwrap();

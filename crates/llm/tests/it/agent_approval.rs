@@ -7,7 +7,7 @@ use std::{
 };
 
 use flowstone_core::{BoxFuture, Context, Execution, Outcome, Pause, Result, RunError, RunOptions};
-use flowstone_durable::{Error, Requests, Runs, Status};
+use flowstone_durable::{AnswerError, Requests, Runs, Status};
 use flowstone_llm::{
     AgentState, Approval, ApprovalQuestion, Conversation, Decision, Message, Model, Part, Reply, ScriptedModel, Tool,
     ToolCall, ToolFault, ToolSpec, Tools, agent, function,
@@ -277,12 +277,13 @@ async fn a_run_waits_for_the_answer_in_its_store_and_another_process_goes_on() {
     let runs = Runs::open(&path, flow).await.unwrap();
     let run = runs.get("r").await.unwrap();
     run.answer("approve", Approval::new().approve("a").refuse("c", "too much")).await.unwrap();
-    let state = tokio::time::timeout(Duration::from_secs(10), run.finished()).await.unwrap().unwrap().state;
+    let state =
+        tokio::time::timeout(Duration::from_secs(10), run.finished()).await.unwrap().unwrap().ended().unwrap().state;
 
     assert_eq!((state.answer().as_deref(), shop.refunded()), (Some("Done."), vec![50]));
     assert_eq!(script.requests().len(), 1);
     let again = run.answer("approve", Approval::approve_all()).await.unwrap_err();
-    assert!(matches!(again, Error::AlreadyAnswered { .. }), "{again}");
+    assert!(matches!(again, AnswerError::AlreadyAnswered { .. }), "{again}");
     let nodes: Vec<_> =
         run.steps(1, 100).await.unwrap().into_iter().map(|step| step.node.unwrap().to_string()).collect();
     assert_eq!(nodes, ["think", "approve", "act", "think"]);
@@ -316,7 +317,7 @@ async fn an_answer_that_does_not_fit_is_refused_where_it_is_given() {
         (json!({}), "\"calls\" is a required property"),
     ] {
         let error = give(answer).await.unwrap_err();
-        assert!(matches!(&error, Error::Unfit { what, .. } if what.contains(why)), "{why}: {error}");
+        assert!(matches!(&error, AnswerError::Unfit { what, .. } if what.contains(why)), "{why}: {error}");
     }
 
     give(json!(Approval::refuse_all("no"))).await.unwrap();

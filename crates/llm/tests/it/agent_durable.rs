@@ -76,7 +76,8 @@ async fn after_a_crash_in_the_middle_of_act_finished_calls_and_the_thought_befor
     let runs = Runs::open(&path, flow(&model_after, &ledger, i64::MAX)).await.unwrap();
     runs.resume_all().await.unwrap();
     let run = runs.get("r").await.unwrap();
-    let state = tokio::time::timeout(Duration::from_secs(10), run.finished()).await.unwrap().unwrap().state;
+    let state =
+        tokio::time::timeout(Duration::from_secs(10), run.finished()).await.unwrap().unwrap().ended().unwrap().state;
 
     assert_eq!((state.answer().as_deref(), state.turns(), after.requests().len()), (Some("written"), 2, 1));
     let mut written = ledger.lock().unwrap().clone();
@@ -107,7 +108,8 @@ async fn a_run_whose_model_failed_goes_on_from_there() {
     assert!(failed.message.contains("run `r`: node `think` failed in exec"), "{failed:?}");
 
     run.retry_failed().await.unwrap();
-    let state = tokio::time::timeout(Duration::from_secs(10), run.finished()).await.unwrap().unwrap().state;
+    let state =
+        tokio::time::timeout(Duration::from_secs(10), run.finished()).await.unwrap().unwrap().ended().unwrap().state;
 
     assert_eq!((state.answer().as_deref(), asked.load(Ordering::Relaxed)), (Some("written"), 3));
     assert_eq!(ledger.lock().unwrap().len(), 1);
@@ -145,7 +147,8 @@ async fn an_agent_that_another_calls_goes_on_where_it_was() {
     let runs = Runs::open(&path, make(&model_after, i64::MAX)).await.unwrap();
     runs.resume_all().await.unwrap();
     let run = runs.get("r").await.unwrap();
-    let state = tokio::time::timeout(Duration::from_secs(10), run.finished()).await.unwrap().unwrap().state;
+    let state =
+        tokio::time::timeout(Duration::from_secs(10), run.finished()).await.unwrap().unwrap().ended().unwrap().state;
 
     assert_eq!((state.answer().as_deref(), told(&state)[0].text.as_str()), (Some("it is done"), "written"));
     assert_eq!((before.requests().len(), after.requests().len(), ledger.lock().unwrap().len()), (1, 1, 6));
@@ -192,7 +195,8 @@ async fn under_another_approval(stops: &'static str) -> (Vec<String>, Vec<(Strin
     let runs = Runs::open(&path, after).await.unwrap();
     runs.resume_all().await.unwrap();
     let run = runs.get("r").await.unwrap();
-    let state = tokio::time::timeout(Duration::from_secs(10), run.finished()).await.unwrap().unwrap().state;
+    let state =
+        tokio::time::timeout(Duration::from_secs(10), run.finished()).await.unwrap().unwrap().ended().unwrap().state;
     let told = told(&state).into_iter().map(|result| (result.id, result.text)).collect();
     (std::mem::take(&mut *ledger.lock().unwrap()), told)
 }

@@ -167,7 +167,7 @@ async fn an_agent_that_is_a_node_is_parked_until_a_person_answers_another_proces
     let answer = Approval::new().edit("a", json!({ "n": 7 })).refuse("b", "no");
     run.answer_question(&question, answer).await.unwrap();
     let limit = std::time::Duration::from_secs(10);
-    let state = tokio::time::timeout(limit, run.finished()).await.unwrap().unwrap().state;
+    let state = tokio::time::timeout(limit, run.finished()).await.unwrap().unwrap().ended().unwrap().state;
 
     assert_eq!(question.node.to_string(), "clerk/approve");
     assert_eq!((state.clerk.answer().as_deref(), state.closed), (Some("done"), true));

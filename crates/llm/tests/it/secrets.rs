@@ -42,7 +42,7 @@ async fn no_key_is_in_the_store_though_the_service_echoes_it() {
     assert_eq!(run.settled().await.unwrap(), Status::Failed);
     let failed = run.info().await.unwrap().error.unwrap();
     run.retry_failed().await.unwrap();
-    let state = run.finished().await.unwrap().state;
+    let state = run.finished().await.unwrap().ended().unwrap().state;
     runs.store().close().await;
 
     assert!(failed.message.contains("Incorrect API key provided: [key]"), "{failed:?}");

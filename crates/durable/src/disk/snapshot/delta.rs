@@ -22,7 +22,7 @@ pub(super) const PATCH: u8 = 3;
 /// A change of up to so many bytes is stored as it is: zstd would save a few dozen bytes, for five times the time.
 const SHORT: usize = 100;
 
-/// How much of the predecessor on either side of the change is part of the dictionary. It holds what the change is
+/// The length of the predecessor on either side of the change that is part of the dictionary. It holds what the change is
 /// likely to resemble, such as the messages before a new one; to load more would cost more than it saves.
 const AROUND: usize = 16 << 10;
 
@@ -109,7 +109,7 @@ fn dictionary(old: &[u8], front: usize, end: usize) -> &[u8] {
     &old[front.saturating_sub(AROUND)..(old.len() - end).saturating_add(AROUND).min(old.len())]
 }
 
-/// How many bytes are the same at the front of both: blocks by `memcmp`, which is what makes it fast, then bytes.
+/// Counts the bytes that are the same at the front of both: blocks by `memcmp`, which makes it fast, then bytes.
 fn shared_front(a: &[u8], b: &[u8]) -> usize {
     const BLOCK: usize = 128;
     let blocks = a.chunks_exact(BLOCK).zip(b.chunks_exact(BLOCK)).take_while(|(a, b)| a == b).count() * BLOCK;

@@ -171,7 +171,7 @@ fn the_check_is_the_one_of_zstd_frames() {
     }
 }
 
-/// What a state goes through: a part of it, by its place, is replaced by other bytes; or nothing happens.
+/// A change of a state: a part of it, by its place, is replaced by other bytes; or nothing happens.
 #[derive(Debug, Clone)]
 enum Edit {
     Nothing,

@@ -15,10 +15,10 @@ use crate::{
         items::{NODE, VisitUnderWay},
         load::{Kept, KeptItem, UnderWay},
     },
-    words::{columns::int, error::Error, waits::Wait},
+    words::{columns::int, error::DriveError, waits::Wait},
 };
 
-/// What is kept of the visit under way, as far as nobody has taken it yet.
+/// The kept part of the visit under way, as far as nobody has taken it yet.
 #[derive(Default)]
 pub(crate) struct Items {
     kept: BTreeMap<i64, KeptItem>,
@@ -26,17 +26,17 @@ pub(crate) struct Items {
     numbers: HashMap<ItemKey, i64>,
     /// The number of the next new item, in a batch that an earlier process began.
     next: Option<i64>,
-    /// How many items the batch had when it was begun.
+    /// The number of items that the batch had when it was begun.
     began_with: Option<u64>,
-    /// Whether the rows are of an older version, and the items have keys now.
+    /// `true` if the rows are of an older version, and the items have keys now.
     by_place: bool,
     /// The keys of such rows, to be written down.
     adopted: Vec<(i64, ItemKey)>,
-    /// Whether what cannot be read runs again.
+    /// `true` if an item that cannot be read runs again.
     retried: bool,
     /// When the time of the visit is over.
     ends: Option<Wait>,
-    /// Whether the row of the visit is written.
+    /// `true` once the row of the visit is written.
     is_noted: bool,
 }
 
@@ -49,19 +49,25 @@ impl Items {
     }
 
     /// Checks that the items of a batch can be told from those that an earlier process kept.
-    pub(crate) fn begin_batch(&mut self, items: usize, keyed: bool, run: &RunId, node: NodePath) -> Result<(), Error> {
+    pub(crate) fn begin_batch(
+        &mut self,
+        items: usize,
+        keyed: bool,
+        run: &RunId,
+        node: NodePath,
+    ) -> Result<(), DriveError> {
         let (run, items) = (run.clone(), items as u64);
         let mut outputs = self.kept.values().filter(|item| matches!(item.kept, Kept::Output(_)));
         let is_older = self.began_with.is_none();
         if outputs.any(|item| item.key.is_some() != keyed && !(keyed && is_older)) {
-            return Err(Error::ItemKeys { run, node, keyed });
+            return Err(DriveError::ItemKeys { run, node, keyed });
         }
         let has_any = self.kept.iter().any(|(number, item)| *number != NODE && item.key.is_none());
         // An older version did not write down how many there were: at least as many as the last that it kept.
         let had = self.began_with.or(self.next.map(|next| u64::try_from(next).unwrap_or_default().max(items)));
         self.by_place = keyed && is_older && has_any;
         if let Some(had) = had.filter(|had| has_any && (!keyed || is_older) && *had != items) {
-            return Err(Error::ItemCount { run, node, kept: had, items });
+            return Err(DriveError::ItemCount { run, node, kept: had, items });
         }
         self.began_with = Some(items);
         Ok(())
@@ -111,7 +117,7 @@ impl Items {
         }
     }
 
-    /// Whether a row with this key, or with none, is of an item with the row's number.
+    /// Returns `true` if a row with this key, or with none, is of an item with the row's number.
     fn is_of(&self, key: Option<ItemKey>, item: Option<ItemId>) -> bool {
         key == item.and_then(|item| item.key) || (self.by_place && key.is_none())
     }

@@ -34,7 +34,7 @@ impl Tape {
     }
 }
 
-/// What nodes did, outside the store: `visit node` and `visit item n`.
+/// The deeds of nodes, outside the store: `visit node` and `visit item n`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Deeds(Arc<Mutex<Vec<String>>>);
 
@@ -54,7 +54,7 @@ pub(super) struct Graph {
     nodes: Vec<(Kind, [usize; 3])>,
 }
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Clone, Debug)]
 enum Kind {
     /// Fails in its first so many attempts of three, and for good with three.

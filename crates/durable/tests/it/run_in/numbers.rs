@@ -1,7 +1,7 @@
 //! A visit and an item have one child: another takes a number of its own, and one that cannot be told apart is refused.
 
 use flowstone_core::{Action, AsyncFlow, NodeExt, Retry, RunError};
-use flowstone_durable::{Error, Reader, Runs, StoreOptions};
+use flowstone_durable::{NotEnded, Reader, Runs, StoreOptions};
 
 use super::{Second, child};
 use crate::common::{Count, Folder, Ledger, items, numbers, soon, work};
@@ -31,7 +31,7 @@ async fn a_visit_may_have_several_children_under_numbers_of_their_own() {
 
     let run = runs.start("r", Count::default()).await.unwrap();
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.n, 13 + 23);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.n, 13 + 23);
     let children = Reader::open(folder.store()).unwrap().children("r").unwrap();
     assert_eq!(children.iter().map(|child| child.item.unwrap()).collect::<Vec<_>>(), [1, 2]);
 }
@@ -70,9 +70,9 @@ async fn a_second_child_under_one_number_fails_the_run() {
         let runs = Runs::open(folder.store(), alone!(twice.retry(Retry::attempts(3)))).await.unwrap();
 
         let run = runs.start("r", numbers(1)).await.unwrap();
-        let error = soon("the failure", run.finished()).await.unwrap_err();
+        let error = soon("the failure", run.finished()).await.unwrap().ended().unwrap_err();
 
-        let Error::Failed { message, .. } = &error else { panic!("{other}: {error:?}") };
+        let NotEnded::Failed { message, .. } = &error else { panic!("{other}: {error:?}") };
         assert!(message.contains("runs more than one flow as its number 0"), "{message}");
     }
 }
@@ -96,8 +96,8 @@ async fn a_state_of_a_child_that_is_too_large_is_the_fault_of_its_run() {
     let runs = store.runs(alone!(large)).await.unwrap();
 
     let run = runs.start("r", Count::default()).await.unwrap();
-    let error = soon("the failure", run.finished()).await.unwrap_err();
+    let error = soon("the failure", run.finished()).await.unwrap().ended().unwrap_err();
 
-    let Error::Failed { message, .. } = &error else { panic!("{error:?}") };
+    let NotEnded::Failed { message, .. } = &error else { panic!("{error:?}") };
     assert!(message.contains("bytes, more than the 20"), "{message}");
 }

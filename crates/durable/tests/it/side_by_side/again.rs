@@ -30,7 +30,7 @@ async fn a_question_goes_with_its_item_to_its_new_place() {
     until("4 is paid", async || world.ledger.count("pay 4") == 1).await;
     assert_eq!(world.ledger.count("pay 3"), 0);
     runs.answer("m", "review[0]/approve", true).await.unwrap();
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.approved, [3, 1, 4]);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.approved, [3, 1, 4]);
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn a_child_that_failed_is_not_tried_again_with_each_answer_to_the_others()
         until("it goes on", async || open(&reader).len() == 3 - number).await;
     }
 
-    assert_eq!(soon("the end", run.finished()).await.unwrap().state.failed, 1);
+    assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.failed, 1);
     assert_eq!(world.ledger.count("try 0"), 2, "once more when none waits any more");
 }
 
@@ -117,7 +117,7 @@ async fn a_child_of_a_child_that_is_answered_goes_on_while_others_still_run() {
     gate.open();
     until("the other asks", async || open(&reader) == ["months[1]/review[0]/approve"]).await;
     runs.answer("m", "months[1]/review[0]/approve", true).await.unwrap();
-    soon("the end", run.finished()).await.unwrap();
+    soon("the end", run.finished()).await.unwrap().ended().unwrap();
 }
 
 /// Children that ask, but for the first, which waits at a gate; when it is answered a child waits at another.
@@ -173,5 +173,5 @@ async fn a_child_that_was_answered_from_beside_goes_on_also_after_a_program_that
     until("the first asks", async || open(&reader) == ["review[0]/approve"]).await;
     runs.answer("m", "review[0]/approve", true).await.unwrap();
 
-    soon("the end", runs.get("m").await.unwrap().finished()).await.unwrap();
+    soon("the end", runs.get("m").await.unwrap().finished()).await.unwrap().ended().unwrap();
 }

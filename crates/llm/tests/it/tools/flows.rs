@@ -194,7 +194,7 @@ async fn a_stop_in_the_middle_of_a_flow_does_not_repeat_its_visits() {
     let runs = Runs::open(&store, acting(Tools::new().with(research(&ledger, &open())))).await.unwrap();
     runs.resume_all().await.unwrap();
     let run = runs.get("r").await.unwrap();
-    let ended = tokio::time::timeout(Duration::from_secs(20), run.finished()).await.unwrap().unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(20), run.finished()).await.unwrap().unwrap().ended().unwrap();
     let after = std::mem::take(&mut *ledger.lock().unwrap());
 
     assert_eq!((before.len(), after.len()), (5, 4), "{before:?} {after:?}");

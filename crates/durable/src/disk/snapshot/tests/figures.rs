@@ -1,4 +1,4 @@
-//! What a change costs, in bytes and in time: the table of decision 0006.
+//! The cost of a change, in bytes and in time: the table of decision 0006.
 //!
 //! `cargo test --release -p flowstone-durable figures -- --nocapture` prints it.
 

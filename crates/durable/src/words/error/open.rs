@@ -1,0 +1,129 @@
+//! Opening a store.
+
+use std::{path::PathBuf, sync::Arc};
+
+use flowstone_core::Unstorable;
+
+use crate::words::{
+    error::{DriveError, StoreError},
+    info::Left,
+};
+
+/// An error of opening a store.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The file cannot be opened or made.
+    #[error("cannot open the store `{}`", .path.display())]
+    #[non_exhaustive]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// The file is not a store: another program's, or no database at all.
+    #[error("`{}` is not a store of Flowstone: {what}", .path.display())]
+    #[non_exhaustive]
+    NotAStore {
+        /// The file.
+        path: PathBuf,
+        /// The kind of file that it is instead.
+        what: String,
+    },
+    /// The store was written by a newer version of this library.
+    #[error("the store `{}` has schema {found}, and this version knows schemas up to {known}: open it with a newer version", .path.display())]
+    #[non_exhaustive]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The newest schema that is known here.
+        known: i64,
+    },
+    /// Another process drives the store.
+    #[error(
+        "the store `{}` is driven by {}: stop it, open the store with `Reader`, or use `flowstone runs`",
+        .path.display(), Owner(*.pid)
+    )]
+    #[non_exhaustive]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// The process that drives it, if it could be told.
+        pid: Option<u32>,
+    },
+    /// The store was closed, but something of its runs cannot be interrupted, and still runs: to drive it now could run that a
+    /// second time beside it.
+    #[error(
+        "the store `{}` was closed, but {} still runs what cannot be interrupted, of {}: wait until that has ended, or end the process",
+        .path.display(), Owner(*.pid), Lefts(.left)
+    )]
+    #[non_exhaustive]
+    StillRuns {
+        /// The file.
+        path: PathBuf,
+        /// The process in which it runs, if it could be told.
+        pid: Option<u32>,
+        /// The runs, and the nodes that they visited.
+        left: Vec<Left>,
+    },
+    /// The file cannot be read or written as it should.
+    #[error("the store `{}` cannot be used", .path.display())]
+    #[non_exhaustive]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// The fault.
+        source: StoreError,
+    },
+    /// A flow is nested too deep for its picture to be kept.
+    #[error("flow `{flow}` cannot be kept as JSON: nest fewer flows in one another")]
+    #[non_exhaustive]
+    FlowTooDeep {
+        /// The flow.
+        flow: String,
+        /// The fault.
+        source: Arc<Unstorable>,
+    },
+    /// The runs that a flow could not take before cannot be tried again with it.
+    #[error("the runs of flow `{flow}` that could not go on before cannot be tried again")]
+    #[non_exhaustive]
+    Resume {
+        /// The flow.
+        flow: String,
+        /// The reason.
+        source: DriveError,
+    },
+}
+
+/// The part of a message that names a process.
+struct Owner(Option<u32>);
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(pid) => write!(f, "process {pid}"),
+            None => f.write_str("another process"),
+        }
+    }
+}
+
+/// The part of a message that names runs: the first few.
+struct Lefts<'a>(&'a [Left]);
+
+impl std::fmt::Display for Lefts<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const NAMED: usize = 5;
+
+        for (index, left) in self.0.iter().take(NAMED).enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(f, "{comma}run `{}` at node `{}`", left.run, left.node)?;
+        }
+        match self.0.len().saturating_sub(NAMED) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
