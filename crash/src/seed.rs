@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use flowstone::durable::{OpenError, Store};
+use flowstone::durable::{AnswerError, ChangeError, Error, OpenError, ReadError, Store};
 use tempfile::TempDir;
 
 use crate::{
@@ -263,8 +263,7 @@ impl Trial {
             }
             Ok(end) => bail!("runs went on over it, and came to {end:?}"),
             // A request to a damaged store is refused with a typed error.
-            Err(error) if error.downcast_ref::<flowstone::durable::Error>().is_some() => return Ok(true),
-            Err(error) if error.downcast_ref::<OpenError>().is_some() => return Ok(true),
+            Err(error) if is_of_store(&error) => return Ok(true),
             Err(error) => return Err(error),
         }
         ends_of_damaged(&place.store, expected)?;
@@ -312,4 +311,13 @@ fn is_locked(runtime: &tokio::runtime::Runtime, store: &Path, driver: u32) -> Re
         Err(OpenError::Store { .. } | OpenError::NotAStore { .. }) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Returns whether an error is a typed one of a store.
+fn is_of_store(error: &anyhow::Error) -> bool {
+    error.is::<Error>()
+        || error.is::<OpenError>()
+        || error.is::<ReadError>()
+        || error.is::<AnswerError>()
+        || error.is::<ChangeError>()
 }

@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::tree::{Fault, File};
 
 /// The layers of each crate whose folders are layers, from the lowest: the folders and files beside its `lib.rs`.
-const CRATES: [(&str, &[&str]); 1] = [(
-    "crates/core/src/",
-    &["__macros", "words", "outcome", "driver", "policy", "graph", "context", "node", "visit", "define", "drive"],
-)];
+const CRATES: [(&str, &[&str]); 2] = [
+    (
+        "crates/core/src/",
+        &["__macros", "words", "outcome", "driver", "policy", "graph", "context", "node", "visit", "define", "drive"],
+    ),
+    ("crates/durable/src/", &["words", "disk", "records", "flows", "drive", "api"]),
+];
 
 /// Checks the modules of each crate that has layers.
 pub(super) fn check(files: &[File]) -> Vec<Fault> {

@@ -15,16 +15,14 @@
 
 mod check;
 mod delta;
+mod form;
 mod pack;
 #[cfg(test)]
 mod tests;
 
 use thiserror::Error;
 
-/// A state of more bytes than this is refused by the writer, so the reader need not believe a greater length.
-///
-/// SQLite takes values of up to 10^9 bytes, but a state is held three times while it is compressed.
-pub(crate) const MAX_STATE: usize = 128 << 20;
+pub(crate) use form::{MAX_STATE, Unreadable};
 
 /// A full snapshot is due once what followed the last one weighs so many times as much. So full ones cost at most a
 /// quarter of what deltas do, however large the state, and a reader reads at most five times the bytes of a full one.
@@ -78,23 +76,6 @@ pub(crate) struct Snapshot {
 #[error("the state has {bytes} bytes as JSON, and a stored one at most {MAX_STATE}")]
 pub(crate) struct TooLarge {
     pub(crate) bytes: usize,
-}
-
-/// The reason why stored bytes do not lead to a state.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub(crate) enum Unreadable {
-    #[error("the first of its snapshots is not a full one")]
-    NoFull,
-    #[error("there is no kind {code} of snapshots")]
-    Kind { code: i64 },
-    #[error("a snapshot has a body that its kind does not have")]
-    Form,
-    #[error("a snapshot is cut off, or does not fit the one before it")]
-    Cut,
-    #[error("a snapshot cannot be decompressed")]
-    Frame,
-    #[error("the state is not the one that was stored")]
-    Check,
 }
 
 /// The memory of one run's writer between visits: the state that was stored last, and how far behind the full one is.

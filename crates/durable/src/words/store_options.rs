@@ -113,7 +113,8 @@ impl StoreOptions {
         self
     }
 
-    /// Sets how large a state may be as JSON, in bytes; the default is 64 MiB.
+    /// Sets how many bytes a state may have as JSON; the default is 64 MiB. A question, an answer and the output of a journaled
+    /// item may have as many.
     #[must_use]
     pub fn max_state(mut self, bytes: usize) -> Self {
         self.max_state = bytes;

@@ -11,7 +11,11 @@
 //!
 //! Numbers are LEB128.
 
-use super::{MAX_STATE, Unreadable, check::check, pack};
+use super::{
+    check::check,
+    form::{MAX_STATE, Unreadable},
+    pack,
+};
 
 // Invariant: never changed, since they are in stores.
 pub(super) const RAW: u8 = 0;

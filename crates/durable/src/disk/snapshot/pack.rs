@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, get_frame_content_size};
 
-use super::{MAX_STATE, Unreadable};
+use super::form::{MAX_STATE, Unreadable};
 
 /// The level without a dictionary: -1 is twice as fast for half as much again, 3 is no smaller.
 const LEVEL: i32 = 1;

@@ -4,7 +4,13 @@ use std::time::SystemTime;
 
 use flowstone_core::{NodePath, RunId};
 
-use crate::words::error::{DriveError, JobError, KeepError, ReadError, Refuses, StatusError, StoreError, WrongStatus};
+use crate::words::error::{
+    drive::DriveError,
+    keep::KeepError,
+    read::ReadError,
+    status::{StatusError, WrongStatus},
+    store::{JobError, Refuses, StoreError},
+};
 
 /// An error of answering a question, which stands as it did.
 #[derive(Debug, Clone, thiserror::Error)]

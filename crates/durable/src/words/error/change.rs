@@ -3,7 +3,12 @@
 use flowstone_core::RunId;
 
 use crate::words::error::{
-    DriveError, JobError, KeepError, ReadError, Refuses, StartError, StatusError, StoreError, WrongStatus,
+    drive::DriveError,
+    keep::KeepError,
+    read::ReadError,
+    start::StartError,
+    status::{StatusError, WrongStatus},
+    store::{JobError, Refuses, StoreError},
 };
 
 /// An error of changing a run, which stays as it is.

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use flowstone_core::{NodePath, RestoreError, RunId};
 
 use crate::words::error::{
-    JobError, KeepError, ReadError, Refuses, StartError, StatusError, StoreError, WrongStatus, read::in_one_line,
+    keep::KeepError,
+    read::{ReadError, in_one_line},
+    start::StartError,
+    status::{StatusError, WrongStatus},
+    store::{JobError, Refuses, StoreError},
 };
 
 /// An error of driving a run: as a rule its flow has changed too much, or its store fails. The last commit stands.

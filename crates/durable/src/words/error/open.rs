@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use flowstone_core::Unstorable;
 
 use crate::words::{
-    error::{DriveError, StoreError},
+    error::{drive::DriveError, store::StoreError},
     info::Left,
 };
 

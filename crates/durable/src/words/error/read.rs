@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flowstone_core::{NodePath, RunId};
 
-use crate::words::error::{JobError, StoreError, StoreFault};
+use crate::words::error::store::{JobError, StoreError, StoreFault};
 
 /// An error of reading a run.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -2,7 +2,10 @@
 
 use flowstone_core::RunId;
 
-use crate::words::error::{JobError, KeepError, StoreError};
+use crate::words::error::{
+    keep::KeepError,
+    store::{JobError, StoreError},
+};
 
 /// An error of starting a run. Nothing was written.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -3,7 +3,10 @@
 use flowstone_core::RunId;
 
 use crate::words::{
-    error::{JobError, ReadError, StoreError},
+    error::{
+        read::ReadError,
+        store::{JobError, StoreError},
+    },
     status::Status,
 };
 
