@@ -3,7 +3,7 @@
 use std::error::Error as _;
 
 use flowstone_disk::{Cause, Faults, Operation, Span};
-use flowstone_durable::{Durability, Error, OpenError, StoreFault};
+use flowstone_durable::{Durability, OpenError, StoreFault};
 
 use crate::harness::{Deed, Fault, Harness, of_store, whole};
 
@@ -19,7 +19,7 @@ async fn a_full_disk_is_said_to_be_full_until_there_is_room() {
     let first = of_store(whole(&runs).await.unwrap_err());
     let second = of_store(whole(&runs).await.unwrap_err());
 
-    assert_eq!((first.fault(), second.fault()), (StoreFault::Full, StoreFault::Full));
+    assert_eq!((first, second), (StoreFault::Full, StoreFault::Full));
     assert_eq!(first.to_string(), "the disk is full: make room, then resume the runs");
     assert!(first.source().is_some(), "SQLite's own error is kept");
     harness.faults.heal();
@@ -34,7 +34,7 @@ async fn a_failed_sync_stops_the_run_before_the_next_visit() {
 
     let failed = of_store(whole(&runs).await.unwrap_err());
 
-    assert_eq!(failed.fault(), StoreFault::Io);
+    assert_eq!(failed, StoreFault::Io);
     harness.faults.heal();
     let made: Vec<_> = (1..=runs.state("run").await.unwrap().turns() + 1).map(Deed::Turn).collect();
     assert_eq!(harness.deeds(), made, "one visit was made that is not on disk");
@@ -48,7 +48,7 @@ async fn a_failed_sync_that_is_tried_again_at_once_fails_again_and_loses_nothing
 
     for nth in [3, 0, 5, 1, 0] {
         harness.faults.fail(nth, Some(Operation::Sync), Cause::Broken, Span::Once);
-        assert_eq!(of_store(whole(&runs).await.unwrap_err()).fault(), StoreFault::Io);
+        assert_eq!(of_store(whole(&runs).await.unwrap_err()), StoreFault::Io);
     }
 
     assert_eq!(harness.go_on(&runs, "five failed syncs").await, harness.expected());
@@ -66,7 +66,7 @@ async fn a_run_that_may_be_behind_the_disk_is_behind_by_no_more_than_that() {
 
         let failed = of_store(whole(&runs).await.unwrap_err());
 
-        assert_eq!(failed.fault(), StoreFault::Io);
+        assert_eq!(failed, StoreFault::Io);
         faults.heal();
         let made = harness.deeds().iter().filter(|deed| matches!(deed, Deed::Turn(_))).count() as u64;
         let committed = runs.state("run").await.map_or(0, |state| state.turns());
@@ -88,7 +88,7 @@ async fn a_store_that_becomes_read_only_stops_its_runs_and_is_still_read() {
     harness.faults.make_read_only();
 
     let failed = of_store(whole(&runs).await.unwrap_err());
-    assert!(matches!(failed.fault(), StoreFault::Io | StoreFault::ReadOnly), "{failed:?}");
+    assert!(matches!(failed, StoreFault::Io | StoreFault::ReadOnly), "{failed:?}");
     assert!(runs.state("run").await.unwrap().turns() > 0, "what was committed is read all the same");
     harness.faults.heal();
     assert_eq!(harness.go_on(&runs, "writing was allowed").await, harness.expected());
@@ -106,7 +106,7 @@ async fn a_store_that_may_not_be_written_is_not_opened_to_be_driven() {
 
     match harness.runs().await.unwrap_err() {
         Fault::Open(OpenError::Store { source, .. }) => assert_eq!(source.fault(), StoreFault::ReadOnly),
-        Fault::Run(Error::Store(error)) => assert_eq!(error.fault(), StoreFault::ReadOnly),
+        Fault::Run(error) => assert_eq!(error.fault(), Some(StoreFault::ReadOnly)),
         error => panic!("{error:?}"),
     }
     harness.faults.heal();

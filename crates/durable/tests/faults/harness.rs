@@ -12,7 +12,7 @@ use std::{
 
 use flowstone_core::{Action, AsyncBatchNode, AsyncFlow, Context, END, NodeExt, Result};
 use flowstone_disk::Faults;
-use flowstone_durable::{Ended, Error, OpenError, ReadError, Reader, Runs, Store, StoreError, StoreOptions};
+use flowstone_durable::{Ended, Error, OpenError, ReadError, Reader, Runs, Store, StoreFault, StoreOptions};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -194,11 +194,8 @@ pub(crate) enum Fault {
 
 /// The store's error in an error of a run; anything else is a failure of the test.
 #[track_caller]
-pub(crate) fn of_store(error: Error) -> StoreError {
-    match error {
-        Error::Store(error) => error,
-        error => panic!("not an error of the store: {error:?}"),
-    }
+pub(crate) fn of_store(error: Error) -> StoreFault {
+    error.fault().unwrap_or_else(|| panic!("not an error of the store: {error:?}"))
 }
 
 struct Batch {

@@ -53,7 +53,7 @@ async fn a_store_that_fails_while_it_is_opened_opens_once_the_cause_is_gone() {
         match harness.runs().await {
             Ok(runs) => runs.store().close().await,
             Err(Fault::Open(error)) => assert!(error.to_string().contains("runs.db"), "{error}"),
-            Err(Fault::Run(error)) => drop(of_store(error)),
+            Err(Fault::Run(error)) => assert!(error.fault().is_some(), "{error:?}"),
         }
         assert!(faults.failed() > 0, "operation {nth} of {count}");
         faults.heal();
@@ -110,7 +110,7 @@ async fn disturbed(harness: &Harness, nth: usize, (cause, span): (Cause, Span), 
     match first {
         Ok(finished) => assert_eq!(finished.state, harness.expected(), "{what}"),
         Err(error) => {
-            let fault = of_store(error).fault();
+            let fault = of_store(error);
             assert!(matches!(fault, StoreFault::Io | StoreFault::Full), "{what}: {fault:?}");
             assert!(faults.failed() > 0, "{what}");
         }
