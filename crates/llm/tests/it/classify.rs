@@ -153,7 +153,7 @@ async fn each_item_gets_a_label_in_their_order_and_keeps_it_by_name() {
     let runs = Runs::open(folder.path().join("runs.db"), flow.build().unwrap()).await.unwrap();
 
     let run = runs.start("r", Vec::new()).await.unwrap();
-    let seen = run.finished().await.unwrap().state;
+    let seen = run.finished().await.unwrap().ended().unwrap().state;
 
     assert_eq!(seen, ["Refund", "BugReport", "Refund"]);
     assert_eq!(script.requests().len(), 3);

@@ -74,13 +74,13 @@ async fn items_that_a_kept_run_has_read_are_not_asked_for_again() {
     let store = folder.path().join("runs.db");
     let (before, after) = (Arc::default(), Arc::default());
     let runs = Runs::open(&store, batch(&rows(6, &before))).await.unwrap();
-    let failed = runs.start("r", texts(10)).await.unwrap().finished().await;
+    let failed = runs.start("r", texts(10)).await.unwrap().finished().await.unwrap().ended();
     assert!(failed.is_err());
     let kept = Reader::open(&store).unwrap().items_done("r").unwrap();
     runs.store().close().await;
 
     let runs = Runs::open(&store, batch(&rows(usize::MAX, &after))).await.unwrap();
-    let ended = runs.retry_failed("r").await.unwrap().finished().await.unwrap();
+    let ended = runs.retry_failed("r").await.unwrap().finished().await.unwrap().ended().unwrap();
 
     assert_eq!(kept, 6);
     assert_eq!((before.load(Ordering::SeqCst), after.load(Ordering::SeqCst)), (7, 4));
