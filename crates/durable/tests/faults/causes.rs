@@ -16,10 +16,10 @@ async fn a_full_disk_is_said_to_be_full_until_there_is_room() {
     let runs = harness.runs().await.unwrap();
     harness.faults.fail(MIDDLE, Some(Operation::Write), Cause::Full, Span::UntilHealed);
 
-    let first = of_store(whole(&runs).await.unwrap_err());
-    let second = of_store(whole(&runs).await.unwrap_err());
+    let first = whole(&runs).await.unwrap_err();
+    let second = whole(&runs).await.unwrap_err();
 
-    assert_eq!((first, second), (StoreFault::Full, StoreFault::Full));
+    assert_eq!((first.fault(), second.fault()), (Some(StoreFault::Full), Some(StoreFault::Full)));
     assert_eq!(first.to_string(), "the disk is full: make room, then resume the runs");
     assert!(first.source().is_some(), "SQLite's own error is kept");
     harness.faults.heal();
