@@ -194,7 +194,8 @@ pub(crate) enum Fault {
 
 /// The store's error in an error of a run; anything else is a failure of the test.
 #[track_caller]
-pub(crate) fn of_store(error: Error) -> StoreFault {
+pub(crate) fn of_store(error: impl Into<Error>) -> StoreFault {
+    let error = error.into();
     error.fault().unwrap_or_else(|| panic!("not an error of the store: {error:?}"))
 }
 

@@ -343,7 +343,7 @@ async fn an_item_that_json_cannot_hold_fails_at_once_and_can_be_retried() {
     };
     let runs = Runs::open(folder.store(), flow(true)).await.unwrap();
     let run = runs.start("r", Floats::default()).await.unwrap();
-    let error = soon("the error", run.finished()).await.unwrap_err();
+    let error = soon("the error", run.finished()).await.unwrap().ended().unwrap_err();
     assert!(error.to_string().contains("item 1"), "{error}");
     assert!(error.to_string().contains("JSON does not hold"), "{error}");
     runs.store().close().await;

@@ -102,7 +102,7 @@ async fn a_state_that_grows_too_large_stops_the_run_where_it_was() {
     let store = StoreOptions::new().max_state(1000).open(folder.store()).await.unwrap();
     let run = store.runs(flow.clone()).await.unwrap().start("r", String::new()).await.unwrap();
 
-    let error = soon("the refusal", run.finished()).await.unwrap_err();
+    let error = soon("the refusal", run.finished()).await.unwrap().ended().unwrap_err();
     assert!(error.to_string().contains("2002") && error.to_string().contains("1000"), "{error:?}");
     let info = run.info().await.unwrap();
     assert_eq!((info.step, info.node.unwrap().as_str()), (1, "large"));
