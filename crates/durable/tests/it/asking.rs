@@ -175,10 +175,7 @@ async fn a_migration_that_fails_refuses_the_run_as_it_is() {
         let error = runs.answer("open", "ask", "later").await.unwrap_err();
 
         assert!(
-            matches!(
-                error,
-                AnswerError::Drive(DriveError::Read(ReadError::MigrateQuestion { found: 0, wanted: 1, .. }))
-            ),
+            matches!(error, AnswerError::Read(ReadError::MigrateQuestion { found: 0, wanted: 1, .. })),
             "{error:?}"
         );
         let is_its = |error: &DriveError| {

@@ -3,13 +3,13 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering::SeqCst},
+        atomic::{AtomicI64, Ordering::SeqCst},
     },
     time::{Duration, SystemTime},
 };
 
 use flowstone_core::{Action, Ask, AsyncFlow, END, Event, EventKind, Result};
-use flowstone_durable::{DriveError, Finished, FlowOptions, Requests, Run, Runs, Status, Store, StoreOptions};
+use flowstone_durable::{FlowOptions, Requests, Run, Runs, Status, Store, StoreOptions};
 
 use crate::common::{
     Count, Folder, Gate, Invoice, Ledger, Numbers, approving, counting, failure, gated, numbers, sleeping, soon, until,
@@ -172,55 +172,6 @@ async fn a_driven_run_that_another_process_cancels_is_heard_once() {
     store.close().await;
 
     assert_eq!(heard.take(), ["r begins gated", "r failed: run `r`: cancelled at node `wait` at wait"]);
-}
-
-/// A subscriber that panics when it enters its first span, which no guard of user code is around.
-struct Broken(AtomicBool);
-
-impl tracing::Subscriber for Broken {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.is_span()
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, _: &tracing::Event<'_>) {}
-
-    fn enter(&self, _: &tracing::span::Id) {
-        assert!(self.0.swap(true, SeqCst), "the span is broken");
-    }
-
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
-#[tokio::test]
-async fn a_run_whose_drive_panics_is_heard_to_fail() {
-    let (folder, heard) = (Folder::new(), Ledger::default());
-    let (runs, _store) = opened(&folder, counting(&Ledger::default()), &heard).await;
-    let broken = tracing::subscriber::set_default(Broken(AtomicBool::new(false)));
-
-    let run = runs.start("r", Count::to(1)).await.unwrap();
-    let error = soon("the fault", run.finished()).await;
-    until("it is heard", async || heard.len() > 0).await;
-    drop(broken);
-
-    // It may have been waited for after it was marked.
-    match error {
-        Err(error) => assert!(matches!(error, DriveError::Panicked { .. }), "{error:?}"),
-        Ok(end) => assert!(matches!(end, Finished::Failed(_)), "{end:?}"),
-    }
-    let told = heard.take();
-    assert!(
-        told.len() == 1 && told[0].starts_with("r failed: run `r`: its driving panicked: the span is broken"),
-        "{told:?}"
-    );
-    assert_eq!(run.info().await.unwrap().status, Status::Failed);
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ pub enum AnswerError {
     Keep(#[from] KeepError),
     /// Its flow cannot go on with it; see [`DriveError`].
     #[error(transparent)]
-    Drive(#[from] DriveError),
+    Drive(DriveError),
 }
 
 impl From<rusqlite::Error> for AnswerError {
@@ -120,6 +120,16 @@ impl Refuses for AnswerError {
             Self::Drive(error) => error.refusal(),
             Self::Read(error) => error.refusal(),
             _ => None,
+        }
+    }
+}
+
+impl From<DriveError> for AnswerError {
+    fn from(error: DriveError) -> Self {
+        match error {
+            DriveError::Read(error) => Self::Read(error),
+            DriveError::Keep(error) => Self::Keep(error),
+            error => Self::Drive(error),
         }
     }
 }

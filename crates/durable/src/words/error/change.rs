@@ -38,7 +38,7 @@ pub enum ChangeError {
     Keep(#[from] KeepError),
     /// Its flow cannot go on with it; see [`DriveError`].
     #[error(transparent)]
-    Drive(#[from] DriveError),
+    Drive(DriveError),
 }
 
 impl From<rusqlite::Error> for ChangeError {
@@ -78,6 +78,16 @@ impl Refuses for ChangeError {
             Self::Drive(error) => error.refusal(),
             Self::Read(error) => error.refusal(),
             _ => None,
+        }
+    }
+}
+
+impl From<DriveError> for ChangeError {
+    fn from(error: DriveError) -> Self {
+        match error {
+            DriveError::Read(error) => Self::Read(error),
+            DriveError::Keep(error) => Self::Keep(error),
+            error => Self::Drive(error),
         }
     }
 }
