@@ -24,7 +24,7 @@ use crate::{
     outcome::Visit,
     words::{
         action::Action,
-        codec::{Undecodable, Unstorable},
+        codec::{Undecodable, fault::Unstorable},
         error::{BoxError, RunError},
         event::EventKind,
         item_key::ItemId,

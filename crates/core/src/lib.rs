@@ -68,7 +68,11 @@ pub use visit::{children::Child, running::Running};
 pub use words::{
     action::{Action, Choice, HasDefault, Label},
     clock::{Clock, ManualClock, SystemClock},
-    codec::{StorageFault, Undecodable, Unstorable, storable},
+    codec::{
+        Undecodable,
+        fault::{StorageFault, Unstorable},
+        storable,
+    },
     error::{BoxError, NodeError, Phase, Result, RunError, TimedOut},
     event::{Event, EventKind, Listener},
     guard::{Panicked, report},

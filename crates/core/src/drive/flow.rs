@@ -123,7 +123,7 @@ macro_rules! flow {
             ///
             /// If the position is of another, larger flow.
             #[must_use]
-            pub fn path(&self, at: Position) -> &crate::NodePath {
+            pub fn path(&self, at: Position) -> &NodePath {
                 self.definition.graph.path(at)
             }
 

@@ -1,25 +1,45 @@
 //! One visit of a batch flow: a child's run per forked state, joined in input order.
 //!
 //! Parallel children cannot race: each owns its state.
+//!
+//! In a run that is kept, the children of a journaled batch flow that wait are put away, and go on when they can:
+//!
+//! ```text
+//! ready ─▶ running, up to the limit ─▶ ended
+//!   ▲          └▶ parked: asks, or sleeps ─┐
+//!   └─────── an answer, or its time ───────┘      nothing runs, some are parked: the visit is parked, too
+//! ```
+//!
+//! A child that is parked frees its place, so that all questions are asked, whatever the limit. Why so:
+//! `docs/decisions/0026-a-parked-child-frees-its-place.md`.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
+use futures_util::{
+    StreamExt,
+    future::{Either, select},
+    stream::FuturesUnordered,
+};
 use serde_json::Value;
+use tokio::task::yield_now;
 
 use crate::{
     context::Context,
-    driver::{BoxFuture, RestoreError},
+    driver::{BoxFuture, Execution, Forked, Journal, RestoreError, Standing},
     node::State,
-    outcome::{Detour, Outcome, Visited},
+    outcome::{Detour, Outcome, Visit, Visited},
     policy::OnError,
     visit::{
         Definition,
         batch::{
-            in_order::{Each, in_order},
+            in_order::{Each, filled, in_order},
             keeping::ids,
         },
         body::{AsyncBody, SyncBody},
-        running::decoded,
+        running::{Running, decoded},
     },
     words::{
         action::Action,
@@ -27,14 +47,10 @@ use crate::{
         error::{Phase, Result, RunError},
         event::EventKind,
         guard::drop_caught,
-        item_key::Identity,
+        item_key::{Identity, ItemId},
         path::NodePath,
     },
 };
-
-use kept::Kept;
-
-mod kept;
 
 /// A child of a batch flow that has ended: its state, and its last action or the error that stopped it.
 ///
@@ -181,5 +197,137 @@ impl<S: State, T: State> Children<S, T> {
             Err(error) => return Err(Box::new(Detour::Stopped(error))),
         };
         Ok(Child { state, result })
+    }
+}
+
+/// The children of one visit.
+struct Kept<'a, S, T> {
+    children: &'a Children<S, T>,
+    codec: Codec<T>,
+    journal: &'a dyn Journal,
+    /// The ids of the children.
+    ids: Vec<ItemId>,
+    cx: &'a Context,
+}
+
+/// Where the children of a visit are.
+struct Places<T> {
+    ready: VecDeque<(usize, T)>,
+    parked: BTreeMap<usize, T>,
+    /// Ended or failed before: they are called for when nobody waits any more.
+    over: Vec<(usize, T)>,
+    /// Those that could go on before they were seen to be parked.
+    early: BTreeSet<usize>,
+    ended: Vec<Option<Child<T>>>,
+    /// The numbers of visits that are counted for the run, of each child that does not run.
+    counted: BTreeMap<usize, u64>,
+}
+
+/// The result of a call for a child.
+struct Made<T> {
+    index: usize,
+    state: T,
+    visits: u64,
+    /// `true` if no visit of it was made for this call.
+    recalled: bool,
+    forked: Result<Forked, RunError>,
+}
+
+impl<S: State, T: State> Kept<'_, S, T> {
+    /// Runs the children to their ends, or until those that are left wait: [`Visit::Parked`].
+    async fn run(&self, states: Vec<T>) -> Result<Vec<Child<T>>, Box<Detour>> {
+        let mut at = Places::of(states, &self.ids, self.journal, self.children.on_error);
+        self.cx.count_visits(at.counted.values().sum());
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < self.children.limit.max(1)
+                && let Some((index, state)) = at.ready.pop_front()
+            {
+                self.cx.check()?;
+                // Placed where it was, it counts its visits once more.
+                self.cx.uncount_visits(at.counted.remove(&index).unwrap_or_default());
+                running.push(self.child(index, state));
+            }
+            if running.is_empty() {
+                if at.parked.is_empty() && !at.over.is_empty() {
+                    at.ready.extend(at.over.drain(..));
+                    continue;
+                }
+                break;
+            }
+            match select(running.next(), self.journal.woken()).await {
+                Either::Left((None, _)) => {}
+                Either::Left((Some(Made { index, state, visits, recalled, forked }), _)) => {
+                    at.counted.insert(index, visits);
+                    let result = match forked {
+                        Ok(Forked::Parked) => {
+                            at.park(index, state);
+                            continue;
+                        }
+                        Ok(Forked::Ended(action)) => Ok(Outcome::Ended(action)),
+                        Err(error) => Err(error),
+                    };
+                    at.ended[index] = Some(self.children.ended(self.cx, index, (state, recalled), result)?);
+                }
+                Either::Right((index, _)) => at.wake(index),
+            }
+            if self.cx.listening() {
+                yield_now().await;
+            }
+        }
+        if at.parked.is_empty() {
+            return Ok(filled(at.ended));
+        }
+        // The visit is made again, and counts them again.
+        self.cx.uncount_visits(at.counted.values().sum());
+        Err(Box::new(Detour::Waits(Visit::Parked)))
+    }
+
+    async fn child(&self, index: usize, state: T) -> Made<T> {
+        let definition = &self.children.definition;
+        let child = self.cx.for_child(&self.cx.for_kept(self.ids[index]), &definition.graph);
+        let mut running = Running::new(definition, self.codec, state, child);
+        let forked = self.journal.forked(self.ids[index], &mut running).await;
+        let (visits, recalled) = (running.visits(), !running.has_visited());
+        Made { index, visits, recalled, state: running.into_state(), forked }
+    }
+}
+
+impl<T> Places<T> {
+    fn of(states: Vec<T>, ids: &[ItemId], journal: &dyn Journal, on_error: OnError) -> Self {
+        let ended = states.iter().map(|_| None).collect();
+        let (ready, parked, over, early) = (VecDeque::new(), BTreeMap::new(), Vec::new(), BTreeSet::new());
+        let mut places = Self { ready, parked, over, early, ended, counted: BTreeMap::new() };
+        for (index, state) in states.into_iter().enumerate() {
+            match journal.standing(ids[index]) {
+                Standing::Open => places.ready.push_back((index, state)),
+                Standing::Failed { .. } if on_error == OnError::Stop => places.ready.push_back((index, state)),
+                Standing::Parked { visits } => {
+                    places.counted.insert(index, visits);
+                    places.parked.insert(index, state);
+                }
+                // Tried again with each answer to another, a child that failed would make its attempts as often.
+                Standing::Ended { visits } | Standing::Failed { visits } => {
+                    places.counted.insert(index, visits);
+                    places.over.push((index, state));
+                }
+            }
+        }
+        places
+    }
+
+    fn park(&mut self, index: usize, state: T) {
+        if self.early.remove(&index) {
+            self.ready.push_back((index, state));
+        } else {
+            self.parked.insert(index, state);
+        }
+    }
+
+    fn wake(&mut self, index: usize) {
+        match self.parked.remove(&index) {
+            Some(state) => self.ready.push_back((index, state)),
+            None => drop(self.early.insert(index)),
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     outcome::Visit,
     visit::Definition,
     words::{
-        codec::{Codec, Unstorable},
+        codec::{Codec, fault::Unstorable},
         error::RunError,
         event::EventKind,
         guard::drop_caught,

@@ -14,7 +14,7 @@ use serde::ser::{
     SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-use crate::words::codec::{MOST_LEVELS, StorageFault, Unstorable};
+use crate::words::codec::fault::{MOST_LEVELS, StorageFault, Unstorable};
 
 /// Facts about a value, collected while it is written.
 #[derive(Default)]
