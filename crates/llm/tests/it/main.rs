@@ -33,6 +33,7 @@ mod mcp_peers;
 mod mcp_results;
 #[cfg(feature = "mcp")]
 mod mcp_serve;
+mod old_store;
 #[cfg(feature = "otel")]
 mod otel;
 mod peers;
