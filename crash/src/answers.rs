@@ -1,4 +1,4 @@
-//! Who answers what, and when: by the text of a question, which both the node that asks and those who answer know.
+//! The answers to questions, and their times: by the text of a question, which both who asks and who answers know.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,15 +16,15 @@ enum When {
     Never,
 }
 
-/// How long before or after its time at most somebody answers late.
+/// The most milliseconds before or after the end of its time at which somebody answers a question late.
 const ABOUT: u64 = 15;
 
-/// What anybody who is asked answers.
+/// Returns the answer of anybody who is asked.
 pub(crate) fn to(question: &str) -> bool {
     hash(question).is_multiple_of(2)
 }
 
-/// How long a question stands that expires.
+/// Returns the time for which a question that expires stands.
 pub(crate) fn stands(question: &str) -> Duration {
     let some = hash(question) >> 8;
     Duration::from_millis(match when(question) {
@@ -34,7 +34,7 @@ pub(crate) fn stands(question: &str) -> Duration {
     })
 }
 
-/// Whether the time has come to answer a question. One that has expired in the meantime takes no answer any more.
+/// Returns `true` if it is time to answer a question. One that has expired in the meantime takes no answer any more.
 pub(crate) fn is_time(question: &Question) -> bool {
     let text = question.question.as_str().unwrap_or_default();
     let Some(expires) = question.expires_at else { return true };
@@ -48,7 +48,7 @@ pub(crate) fn is_time(question: &Question) -> bool {
     }
 }
 
-/// Whether the time of a question is over since some moments.
+/// Returns `true` if the time of a question has been over for some moments.
 pub(crate) fn is_over(question: &Question) -> bool {
     question.expires_at.is_some_and(|at| at + Duration::from_millis(ABOUT) <= SystemTime::now())
 }

@@ -1,4 +1,4 @@
-//! How many runs are at work at once: at no `exec` more than the limits of the store and of one flow allow.
+//! Counts the runs at work at once: at no `exec` are there more than the limits of the store and of one flow allow.
 //!
 //! Children, and items side by side, belong to their run. A process counts for itself: whatever another one had under way ended
 //! with it.
@@ -27,7 +27,7 @@ struct Counts {
     of_flow: BTreeSet<String>,
     /// By run, how many calls of `exec` are under way.
     now: Mutex<BTreeMap<String, usize>>,
-    /// Whether so many were at work as may be.
+    /// `true` if as many were at work as a limit allows.
     reached: AtomicBool,
     /// Called once they are.
     full: fn(),

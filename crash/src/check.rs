@@ -30,7 +30,7 @@ use crate::{
 /// The attempt of a question that expired.
 const EXPIRED: u32 = 1;
 
-/// What a deed is known by: its key and its attempt.
+/// The identity of a deed: its key and its attempt.
 type Identity = (String, u32);
 
 /// Follows one store and its ledger from process to process.
@@ -44,19 +44,19 @@ pub(crate) struct Checker<'a> {
     leaving: BTreeSet<String>,
     /// Runs of which somebody was told that they have ended.
     ended: BTreeSet<String>,
-    /// What somebody was told, and nothing has changed since.
+    /// The things that somebody was told of a run, and that nothing has changed since.
     told: BTreeSet<(String, Told)>,
     /// The letters of each key.
     keys: HashMap<String, String>,
-    /// What each question came to that expires, by key: it was answered, or it expired.
+    /// The way in which each question that expires came to its end, by key: it was answered, or it expired.
     ways: HashMap<String, u32>,
-    /// How many processes died so far.
+    /// The number of processes that died so far.
     deaths: u64,
     /// The runs that failed for that.
     failed: BTreeSet<String>,
-    /// Whether no run kills its process.
+    /// `true` if no run kills its process.
     calm: bool,
-    /// Whether visits that were made may become due again, maybe under other names of their nodes.
+    /// `true` if visits that were made may become due again, maybe under other names of their nodes.
     due_again: bool,
     pub(crate) counts: Counts,
 }
@@ -193,7 +193,7 @@ impl<'a> Checker<'a> {
                 let done = self.done.contains(identity);
                 match standing {
                     Standing::Committed => {}
-                    // What was done of it stays so, also if it was deleted in the middle.
+                    // A deed that was done stays so, also if its run was deleted in the middle.
                     _ if gone && (done || self.ended.contains(run)) => {}
                     _ if gone => continue,
                     Standing::Ahead(visits) if done => {
@@ -220,7 +220,7 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Whether a question came to an answer, and not to its time, or the other way round.
+    /// Returns `true` if a question came to an answer, and not to the end of its time, or the other way round.
     fn came_another_way(&self, (key, attempt): &Identity) -> bool {
         key.contains('?') && *attempt < 2 && self.done.contains(&(key.clone(), 1 - attempt))
     }
@@ -306,7 +306,7 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Whether a run stays as it was in the middle of a visit.
+    /// Returns `true` if a run was cancelled or failed, and so stays as it was in the middle of a visit.
     fn has_stopped(&self, found: &Found) -> bool {
         let stopped = [Status::Cancelled as i64, Status::Failed as i64];
         let has = |id: &str| found.runs.get(id).is_some_and(|run| stopped.contains(&run.status));

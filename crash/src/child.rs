@@ -26,7 +26,7 @@ use crate::{
     probe,
 };
 
-/// What the process is started with.
+/// The arguments that the process is started with.
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) store: PathBuf,
@@ -110,7 +110,7 @@ async fn live(start: Start) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What is called at each write point: tells the first of each kind, and stops at the one to be killed at.
+/// Returns a function for each write point: it tells the first of each kind, and stops at the one to be killed at.
 fn watch(stop: Option<Point>) -> impl Fn(WritePoint) + Send + Sync + 'static {
     let (seen, left) = (Mutex::new(BTreeSet::new()), AtomicU64::new(stop.as_ref().map_or(0, |stop| stop.nth)));
     move |WritePoint { job, when }| {

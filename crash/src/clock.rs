@@ -42,7 +42,7 @@ impl Clock {
         Self { begun: Instant::now(), sets }
     }
 
-    /// Whether somebody sets the clock in some life of a seed.
+    /// Returns `true` if somebody sets the clock in some life of a seed.
     pub(crate) fn is_set(seed: u64) -> bool {
         Random::of(seed, "clock").one_in(3)
     }

@@ -15,7 +15,7 @@ use crate::{
     random::Random,
 };
 
-/// What is done to a copy.
+/// The damage that is done to a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Damage {
     /// The log ends early.
@@ -31,7 +31,7 @@ pub(crate) enum Damage {
 impl Damage {
     pub(crate) const ALL: [Self; 4] = [Self::LogCut, Self::LogNoise, Self::FileCut, Self::PageNoise];
 
-    /// Whether nothing but the last commits may be missing.
+    /// Returns `true` if nothing but the last commits may be missing.
     pub(crate) fn is_harmless(self) -> bool {
         matches!(self, Self::LogCut | Self::LogNoise)
     }

@@ -1,4 +1,4 @@
-//! What every run comes to when nothing is kept and nothing is killed: the flows in memory, by the same visits.
+//! The end of every run when nothing is kept and nothing is killed: the flows run in memory, by the same visits.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -25,7 +25,7 @@ pub(crate) struct Course {
     pub(crate) states: Vec<Value>,
     /// The node of each visit.
     pub(crate) nodes: Vec<String>,
-    /// What it does, by key and attempt; of a question that expires both ways.
+    /// The deeds that it does, by key and attempt; of a question that expires both ways.
     pub(crate) deeds: BTreeMap<(String, u32), Deed>,
     /// Of each child that does something, by its name in the state, the key of something that it does.
     pub(crate) children: BTreeMap<String, String>,
@@ -37,7 +37,7 @@ impl Course {
         self.nodes.len() as u64
     }
 
-    /// Whether it has this state after a step, whichever of its questions were answered, and which expired.
+    /// Returns `true` if it has this state after a step, whichever of its questions were answered, and which expired.
     pub(crate) fn has_state(&self, step: u64, found: &Value) -> bool {
         let state = usize::try_from(step).ok().and_then(|step| self.states.get(step));
         let Some(state) = state else { return false };

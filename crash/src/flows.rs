@@ -81,7 +81,7 @@ pub(crate) fn poisonous(random: &mut Random) -> Vec<Stage> {
     vec![work(random), poison, work(random)]
 }
 
-/// Who may ask.
+/// The kind of runs that may ask.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Asks {
     Runs,

@@ -1,4 +1,4 @@
-//! What stands in a store when nobody drives it, read by SQL: nothing of what is checked here checks itself.
+//! The content of a store when nobody drives it, read by SQL: nothing of what is checked here checks itself.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,11 +17,11 @@ pub(crate) struct Stored {
     pub(crate) status: i64,
     /// The number of its last step.
     pub(crate) last: u64,
-    /// How many committed visits were questions.
+    /// The number of committed visits that were questions.
     pub(crate) answers: u64,
     /// The node of each committed visit.
     pub(crate) nodes: Vec<String>,
-    /// What items, `-1` is the node itself, of a visit under way have done: by step, and what keys have of an item.
+    /// The results of items of a visit under way: by step, and by what keys have of an item; `-1` is the node itself.
     items: BTreeMap<(u64, String), Kept>,
     /// The steps whose questions have an answer, also one that did not fit.
     answered: BTreeSet<u64>,
@@ -29,7 +29,7 @@ pub(crate) struct Stored {
     pub(crate) taken: BTreeSet<u64>,
     /// The steps whose questions expired.
     pub(crate) expired: BTreeSet<u64>,
-    /// How often its process died in the visit under way.
+    /// The number of times that its process died in the visit under way.
     pub(crate) deaths: u64,
     /// After how many deaths it failed for them, if it did.
     pub(crate) failed_after: Option<u64>,
@@ -42,7 +42,7 @@ enum Kept {
     Wait(u32),
 }
 
-/// What stands in a store.
+/// The content of a store.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) runs: BTreeMap<String, Stored>,
@@ -55,7 +55,7 @@ pub(crate) struct Found {
     pub(crate) deleting: BTreeSet<i64>,
 }
 
-/// How far something is that the ledger holds.
+/// The progress of something that the ledger holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Standing {
     /// It is in the store, and must never be done again.
@@ -117,7 +117,7 @@ impl Found {
     fn rows(db: &Connection) -> Result<Self> {
         let mut found = Self::default();
         let mut ids = BTreeMap::new();
-        // What is left of runs that were deleted: their numbers, and their children, which are no runs either.
+        // The rest of runs that were deleted: their numbers, and their children, which are no runs either.
         let mut select = db.prepare("SELECT run FROM deleting")?;
         let mut deleted: BTreeSet<i64> = select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
         found.deleting.clone_from(&deleted);

@@ -1,4 +1,4 @@
-//! What nodes do to the world outside the store: one line for each call of `exec`, in a file that is only appended to.
+//! The deeds of nodes outside the store: one line for each call of `exec`, in a file that is only appended to.
 //!
 //! A line is one `write` to a file opened with `O_APPEND`, so that lines of two processes do not mix. Of the last one a killed
 //! process may leave a part, up to the end of a page. It is never synced: the process dies, not the machine.
@@ -27,7 +27,7 @@ pub(crate) struct Deed {
     pub(crate) attempt: u32,
     /// The run that the user started.
     pub(crate) run: String,
-    /// Who did it, as the state says: the run, or the child of a batch flow.
+    /// The one who did it, as the state says: the run, or the child of a batch flow.
     pub(crate) who: String,
     pub(crate) visit: u64,
     pub(crate) node: String,
@@ -35,13 +35,13 @@ pub(crate) struct Deed {
     pub(crate) item: Option<usize>,
 }
 
-/// What stands in a ledger: deeds, and marks of what is about to be done to a run from outside.
+/// A line of a ledger: a deed, a mark of what is about to be done to a run from outside, or what somebody was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Line {
     Deed(Deed),
-    /// What is done (`retry`, `cancel`, `delete`, …), and the run.
+    /// A mark: the thing that is done (`retry`, `cancel`, `delete`, …), and the run.
     Mark(String, String),
-    /// What somebody was told of a run: it must be so from then on.
+    /// Something that somebody was told of a run: it must be so from then on.
     Told(Told, String),
 }
 
@@ -98,8 +98,8 @@ impl Deed {
         of(self) == of(other)
     }
 
-    /// What follows a question, which knows of its run only what the state holds. That it expired, and not that it was
-    /// answered, is its attempt 1.
+    /// Returns the deed that follows a question, which knows of its run only what the state holds. That it expired, and
+    /// not that it was answered, is its attempt 1.
     pub(crate) fn of_question(who: &str, number: usize, expires: bool, expired: bool) -> Self {
         Self {
             key: format!("{who}?{number}"),
@@ -167,7 +167,7 @@ impl Told {
     }
 }
 
-/// How many letters of a key are those that only one life of its run has.
+/// The number of letters of a key that only one life of its run has.
 const LIFE: usize = 16;
 
 /// Those letters; none in a run in memory.
@@ -175,8 +175,8 @@ pub(crate) fn life(key: &str) -> Option<&str> {
     key.split_once('~')?.1.get(..LIFE)
 }
 
-/// What a deed is known by: its key as it is in memory, with the places of items that `who` did it and the item have, where a
-/// key has what the journal knows an item by.
+/// Returns the identity of a deed: its key as it is in memory, with the places of items that `who` did it and the item
+/// have, where a key has what the journal knows an item by.
 fn identity(whole: &str, who: &str, item: Option<usize>) -> String {
     let key = in_memory(whole);
     let mut children = who.split('/').skip(1).map(|child| child.rsplit('.').next().unwrap_or(child));
@@ -231,7 +231,7 @@ fn append(mut file: &File, line: &str) -> std::io::Result<()> {
     if written == line.len() { Ok(()) } else { Err(std::io::ErrorKind::WriteZero.into()) }
 }
 
-/// What a process says that met its limit of file sizes here, before it did what it was about to write down.
+/// The words of a process that met its limit of file sizes here, before it did what it was about to write down.
 pub(crate) const FULL: &str = "the ledger cannot be written";
 
 /// Cuts off the part of a line with which a process ended: it has not done what it was about to write down.

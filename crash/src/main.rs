@@ -86,12 +86,12 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// What the parent is started with.
+/// The options that the parent is started with.
 struct Options {
     seeds: u64,
     from: u64,
     jobs: u64,
-    /// How often to cut the power, instead of killing processes; 0 for not at all.
+    /// The number of times to cut the power, instead of killing processes; 0 for not at all.
     power: u64,
 }
 

@@ -23,13 +23,13 @@ use crate::{
 pub(crate) struct Job {
     /// The run, or the run's name with the place of a child.
     pub(crate) who: String,
-    /// What everything that was done so far adds up to.
+    /// A digest of everything that was done so far.
     pub(crate) digest: u64,
-    /// How often each node was visited.
+    /// The number of visits of each node.
     pub(crate) turns: BTreeMap<String, u32>,
-    /// What each of its questions came to, in order; see [`NOBODY`].
+    /// The answer to each of its questions, in order; [`NOBODY`] for one that expired.
     pub(crate) answers: Vec<String>,
-    /// What each visit did, in order: it grows, as the state of a chat does.
+    /// Notes of what each visit did, in order: they grow, as the state of a chat does.
     pub(crate) notes: Vec<String>,
     /// Text that takes room and never changes.
     pub(crate) ballast: String,
@@ -51,14 +51,14 @@ impl Job {
         self.turns.get(node).copied().unwrap_or_default()
     }
 
-    /// What a node works on: different in each of its visits, the same when a visit is made again.
+    /// Returns the input of a node: different in each of its visits, the same when a visit is made again.
     fn input(&self, node: &str) -> Input {
         let name = node.bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte)));
         Input { who: self.who.clone(), number: mix(self.digest ^ name ^ u64::from(self.turn(node))), item: None }
     }
 }
 
-/// What `prep` reads.
+/// The input that `prep` reads.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Input {
     who: String,
@@ -67,17 +67,17 @@ pub(crate) struct Input {
     item: Option<usize>,
 }
 
-/// What the nodes of a process share.
+/// The world that the nodes of a process share.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) ledger: Arc<Ledger>,
     /// Runs for which what is broken was mended, so that they can be retried.
     pub(crate) mended: Mutex<BTreeSet<String>>,
-    /// Whether everything takes no time and nothing is broken: what runs without a store is what others are compared with.
+    /// `true` if everything takes no time and nothing is broken: runs without a store, to compare others with.
     pub(crate) ideal: bool,
     /// The version of the lists that batches have, unless it is the first.
     pub(crate) lists: Option<u64>,
-    /// How many runs are at work.
+    /// The runs that are at work.
     pub(crate) at_work: AtWork,
     /// The runs that kill this process.
     pub(crate) poison: Poison,
@@ -118,14 +118,14 @@ impl World {
     }
 }
 
-/// What can go wrong in a node.
+/// The trouble that a node can make.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Trouble {
-    /// Whether some first attempts fail.
+    /// `true` if some first attempts fail.
     pub(crate) flaky: bool,
-    /// Whether it fails for good until somebody retries the run; also in the next process, if this one dies before that.
+    /// `true` if it fails for good until somebody retries the run; also in the next process, if this one dies first.
     pub(crate) broken: bool,
-    /// Whether it kills its process, in the runs that are to do so.
+    /// `true` if it kills its process, in the runs that are to do so.
     pub(crate) poison: bool,
 }
 
@@ -214,7 +214,7 @@ impl Work {
     }
 }
 
-/// Whether trouble is to come: of a batch only one item has it, one that every version has.
+/// Returns `true` if trouble may come: in a batch only one item has it, one that every version has.
 fn is_first(input: &Input) -> bool {
     input.item.is_none_or(|item| item == 1)
 }
@@ -316,7 +316,7 @@ impl Batch {
     }
 }
 
-/// How many items of a batch are in every version, and so in the state.
+/// Returns how many items of a batch are in every version, and so in the state.
 pub(crate) fn always(items: usize) -> usize {
     items - items / 3
 }
@@ -326,11 +326,11 @@ pub(crate) fn always(items: usize) -> usize {
 pub(crate) struct Question {
     pub(crate) world: Arc<World>,
     pub(crate) name: String,
-    /// Whether it expires.
+    /// `true` if it expires.
     pub(crate) expires: bool,
 }
 
-/// What stands in a state where a question expired.
+/// The text in a state in the place of the answer to a question that expired.
 pub(crate) const NOBODY: &str = "nobody";
 
 impl Question {

@@ -1,5 +1,5 @@
-//! What a driver does to the runs of a seed: it starts them, answers, cancels, retries, forks, deletes and prunes, as their
-//! plans say, until all have come to their ends.
+//! A driver's work on the runs of a seed: it starts them, answers, cancels, retries, forks, deletes and prunes, as
+//! their plans say, until all have come to their ends.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,20 +28,20 @@ use crate::{
 
 mod missing;
 
-/// How often to look at a run that somebody else is to do something to.
+/// The time between two looks at a run to which somebody else is to do something.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How often at least.
+/// The longest time between two such looks.
 const SELDOM: Duration = Duration::from_millis(80);
 
-/// How long to wait for a run before looking whether another was stopped by a fault.
+/// The longest wait for a run before looking whether another was stopped by a fault.
 const LONG: Duration = Duration::from_millis(300);
 
-/// Why it does not come to its end.
+/// The reason for which a driver does not come to its end.
 pub(crate) enum Fault {
     Open(OpenError),
     Run(Error),
-    /// What must not happen.
+    /// Something that must not happen.
     Odd(String),
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn came_late(error: &Error) -> bool {
     )
 }
 
-/// What a store is told when a life of a seed opens it.
+/// Returns the options with which a life of a seed opens its store.
 pub(crate) fn options(script: &Script, life: usize) -> StoreOptions {
     let (clock, version) = (Clock::of(script.seed, life), script.version(life));
     let options = StoreOptions::new().keep_waits(KEEP_WAITS).durability(script.durability).clock(move || clock.now());
@@ -121,7 +121,7 @@ pub(crate) async fn drive(
     operator.prune(script).await
 }
 
-/// What the store is told of a flow beside its names.
+/// Returns the options of a flow, which the store is told beside its names.
 fn flow_options(script: &Script, flow: usize, version: Version) -> FlowOptions {
     let options = FlowOptions::new();
     // One flow has another limit than the one that all have that say nothing.
@@ -137,11 +137,11 @@ struct Operator {
     /// By the number of the flow, without the one that this version lacks.
     runs: BTreeMap<usize, Runs<Job>>,
     world: Arc<World>,
-    /// What earlier processes were about to do.
+    /// The marks of what earlier processes were about to do.
     marks: BTreeSet<(String, String)>,
-    /// Whether the store's clock is that of the system, and stays so.
+    /// `true` if the store's clock is that of the system, and stays so.
     is_right: bool,
-    /// Whether some run was stopped by a fault; then nobody waits any more.
+    /// `true` if some run was stopped by a fault; then nobody waits any more.
     faulty: AtomicBool,
 }
 
@@ -286,7 +286,7 @@ impl Operator {
                 Status::Running => {}
                 status => self.help(plan, run, status).await?,
             }
-            // What sleeps, or waits for another process, is looked at ever less often.
+            // A run that sleeps, or waits for another process, is looked at ever less often.
             let is_ours = status == Status::Paused && plan.by == Who::Driver;
             look = if status != before || is_ours { LOOK } else { (look * 2).min(SELDOM) };
             before = status;

@@ -32,7 +32,7 @@ const SOON: Duration = Duration::from_millis(100);
 /// After how many looks it opens the store again.
 const ONE_OPEN: u64 = 8;
 
-/// How often it looks.
+/// The time between two looks.
 const LOOK: Duration = Duration::from_millis(15);
 
 /// A thread that is the other process as long as this lives.
@@ -97,7 +97,7 @@ struct Meddling {
     cancelled: BTreeSet<String>,
     /// The store, while it is open.
     open: Option<Requests>,
-    /// How often it was looked at.
+    /// The number of looks at the store so far.
     looks: u64,
     /// The questions, by run, that were answered late or expire soon: once their time is over an answer is refused.
     late: Vec<(String, Question)>,

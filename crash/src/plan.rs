@@ -1,4 +1,4 @@
-//! What a seed determines: its flows and runs, what is done to them from outside, and when the process is killed.
+//! The plan of a seed: its flows and runs, what is done to them from outside, and when the process is killed.
 
 use std::{cmp::Ordering, ops::Range};
 
@@ -22,7 +22,7 @@ pub(crate) const JOBS: [&str; 26] = [
 pub(crate) const MOMENTS: [(WriteMoment, &str); 3] =
     [(WriteMoment::Before, "before"), (WriteMoment::Applied, "applied"), (WriteMoment::Committed, "committed")];
 
-/// How many runs a seed has.
+/// The number of runs of a seed.
 const RUNS: usize = 120;
 
 /// A place in the life of a process at which it stops, to be killed there.
@@ -34,7 +34,7 @@ pub(crate) struct Point {
     pub(crate) nth: u64,
 }
 
-/// How a process comes to its end.
+/// The way in which a process comes to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Life {
     /// It is killed so many milliseconds after its start.
@@ -47,7 +47,7 @@ pub(crate) enum Life {
     Whole,
 }
 
-/// Who does something to a run.
+/// The process that does something to a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Who {
     /// The process that drives the store.
@@ -56,7 +56,7 @@ pub(crate) enum Who {
     Other,
 }
 
-/// What is done to a run from outside, beside answers and retries of what failed.
+/// The fate of a run: what is done to it from outside, beside answers and retries of what failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     Ends,
@@ -87,7 +87,7 @@ pub(crate) struct Plan {
     pub(crate) flow: usize,
     pub(crate) job: Job,
     pub(crate) fate: Fate,
-    /// Who answers its questions and retries it.
+    /// The process that answers its questions and retries it.
     pub(crate) by: Who,
 }
 
@@ -99,9 +99,9 @@ pub(crate) struct Script {
     pub(crate) plans: Vec<Plan>,
     pub(crate) lives: Vec<Life>,
     pub(crate) durability: Durability,
-    /// How many visits of a run may be made and not be on disk.
+    /// The most visits of a run that may be made and not be on disk.
     pub(crate) behind: u64,
-    /// How often a visit of the flow whose runs kill their process may be begun again.
+    /// The most times that a visit of the flow whose runs kill their process may be begun again.
     pub(crate) max_resumes: u32,
 }
 
@@ -158,12 +158,12 @@ impl Script {
         }
     }
 
-    /// How often a visit of a flow may be begun again after its process has died.
+    /// Returns how often a visit of a flow may be begun again after its process has died.
     pub(crate) fn max_resumes(&self, flow: usize) -> u32 {
         if flow + 2 == self.flows.len() { self.max_resumes } else { MAX_RESUMES }
     }
 
-    /// How often the runs that kill their process may do so, all together.
+    /// Returns how often the runs that kill their process may do so, all together.
     pub(crate) fn most_deaths(&self) -> u64 {
         let poisoned = self.plans.iter().filter(|plan| matches!(plan.fate, Fate::Poisoned { .. })).count() as u64;
         // A visit that has kept another item is counted anew.

@@ -13,10 +13,10 @@ use crate::{
     random::mix,
 };
 
-/// What a process writes down before one of its runs kills it.
+/// The mark that a process writes down before one of its runs kills it.
 pub(crate) const DEATH: &str = "death";
 
-/// How long a run waits at most before it kills its process, in milliseconds: others are to get on meanwhile.
+/// The bound of a run's wait before it kills its process, in milliseconds: others are to get on meanwhile.
 const WAIT: u64 = 200;
 
 /// The runs that kill this process.
@@ -46,7 +46,7 @@ impl Poison {
         self.0.contains(run)
     }
 
-    /// How long to wait before killing the process, by what the node has made.
+    /// Returns how long to wait before killing the process, by what the node has made.
     pub(crate) fn wait(made: u64) -> Duration {
         Duration::from_millis(mix(made) % WAIT)
     }

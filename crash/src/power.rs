@@ -39,13 +39,13 @@ use crate::{
     version::Version,
 };
 
-/// How many runs a seed has: few, so that each sync of them can be a cut of its own.
+/// The number of runs of a seed: few, so that each sync of them can be a cut of its own.
 const RUNS: usize = 6;
 
-/// How long a life may take.
+/// The longest time that a life may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How many cuts one chain has at most.
+/// The most cuts of one chain.
 const LONGEST: usize = 3;
 
 /// After how many failed chains no other begins: each keeps its files.
@@ -164,7 +164,7 @@ struct Outcome {
     seen: u64,
 }
 
-/// How a life came to its end.
+/// The way in which a life came to its end.
 enum End {
     Done,
     /// With what a reader had seen before.

@@ -12,10 +12,10 @@ use flowstone::{
 
 use crate::{flows::KEEP_WAITS, operator::Fault};
 
-/// How many threads for blocking work a process has whose pool is to be full.
+/// The number of threads for blocking work of a process whose pool is to be full.
 pub(crate) const THREADS: usize = 2;
 
-/// What the runs are called here, which no seed has.
+/// The name of the flow here, and the start of its runs' ids, which no seed has.
 pub(crate) const NAME: &str = "probe";
 
 struct Question;
@@ -57,7 +57,7 @@ pub(crate) async fn with_full_pool(store: &Store) -> Result<(), Fault> {
     done
 }
 
-/// What the threads wait for.
+/// The gate that the threads wait for.
 #[derive(Debug, Default)]
 struct Gate {
     open: Mutex<bool>,

@@ -16,7 +16,7 @@ use crate::plan::{Life, Point};
 /// The signal of an abort.
 const ABORT: i32 = 6;
 
-/// How a process came to its end.
+/// The way in which a process came to its end.
 #[derive(Debug)]
 pub(crate) enum End {
     /// Killed at a time.
@@ -33,7 +33,7 @@ pub(crate) enum End {
     Stuck,
 }
 
-/// What is to be told while it lives.
+/// News that a process tells while it lives.
 pub(crate) enum News {
     /// It drives the store now.
     Open,

@@ -25,7 +25,7 @@ impl Random {
         low + self.below(high - low + 1)
     }
 
-    /// Whether something happens that happens in one of `of` cases.
+    /// Returns `true` if something happens that happens in one of `of` cases.
     pub(crate) fn one_in(&mut self, of: u64) -> bool {
         self.below(of) == 0
     }

@@ -24,16 +24,16 @@ use crate::{
     version::Version,
 };
 
-/// How long a process may take to its end.
+/// The longest time that a process may take to its end.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// How long one over a damaged file may: some of its runs may not be found when they are to wake.
+/// The same for one over a damaged file: some of its runs may not be found when they are to wake.
 const LITTLE_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long one lives at most that is alone: some of its runs wait for another.
+/// The longest life of a process that is alone: some of its runs wait for another.
 const ALONE: Duration = Duration::from_millis(1500);
 
-/// What came of a seed.
+/// The outcome of a seed.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) runs: u64,
@@ -66,7 +66,7 @@ impl Place {
     }
 }
 
-/// What is done with one seed.
+/// The trial of one seed.
 struct Trial {
     script: Arc<Script>,
     expected: Expected,
@@ -307,7 +307,7 @@ fn is_locked(runtime: &tokio::runtime::Runtime, store: &Path, driver: u32) -> Re
             runtime.block_on(store.close());
             Ok(false)
         }
-        // What a damaged store says of itself.
+        // A damaged store says so of itself.
         Err(OpenError::Store { .. } | OpenError::NotAStore { .. }) => Ok(false),
         Err(error) => Err(error.into()),
     }

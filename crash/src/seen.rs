@@ -15,7 +15,7 @@ use flowstone_disk::Disk;
 
 use crate::found::Found;
 
-/// How often it looks.
+/// The time between two looks.
 const LOOK: Duration = Duration::from_millis(3);
 
 /// A thread that reads as long as this lives.

@@ -11,30 +11,30 @@ use flowstone::durable::FlowOptions;
 
 use crate::random::{Random, mix};
 
-/// What marks the name of a node that was renamed: `work2-g1` was `work2` until the first renaming.
+/// The mark in the name of a node that was renamed: `work2-g1` was `work2` until the first renaming.
 const MARK: &str = "-g";
 
-/// What flows are in, beside nodes that are in nodes.
+/// The path that flows are in, as nodes are in nodes.
 const FLOWS: &str = "/flows";
 
 /// A version of the program.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Version {
     seed: u64,
-    /// How often nodes were renamed so far.
+    /// The number of times that nodes were renamed so far.
     renamings: u64,
     /// The flow that it does not have.
     pub(crate) lacks: Option<usize>,
     /// The version of the lists that batches have, unless it is the first.
     pub(crate) lists: Option<u64>,
-    /// Whether its pool for blocking work is full for a while.
+    /// `true` if its pool for blocking work is full for a while.
     pub(crate) full_pool: bool,
     pub(crate) limits: Limits,
-    /// Whether no run kills the process.
+    /// `true` if no run kills the process.
     pub(crate) calm: bool,
 }
 
-/// How many runs may be at work at once.
+/// Limits of the number of runs that may be at work at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// Of all flows together.
@@ -70,7 +70,7 @@ impl Version {
         }
         let mut limits = Limits::of(seed, life, flows);
         if full_pool {
-            // What waits for the pool keeps its place, and so all would wait for the pool.
+            // A run that waits for the pool keeps its place, and so all would wait for the pool.
             limits.store = None;
         }
         Self { seed, renamings, lacks, lists, full_pool, limits, calm: false }
@@ -116,9 +116,9 @@ pub(crate) struct Names {
     version: Version,
     /// The nodes, as named in the first version, that the flow is in.
     path: Vec<String>,
-    /// Whether it is the flow of children: their nodes keep their names, since `rename` is for those of runs.
+    /// `true` if it is the flow of children: their nodes keep their names, since `rename` is for those of runs.
     fixed: bool,
-    /// Whether it is in a batch flow that is not journaled, so that nothing in it is kept.
+    /// `true` if it is in a batch flow that is not journaled, so that nothing in it is kept.
     pub(crate) unkept: bool,
 }
 

@@ -13,7 +13,7 @@ use crate::vfs::{self, Device, DeviceFile, Failure, Opened, Opening, lock};
 pub enum Operation {
     /// Bytes are written.
     Write,
-    /// What was written is to be on the disk.
+    /// The bytes that were written are to be on the disk.
     Sync,
     /// A file gets another size.
     Truncate,
@@ -30,7 +30,7 @@ pub enum Cause {
     Full,
 }
 
-/// How long operations fail.
+/// The time for which operations fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Span {
     /// One operation fails.

@@ -24,18 +24,18 @@ pub(crate) struct Luck<'a> {
     losses: Losses,
 }
 
-/// How much of what was not synced survives.
+/// The part of the changes not yet synced that survives a power cut.
 #[derive(Debug, Clone, Copy)]
 enum Kept {
     Nothing,
     All,
     /// Each part by itself, in so many of eight cases: the disk has written them in another order.
     Some(u64),
-    /// What came first, up to somewhere in the middle of a write: the disk has written them in order.
+    /// The first changes survive, up to somewhere in the middle of a write: the disk has written them in order.
     First,
 }
 
-/// How many parts of writes of at most 512 bytes, and other changes, came out of power cuts how.
+/// Counts of how unsynced parts of writes, of at most 512 bytes each, and other changes came out of power cuts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Losses {
     /// They survived, though they were not synced.
@@ -187,7 +187,7 @@ fn tear(bytes: &mut Vec<u8>, (mut at, mut written): (usize, &[u8]), parts: usize
 fn put(file: &mut Vec<u8>, at: usize, bytes: &[u8], fill: &mut dyn FnMut(usize) -> Vec<u8>) {
     let end = at + bytes.len();
     if end > file.len() {
-        // What lies between is filled; what is written need not be.
+        // The gap before the bytes is filled; their own place need not be.
         let gap = at.saturating_sub(file.len());
         file.extend(fill(gap));
         file.resize(end, 0);

@@ -34,14 +34,14 @@ pub enum Cut {
     Sync {
         /// Which sync.
         nth: u64,
-        /// Whether it is done, and nobody was told.
+        /// `true` if it is done, and nobody was told.
         done: bool,
     },
     /// Right after a file was written, made, deleted or got another size, counted from 0.
     Change(u64),
 }
 
-/// How many operations there were.
+/// The numbers of operations so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Syncs of files.
@@ -50,7 +50,7 @@ pub struct Counts {
     pub changes: u64,
 }
 
-/// What is on a disk without power: its files by name.
+/// The content of a disk without power: its files by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Image(BTreeMap<OsString, Vec<u8>>);
 
@@ -78,7 +78,7 @@ impl fmt::Debug for Disk {
     }
 }
 
-/// What the handle and its open files share.
+/// The state that the handle and its open files share.
 struct Inner {
     state: Mutex<State>,
     /// Called once when the power is cut, while nothing else can be done to the disk.
@@ -282,7 +282,7 @@ impl Device for Disks {
 struct OpenFile {
     inner: Arc<Inner>,
     file: usize,
-    /// Whether its next sync syncs its folder, too, as SQLite's own VFS does for a log that it may have made.
+    /// `true` if its next sync syncs its folder, too, as SQLite's own VFS does for a log that it may have made.
     syncs_folder: AtomicBool,
 }
 

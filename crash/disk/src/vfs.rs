@@ -10,7 +10,7 @@
 //!  sqlite3_file ── the default's, szOsFile bytes ──────── │ Box<dyn DeviceFile>
 //! ```
 //!
-//! What is registered lives as long as the process.
+//! A VFS, once registered, lives as long as the process.
 
 #![expect(unsafe_code, reason = "the binding to SQLite's C interface of file systems; all above it is safe")]
 
@@ -47,29 +47,29 @@ pub(crate) trait DeviceFile: Send + Sync + 'static {
     /// The file is about to get another size.
     fn truncate(&self, size: u64) -> Result<(), Failure>;
 
-    /// What was written is to be on the disk. Nothing else is done.
+    /// The bytes that were written are to be on the disk. Nothing else is done.
     fn sync(&self) -> Result<(), Failure>;
 }
 
-/// How a file is to be opened.
+/// The manner in which a file is to be opened.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Opening {
-    /// Whether it is made if it is not there.
+    /// `true` if it is made if it is not there.
     pub(crate) create: bool,
-    /// Whether it is a journal or a log: the first sync of such a file syncs its folder as well, if it may have been made.
+    /// `true` if it is a journal or a log: its first sync syncs its folder as well, if the file may have been made.
     pub(crate) is_log: bool,
 }
 
-/// What a disk makes of a file that is opened.
+/// The answer of a disk to the opening of a file.
 #[derive(Default)]
 pub(crate) struct Opened {
-    /// Whether it may be read only.
+    /// `true` if it may be read only.
     pub(crate) read_only: bool,
     /// Hears of what is done to it; nobody if there is none.
     pub(crate) file: Option<Box<dyn DeviceFile>>,
 }
 
-/// How an operation fails.
+/// The way in which an operation fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// An I/O error; nothing is done.
@@ -111,22 +111,22 @@ fn make(name: &str, device: &'static dyn Device, for_all: c_int) {
     assert_eq!(done, SQLITE_OK, "registered");
 }
 
-/// What lies behind the default's object of a file.
+/// The object that lies behind the default's object of a file.
 type Behind = Box<dyn DeviceFile>;
 
-/// What SQLite is given as a VFS. Invariant: `vfs` is the first field, so a pointer to it is one to the whole.
+/// The VFS that SQLite is given. Invariant: `vfs` is the first field, so a pointer to it is one to the whole.
 #[repr(C)]
 struct Vfs {
     vfs: sqlite3_vfs,
     default: *mut sqlite3_vfs,
     device: &'static dyn Device,
-    /// How far behind the start of a file its [`Behind`] is.
+    /// The distance of a file's [`Behind`] from the start of the file's object, in bytes.
     behind: usize,
     /// By the address of the default's table. There are a handful, each leaked once.
     tables: Mutex<BTreeMap<usize, &'static Table>>,
 }
 
-/// What an open file has as its methods. Invariant: `methods` is the first field, as above.
+/// The methods of an open file. Invariant: `methods` is the first field, as above.
 #[repr(C)]
 struct Table {
     methods: sqlite3_io_methods,
@@ -177,7 +177,7 @@ unsafe extern "C" fn open(
     }
 }
 
-/// What becomes of flags when the file can be read only, as a file system would have it: it is not made, nor written.
+/// Returns the flags for a file that can only be read, as a file system would have it: it is not made, nor written.
 fn read_only(flags: c_int) -> c_int {
     flags & !(SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE) | SQLITE_OPEN_READONLY
 }
@@ -229,7 +229,7 @@ unsafe fn behind(file: *mut sqlite3_file, offset: usize) -> *mut Behind {
     unsafe { file.byte_add(offset).cast() }
 }
 
-/// What is ours and what is the default's of an open file.
+/// Returns our part and the default's part of an open file.
 ///
 /// # Safety
 ///
@@ -289,7 +289,7 @@ unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: sqlite3_int64) -> c
     }
 }
 
-/// What the file claims to SQLite, at most: that a write leaves the bytes beside it as they are, also when it is torn.
+/// Claims to SQLite at most that a write leaves the bytes beside it as they are, also when it is torn.
 unsafe extern "C" fn characteristics(file: *mut sqlite3_file) -> c_int {
     // SAFETY: SQLite calls the methods of a file only while it is open.
     unsafe {

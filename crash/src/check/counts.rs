@@ -1,6 +1,6 @@
-//! How much was checked.
+//! The amount of what was checked.
 
-/// What was checked.
+/// Counts of what was checked.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counts {
     /// Lines of ledgers.

@@ -1,4 +1,4 @@
-//! What somebody was told of a run: it is so, until something is done to the run.
+//! Checks what somebody was told of a run: it is so, until something is done to the run.
 
 use anyhow::{Result, ensure};
 use flowstone::durable::Status;
@@ -24,7 +24,7 @@ impl Checker<'_> {
             }
             Line::Mark(what, run) => {
                 if what == "retry" {
-                    // What it asked it may ask again.
+                    // The run may ask its questions again.
                     self.ways.retain(|key, _| root(root(key, '?'), '/') != run);
                 }
                 let changed = |told: &Told| match &what[..] {

@@ -1,4 +1,4 @@
-//! What can be done to the runs of a flow that the program lacks: they are cancelled and deleted, and nothing else.
+//! Operates the runs of a flow that the program lacks: they are cancelled and deleted, and nothing else.
 
 use std::time::Duration;
 

@@ -35,7 +35,7 @@ type Answered<T> = std::result::Result<T, String>;
 /// Answers, or not.
 #[tool]
 async fn answers(
-    /// Whether it fails
+    /// `true` if it fails
     fails: bool,
 ) -> Answered<u32> {
     if fails { Err("nobody knows".to_owned()) } else { Ok(42) }
@@ -60,7 +60,7 @@ async fn an_error_is_one_whatever_the_result_is_called() {
 #[derive(Debug)]
 pub struct Docs(Vec<&'static str>);
 
-/// What was found.
+/// A document that was found.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Hit {
     title: String,
@@ -162,7 +162,7 @@ async fn nothing() {}
 /// Fails, or not.
 #[tool]
 async fn may_fail(
-    /// Whether it fails
+    /// `true` if it fails
     fails: bool,
 ) -> Result<()> {
     if fails { Err("as asked".into()) } else { Ok(()) }
@@ -301,7 +301,7 @@ struct Threads(Mutex<Vec<std::thread::ThreadId>>);
 #[tool]
 fn blocks(
     threads: &Threads,
-    /// What to say
+    /// The word to say
     word: String,
     cx: &Context,
 ) -> Result<String> {

@@ -166,7 +166,7 @@ pub enum Part {
 pub struct Extra {
     /// The [name of the wire](crate::Wire::name).
     pub wire: String,
-    /// What came.
+    /// The JSON as it came.
     pub json: Value,
 }
 

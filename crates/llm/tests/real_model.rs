@@ -123,11 +123,11 @@ async fn text_comes_while_the_model_speaks() {
 /// An invoice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 struct Invoice {
-    /// Who sent it.
+    /// The name of the company that sent it.
     vendor: String,
-    /// What is to be paid.
+    /// The amount to be paid.
     total: f64,
-    /// Whether it is paid already.
+    /// `true` if it is paid already.
     paid: bool,
 }
 

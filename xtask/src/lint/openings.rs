@@ -3,7 +3,20 @@
 use super::tree::{Fault, File};
 
 /// The folders whose comments are checked, once they are clean.
-const FOLDERS: [&str; 3] = ["crates/core/", "crates/macros/", "crates/flowstone/src/"];
+const FOLDERS: [&str; 12] = [
+    "bench/",
+    "conformance/",
+    "crash/",
+    "crates/cli/",
+    "crates/core/",
+    "crates/durable/",
+    "crates/flowstone/src/",
+    "crates/flowstone/tests/ui/",
+    "crates/llm/src/",
+    "crates/macros/",
+    "examples/",
+    "xtask/",
+];
 
 const WORDS: [&str; 5] = ["What", "Whether", "Who", "How", "Why"];
 

@@ -203,7 +203,7 @@ impl Row {
 }
 
 fn usd(dollars: f64) -> Result<Usd, String> {
-    // What is beyond this is no price of tokens, but a slip of the units.
+    // A number beyond this is no price of tokens, but a slip of the units.
     if (0.0..=100_000.0).contains(&dollars) {
         Ok(Usd::dollars(dollars))
     } else {

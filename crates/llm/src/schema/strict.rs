@@ -22,7 +22,7 @@ const FORMATS: [&str; 9] = ["date-time", "time", "date", "duration", "email", "h
 /// Returns the strict form of a schema.
 pub(crate) fn strict(schema: &Value) -> Value {
     let Value::Object(object) = schema else { return schema.clone() };
-    // What stands beside a reference is refused: a description, say.
+    // Anything beside a reference is refused: a description, say.
     if let Some(reference @ Value::String(_)) = object.get("$ref") {
         return Value::Object(Map::from_iter([("$ref".to_owned(), reference.clone())]));
     }

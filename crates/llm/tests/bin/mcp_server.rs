@@ -34,7 +34,7 @@ fn main() {
 fn flow() {
     #[derive(serde::Deserialize, schemars::JsonSchema)]
     struct Words {
-        /// What to count the words of
+        /// The text to count the words of
         text: String,
     }
     #[derive(serde::Serialize, serde::Deserialize)]

@@ -175,9 +175,9 @@ async fn their_client_calls_a_flow_over_stdio() {
 async fn their_client_calls_tools_over_http() {
     #[derive(serde::Deserialize, schemars::JsonSchema)]
     struct Division {
-        /// What is divided
+        /// The number that is divided
         of: i64,
-        /// What it is divided by
+        /// The number that it is divided by
         by: i64,
     }
 

@@ -12,9 +12,9 @@ async fn search(
     query: String,
     /// Where
     place: &str,
-    /// What kinds
+    /// The kinds
     kinds: &[String],
-    /// How many, and of what
+    /// The number, and its unit
     (limit, unit): (u32, String),
     _: &Docs,
     cx: Context,
@@ -28,7 +28,7 @@ async fn find<'a>(
     second: &Context,
     #[serde(default)] docs: &Docs,
     #[cfg(unix)]
-    /// What
+    /// The query
     query: String,
     named: &Named<'a>,
     /// Whom

@@ -209,7 +209,7 @@ async fn a_stop_in_the_middle_of_a_flow_does_not_repeat_its_visits() {
 
 #[derive(Deserialize, Serialize, JsonSchema)]
 struct Depth {
-    /// How deep
+    /// The depth so far
     depth: u32,
 }
 
