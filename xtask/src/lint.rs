@@ -7,7 +7,7 @@
 //! | [`prose`] | the pages that have to be there, their links, their length |
 //! | [`places`] | no file knows the machine that it was written on |
 //! | [`layers`] | which package may depend on which |
-//! | [`openings`] | no comment of a clean folder opens with What, Whether, Who, How or Why |
+//! | [`openings`] | no comment opens with What, Whether, Who, How or Why |
 //! | [`modules`] | which folder of a crate may import from which |
 //! | [`weight`] | how much the core, and a newcomer's first command, pull in |
 

@@ -86,10 +86,10 @@ impl std::error::Error for NotFound {}
 #[tool]
 pub async fn search(
     docs: &Docs,
-    /// What to look for
+    /// The words to look for
     query: String,
-    /// How many to find
-    /// at most
+    /// The most documents
+    /// to find
     limit: Option<usize>,
     cx: &Context,
 ) -> Result<Vec<Hit>, NotFound> {
@@ -115,8 +115,8 @@ fn a_tool_is_described_by_its_function() {
         json!({
             "type": "object",
             "properties": {
-                "query": { "type": "string", "description": "What to look for" },
-                "limit": { "type": ["integer", "null"], "minimum": 0, "description": "How many to find\nat most" },
+                "query": { "type": "string", "description": "The words to look for" },
+                "limit": { "type": ["integer", "null"], "minimum": 0, "description": "The most documents\nto find" },
             },
             "required": ["query"],
             "additionalProperties": false,

@@ -130,7 +130,8 @@ impl StoreOptions {
     }
 
     /// Lets at most so many runs of the store be driven at once, of all flows together; by default there is no limit. The
-    /// others wait as with [`FlowOptions::concurrency`]; the flow with the fewest runs under way is next.
+    /// others wait as with [`FlowOptions::concurrency`](crate::FlowOptions::concurrency); the flow with the fewest runs
+    /// under way is next.
     #[must_use]
     pub fn concurrency(mut self, runs: usize) -> Self {
         self.concurrency = Some(runs);

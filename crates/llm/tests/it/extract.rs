@@ -13,7 +13,7 @@ use crate::extract_types::Thread;
 /// An invoice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 struct Invoice {
-    /// Who wrote it.
+    /// Its writer.
     seller: String,
     lines: Vec<Line>,
     #[serde(default)]
@@ -103,7 +103,7 @@ async fn the_strict_schema_of_the_type_is_sent_and_told_in_words() {
         "description": "An invoice.",
         "type": "object",
         "properties": {
-            "seller": { "description": "Who wrote it.", "type": "string" },
+            "seller": { "description": "Its writer.", "type": "string" },
             "lines": {
                 "type": "array",
                 "items": {

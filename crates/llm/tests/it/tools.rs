@@ -119,9 +119,9 @@ async fn a_set_is_added_to_another() {
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Search {
-    /// What to look for
+    /// The words to look for
     query: String,
-    /// How many
+    /// The most to find
     limit: Option<u32>,
     #[serde(default)]
     filter: Option<Filter>,
@@ -130,7 +130,7 @@ struct Search {
     places: Vec<Place>,
 }
 
-/// What may be found.
+/// Narrows a search.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Filter {
@@ -159,11 +159,11 @@ fn a_schema_has_what_a_model_needs_and_providers_take() {
         json!({
             "type": "object",
             "properties": {
-                "query": { "type": "string", "description": "What to look for" },
-                "limit": { "type": ["integer", "null"], "minimum": 0, "description": "How many" },
+                "query": { "type": "string", "description": "The words to look for" },
+                "limit": { "type": ["integer", "null"], "minimum": 0, "description": "The most to find" },
                 "filter": {
                     "type": ["object", "null"],
-                    "description": "What may be found.",
+                    "description": "Narrows a search.",
                     "properties": { "since": { "type": "integer", "description": "From this year on" } },
                     "required": ["since"],
                     "additionalProperties": false,

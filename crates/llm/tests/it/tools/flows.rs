@@ -20,7 +20,7 @@ type Ledger = Arc<Mutex<Vec<String>>>;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Topic {
-    /// What to find out about
+    /// The subject to find out about
     topic: String,
 }
 
@@ -80,7 +80,7 @@ async fn a_flow_is_called_with_arguments_and_answers() {
     let tools = Tools::new().with(research(&ledger, &open()));
 
     tools.check().unwrap();
-    assert_eq!(tools.specs()[0].parameters["properties"]["topic"]["description"], "What to find out about");
+    assert_eq!(tools.specs()[0].parameters["properties"]["topic"]["description"], "The subject to find out about");
     let good = call(&tools, "research", json!({ "topic": "ants" })).await;
     assert_eq!(good, (r#"["ants 0","ants 1","ants 2"]"#.to_owned(), None));
 
