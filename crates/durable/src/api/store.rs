@@ -27,8 +27,8 @@ use crate::{
 
 /// A file of runs, driven by this process: it alone makes visits of them.
 ///
-/// Cheap to clone. When the last clone, [`Runs`] and [`Run`](crate::Run) of it is dropped, its runs are stopped where they are, and
-/// can be resumed by whoever opens it next; [`close`](Self::close) waits for that.
+/// Cheap to clone. When the last clone, [`Runs`](crate::Runs) and [`Run`](crate::Run) of it is dropped, its runs are
+/// stopped where they are, and can be resumed by whoever opens it next; [`close`](Self::close) waits for that.
 ///
 /// # Example
 ///
