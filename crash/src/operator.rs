@@ -398,8 +398,10 @@ impl Fault {
         let (kind, text) = match self {
             Self::Open(OpenError::Store { source, .. }) => (format!("{:?}", source.fault()), format!("{self:#?}")),
             Self::Open(error) => ("open".to_owned(), format!("{error:?}")),
-            Self::Run(Error::Store(error)) => (format!("{:?}", error.fault()), format!("{error:?}")),
-            Self::Run(error) => ("run".to_owned(), format!("{error:?}")),
+            Self::Run(error) => {
+                let kind = error.fault().map_or_else(|| "run".to_owned(), |fault| format!("{fault:?}"));
+                (kind, format!("{error:?}"))
+            }
             Self::Odd(text) => ("odd".to_owned(), text.clone()),
         };
         format!("fault {} {}", kind.to_lowercase(), text.replace('\n', " "))

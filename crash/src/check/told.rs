@@ -20,7 +20,10 @@ impl Checker<'_> {
                 if *what == Told::Failed {
                     self.failed(run);
                 }
-                self.told.insert((run.clone(), *what));
+                // Another thread may write down last what it was told before the run began to leave.
+                if *what == Told::Gone || !self.leaving.contains(root(run, ':')) {
+                    self.told.insert((run.clone(), *what));
+                }
             }
             Line::Mark(what, run) => {
                 if what == "retry" {
