@@ -262,8 +262,15 @@ mod tests {
                 continue;
             }
             let text = fs::read_to_string(&path).unwrap();
-            for call in [".call(", ".call_blocking(", ".put(", ".write(", ".keep("] {
-                let arguments = text.split(call).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"'));
+            for call in [".call", ".put", ".write", ".keep"] {
+                // Types may stand between the name of the method and its arguments.
+                let is_types = |text: &str| {
+                    let types = text.strip_prefix("_blocking").unwrap_or(text);
+                    types.is_empty() || types.starts_with("::<") && types.ends_with('>')
+                };
+                let calls = text.split(call).skip(1).filter_map(|rest| rest.split_once('('));
+                let arguments = calls.filter(|(types, _)| is_types(types)).map(|(_, arguments)| arguments.trim_start());
+                let arguments = arguments.filter_map(|arguments| arguments.strip_prefix('"'));
                 names.extend(arguments.filter_map(|rest| Some(rest.split_once("\",")?.0.to_owned())));
             }
         }

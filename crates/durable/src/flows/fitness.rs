@@ -12,6 +12,7 @@ use crate::{
         load::{KnownChild, Loaded, load},
         parked,
         reader::Reader,
+        status::status,
     },
     words::{
         error::{DriveError, ReadError},
@@ -36,11 +37,18 @@ struct Root<'a> {
 }
 
 impl Flows {
-    /// Checks that a run that is not at its end, and its children, could go on with its flow as that is now. Nothing is changed.
+    /// Checks that a run and its children could go on with its flow as that is now. Nothing is changed.
+    ///
+    /// A run that has come to its end since somebody looked for it is not going on, and so no flow refuses it.
     pub(crate) fn check(&self, reader: &Reader, run: i64) -> Result<(), DriveError> {
-        let Fit { loaded, flow } = self.check_alone(reader, run)?;
-        let waiting = &[Status::Paused, Status::Sleeping];
-        Root { reader, flow: &*flow, loaded: &loaded, waiting }.children(&loaded, "")
+        reader.at_once(|reader| {
+            if status(&reader.db, run)? == Status::Ended {
+                return Ok(());
+            }
+            let Fit { loaded, flow } = self.check_alone(reader, run)?;
+            let waiting = &[Status::Paused, Status::Sleeping];
+            Root { reader, flow: &*flow, loaded: &loaded, waiting }.children(&loaded, "")
+        })
     }
 
     /// Checks that a run or a child could go on, with the runs around it, of which the first was checked.

@@ -126,13 +126,15 @@ pub(crate) fn set_was(db: &Connection, before: &[(i64, String)]) -> Result<(), S
     Ok(())
 }
 
-/// Notes why a run cannot go on. With its children, it is what it was before another process let it go on.
+/// Notes why a run cannot go on, unless it has ended by now. With its children, it is what it was before another process let it
+/// go on.
 pub(crate) fn refuse(db: &Connection, run: i64, why: &str) -> Result<(), StatusError> {
     for run in tree(db, run)? {
         take_back(db, run)?;
     }
-    let mut update = db.prepare_cached("UPDATE runs SET refused = ?2 WHERE run = ?1 AND refused IS NOT ?2")?;
-    update.execute((run, bounded(why)))?;
+    let mut update =
+        db.prepare_cached("UPDATE runs SET refused = ?2 WHERE run = ?1 AND refused IS NOT ?2 AND status <> ?3")?;
+    update.execute((run, bounded(why), Status::Ended.code()))?;
     Ok(())
 }
 

@@ -428,3 +428,39 @@ async fn whoever_waits_for_a_run_that_an_earlier_process_could_not_take_is_told_
 
     assert!(matches!(error, DriveError::Restore { .. }), "{error:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sleeper_that_ends_while_the_store_is_looked_at_is_not_refused() {
+    let hours = || {
+        let mut flow = Flow::builder("hours");
+        let sleep = flow.add("sleep", Sleep::by(|hours: &u32| HOUR * *hours));
+        flow.start(sleep);
+        flow.build().unwrap()
+    };
+    let (folder, clock) = (Folder::new(), Clock::new());
+    let store = clock.open(&folder).await;
+    let runs = store.runs(hours()).await.unwrap();
+    for (id, hours) in [("long", 5), ("short", 1)] {
+        runs.start(id, hours).await.unwrap().settled().await.unwrap();
+    }
+    store.close().await;
+
+    // While the first is looked at, the second wakes and ends.
+    let (now, path) = (clock.clone(), folder.store());
+    let migrate = move |_, state: Value| {
+        if state == 5 {
+            now.advance(HOUR * 2);
+            while Reader::open(&path)?.run("short")?.status != Status::Ended {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        Ok(state)
+    };
+    let store = clock.open(&folder).await;
+    let runs = store.runs_with(hours(), FlowOptions::new().version(1, migrate)).await.unwrap();
+    let resumed = soon("a look", store.resume_all()).await.unwrap();
+
+    assert!(resumed.refused.is_empty(), "{:?}", resumed.refused);
+    let short = runs.get("short").await.unwrap().info().await.unwrap();
+    assert_eq!((short.status, short.refused), (Status::Ended, None));
+}
