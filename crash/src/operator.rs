@@ -39,30 +39,23 @@ const LONG: Duration = Duration::from_millis(300);
 
 /// The reason for which a driver does not come to its end.
 pub(crate) enum Fault {
-    Open(OpenError),
-    Run(Error),
+    Store(Error),
     /// Something that must not happen.
     Odd(String),
 }
 
-impl From<OpenError> for Fault {
-    fn from(error: OpenError) -> Self {
-        Self::Open(error)
-    }
-}
-
-/// The errors of the operations, each as one of a run.
-macro_rules! of_run {
+/// The errors of the operations, each as one of the store or its runs.
+macro_rules! of_store {
     ($($error:ty),*) => {
         $(impl From<$error> for Fault {
             fn from(error: $error) -> Self {
-                Self::Run(error.into())
+                Self::Store(error.into())
             }
         })*
     };
 }
 
-of_run!(Error, ReadError, StartError, AnswerError, ChangeError, DriveError, NotEnded);
+of_store!(Error, OpenError, ReadError, StartError, AnswerError, ChangeError, DriveError, NotEnded);
 
 /// Returns whether somebody else was faster.
 pub(crate) fn came_late(error: &Error) -> bool {
@@ -396,11 +389,9 @@ impl Operator {
 impl Fault {
     pub(crate) fn line(&self) -> String {
         let (kind, text) = match self {
-            Self::Open(OpenError::Store { source, .. }) => (format!("{:?}", source.fault()), format!("{self:#?}")),
-            Self::Open(error) => ("open".to_owned(), format!("{error:?}")),
-            Self::Run(error) => {
-                let kind = error.fault().map_or_else(|| "run".to_owned(), |fault| format!("{fault:?}"));
-                (kind, format!("{error:?}"))
+            Self::Store(error) => {
+                let other = if matches!(error, Error::Open(_)) { "open" } else { "run" };
+                (error.fault().map_or_else(|| other.to_owned(), |fault| format!("{fault:?}")), format!("{error:?}"))
             }
             Self::Odd(text) => ("odd".to_owned(), text.clone()),
         };
@@ -411,8 +402,7 @@ impl Fault {
 impl std::fmt::Debug for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Open(error) => error.fmt(f),
-            Self::Run(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
             Self::Odd(text) => text.fmt(f),
         }
     }

@@ -12,7 +12,6 @@ use crate::{
         load::{KnownChild, Loaded, load},
         parked,
         reader::Reader,
-        status::status,
     },
     words::{
         error::{DriveError, ReadError},
@@ -41,14 +40,13 @@ impl Flows {
     ///
     /// A run that has come to its end since somebody looked for it is not going on, and so no flow refuses it.
     pub(crate) fn check(&self, reader: &Reader, run: i64) -> Result<(), DriveError> {
-        reader.at_once(|reader| {
-            if status(&reader.db, run)? == Status::Ended {
-                return Ok(());
-            }
-            let Fit { loaded, flow } = self.check_alone(reader, run)?;
-            let waiting = &[Status::Paused, Status::Sleeping];
-            Root { reader, flow: &*flow, loaded: &loaded, waiting }.children(&loaded, "")
-        })
+        let loaded = loaded(reader, run)?;
+        if loaded.status == Status::Ended {
+            return Ok(());
+        }
+        let Fit { loaded, flow } = self.fit(loaded)?;
+        let waiting = &[Status::Paused, Status::Sleeping];
+        Root { reader, flow: &*flow, loaded: &loaded, waiting }.children(&loaded, "")
     }
 
     /// Checks that a run or a child could go on, with the runs around it, of which the first was checked.
@@ -63,8 +61,10 @@ impl Flows {
 
     /// Checks a run that the user started as [`check`](Self::check) does, without its children.
     pub(crate) fn check_alone(&self, reader: &Reader, run: i64) -> Result<Fit, DriveError> {
-        let unknown = || ReadError::UnknownRun { run: format!("#{run}").into() };
-        let mut loaded = load(&reader.db, run, 1)?.ok_or_else(unknown)?;
+        self.fit(loaded(reader, run)?)
+    }
+
+    fn fit(&self, mut loaded: Loaded) -> Result<Fit, DriveError> {
         let Some(flow) = self.get(&loaded.flow_name) else {
             return Err(DriveError::UnknownFlow { flow: loaded.flow_name });
         };
@@ -76,6 +76,10 @@ impl Flows {
         }
         Ok(Fit { loaded, flow })
     }
+}
+
+fn loaded(reader: &Reader, run: i64) -> Result<Loaded, ReadError> {
+    load(&reader.db, run, 1)?.ok_or_else(|| ReadError::UnknownRun { run: format!("#{run}").into() })
 }
 
 impl Root<'_> {
