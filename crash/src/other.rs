@@ -99,8 +99,8 @@ struct Meddling {
     open: Option<Requests>,
     /// The number of looks at the store so far.
     looks: u64,
-    /// The questions, by run, that were answered late or expire soon: once their time is over an answer is refused.
-    late: Vec<(String, Question)>,
+    /// The questions that are answered late: once their time is over an answer is refused.
+    late: Vec<Question>,
     /// The flow that the driver lacks.
     lacks: Option<usize>,
     /// The runs of that flow that are to be deleted, and whether they are.
@@ -145,9 +145,9 @@ impl Meddling {
                 answers::in_any_order(&mut questions);
                 for open in questions {
                     if answers::is_time(&open) {
-                        self.answer(requests, id, &open)?;
-                    } else if !self.late.iter().any(|(_, known)| (&known.run, known.step) == (&open.run, open.step)) {
-                        self.late.push((id.to_owned(), open));
+                        self.answer(requests, &open)?;
+                    } else if !self.late.iter().any(|known| (&known.run, known.step) == (&open.run, open.step)) {
+                        self.late.push(open);
                     }
                 }
                 Ok(())
@@ -159,12 +159,12 @@ impl Meddling {
         }
     }
 
-    fn answer(&self, requests: &mut Requests, id: &str, open: &Question) -> Result<(), Error> {
+    fn answer(&self, requests: &mut Requests, open: &Question) -> Result<(), Error> {
         let text = open.question.as_str().unwrap_or_default();
         // Its schema allows anything; the driver, which knows its type, refuses this and asks again.
         let unfit = open.refused.is_none() && answers::to(&format!("unfit {text}"));
         let answer: Value = if unfit { "perhaps".into() } else { answers::to(text).into() };
-        let told = match requests.answer(id, open.node.clone(), Some(open.step), answer) {
+        let told = match requests.answer_question(open, answer) {
             // One that does not fit is taken here, and given back by the driver.
             Ok(()) if unfit => return Ok(()),
             Ok(()) => Told::Answered(open.step),
@@ -183,11 +183,10 @@ impl Meddling {
 
     /// Answers questions that others may have answered, or that have expired, each once.
     fn answer_late(&mut self, requests: &mut Requests) -> Result<()> {
-        let (due, late) =
-            std::mem::take(&mut self.late).into_iter().partition(|(_, question)| answers::is_over(question));
+        let (due, late) = std::mem::take(&mut self.late).into_iter().partition(answers::is_over);
         self.late = late;
-        for (id, question) in due {
-            passed(self.answer(requests, &id, &question))?;
+        for question in due {
+            passed(self.answer(requests, &question))?;
         }
         Ok(())
     }

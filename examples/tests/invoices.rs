@@ -150,7 +150,7 @@ fn killed_again_and_again_it_posts_each_invoice_once() {
     let over = folder.reader().questions(RUN).unwrap().pop().unwrap().question;
     let rejected = over[0]["number"].as_u64().unwrap();
     let mut requests = Requests::open(folder.store()).unwrap();
-    requests.answer(RUN, "approve", None, json!({ "all_but": [rejected] })).unwrap();
+    requests.answer(RUN, "approve", json!({ "all_but": [rejected] })).unwrap();
     for posted in [1, 40, 80, 120] {
         let program = folder.start();
         until("so many were posted", || folder.posted().len() >= posted);
@@ -175,7 +175,7 @@ fn an_answer_from_another_process_is_taken_up_while_it_waits() {
     until("the person is asked", || folder.status() == Status::Paused);
 
     let mut requests = Requests::open(folder.store()).unwrap();
-    requests.answer(RUN, "approve", None, json!("all")).unwrap();
+    requests.answer(RUN, "approve", json!("all")).unwrap();
 
     assert!(program.child.wait().unwrap().success());
     assert_eq!(folder.posted().len(), COUNT);

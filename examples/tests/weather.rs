@@ -383,7 +383,7 @@ fn a_run_that_waits_in_a_store_goes_on_with_an_answer_from_elsewhere() {
     let mut requests = Requests::open(&store).unwrap();
     let run = requests.reader().list(&Filter::new()).unwrap().remove(0).id;
 
-    requests.answer(run, "ask", None, json!(["London"])).unwrap();
+    requests.answer(run, "ask", json!(["London"])).unwrap();
     let ended = weather(&command, "");
 
     assert!(waiting.errors.contains("waits for an answer"), "{}", waiting.errors);

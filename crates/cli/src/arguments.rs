@@ -217,13 +217,13 @@ pub(crate) struct DiffArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct AnswerArguments {
-    /// The id of the run
+    /// The id of the run, or of the child that asks
     #[arg(value_name = "ID")]
     pub(crate) id: String,
     /// The node that asks, as `runs show` names it; not needed where one question is open
     #[arg(long, value_name = "NODE")]
     pub(crate) node: Option<String>,
-    /// The step that asks, so that no later question of the node is answered
+    /// The step of the run that asks, so that no later question of the node is answered
     #[arg(long, value_name = "STEP")]
     pub(crate) step: Option<u64>,
     /// The answer: JSON, @FILE, or - for stdin; a bare word is a text where the question takes one

@@ -225,7 +225,7 @@ fn questions<W: Write>(runs: &[RunInfo], store: &Path, program: &str, screen: &m
     for run in paused.iter().take(ASKING) {
         for open in reader.open_questions(run.id.clone())?.iter().take(ASKING) {
             screen.gap()?;
-            for line in question::lines(open, &run.id, program, store) {
+            for line in question::lines(open, program, store) {
                 screen.line(&line)?;
             }
         }

@@ -111,18 +111,12 @@ impl Progress {
     }
 
     /// Writes the questions that were not written before.
-    fn ask(
-        &self,
-        reader: &Reader,
-        program: &str,
-        store: &Path,
-        asked: &mut BTreeSet<(RunId, String, u64)>,
-    ) -> Result<()> {
+    fn ask(&self, reader: &Reader, program: &str, store: &Path, asked: &mut BTreeSet<(RunId, u64)>) -> Result<()> {
         for run in std::mem::take(&mut *lock(&self.paused)) {
             // A run that has gone meanwhile asks nothing.
-            for open in reader.open_questions(run.clone()).unwrap_or_default() {
-                if asked.insert((run.clone(), open.node.to_string(), open.step)) {
-                    let lines = question::lines(&open, &run, program, store);
+            for open in reader.open_questions(run).unwrap_or_default() {
+                if asked.insert((open.run.clone(), open.step)) {
+                    let lines = question::lines(&open, program, store);
                     let text: String = lines.iter().map(|line| format!("{}\n", plain(line))).collect();
                     self.write(&if self.terminal { format!("\r\x1b[K{text}") } else { text });
                 }

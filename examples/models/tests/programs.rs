@@ -182,7 +182,7 @@ fn support_waits_in_its_store_for_an_answer_from_elsewhere() {
     let waits = folder.run("support", &[], "");
     let status = folder.reader().run("ticket-1").unwrap().status;
     let approve = json!({ "all": { "decision": "approve" } });
-    Requests::open(folder.store()).unwrap().answer("ticket-1", "refunds/approve", None, approve).unwrap();
+    Requests::open(folder.store()).unwrap().answer("ticket-1", "refunds/approve", approve).unwrap();
     let ended = folder.run("support", &[], "");
 
     assert!(waits.status.success() && ended.status.success(), "{}{}", errors(&waits), errors(&ended));

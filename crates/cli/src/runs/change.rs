@@ -24,8 +24,10 @@ pub(super) fn answer<W: Write>(
     let AnswerArguments { id, node, step, answer, common } = arguments;
     let mut requests = Requests::open(&common.store)?;
     let asked = asked(id, node.as_deref(), *step, requests.reader())?;
-    let (node, step) = (asked.node.as_str(), asked.step);
-    let mut give = |answer: Value| requests.answer(id.as_str(), node, step, answer);
+    let mut give = |answer: Value| match &asked {
+        Asked::At(node) => requests.answer(id.as_str(), node.as_str(), answer),
+        Asked::Question(question) => requests.answer_question(question, answer),
+    };
     match word_or_json(answer, "the answer")? {
         Given::Json(answer) => give(answer)?,
         Given::Word(word) => give(Value::String(word.clone())).map_err(|error| match error {
@@ -39,37 +41,53 @@ pub(super) fn answer<W: Write>(
 }
 
 /// The question that an answer is for.
-struct Asked {
-    node: String,
-    step: Option<u64>,
+enum Asked {
+    /// The one that is open at a node. The store knows more of one that is not: whether it was answered, and which node asks.
+    At(String),
+    Question(Box<Question>),
 }
 
-/// Finds the question that is meant: by its node, or the only one that is open.
+/// Finds the question that is meant: by its step, by its node, or the only one that is open.
 fn asked(id: &str, node: Option<&str>, step: Option<u64>, reader: &Reader) -> Result<Asked> {
-    let open = reader.open_questions(id)?;
-    let of_node = |question: &&Question| node.is_none_or(|node| question.node.as_str() == node);
-    let meant: Vec<&Question> = open.iter().filter(of_node).collect();
-    let steps: BTreeSet<u64> = meant.iter().map(|question| question.step).collect();
-    if let Some(step) = step.filter(|step| !steps.is_empty() && !steps.contains(step)) {
-        let steps: Vec<String> = steps.iter().map(u64::to_string).collect();
-        let (s, steps) = (if steps.len() == 1 { "" } else { "s" }, steps.join(", "));
-        return Err(Stop::failed(format!("run `{id}` does not ask at step {step}, but at step{s} {steps}")));
+    let mut questions = reader.questions(id)?;
+    questions.retain(|question| node.is_none_or(|node| question.node.as_str() == node));
+    if let Some(step) = step {
+        return at_step(id, step, questions);
     }
     if let Some(node) = node {
-        // The store knows more of a question that is not open: whether it was answered, and which node asks.
-        return Ok(Asked { node: node.to_owned(), step });
+        return Ok(Asked::At(node.to_owned()));
     }
-    let meant: Vec<&Question> =
-        meant.into_iter().filter(|question| step.is_none_or(|step| question.step == step)).collect();
-    match *meant {
-        [] => Err(Stop::failed(format!("run `{id}` does not wait for an answer"))),
-        [question] => Ok(Asked { node: question.node.to_string(), step: Some(question.step) }),
-        _ => Err(which(id, &meant)),
+    questions.retain(Question::is_open);
+    match questions.len() {
+        0 => Err(Stop::failed(format!("run `{id}` does not wait for an answer"))),
+        1 => Ok(Asked::Question(Box::new(questions.remove(0)))),
+        _ => Err(which(id, &questions)),
     }
+}
+
+/// Finds the question of a step of the run itself: each child counts its steps by itself.
+fn at_step(id: &str, step: u64, questions: Vec<Question>) -> Result<Asked> {
+    let (own, of_children): (Vec<_>, Vec<_>) = questions.into_iter().partition(|question| question.run.as_str() == id);
+    let open: BTreeSet<u64> = own.iter().filter(|question| question.is_open()).map(|question| question.step).collect();
+    if let Some(question) = own.into_iter().find(|question| question.step == step) {
+        return Ok(Asked::Question(Box::new(question)));
+    }
+    if let Some(question) = of_children.iter().rfind(|question| question.step == step) {
+        let child = for_shell(question.run.as_str());
+        return Err(Stop::failed(format!(
+            "step {step} is one of a child of run `{id}`, say which: `runs answer {child} --step {step}`"
+        )));
+    }
+    let steps: Vec<String> = open.iter().map(u64::to_string).collect();
+    Err(Stop::failed(match *steps {
+        [] => format!("run `{id}` does not ask at step {step}"),
+        [ref one] => format!("run `{id}` does not ask at step {step}, but at step {one}"),
+        _ => format!("run `{id}` does not ask at step {step}, but at steps {}", steps.join(", ")),
+    }))
 }
 
 /// Names the questions of a run to somebody who did not say which is answered.
-fn which(id: &str, open: &[&Question]) -> Stop {
+fn which(id: &str, open: &[Question]) -> Stop {
     let named: Vec<_> =
         open.iter().take(QUESTIONS).map(|question| format!("--node {}", for_shell(question.node.as_str()))).collect();
     let more = match open.len() - named.len() {

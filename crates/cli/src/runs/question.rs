@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use flowstone_core::RunId;
 use flowstone_durable::Question;
 use serde_json::Value;
 
@@ -12,8 +11,8 @@ use crate::{
 };
 
 /// Says what a run asks, and the command that answers it.
-pub(crate) fn lines(question: &Question, run: &RunId, program: &str, store: &Path) -> Vec<String> {
-    let (step, node) = (question.step, &question.node);
+pub(crate) fn lines(question: &Question, program: &str, store: &Path) -> Vec<String> {
+    let Question { run, step, node, .. } = question;
     let mut lines = vec![
         format!("question  at node `{node}`, step {step}, asked {}", at(question.asked_at)),
         format!("asks      {}", compact(&question.question)),

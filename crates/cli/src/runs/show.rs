@@ -219,7 +219,7 @@ impl Shown {
         if self.questions.len() > 1 {
             self.more_questions(screen)?;
         }
-        for line in super::question::lines(question, &self.run.id, program, store) {
+        for line in super::question::lines(question, program, store) {
             screen.line(&line)?;
         }
         Ok(())

@@ -108,8 +108,15 @@ fn open_questions_of_children_are_listed_with_their_paths_and_each_is_answered()
         assert!(shown.iter().any(|line| line.starts_with(&row) && line.ends_with(&asks)), "{row}: {shown:#?}");
     }
     let flowstone = env!("CARGO_BIN_EXE_flowstone");
-    let answer = format!("answer {flowstone} runs answer may --node 'review[0]/approve' --step 3 yes --store desk.db");
+    let child = desk.reader().questions("may").unwrap()[0].run.clone();
+    let answer =
+        format!("answer {flowstone} runs answer '{child}' --node 'review[0]/approve' --step 3 yes --store desk.db");
     assert!(shown.contains(&answer), "{shown:#?}");
+    let whose = desk.flowstone("runs answer may --step 3 yes").failed();
+    assert!(
+        whose.starts_with("error: step 3 is one of a child of run `may`, say which: `runs answer 'may~"),
+        "{whose}"
+    );
     let nodes = |desk: &Desk| {
         let questions = desk.json("runs show may")["questions"].take();
         questions.as_array().unwrap().iter().map(|question| question["node"].clone()).collect::<Vec<_>>()

@@ -7,6 +7,9 @@ use flowstone_core::{AsyncFlow, Context, NodeExt, Phase, Result, Retry, RunError
 use futures_util::poll;
 use tokio::task::yield_now;
 
+/// The time of an attempt that is to run out of it: long enough that its job begins first, however busy the machine is.
+const TIME: Duration = Duration::from_millis(200);
+
 /// A job that goes on until it is told to stop, and some time after.
 async fn until_told(alive: Alive, cx: Context) -> Result<u32> {
     let job = move |cx: &Context| {
@@ -24,7 +27,7 @@ async fn until_told(alive: Alive, cx: Context) -> Result<u32> {
 /// A flow whose node runs such a job.
 fn hanging(alive: &Alive) -> AsyncFlow<Vec<u32>> {
     let alive = alive.clone();
-    alone(awaiting(move |cx| until_told(alive.clone(), cx)).timeout(ms(10)))
+    alone(awaiting(move |cx| until_told(alive.clone(), cx)).timeout(TIME))
 }
 
 async fn run(flow: &AsyncFlow<Vec<u32>>, options: Option<&RunOptions>) -> (Vec<u32>, Result<(), RunError>) {
@@ -98,7 +101,7 @@ async fn a_job_that_exec_itself_drops_is_told_and_awaited() {
         let living = alive.clone();
         let flow = alone(awaiting(move |cx| {
             let living = living.clone();
-            async move { Ok(u32::from(tokio::time::timeout(ms(10), until_told(living, cx)).await.is_err())) }
+            async move { Ok(u32::from(tokio::time::timeout(TIME, until_told(living, cx)).await.is_err())) }
         }));
 
         let (state, result) = run(&flow, options.as_ref()).await;
@@ -119,7 +122,7 @@ async fn a_job_of_a_flow_inside_an_exec_is_awaited_by_the_run() {
             async move { inner.run_in(vec![], &cx).await.map(|(state, _): (Vec<u32>, _)| state[0]) }
         });
 
-        let (_, result) = run(&alone(outer.timeout(ms(10))), options.as_ref()).await;
+        let (_, result) = run(&alone(outer.timeout(TIME)), options.as_ref()).await;
 
         assert!(result.is_err());
         assert_eq!((alive.begun(), alive.finished()), (1, 1), "{options:?}");
@@ -134,7 +137,7 @@ async fn a_visit_that_a_driver_makes_awaits_the_jobs_of_attempts_before() {
         let living = living.clone();
         async move { if cx.attempt() == 0 { until_told(living, cx).await } else { Ok(2) } }
     });
-    let flow = alone(node.timeout(ms(10)).retry(Retry::attempts(2)));
+    let flow = alone(node.timeout(TIME).retry(Retry::attempts(2)));
 
     let (mut state, mut cx) = (vec![], flow.context(&RunOptions::new()));
     let visit = flow.visit(flow.start(), &mut state, &mut cx).await.unwrap();

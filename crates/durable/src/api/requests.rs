@@ -15,7 +15,7 @@ use crate::{
         space,
     },
     drive::{
-        answers,
+        answers::{self, Which},
         changes::{self, Limits, begin_new},
     },
     records::{
@@ -29,6 +29,7 @@ use crate::{
     words::{
         columns,
         error::{AnswerError, ChangeError, JobError, OpenError, StoreError, WrongStatus},
+        info::Question,
         status::{Happened, Status},
         store_options::StoreOptions,
         waits::Moment,
@@ -68,7 +69,7 @@ use crate::{
 /// march.settled().await?;
 ///
 /// let mut store = Requests::open(&path)?; // in any process
-/// store.answer("march", "approve", None, true)?;
+/// store.answer("march", "approve", true)?;
 /// assert!(march.finished().await?.ended()?.state);
 /// # Ok(())
 /// # }
@@ -97,10 +98,11 @@ impl Requests {
         &self.reader
     }
 
-    /// Answers the question of a run at a node, once. `step` names the question, where a node asks more than once.
+    /// Answers the open question of a run at a node, once.
     ///
-    /// The node is known by the names that it had, too. The answer is checked against the schema that is stored with the
-    /// question; the process that drives the run checks it against its type, too, and asks again if it does not fit
+    /// The node is known by the names that it had, too; in a child it is named by its path, as in
+    /// [`Question::node`](crate::Question::node). The answer is checked against the schema that is stored with the question; the
+    /// process that drives the run checks it against its type, too, and asks again if it does not fit
     /// ([`Question::refused`](crate::Question::refused)). If the run's flow cannot take the run any more, the answer is kept
     /// for a program that can ([`RunInfo::refused`](crate::RunInfo::refused)).
     ///
@@ -111,17 +113,29 @@ impl Requests {
         &mut self,
         run: impl Into<RunId>,
         node: impl Into<NodePath>,
-        step: Option<u64>,
         answer: impl Serialize,
     ) -> Result<(), AnswerError> {
-        let (run, node) = (run.into(), node.into());
-        let answer = answers::to_json(&run, &node, answer, StoreOptions::default().max_state)?;
+        self.give(&run.into(), &Which::At(node.into()), answer)
+    }
+
+    /// Answers this question, see [`answer`](Self::answer), so that a late answer cannot go to a later question of the same
+    /// node.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`answer`](Self::answer).
+    pub fn answer_question(&mut self, question: &Question, answer: impl Serialize) -> Result<(), AnswerError> {
+        self.give(&question.run, &Which::Question(question.clone()), answer)
+    }
+
+    fn give(&mut self, run: &RunId, which: &Which, answer: impl Serialize) -> Result<(), AnswerError> {
+        let answer = answers::to_json(run, which.node(), answer, StoreOptions::default().max_state)?;
         let check = |reader: &Reader| -> Result<_, AnswerError> {
-            let renamed = reader.renamed(&run)?;
+            let renamed = reader.renamed(run)?;
             let is_node = |node: &NodePath, known: &NodePath| renamed.is_same(node, known);
             let now = Moment { clock: columns::now(), ticks: owner::ticks(&reader.db)? };
-            let (found, question) = answers::find(reader, (&run, &node, step), &is_node, now)?;
-            answers::check(&run, &node, &question, &answer)?;
+            let (found, question) = answers::find(reader, (run, which), &is_node, now)?;
+            answers::check(run, which.node(), &question, &answer)?;
             Ok(found)
         };
         let found = self.reader.at_once(check)?;

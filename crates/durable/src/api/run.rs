@@ -8,7 +8,11 @@ use serde_json::Value;
 
 use crate::{
     api::handle::Handle,
-    drive::{answers, changes, shared::Shared},
+    drive::{
+        answers::{self, Which},
+        changes,
+        shared::Shared,
+    },
     flows::registered::FlowOver,
     records::{reader::Reader, state::state_at},
     words::{
@@ -230,28 +234,17 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     ///
     /// If there is no such question, it is answered already, or the answer fits neither its schema nor its type.
     pub async fn answer(&self, node: impl Into<NodePath>, answer: impl Serialize) -> Result<(), AnswerError> {
-        self.answer_step(node, None, answer).await
+        answers::answer(self.shared(), (self.run, &self.id), Which::At(node.into()), answer).await
     }
 
-    /// Answers a question, named by its [step](Question::step), so that a late answer cannot go to a later question of the
+    /// Answers this question of the run, or of one of its children, so that a late answer cannot go to a later question of the
     /// same node.
     ///
     /// # Errors
     ///
     /// Those of [`answer`](Self::answer).
     pub async fn answer_question(&self, question: &Question, answer: impl Serialize) -> Result<(), AnswerError> {
-        self.answer_step(question.node.clone(), Some(question.step), answer).await
-    }
-
-    async fn answer_step(
-        &self,
-        node: impl Into<NodePath>,
-        step: Option<u64>,
-        answer: impl Serialize,
-    ) -> Result<(), AnswerError> {
-        let node = node.into();
-        let answer = answers::to_json(&self.id, &node, answer, self.shared().options.max_state)?;
-        answers::answer(self.shared(), (self.run, &self.id), (node, step), answer).await
+        answers::answer(self.shared(), (self.run, &self.id), Which::Question(question.clone()), answer).await
     }
 
     /// Cancels it: where it waits, if it is driven.

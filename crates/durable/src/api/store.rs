@@ -12,15 +12,16 @@ use crate::{
     },
     disk::writer,
     drive::{
-        answers, changes, inbox,
+        answers::{self, Which},
+        changes, inbox,
         resume::{self, Resumed},
         shared::Shared,
         wakes,
     },
-    records::reader::Reader,
+    records::{parked, reader::Reader},
     words::{
         error::{AnswerError, ChangeError, DriveError, OpenError, ReadError},
-        info::{Left, RunInfo},
+        info::{Left, Question, RunInfo},
         store_options::StoreOptions,
     },
 };
@@ -135,10 +136,22 @@ impl Store {
         node: impl Into<NodePath>,
         answer: impl Serialize,
     ) -> Result<(), AnswerError> {
-        let (id, node) = (run.into(), node.into());
-        let answer = answers::to_json(&id, &node, answer, self.handle.shared.options.max_state)?;
+        let id = run.into();
         let number = self.number(&id).await?;
-        answers::answer(&self.handle.shared, (number, &id), (node, None), answer).await
+        answers::answer(&self.handle.shared, (number, &id), Which::At(node.into()), answer).await
+    }
+
+    /// Answers this question, so that a late answer cannot go to a later question of the same node.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`answer`](Self::answer).
+    pub async fn answer_question(&self, question: &Question, answer: impl Serialize) -> Result<(), AnswerError> {
+        let asking = question.run.clone();
+        let root = move |reader: &Reader| Ok::<_, ReadError>(parked::root_of(&reader.db, reader.number(&asking)?)?);
+        let number = self.handle.shared.read(root).await?;
+        let which = Which::Question(question.clone());
+        answers::answer(&self.handle.shared, (number, &question.run), which, answer).await
     }
 
     /// Cancels a run, whatever its flow, also of one that is not registered.

@@ -31,19 +31,38 @@ use crate::{
     },
 };
 
-/// Answers the question of a run at a node, once, and lets the run go on.
+/// The question that an answer is for.
+pub(crate) enum Which {
+    /// The one that is open at a node.
+    At(NodePath),
+    /// This one, and no later one of the same node.
+    Question(Question),
+}
+
+impl Which {
+    /// The node that asks, for errors.
+    pub(crate) fn node(&self) -> &NodePath {
+        match self {
+            Self::At(node) => node,
+            Self::Question(question) => &question.node,
+        }
+    }
+}
+
+/// Answers a question of a run, once, and lets the run go on.
 pub(crate) async fn answer(
     shared: &Arc<Shared>,
     (run, id): (i64, &RunId),
-    (node, step): (NodePath, Option<u64>),
-    answer: Value,
+    which: Which,
+    answer: impl Serialize,
 ) -> Result<(), AnswerError> {
-    let (store, asked, at, given) = (Arc::clone(shared), id.clone(), node.clone(), answer.clone());
+    let answer = to_json(id, which.node(), answer, shared.options.max_state)?;
+    let (store, asked, given) = (Arc::clone(shared), id.clone(), answer.clone());
     let now = shared.moment();
     let check = move |reader: &Reader| -> Result<_, AnswerError> {
         let flow = store.flow_of(reader, run)?;
         let is_node = |node: &NodePath, known: &NodePath| flow.is_same(node, known);
-        let (mut found, mut question) = find(reader, (&asked, &at, step), &is_node, now)?;
+        let (mut found, mut question) = find(reader, (&asked, &which), &is_node, now)?;
         let fit = store.flows.check_alone(reader, parked::root_of(&reader.db, found.run)?)?;
         store.flows.check_line(reader, &fit, found.run)?;
         let before = question.version;
@@ -51,7 +70,7 @@ pub(crate) async fn answer(
         if question.version != before {
             found.now = Some(question.to_text(&asked, store.options.max_state)?);
         }
-        check(&asked, &at, &question, &given)?;
+        check(&asked, which.node(), &question, &given)?;
         let (version, _) = reader.flow_version_of(run)?;
         flow.fits(&asked, version, &found.node, &given)?;
         Ok(found)
@@ -78,30 +97,19 @@ pub(crate) struct Found {
     pub(crate) now: Option<AskedNow>,
 }
 
-/// Finds the question that an answer is for.
+/// Finds the question of a run that an answer is for.
 pub(crate) fn find(
     reader: &Reader,
-    (run, node, step): (&RunId, &NodePath, Option<u64>),
+    (run, which): (&RunId, &Which),
     is_node: IsNode<'_>,
     now: Moment,
 ) -> Result<(Found, Question), AnswerError> {
-    let number = reader.number(run)?;
-    // The id of a child may come with the path from there, or with that from the run that the user started.
-    let own = parked::prefix(&reader.db, number)?;
-    let local = node.as_str().strip_prefix(own.as_str()).map_or_else(|| node.clone(), NodePath::from);
-    let (asking, local) = parked::resolve(&reader.db, number, &local, is_node)?;
-    let is_root = asking == number && own.is_empty();
-    let is_of = |question: &Question| {
-        let named = if is_root { is_node(&local, &question.node) } else { question.node == local };
-        named && step.is_none_or(|step| step == question.step)
+    let node = which.node();
+    let asked = match which {
+        Which::At(node) => at_node(reader, run, node, is_node)?,
+        Which::Question(question) => again(reader, run, question)?,
     };
-    let next = questions::at(&reader.db, asking, reader.last_step(asking)? + 1)?.filter(is_of);
-    let asked = match next {
-        Some(next) => Some(next),
-        // Only for the error all of its questions are read.
-        None => questions::of_run(&reader.db, asking)?.into_iter().rfind(is_of),
-    };
-    let Some(asked) = asked else {
+    let Some((asking, asked)) = asked else {
         let open = reader.open_questions(run.clone())?.into_iter().next();
         return Err(AnswerError::NotAsking { run: run.clone(), node: node.clone(), asks: open.map(|open| open.node) });
     };
@@ -118,6 +126,38 @@ pub(crate) fn find(
     let node = NodePath::from(format!("{}{}", parked::prefix(&reader.db, asking)?, asked.node));
     let found = Found { run: asking, step: asked.step, node: node.clone(), now: None };
     Ok((found, Question { node, ..asked }))
+}
+
+/// Returns the question that is open at a node, or else the last one there, with the run that asks.
+fn at_node(
+    reader: &Reader,
+    run: &RunId,
+    node: &NodePath,
+    is_node: IsNode<'_>,
+) -> Result<Option<(i64, Question)>, AnswerError> {
+    let number = reader.number(run)?;
+    // The id of a child may come with the path from there, or with that from the run that the user started.
+    let own = parked::prefix(&reader.db, number)?;
+    let local = node.as_str().strip_prefix(own.as_str()).map_or_else(|| node.clone(), NodePath::from);
+    let (asking, local) = parked::resolve(&reader.db, number, &local, is_node)?;
+    let is_root = asking == number && own.is_empty();
+    let is_its = |question: &Question| if is_root { is_node(&local, &question.node) } else { question.node == local };
+    let asked = match questions::at(&reader.db, asking, reader.last_step(asking)? + 1)?.filter(is_its) {
+        Some(next) => Some(next),
+        // Only for the error all of its questions are read.
+        None => questions::of_run(&reader.db, asking)?.into_iter().rfind(is_its),
+    };
+    Ok(asked.map(|asked| (asking, asked)))
+}
+
+/// Returns a question as it stands now, if it is one of this run and its children. Another life of the run has other ones.
+fn again(reader: &Reader, run: &RunId, known: &Question) -> Result<Option<(i64, Question)>, AnswerError> {
+    let (number, asking) = (reader.number(run)?, known.asking);
+    if !parked::is_within(&reader.db, asking, number)? {
+        return Ok(None);
+    }
+    let asked = questions::at(&reader.db, asking, known.step)?.filter(|asked| asked.run == known.run);
+    Ok(asked.map(|asked| (asking, asked)))
 }
 
 /// Checks an answer against the schema of its question.

@@ -227,6 +227,16 @@ pub(crate) fn resolve(
     }
 }
 
+/// Returns whether a run is another one, or a child of it, or a child of such a child.
+pub(crate) fn is_within(db: &Connection, run: i64, around: i64) -> Result<bool, StoreError> {
+    let mut select = db.prepare_cached("SELECT parent FROM runs WHERE run = ?1 AND parent < run")?;
+    let mut at = Some(run);
+    while let Some(run) = at.filter(|run| *run > around) {
+        at = select.query_row([run], |row| row.get(0)).optional()?;
+    }
+    Ok(at == Some(around))
+}
+
 /// The path of a run's nodes from the run that the user started: `review[3]/`, or nothing if it is that run.
 pub(crate) fn prefix(db: &Connection, run: i64) -> Result<String, StoreError> {
     let mut select = db.prepare_cached(

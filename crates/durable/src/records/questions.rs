@@ -57,10 +57,10 @@ pub(crate) fn of_tree(db: &Connection, run: i64) -> Result<Vec<Question>, ReadEr
     let mut rows = select.query(params![run, parked::prefix(db, run)?])?;
     let mut questions = Vec::new();
     while let Some(row) = rows.next()? {
-        questions.push((row.get::<_, i64>("run")?, question(row, &row.get::<_, String>("prefix")?)?));
+        questions.push(question(row, &row.get::<_, String>("prefix")?)?);
     }
-    questions.sort_by_key(|(run, question)| (*run, question.step));
-    Ok(questions.into_iter().map(|(_, question)| question).collect())
+    questions.sort_by_key(|question| (question.asking, question.step));
+    Ok(questions)
 }
 
 /// The questions of one run, oldest first, by the paths of its own nodes.
@@ -116,6 +116,7 @@ fn question(row: &Row<'_>, prefix: &str) -> Result<Question, ReadError> {
         answered_at,
         refused: row.get("refused")?,
         is_open,
+        asking: row.get("run")?,
         version,
         run,
     })

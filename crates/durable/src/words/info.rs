@@ -205,6 +205,9 @@ pub struct Question {
     pub refused: Option<String>,
     /// `true` if it waits for an answer.
     pub(crate) is_open: bool,
+    /// The number of the run that asks, which no other run of its store ever has.
+    #[serde(skip)]
+    pub(crate) asking: i64,
     /// The version of the flow that asked.
     pub(crate) version: u32,
 }

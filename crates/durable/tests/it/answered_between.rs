@@ -131,7 +131,7 @@ async fn answers_in_any_order_have_their_effect_with_an_end_of_the_process_after
         for item in order {
             let (runs, _) = match beside {
                 true => {
-                    Requests::open(folder.store()).unwrap().answer("m", path(item), None, true).unwrap();
+                    Requests::open(folder.store()).unwrap().answer("m", path(item), true).unwrap();
                     world.open(&folder, 100).await
                 }
                 false => {

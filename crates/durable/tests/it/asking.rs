@@ -93,7 +93,7 @@ fn to_words(_: u32, _: &str, asking: Asking) -> Result<Asking, BoxError> {
 }
 
 fn answer_beside(folder: &Folder, run: &str, node: &str) {
-    Requests::open(folder.store()).unwrap().answer(run, node, None, true).unwrap();
+    Requests::open(folder.store()).unwrap().answer(run, node, true).unwrap();
 }
 
 #[tokio::test]

@@ -176,7 +176,7 @@ async fn answers_retries_and_forks_wait_for_their_turn_too() {
 
     asks.answer("a", "ask", true).await.unwrap();
     let path = folder.store();
-    let beside = move || Requests::open(path).unwrap().answer("b", "ask", None, true).unwrap();
+    let beside = move || Requests::open(path).unwrap().answer("b", "ask", true).unwrap();
     tokio::task::spawn_blocking(beside).await.unwrap();
     fails.retry_failed("f").await.unwrap();
     fails.fork("holds", 1, "forked", |_| ()).await.unwrap();
@@ -352,7 +352,7 @@ async fn children_are_answered_while_their_run_waits_for_its_turn() {
         let since = run.info().await.unwrap().queued_at;
         batches.answer("m", "review[0]/ask", true).await.unwrap();
         let path = folder.store();
-        let beside = move || Requests::open(path).unwrap().answer("m", "review[1]/ask", None, true).unwrap();
+        let beside = move || Requests::open(path).unwrap().answer("m", "review[1]/ask", true).unwrap();
         tokio::task::spawn_blocking(beside).await.unwrap();
         tokio::time::sleep(Duration::from_millis(150)).await;
 

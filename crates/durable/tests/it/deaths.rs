@@ -252,7 +252,7 @@ async fn what_was_parked_at_a_death_is_not_counted() {
     }
     runs.store().close().await;
     die(&folder);
-    flowstone_durable::Requests::open(folder.store()).unwrap().answer("beside", "ask", None, true).unwrap();
+    flowstone_durable::Requests::open(folder.store()).unwrap().answer("beside", "ask", true).unwrap();
 
     let runs = open().await;
     runs.resume_all().await.unwrap();

@@ -121,7 +121,7 @@ async fn a_question_expires_when_its_time_is_over_and_an_answer_is_too_late() {
     assert!(!question.is_open() && question.expired_at.is_some() && question.answer.is_none());
     let late = run.answer("ask", "Ada").await.unwrap_err();
     assert!(matches!(late, AnswerError::Expired { .. }), "{late:?}");
-    let beside = Requests::open(folder.store()).unwrap().answer("r", "ask", None, "Ada").unwrap_err();
+    let beside = Requests::open(folder.store()).unwrap().answer("r", "ask", "Ada").unwrap_err();
     assert!(matches!(beside, AnswerError::Expired { .. }), "{beside:?}");
 }
 
@@ -145,7 +145,7 @@ async fn an_answer_after_the_time_is_refused_also_while_nobody_drives_the_store(
     let (runs, _) = asked(&folder, &clock).await;
     runs.store().close().await;
 
-    let late = Requests::open(folder.store()).unwrap().answer("r", "ask", None, "Ada").unwrap_err();
+    let late = Requests::open(folder.store()).unwrap().answer("r", "ask", "Ada").unwrap_err();
     assert!(matches!(late, AnswerError::Expired { .. }), "{late:?}");
 
     clock.set(0);
@@ -188,7 +188,7 @@ async fn an_answer_that_is_refused_leaves_the_question_with_its_time() {
     let (folder, clock) = (Folder::new(), Clock::default());
     let (_runs, run) = asked(&folder, &clock).await;
 
-    Requests::open(folder.store()).unwrap().answer("r", "ask", None, 7).unwrap();
+    Requests::open(folder.store()).unwrap().answer("r", "ask", 7).unwrap();
     until("it is refused", async || question(&run).await.refused.is_some()).await;
     soon("it asks again", run.settled()).await.unwrap();
     assert!(run.info().await.unwrap().wake_at.is_some());
@@ -337,7 +337,7 @@ async fn an_answer_that_is_refused_gives_the_question_no_more_time_by_a_clock_th
     let (folder, clock) = (Folder::new(), Clock::default());
     let (_runs, run) = asked_for(&folder, &clock, Duration::from_secs(4)).await;
 
-    Requests::open(folder.store()).unwrap().answer("r", "ask", None, 7).unwrap();
+    Requests::open(folder.store()).unwrap().answer("r", "ask", 7).unwrap();
     until("it is refused", async || question(&run).await.refused.is_some()).await;
     clock.set(-YEAR);
 

@@ -105,7 +105,7 @@ async fn an_answer_from_beside_to_a_child_that_cannot_go_on_waits_for_a_program_
     runs.store().close().await;
     let reader = Reader::open(folder.store()).unwrap();
     let before = standing(&reader);
-    Requests::open(folder.store()).unwrap().answer("m", "review[1]/ask", None, true).unwrap();
+    Requests::open(folder.store()).unwrap().answer("m", "review[1]/ask", true).unwrap();
 
     let runs = Runs::open(folder.store(), month(invoice("decide"), "review")).await.unwrap();
     runs.resume_all().await.unwrap();

@@ -26,6 +26,7 @@ mod heard;
 mod history;
 mod items;
 mod keys;
+mod late_answers;
 mod lifecycle;
 mod list;
 mod listen;

@@ -239,7 +239,7 @@ async fn a_question_of_a_node_that_was_renamed_is_answered() {
             run.answer(node, 7).await.unwrap();
         } else {
             let path = folder.store();
-            let answered = move || Requests::open(path).unwrap().answer(id, node, None, serde_json::json!(7)).unwrap();
+            let answered = move || Requests::open(path).unwrap().answer(id, node, serde_json::json!(7)).unwrap();
             tokio::task::spawn_blocking(answered).await.unwrap();
         }
 
@@ -264,8 +264,8 @@ async fn a_question_is_answered_under_all_names_that_its_node_had_and_has() {
             let run = runs.get(&*id).await.unwrap();
             if beside {
                 let mut requests = Requests::open(folder.store()).unwrap();
-                assert!(requests.answer(&*id, "other", None, json!(n)).is_err());
-                requests.answer(&*id, name, None, json!(n)).unwrap();
+                assert!(requests.answer(&*id, "other", json!(n)).is_err());
+                requests.answer(&*id, name, json!(n)).unwrap();
             } else {
                 assert!(run.answer("other", n).await.is_err());
                 run.answer(name, n).await.unwrap();

@@ -92,7 +92,7 @@ async fn an_answer_that_does_not_fit_its_schema_is_refused_with_the_place() {
 
     for answer in [json!({ "name": "A", "age": 1 }), json!({ "age": 1 }), json!("Ada"), json!(null)] {
         let direct = runs.answer("r", "ask", answer.clone()).await.unwrap_err();
-        let beside = beside(&folder, move |requests| requests.answer("r", "ask", None, answer).unwrap_err()).await;
+        let beside = beside(&folder, move |requests| requests.answer("r", "ask", answer).unwrap_err()).await;
         for error in [direct, beside] {
             assert!(matches!(&error, AnswerError::Unfit { .. }), "{error:?}");
             assert!(!error.to_string().contains('\n'));
@@ -122,7 +122,7 @@ async fn an_answer_from_beside_that_does_not_fit_its_type_is_recorded_as_refused
     let runs = asked(&folder).await;
     let run = runs.get("r").await.unwrap();
 
-    beside(&folder, |requests| requests.answer("r", "ask", None, json!({ "name": "Ada", "age": 1000 })).unwrap()).await;
+    beside(&folder, |requests| requests.answer("r", "ask", json!({ "name": "Ada", "age": 1000 })).unwrap()).await;
     until("it is refused", async || run.questions().await.unwrap()[0].refused.is_some()).await;
 
     let question = run.questions().await.unwrap().remove(0);
@@ -130,7 +130,7 @@ async fn an_answer_from_beside_that_does_not_fit_its_type_is_recorded_as_refused
     assert_eq!(question.answer, None);
     assert_eq!(soon("it asks again", run.settled()).await.unwrap(), Status::Paused);
     // The question still waits, and an answer that fits goes on.
-    beside(&folder, |requests| requests.answer("r", "ask", None, json!({ "name": "Ada", "age": 36 })).unwrap()).await;
+    beside(&folder, |requests| requests.answer("r", "ask", json!({ "name": "Ada", "age": 36 })).unwrap()).await;
     until("it goes on", async || run.info().await.unwrap().step == 1).await;
     assert_eq!(run.questions().await.unwrap()[0].refused, None);
 }
@@ -142,10 +142,10 @@ async fn an_answer_from_beside_takes_effect_while_the_store_is_driven() {
     let run = runs.start("r", Invoice::default()).await.unwrap();
     run.settled().await.unwrap();
 
-    beside(&folder, |requests| requests.answer("r", "ask", None, true).unwrap()).await;
+    beside(&folder, |requests| requests.answer("r", "ask", true).unwrap()).await;
 
     assert!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.posted);
-    let twice = beside(&folder, |requests| requests.answer("r", "ask", None, true).unwrap_err()).await;
+    let twice = beside(&folder, |requests| requests.answer("r", "ask", true).unwrap_err()).await;
     assert!(matches!(twice, AnswerError::AlreadyAnswered { .. }), "{twice:?}");
 }
 
@@ -154,8 +154,8 @@ async fn an_answer_while_nobody_drives_takes_effect_at_the_next_start() {
     let folder = Folder::new();
     asked(&folder).await.store().close().await;
 
-    beside(&folder, |requests| requests.answer("r", "ask", None, json!(name("Ada"))).unwrap()).await;
-    let twice = beside(&folder, |requests| requests.answer("r", "ask", None, json!(name("Bob"))).unwrap_err()).await;
+    beside(&folder, |requests| requests.answer("r", "ask", json!(name("Ada"))).unwrap()).await;
+    let twice = beside(&folder, |requests| requests.answer("r", "ask", json!(name("Bob"))).unwrap_err()).await;
     let runs = Runs::open(folder.store(), asking()).await.unwrap();
     let run = runs.get("r").await.unwrap();
     until("it goes on", async || run.info().await.unwrap().step == 1).await;
@@ -199,7 +199,7 @@ async fn a_late_answer_does_not_go_to_a_later_question_of_the_same_node() {
 
     let late = run.answer_question(&first, name("Bob")).await.unwrap_err();
     let beside =
-        beside(&folder, |requests| requests.answer("r", "ask", Some(1), json!(name("Bob"))).unwrap_err()).await;
+        beside(&folder, move |requests| requests.answer_question(&first, json!(name("Bob"))).unwrap_err()).await;
 
     assert!(matches!(late, AnswerError::AlreadyAnswered { .. }), "{late:?}");
     assert!(matches!(beside, AnswerError::AlreadyAnswered { .. }), "{beside:?}");

@@ -82,7 +82,7 @@ async fn a_cancel_that_waits_for_a_blocking_node_holds_no_other_request_up() {
 
     let mut requests = Requests::open(folder.store()).unwrap();
     requests.cancel("b").unwrap();
-    requests.answer("a", "ask", None, true).unwrap();
+    requests.answer("a", "ask", true).unwrap();
 
     assert!(soon("the answer", asking.finished()).await.unwrap().ended().unwrap().state.posted);
     assert_eq!(blocking.info().await.unwrap().status, Status::Running);

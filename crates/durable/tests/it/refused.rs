@@ -153,7 +153,7 @@ async fn a_flow_that_is_registered_again_takes_up_what_was_refused() {
         leave(&folder, &clock, at, &[id]).await;
         clock.advance(2 * HOUR);
         if at == At::Ask {
-            Requests::open(folder.store()).unwrap().answer(id, "node", None, true).unwrap();
+            Requests::open(folder.store()).unwrap().answer(id, "node", true).unwrap();
         }
         let store = clock.open(&folder).await;
         store.runs(flow(at, "other")).await.unwrap();
@@ -231,12 +231,12 @@ async fn an_answer_from_beside_is_kept_for_a_program_that_can_go_on() {
     let (folder, clock) = (Folder::new(), Clock::new());
     leave(&folder, &clock, At::Ask, &["r"]).await;
     let before = info(&folder, "r");
-    Requests::open(folder.store()).unwrap().answer("r", "node", None, true).unwrap();
+    Requests::open(folder.store()).unwrap().answer("r", "node", true).unwrap();
 
     let store = clock.open(&folder).await;
     store.runs(flow(At::Ask, "other")).await.unwrap();
     until("it says why", async || info(&folder, "r").refused.is_some()).await;
-    let again = Requests::open(folder.store()).unwrap().answer("r", "node", None, false).unwrap_err();
+    let again = Requests::open(folder.store()).unwrap().answer("r", "node", false).unwrap_err();
     let resumed = store.resume_all().await.unwrap();
 
     assert_refused(&folder, &before);

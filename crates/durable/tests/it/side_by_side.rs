@@ -169,7 +169,7 @@ async fn a_parked_parent_has_no_task_and_goes_on_after_a_restart() {
     let (runs, _) = asked(&folder, &world, 3, 1).await;
     runs.store().close().await;
 
-    Requests::open(folder.store()).unwrap().answer("m", "review[1]/approve", None, true).unwrap();
+    Requests::open(folder.store()).unwrap().answer("m", "review[1]/approve", true).unwrap();
     let runs = Runs::open(folder.store(), month(&world, 1)).await.unwrap();
     let run = runs.get("m").await.unwrap();
     runs.resume_all().await.unwrap();
@@ -205,7 +205,7 @@ async fn an_answer_is_given_once_to_a_question_that_is_there() {
     let question = run.questions().await.unwrap().into_iter().find(|question| question.is_open()).unwrap();
     run.answer_question(&question, false).await.unwrap();
     let mut beside = Requests::open(folder.store()).unwrap();
-    beside.answer(children[2].id.clone(), "review[2]/approve", None, true).unwrap();
+    beside.answer(children[2].id.clone(), "review[2]/approve", true).unwrap();
 
     assert_eq!(soon("the end", run.finished()).await.unwrap().ended().unwrap().state.approved, [1, 2]);
 }
@@ -248,7 +248,7 @@ async fn an_answered_child_goes_on_while_others_still_run() {
 
     runs.answer("m", "review[2]/approve", true).await.unwrap();
     until("it goes on", async || world.ledger.count("pay 2") == 1).await;
-    Requests::open(folder.store()).unwrap().answer("m", "review[1]/approve", None, true).unwrap();
+    Requests::open(folder.store()).unwrap().answer("m", "review[1]/approve", true).unwrap();
     until("from beside, too", async || world.ledger.count("pay 1") == 1).await;
     gate.open();
     until("the first asks", async || open(&reader) == ["review[0]/approve"]).await;
@@ -479,7 +479,7 @@ async fn answers_from_many_sides_at_once_are_all_taken() {
         tokio::spawn(async move {
             let node = format!("review[{item}]/approve");
             if item % 3 == 0 {
-                let beside = move || Requests::open(path).unwrap().answer("m", node, None, true);
+                let beside = move || Requests::open(path).unwrap().answer("m", node, true);
                 tokio::task::spawn_blocking(beside).await.unwrap().unwrap();
             } else {
                 runs.answer("m", node, true).await.unwrap();

@@ -94,7 +94,7 @@ async fn an_answer_that_would_not_be_read_is_refused_and_the_question_stays_open
         let direct = runs.answer("r", "ask", nested(levels)).await.unwrap_err();
         assert!(too_deep(direct.clone()), "{direct:?}");
         assert_eq!(direct.to_string(), "run `r`, node `ask`: the answer cannot be kept");
-        let beside = Requests::open(&path).unwrap().answer("r", "ask", None, nested(levels)).unwrap_err();
+        let beside = Requests::open(&path).unwrap().answer("r", "ask", nested(levels)).unwrap_err();
         assert!(too_deep(beside.clone()), "{beside:?}");
     }
     for number in [f64::NAN, f64::INFINITY] {

@@ -90,7 +90,7 @@ async fn an_answer_to_a_run_of_a_flow_that_is_not_registered_waits_for_it() {
         "{refused:?}"
     );
     let mut requests = Requests::open(folder.store()).unwrap();
-    requests.answer("paused", "ask", None, true).unwrap();
+    requests.answer("paused", "ask", true).unwrap();
     store.resume_all().await.unwrap();
 
     let approvals = store.runs(approving(&ledger)).await.unwrap();

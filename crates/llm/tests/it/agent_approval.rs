@@ -296,7 +296,7 @@ async fn an_answer_that_does_not_fit_is_refused_where_it_is_given() {
     let give = |answer: Value| {
         let path = path.clone();
         async move {
-            let asks = move || Requests::open(path).unwrap().answer("r", "approve", None, answer);
+            let asks = move || Requests::open(path).unwrap().answer("r", "approve", answer);
             tokio::task::spawn_blocking(asks).await.unwrap()
         }
     };

@@ -159,7 +159,7 @@ async fn a_child_that_was_answered_from_beside_goes_on_also_after_a_program_that
     runs.start("m", Month::of(2)).await.unwrap();
     let reader = Reader::open(folder.store()).unwrap();
     until("one asks", async || open(&reader) == ["review[1]/approve"]).await;
-    Requests::open(folder.store()).unwrap().answer("m", "review[1]/approve", None, true).unwrap();
+    Requests::open(folder.store()).unwrap().answer("m", "review[1]/approve", true).unwrap();
     until("it is answered", async || reader.children("m").unwrap().iter().any(|child| child.step == 2)).await;
     runs.store().close().await;
 
