@@ -125,7 +125,7 @@ impl Requests {
     ///
     /// Those of [`answer`](Self::answer).
     pub fn answer_question(&mut self, question: &Question, answer: impl Serialize) -> Result<(), AnswerError> {
-        self.give(&question.run, &Which::Question(question.clone()), answer)
+        self.give(&question.run, &Which::Question(Box::new(question.clone())), answer)
     }
 
     fn give(&mut self, run: &RunId, which: &Which, answer: impl Serialize) -> Result<(), AnswerError> {

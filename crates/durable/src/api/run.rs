@@ -244,7 +244,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     ///
     /// Those of [`answer`](Self::answer).
     pub async fn answer_question(&self, question: &Question, answer: impl Serialize) -> Result<(), AnswerError> {
-        answers::answer(self.shared(), (self.run, &self.id), Which::Question(question.clone()), answer).await
+        answers::answer(self.shared(), (self.run, &self.id), Which::Question(Box::new(question.clone())), answer).await
     }
 
     /// Cancels it: where it waits, if it is driven.

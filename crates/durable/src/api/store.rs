@@ -150,7 +150,7 @@ impl Store {
         let asking = question.run.clone();
         let root = move |reader: &Reader| Ok::<_, ReadError>(parked::root_of(&reader.db, reader.number(&asking)?)?);
         let number = self.handle.shared.read(root).await?;
-        let which = Which::Question(question.clone());
+        let which = Which::Question(Box::new(question.clone()));
         answers::answer(&self.handle.shared, (number, &question.run), which, answer).await
     }
 

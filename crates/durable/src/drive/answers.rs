@@ -36,7 +36,7 @@ pub(crate) enum Which {
     /// The one that is open at a node.
     At(NodePath),
     /// This one, and no later one of the same node.
-    Question(Question),
+    Question(Box<Question>),
 }
 
 impl Which {
