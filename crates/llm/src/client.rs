@@ -1,7 +1,7 @@
 //! The built-in client: it asks a service by its wire, and makes a reply of what comes.
 //!
 //! ```text
-//! connect   a name, a key, a timeout → Client          wire   what services speak
+//! connect   a name, a key, a timeout → Client     route   where its requests go     wire   what services speak
 //! ```
 //!
 //! **Invariant:** no type of `reqwest` leaves this crate, and what it logs is dropped, since it may hold what a server
@@ -9,22 +9,23 @@
 
 mod connect;
 mod key;
+mod route;
 
 use std::{
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use flowstone_core::{BoxFuture, Context};
 use reqwest::{
-    Url,
-    header::{HeaderMap, HeaderName, HeaderValue},
+    Method, Response, Url,
+    header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
 
 pub use connect::{Connect, SetupError};
 pub(crate) use key::Key;
 
-use self::key::KeySource;
+use self::{key::KeySource, route::Route};
 use crate::{
     error::{Failure, ModelError, ModelId},
     message::{Role, distinct_ids},
@@ -45,7 +46,9 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Client {
     id: ModelId,
-    dialect: Dialect,
+    route: Route,
+    /// The way for requests that the usual one does not take.
+    constrained: Option<Route>,
     base: Url,
     key: KeySource,
     /// Headers of the user's own.
@@ -68,13 +71,13 @@ impl ChatModel for Client {
     fn chat<'a>(&'a self, request: &'a Request, cx: &'a Context) -> BoxFuture<'a, Result<Reply, ModelError>> {
         Box::pin(async move {
             let mut tokens = None;
-            let reply = self.named(self.reply(request, cx, &mut tokens)).await;
-            reply.map_err(|error| error.with_tokens(tokens))
+            let reply = self.reply(request, cx, &mut tokens).await;
+            reply.map_err(|failure| self.error(failure).with_tokens(tokens))
         })
     }
 
     fn embed<'a>(&'a self, texts: &'a [String], _: &'a Context) -> BoxFuture<'a, Result<Embeddings, ModelError>> {
-        Box::pin(async move { self.named(self.vectors(texts)).await })
+        Box::pin(async move { self.vectors(texts).await.map_err(|failure| self.error(failure)) })
     }
 
     fn allowance(&self) -> Option<Allowance> {
@@ -82,100 +85,71 @@ impl ChatModel for Client {
     }
 }
 
+/// A call spends most of its time waiting for the service, and a busy process has thousands that wait. So what is held then
+/// is little: the body is bytes by then, and the room for reading an answer is taken when there is one.
 impl Client {
-    /// Makes a call, within the time that it may take.
-    async fn named<T>(&self, call: impl Future<Output = Result<T, Failure>>) -> Result<T, ModelError> {
-        let called = tokio::time::timeout(self.call_limit, call).await;
-        let result = called.unwrap_or(Err(Failure::TimedOut { limit: self.call_limit }));
-        result.map_err(|failure| ModelError::new(self.id.clone(), failure))
+    fn error(&self, failure: Failure) -> ModelError {
+        ModelError::new(self.id.clone(), failure)
     }
 
-    /// Asks for a reply; `tokens` is what was counted of it, also if it fails or is given up.
+    /// Asks for a reply; `tokens` is what was counted of it, also if it fails.
     async fn reply(&self, request: &Request, cx: &Context, tokens: &mut Option<Tokens>) -> Result<Reply, Failure> {
         let stream = request.stream && cx.listening();
-        let dialect = self.dialect_for(request);
-        let asked = Asked { request, model: &self.id.name, stream };
-        let body = dialect.wire.encode(&asked, &dialect)?;
-        let path = if stream { dialect.stream_path } else { dialect.path };
+        let route = self.route_for(request);
         let silence = request.options.timeout.unwrap_or(self.silence);
-        let bounds = Bounds::of_reply(silence, self.max_reply_bytes, stream);
-        let call = self.call(&dialect, path)?;
-
-        let mut shown = Shown { cx: stream.then_some(cx), any: false };
-        let mut fold = Fold::new(dialect.wire, self.max_reply_bytes, stream);
-        let came = async {
-            let (answer, left) = self.door.send(call.url, call.headers, &body, &bounds).await?;
-            self.note(left);
-            let mut take = |frame: &serde_json::Value| {
-                let decoded = dialect.wire.decode(frame, &mut fold);
-                *tokens = fold.tokens();
-                decoded?;
-                shown.all(fold.pieces());
-                Ok(fold.heard())
-            };
-            Body::new(answer, bounds).frames(stream, &mut take).await
+        let bounds = Bounds::of_reply(silence, self.max_reply_bytes, stream).for_call(self.call_limit);
+        let (post, mask) = {
+            let asked = Asked { request, model: &self.id.name, stream };
+            let body = route.dialect.wire.encode(&asked, &route.dialect)?;
+            self.post(&route.dialect, if stream { &route.stream } else { &route.whole }, body)?
         };
-        let came = came.await;
-        let reply = came.and_then(|came| whole(came, fold, &mut shown, request));
-        let mut reply = reply.map_err(|failure| {
-            let failure = call.mask.failure(failure);
-            if shown.any { once_shown(failure) } else { failure }
-        })?;
-        distinct_ids(&mut reply.message, &request.messages);
-        Ok(call.mask.reply(reply))
+        let answer = self.door.send(post, &bounds).await.map_err(|failure| mask.failure(failure))?;
+        let reading = Reading { wire: route.dialect.wire, request, cx: stream.then_some(cx), mask, bounds, tokens };
+        Box::pin(reading.read(self.noted(answer), self.max_reply_bytes)).await
     }
 
     async fn vectors(&self, texts: &[String]) -> Result<Embeddings, Failure> {
         if texts.is_empty() {
             return Ok(Embeddings::new(Vec::new(), None));
         }
-        let dialect =
-            if self.dialect == Dialect::OLLAMA && self.has_key() { Dialect::OLLAMA_OPENAI } else { self.dialect };
-        let path = dialect.embed_path.ok_or_else(|| {
-            let said = "embeddings of this provider".to_owned();
-            Failure::Unsupported { said }
-        })?;
-        let bounds = Bounds::of_vectors(self.silence, texts.len());
-        let call = self.call(&dialect, path)?;
-        let body = dialect.wire.encode_texts(&self.id.name, texts);
+        let route = self.constrained.as_ref().filter(|_| self.has_key()).unwrap_or(&self.route);
+        let wire = route.dialect.wire;
+        let url = route.vectors.as_ref().ok_or_else(|| unsendable("embeddings of this provider"))?;
+        let bounds = Bounds::of_vectors(self.silence, texts.len()).for_call(self.call_limit);
+        let (post, mask) = self.post(&route.dialect, url, wire.encode_texts(&self.id.name, texts)?)?;
         let vectors = async {
-            let (answer, left) = self.door.send(call.url, call.headers, &body, &bounds).await?;
-            self.note(left);
+            let answer = self.noted(self.door.send(post, &bounds).await?);
             let mut frames = Vec::new();
             let mut take = |frame: &serde_json::Value| {
                 frames.push(frame.clone());
                 Ok(Heard::More)
             };
-            Body::new(answer, bounds).frames(false, &mut take).await?;
+            Box::pin(Body::new(answer, bounds).frames(false, &mut take)).await?;
             // Some answer with a bare list.
             let body = if frames.len() == 1 { frames.remove(0) } else { frames.into() };
-            dialect.wire.decode_vectors(&body, texts.len())
+            wire.decode_vectors(&body, texts.len())
         };
-        vectors.await.map_err(|failure| call.mask.failure(failure))
+        vectors.await.map_err(|failure| mask.failure(failure))
     }
 
-    /// Returns the dialect for this request. Ollama's own interface knows neither schemas nor forced tools nor
-    /// keys; its other one, that of OpenAI, does.
-    fn dialect_for(&self, request: &Request) -> Dialect {
+    /// Returns the way for this request.
+    fn route_for(&self, request: &Request) -> &Route {
         let constrained = request.schema.is_some() || request.options.tool_choice != ToolChoice::Auto;
-        if self.dialect == Dialect::OLLAMA && (constrained || self.has_key()) {
-            Dialect::OLLAMA_OPENAI
-        } else {
-            self.dialect
-        }
+        self.constrained.as_ref().filter(|_| constrained || self.has_key()).unwrap_or(&self.route)
     }
 
     fn has_key(&self) -> bool {
         matches!(self.key, KeySource::Given(_))
     }
 
-    /// Says where a call goes, with which headers, and what nobody may see of it.
-    fn call(&self, dialect: &Dialect, path: &str) -> Result<Call, Failure> {
+    /// Makes a request for HTTP, and says what nobody may see of it.
+    fn post(&self, dialect: &Dialect, url: &Url, body: Vec<u8>) -> Result<(reqwest::Request, Mask), Failure> {
         let own = |name: &str| self.headers.iter().any(|(own, _)| own.as_str().eq_ignore_ascii_case(name));
         // Whoever gives the header of the key needs no other.
         let key = if own(dialect.key_header) { None } else { self.key.read()? };
         let mask = Mask::new(key.as_ref(), self.headers.iter().map(|(_, value)| value), &self.base);
-        let mut headers = HeaderMap::new();
+        let mut post = reqwest::Request::new(Method::POST, url.clone());
+        let headers = post.headers_mut();
         if let Some(key) = &key {
             let name = HeaderName::from_bytes(dialect.key_header.as_bytes())
                 .map_err(|_| unsendable("the header of the key has no name"))?;
@@ -187,28 +161,51 @@ impl Client {
         for (name, value) in &self.headers {
             headers.insert(name.clone(), secret(value.expose())?);
         }
-        Ok(Call { url: self.url(path)?, headers, mask })
+        headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+        *post.body_mut() = Some(body.into());
+        Ok((post, mask))
     }
 
-    fn url(&self, path: &str) -> Result<Url, Failure> {
-        let escape = |c: char| match c {
-            '%' | '?' | '#' | ' ' => format!("%{:02X}", u32::from(c)),
-            c => c.to_string(),
+    /// Notes what the service says that it has left.
+    fn noted(&self, answer: Response) -> Response {
+        if let Some(left) = Allowance::read(answer.headers(), SystemTime::now()) {
+            *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
+        }
+        answer
+    }
+}
+
+/// An answer that is read.
+struct Reading<'a> {
+    wire: Wire,
+    request: &'a Request,
+    /// `None` if nobody wants the text as it comes.
+    cx: Option<&'a Context>,
+    mask: Mask,
+    bounds: Bounds,
+    tokens: &'a mut Option<Tokens>,
+}
+
+impl Reading<'_> {
+    async fn read(self, answer: Response, most: usize) -> Result<Reply, Failure> {
+        let Self { wire, request, cx, mask, bounds, tokens } = self;
+        let mut shown = Shown { cx, any: false };
+        let mut fold = Fold::new(wire, most, cx.is_some());
+        let mut take = |frame: &serde_json::Value| {
+            let decoded = wire.decode(frame, &mut fold);
+            *tokens = fold.tokens();
+            decoded?;
+            shown.all(fold.pieces());
+            Ok(fold.heard())
         };
-        let path = path.replace("{model}", &self.id.name.chars().map(escape).collect::<String>());
-        let mut url =
-            self.base.join(&path).map_err(|error| unsendable(&format!("its URL cannot be extended: {error}")))?;
-        if let Some(query) = self.base.query() {
-            let query = url.query().map_or_else(|| query.to_owned(), |own| format!("{query}&{own}"));
-            url.set_query(Some(&query));
-        }
-        Ok(url)
-    }
-
-    fn note(&self, left: Option<Allowance>) {
-        if left.is_some() {
-            *self.left.lock().unwrap_or_else(PoisonError::into_inner) = left;
-        }
+        let came = Body::new(answer, bounds).frames(cx.is_some(), &mut take).await;
+        let reply = came.and_then(|came| whole(came, fold, &mut shown, request));
+        let mut reply = reply.map_err(|failure| {
+            let failure = mask.failure(failure);
+            if shown.any { once_shown(failure) } else { failure }
+        })?;
+        distinct_ids(&mut reply.message, &request.messages);
+        Ok(mask.reply(reply))
     }
 }
 
@@ -220,13 +217,6 @@ fn whole(came: Came, mut fold: Fold, shown: &mut Shown<'_>, request: &Request) -
     fold.close()?;
     shown.all(fold.pieces());
     fold.finish(request.messages.last().is_some_and(|last| last.role == Role::Tool))
-}
-
-/// Where a call goes.
-struct Call {
-    url: Url,
-    headers: HeaderMap,
-    mask: Mask,
 }
 
 /// Shows pieces to whoever listens.

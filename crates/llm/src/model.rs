@@ -95,13 +95,15 @@ impl Embeddings {
 pub struct Model {
     client: Arc<dyn ChatModel>,
     limits: Arc<Limits>,
-    prices: Arc<Prices>,
+    /// The price of its tokens, looked up once.
+    price: Option<Price>,
 }
 
 impl Model {
     /// Makes a model of a client, without limits, and with the [built-in prices](Prices::builtin).
     pub fn new(client: impl ChatModel) -> Self {
-        Self { client: Arc::new(client), limits: Arc::default(), prices: Prices::builtin() }
+        let price = Prices::builtin().of(client.id());
+        Self { client: Arc::new(client), limits: Arc::default(), price }
     }
 
     /// Bounds how often and how much it is called, by all clones together.
@@ -113,8 +115,9 @@ impl Model {
 
     /// Sets what its tokens cost.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "limits are given so, too")]
     pub fn prices(mut self, prices: Prices) -> Self {
-        self.prices = Arc::new(prices);
+        self.price = prices.of(self.id());
         self
     }
 
@@ -126,7 +129,7 @@ impl Model {
 
     /// Returns what its tokens cost, if that is known.
     pub(crate) fn price(&self) -> Option<Price> {
-        self.prices.of(self.id())
+        self.price
     }
 
     /// Returns what a call took that gave this reply: for bounds that are narrower than the run's budget.
@@ -135,7 +138,7 @@ impl Model {
     }
 
     fn usage_of(&self, tokens: Tokens) -> Usage {
-        let cost = self.prices.cost(self.id(), &tokens).unwrap_or_default();
+        let cost = self.price.map(|price| price.cost(&tokens)).unwrap_or_default();
         Usage { calls: 1, input_tokens: tokens.input, output_tokens: tokens.output, cost }
     }
 
@@ -202,7 +205,7 @@ impl Model {
     /// Fails if the run may not make one more call, or nobody could tell.
     fn afford(&self, cx: &Context) -> Result<()> {
         if let Some(limit) = cx.budget().and_then(|budget| budget.cost)
-            && self.prices.of(self.id()).is_none()
+            && self.price.is_none()
         {
             let error = ModelError::new(self.id().clone(), Failure::NoPrice { limit });
             return Err(error.into_node_error());

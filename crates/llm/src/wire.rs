@@ -84,16 +84,16 @@ impl Wire {
     }
 
     /// Makes the body of a request.
-    pub(crate) fn encode(self, asked: &Asked<'_>, dialect: &Dialect) -> Result<Value, Failure> {
+    pub(crate) fn encode(self, asked: &Asked<'_>, dialect: &Dialect) -> Result<Vec<u8>, Failure> {
         if asked.request.messages.iter().all(crate::message::Message::says_nothing) {
             return Err(unsupported("a request without a message that says something"));
         }
         match self {
             Self::OpenAi => openai::encode(asked, dialect),
-            Self::Responses => responses::encode(asked, dialect),
-            Self::Anthropic => anthropic::encode(asked, dialect),
-            Self::Gemini => gemini::encode(asked, dialect),
-            Self::Ollama => ollama::encode(asked, dialect),
+            Self::Responses => bytes(&responses::encode(asked, dialect)?),
+            Self::Anthropic => bytes(&anthropic::encode(asked, dialect)?),
+            Self::Gemini => bytes(&gemini::encode(asked, dialect)?),
+            Self::Ollama => bytes(&ollama::encode(asked, dialect)?),
         }
     }
 
@@ -109,10 +109,10 @@ impl Wire {
     }
 
     /// Makes the body of a request for vectors.
-    pub(crate) fn encode_texts(self, model: &str, texts: &[String]) -> Value {
+    pub(crate) fn encode_texts(self, model: &str, texts: &[String]) -> Result<Vec<u8>, Failure> {
         match self {
-            Self::Gemini => gemini::encode_texts(model, texts),
-            _ => vectors::encode(model, texts),
+            Self::Gemini => bytes(&gemini::encode_texts(model, texts)),
+            _ => bytes(&vectors::encode(model, texts)),
         }
     }
 
@@ -171,6 +171,11 @@ impl Counted {
             reasoning: self.reasoning.unwrap_or(0),
         })
     }
+}
+
+/// Writes a body.
+fn bytes(body: &impl serde::Serialize) -> Result<Vec<u8>, Failure> {
+    serde_json::to_vec(body).map_err(|error| unsupported(&format!("a request that is no JSON: {error}")))
 }
 
 fn unsupported(said: &str) -> Failure {

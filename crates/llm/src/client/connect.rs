@@ -7,6 +7,7 @@ use reqwest::{Url, header::HeaderName};
 use super::{
     Client,
     key::{Key, KeySource},
+    route::Route,
 };
 use crate::{
     model::Model,
@@ -221,9 +222,13 @@ impl Connect {
             Ok(parsed) if value.fits_header() => Ok((parsed, value)),
             _ => Err(SetupError::BadHeader { name }),
         });
+        let dialect = self.dialect.unwrap_or(dialect);
+        // Ollama's own interface knows neither schemas nor forced tools nor keys; its other one, that of OpenAI, does.
+        let other = (dialect == Dialect::OLLAMA).then(|| Route::new(Dialect::OLLAMA_OPENAI, &base, &id.name));
         Ok(Model::new(Client {
+            route: Route::new(dialect, &base, &id.name)?,
+            constrained: other.transpose()?,
             id,
-            dialect: self.dialect.unwrap_or(dialect),
             door: Door::to(&base),
             base,
             key: self.key.map_or(key, KeySource::Given),

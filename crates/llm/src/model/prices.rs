@@ -141,15 +141,6 @@ impl Prices {
         let fitting = self.rows.iter().filter(|(pattern, _)| fits(pattern, &name));
         fitting.max_by_key(|(pattern, _)| pattern.len()).map(|(_, price)| *price)
     }
-
-    /// Returns what a call costs, if the price of the model is known.
-    pub(crate) fn cost(&self, model: &ModelId, tokens: &Tokens) -> Option<Usd> {
-        let price = self.of(model)?;
-        let fresh = tokens.input.saturating_sub(tokens.cached_input);
-        let parts = [(fresh, price.input), (tokens.cached_input, price.cached_input), (tokens.output, price.output)];
-        let nanos: u128 = parts.iter().map(|(tokens, price)| u128::from(*tokens) * u128::from(price.as_nanos())).sum();
-        Some(Usd::nanos((nanos / 1_000_000).try_into().unwrap_or(u64::MAX)))
-    }
 }
 
 impl Price {
@@ -164,6 +155,14 @@ impl Price {
     pub fn cached_input(mut self, cached: Usd) -> Self {
         self.cached_input = cached;
         self
+    }
+
+    /// Returns what a call costs.
+    pub(crate) fn cost(&self, tokens: &Tokens) -> Usd {
+        let fresh = tokens.input.saturating_sub(tokens.cached_input);
+        let parts = [(fresh, self.input), (tokens.cached_input, self.cached_input), (tokens.output, self.output)];
+        let nanos: u128 = parts.iter().map(|(tokens, price)| u128::from(*tokens) * u128::from(price.as_nanos())).sum();
+        Usd::nanos((nanos / 1_000_000).try_into().unwrap_or(u64::MAX))
     }
 }
 

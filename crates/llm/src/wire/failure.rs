@@ -7,7 +7,10 @@ use std::{error::Error, time::Duration, time::SystemTime};
 use reqwest::{StatusCode, header::HeaderMap};
 use serde_json::Value;
 
-use super::{json::field, wait};
+use super::{
+    json::{field, get},
+    wait,
+};
 use crate::error::Failure;
 
 /// Reads an answer that has another status than 200.
@@ -52,9 +55,9 @@ fn of_code(code: u16, kinds: &[String], retry_after: Option<Duration>, said: Str
 /// The error in a frame, if there is one: as an event of a stream, or under the status 200.
 pub(super) fn in_frame(frame: &Value) -> Option<Failure> {
     let is_error = ["type", "object"].iter().filter_map(|name| text_of(frame, name)).any(is_error);
-    let has_error = frame.get("error").filter(|error| says(error)).is_some()
-        || frame.get("errors").and_then(|errors| errors.get(0)).filter(|error| says(error)).is_some()
-        || frame.get(0).is_some_and(|first| first.get("error").filter(|error| says(error)).is_some());
+    let has_error = get(frame, "error").filter(|error| says(error)).is_some()
+        || get(frame, "errors").and_then(|errors| errors.get(0)).filter(|error| says(error)).is_some()
+        || frame.get(0).is_some_and(|first| get(first, "error").filter(|error| says(error)).is_some());
     (is_error || has_error).then(|| of_event(frame))
 }
 
@@ -225,7 +228,7 @@ fn message(body: &Value) -> Option<&str> {
 }
 
 fn text_of<'a>(value: &'a Value, field: &str) -> Option<&'a str> {
-    value.get(field).and_then(Value::as_str).filter(|text| !text.is_empty())
+    get(value, field).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
 /// The words for its kind, in small letters.

@@ -314,6 +314,9 @@ impl Fold {
     }
 
     fn add_text(&mut self, at: At, piece: String) -> Result<(), Failure> {
+        if let Some(pieces) = &mut self.pieces {
+            pieces.push(Piece::Text(piece.clone()));
+        }
         let known = self.slots.iter_mut().rev().find_map(|slot| match &mut slot.what {
             What::Text(text) if slot.at == at => Some(text),
             _ => None,
@@ -321,12 +324,9 @@ impl Fold {
         match known {
             Some(text) => text.push_str(&piece),
             None => {
-                self.slots.push(Slot { at, what: What::Text(piece.clone()) });
+                self.slots.push(Slot { at, what: What::Text(piece) });
                 self.more(PART)?;
             }
-        }
-        if let Some(pieces) = &mut self.pieces {
-            pieces.push(Piece::Text(piece));
         }
         Ok(())
     }

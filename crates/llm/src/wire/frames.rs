@@ -38,6 +38,9 @@ const LOOKS: u32 = 64;
 /// The most bytes that are shown of an answer that is no JSON.
 const SHOWN: usize = 4_096;
 
+/// The mark of the order of bytes, in front of a text in UTF-8.
+const MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// The names of the fields of an event, each of which begins a line; the empty one is that of a comment.
 const FIELDS: [&str; 5] = ["data", "event", "id", "retry", ""];
 
@@ -100,13 +103,13 @@ impl Body {
         match first {
             None if streamed => Err(cut_off()),
             None => Err(Failure::Malformed { said: "an empty answer".to_owned() }),
-            Some(b'{' | b'[') if streamed || events => self.lines(begun, take).await,
+            Some(b'{' | b'[') if streamed || events => Box::pin(self.lines(begun, take)).await,
             Some(b'{' | b'[') => self.whole(begun, take).await,
             Some(first) if first != b'<' && (events || streamed && begins_event(&begun)) => {
-                self.events(begun, &kind, take).await
+                Box::pin(self.events(begun, &kind, take)).await
             }
             Some(_) => {
-                let said = self.rest(begun, SHOWN).await;
+                let said = Box::pin(self.rest(begun, SHOWN)).await;
                 Err(words_only(&kind, &said))
             }
         }
@@ -128,11 +131,12 @@ impl Body {
                 return Ok((first, begun));
             };
             begun.extend_from_slice(&chunk);
-            let said = begun.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&begun);
-            if let Some(first) = said.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            let said = begun.strip_prefix(MARK).unwrap_or(&begun);
+            if let Some(&first) = said.iter().find(|byte| !byte.is_ascii_whitespace()) {
                 // A mark of the order of bytes may be cut, and so may the name of a field.
-                if b"{[<:".contains(first) || said.trim_ascii_start().len() > LONGEST_FIELD {
-                    return Ok((Some(*first), said.to_vec()));
+                if b"{[<:".contains(&first) || said.trim_ascii_start().len() > LONGEST_FIELD {
+                    begun.drain(..begun.len() - said.len());
+                    return Ok((Some(first), begun));
                 }
             }
         }
@@ -271,8 +275,7 @@ impl Seen {
     async fn next(&self, response: &mut Response, bounds: Bounds) -> Result<Option<Bytes>, Failure> {
         let end = self.end.load(Ordering::Relaxed);
         let limit = if end { bounds.silence.min(TAIL) } else { bounds.silence };
-        let read = tokio::time::timeout(limit, response.chunk().with_subscriber(Dispatch::none()));
-        let chunk = read.await.map_err(|_| Failure::TimedOut { limit })?;
+        let chunk = bounds.wait(limit, response.chunk().with_subscriber(Dispatch::none())).await?;
         let chunk = chunk.map_err(|error| failure::of_http(error, limit))?;
         let Some(chunk) = chunk else {
             self.closed.store(true, Ordering::Relaxed);

@@ -5,14 +5,26 @@ use serde_json::{Map, Value};
 /// The most levels of JSON that is kept with a conversation: a store reads 128 levels, and the conversation is some of them.
 const DEEPEST: usize = 64;
 
+/// The most fields of an object that are compared one by one, which then takes less than to hash a name.
+const FEW: usize = 16;
+
+/// A field, also one that is `null`.
+pub(super) fn get<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    let fields = value.as_object()?;
+    match fields.len() {
+        ..=FEW => fields.iter().find(|(own, _)| *own == name).map(|(_, field)| field),
+        _ => fields.get(name),
+    }
+}
+
 /// A field, unless it is `null`.
 pub(super) fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
-    value.get(name).filter(|field| !field.is_null())
+    get(value, name).filter(|field| !field.is_null())
 }
 
 /// A text; empty if there is none.
 pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value.get(name).and_then(Value::as_str).unwrap_or_default()
+    get(value, name).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The first of some fields that is a text with something in it.
@@ -22,7 +34,7 @@ pub(super) fn first_text<'a>(value: &'a Value, names: &[&str]) -> &'a str {
 
 /// The elements of a list; none if it is no list.
 pub(super) fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
-    value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    get(value, name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// A count.

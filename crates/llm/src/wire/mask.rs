@@ -58,7 +58,10 @@ impl Mask {
 
     /// Masks what names a reply, which gets into spans, whether or not they show what is said.
     pub(crate) fn reply(&self, mut reply: Reply) -> Reply {
-        for name in [&mut reply.id, &mut reply.model].into_iter().flatten() {
+        // Most are fit to be seen as they are.
+        let fit =
+            |name: &str| self.0.is_empty() && name.len() <= SAID && name.bytes().all(|byte| byte.is_ascii_graphic());
+        for name in [&mut reply.id, &mut reply.model].into_iter().flatten().filter(|name| !fit(name)) {
             *name = self.said(name);
         }
         reply

@@ -21,7 +21,7 @@ pub(super) fn encode(asked: &Asked<'_>, dialect: &Dialect) -> Result<Value, Fail
     let given = &request.options;
     let mut body = json!({ "model": model, "stream": stream, "messages": messages(request, dialect) });
     if !request.tools.is_empty() {
-        body["tools"] = tools(request);
+        body["tools"] = json!(tools(request));
     }
     let mut options = json!({});
     let numbers = [("temperature", given.temperature), ("top_p", given.top_p)];

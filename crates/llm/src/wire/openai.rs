@@ -3,17 +3,14 @@
 use serde_json::{Value, json};
 
 use super::{
-    Asked, Counted, Fold, Wire,
-    dialect::{Dialect, Schemas, Thoughts},
+    Counted, Fold,
     json::{count, field, first_text, list, text, unknown},
-    turns::{self, Effort, Turn, arguments, image_url, merge, schema_name},
 };
-use crate::{
-    error::Failure,
-    message::{Extra, Part, Role, ToolCall},
-    request::{Options, Request, ToolChoice},
-    schema::strict,
-};
+use crate::error::Failure;
+
+mod encode;
+
+pub(super) use encode::{encode, tools};
 
 /// Where the parts of a message stand: its extra, its thoughts, its text; its calls come behind them.
 const MESSAGE: (u64, u64) = (0, 0);
@@ -35,167 +32,6 @@ const STATE: [&str; 8] = [
 
 /// Those of them that hold thoughts, each of which may come in pieces.
 const THOUGHTS_IN_PIECES: [&str; 2] = ["reasoning_details", "thinking_blocks"];
-
-pub(super) fn encode(asked: &Asked<'_>, dialect: &Dialect) -> Result<Value, Failure> {
-    let Asked { request, model, stream } = *asked;
-    let mut body = json!({ "model": model, "stream": stream, "messages": messages(request, dialect) });
-    if stream {
-        body["stream_options"] = json!({ "include_usage": true });
-    }
-    how(&mut body, &request.options, dialect)?;
-    // A choice among no tools is refused by some services.
-    if !request.tools.is_empty() {
-        body["tools"] = tools(request);
-        if let Some(choice) = choice(&request.options.tool_choice) {
-            body["tool_choice"] = choice;
-        }
-    }
-    if let Some(format) = format(request, dialect) {
-        body["response_format"] = format;
-    }
-    Ok(body)
-}
-
-/// Says how the model is to reply.
-fn how(body: &mut Value, options: &Options, dialect: &Dialect) -> Result<(), Failure> {
-    let numbers = [("temperature", options.temperature), ("top_p", options.top_p)];
-    for (name, number) in numbers.into_iter().filter_map(|(name, number)| Some((name, number?))) {
-        body[name] = json!(number);
-    }
-    if let Some(most) = options.max_tokens {
-        body[dialect.max_tokens] = json!(most);
-    }
-    if !options.stop.is_empty() {
-        body["stop"] = json!(options.stop);
-    }
-    if let (Some(name), Some(seed)) = (dialect.seed, options.seed) {
-        body[name] = json!(seed);
-    }
-    if let Some(effort) = &options.reasoning {
-        let effort = Effort::of(effort)?;
-        if dialect.thinking_switch {
-            body["thinking"] = json!({ "type": if effort == Effort::None { "disabled" } else { "enabled" } });
-        }
-        if !(dialect.thinking_switch && effort == Effort::None) {
-            body["reasoning_effort"] = effort.word()?.into();
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn tools(request: &Request) -> Value {
-    let tool = |tool: &crate::ToolSpec| json!({ "type": "function", "function": { "name": tool.name, "description": tool.description, "parameters": tool.parameters } });
-    request.tools.iter().map(tool).collect()
-}
-
-fn choice(choice: &ToolChoice) -> Option<Value> {
-    match choice {
-        ToolChoice::Auto => None,
-        ToolChoice::None => Some("none".into()),
-        ToolChoice::Required => Some("required".into()),
-        ToolChoice::Tool(name) => Some(json!({ "type": "function", "function": { "name": name } })),
-    }
-}
-
-fn format(request: &Request, dialect: &Dialect) -> Option<Value> {
-    let wanted = request.schema.as_ref()?;
-    let (is_strict, schema) = match dialect.schemas {
-        Schemas::AnyObject => return Some(json!({ "type": "json_object" })),
-        Schemas::Strict => (true, strict(&wanted.schema)),
-        Schemas::Plain => (false, wanted.schema.clone()),
-    };
-    let name = schema_name(&wanted.name);
-    Some(json!({ "type": "json_schema", "json_schema": { "name": name, "strict": is_strict, "schema": schema } }))
-}
-
-fn messages(request: &Request, dialect: &Dialect) -> Vec<Value> {
-    let (systems, turns) = turns::turns(&request.messages, dialect);
-    let mut messages = Vec::with_capacity(turns.len() + 1);
-    if !systems.is_empty() {
-        messages.push(json!({ "role": "system", "content": systems.join("\n\n") }));
-    }
-    for turn in &turns {
-        match turn.role {
-            Role::System => messages.push(json!({ "role": "system", "content": turn.text() })),
-            Role::User => messages.push(json!({ "role": "user", "content": of_user(turn) })),
-            Role::Assistant => messages.push(of_assistant(turn, dialect)),
-            Role::Tool => messages.extend(turn.parts.iter().filter_map(|part| {
-                let Part::ToolResult(result) = part else { return None };
-                let id = dialect.call_id(&result.id);
-                Some(json!({ "role": "tool", "content": result.text, "tool_call_id": id }))
-            })),
-        }
-    }
-    messages
-}
-
-fn of_user(turn: &Turn<'_>) -> Value {
-    if let Some(text) = turn.only_text() {
-        return text.into();
-    }
-    let part = |part: &&Part| match part {
-        Part::Text(text) => Some(json!({ "type": "text", "text": text })),
-        Part::Image(image) => Some(json!({ "type": "image_url", "image_url": { "url": image_url(image) } })),
-        _ => None,
-    };
-    turn.parts.iter().filter_map(part).collect()
-}
-
-fn of_assistant(turn: &Turn<'_>, dialect: &Dialect) -> Value {
-    let said = turn.text();
-    let mut message = json!({ "role": "assistant", "content": said });
-    let (mut calls, mut thoughts, mut details) = (Vec::new(), Vec::new(), Vec::new());
-    for part in &turn.parts {
-        match part {
-            Part::ToolCall(call) => calls.push(of_call(call, dialect)),
-            Part::Reasoning { text, signature: None } => thoughts.push(text.as_str()),
-            // The version before this one kept a block so that only its service understands.
-            Part::Reasoning { signature: Some(block), .. } if block.starts_with("{\"") => {
-                details.extend(serde_json::from_str::<Value>(block).ok().filter(is_detail));
-            }
-            Part::Extra(Extra { wire, json }) if wire == Wire::OpenAi.name() => merge(&mut message, json),
-            _ => {}
-        }
-    }
-    if !details.is_empty() {
-        merge(&mut message, &json!({ "reasoning_details": details }));
-    }
-    if !calls.is_empty() {
-        message["tool_calls"] = calls.into();
-        if said.is_empty() {
-            message["content"] = Value::Null;
-        }
-    }
-    if !thoughts.is_empty() {
-        let thoughts = thoughts.join("\n");
-        match dialect.thoughts {
-            Thoughts::Dropped => {}
-            Thoughts::Field(name) => message[name] = thoughts.into(),
-            Thoughts::Chunk => {
-                let mut chunks =
-                    vec![json!({ "type": "thinking", "thinking": [{ "type": "text", "text": thoughts }] })];
-                if !said.is_empty() {
-                    chunks.push(json!({ "type": "text", "text": said }));
-                }
-                message["content"] = chunks.into();
-            }
-        }
-    }
-    message
-}
-
-fn is_detail(block: &Value) -> bool {
-    text(block, "type").starts_with("reasoning.")
-}
-
-fn of_call(call: &ToolCall, dialect: &Dialect) -> Value {
-    let function = json!({ "name": call.name, "arguments": arguments(&call.arguments).to_string() });
-    let mut json = json!({ "type": "function", "id": dialect.call_id(&call.id), "function": function });
-    if let Some(extra) = call.extra.as_ref().filter(|extra| extra.wire == Wire::OpenAi.name()) {
-        merge(&mut json, &extra.json);
-    }
-    json
-}
 
 pub(super) fn decode(frame: &Value, fold: &mut Fold) -> Result<(), Failure> {
     if let Some(failure) = super::failure::in_frame(frame) {

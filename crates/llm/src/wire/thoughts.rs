@@ -126,6 +126,14 @@ impl Leading {
 
     /// Looks for a closing tag whose opening tag is in the prompt, where templates put it.
     fn watched(&mut self, alone: bool, give: &mut impl FnMut(Part)) -> bool {
+        // Most texts have no tag at all, nor the beginning of one.
+        if !self.held.contains('<') {
+            self.last = self.held.chars().next_back().or(self.last);
+            if self.holds() {
+                give(Part::Text(std::mem::take(&mut self.held)));
+            }
+            return false;
+        }
         let tags = || TAGS.iter().flat_map(|(open, close)| [(*open, false), (*close, true)]);
         let first = tags().filter_map(|(tag, closes)| Some((self.held.find(tag)?, tag, closes))).min();
         let Some((at, tag, closes)) = first else {

@@ -1,21 +1,16 @@
 //! Sending a request: one pool of connections for all models of a runtime, and bounds on time and bytes.
 
 use std::{
+    future::Future,
     sync::{Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use reqwest::{
-    Response, Url,
-    header::{CONTENT_TYPE, HeaderMap, HeaderValue},
-    redirect,
-};
-use serde_json::Value;
-use tokio::runtime;
+use reqwest::{Request, Response, Url, redirect};
+use tokio::{runtime, time::Instant};
 use tracing::{Dispatch, instrument::WithSubscriber};
 
 use super::{
-    Allowance,
     failure::{self, causes},
     frames::Body,
 };
@@ -39,6 +34,10 @@ const ERROR_BYTES: usize = 64 * 1024;
 pub(crate) struct Bounds {
     /// The longest that the service may be silent: any byte ends a silence.
     pub(crate) silence: Duration,
+    /// The longest that the call may take.
+    call: Duration,
+    /// The moment when that is over; `None` is never.
+    end: Option<Instant>,
     /// The most bytes of a frame, as they come over the connection.
     pub(crate) frame: usize,
     /// The most bytes of an answer, as they come over the connection.
@@ -51,14 +50,32 @@ impl Bounds {
     pub(crate) fn of_reply(silence: Duration, bytes: usize, streamed: bool) -> Self {
         let frame = bytes.saturating_mul(4).saturating_add(ERROR_BYTES);
         let answer = if streamed { bytes.saturating_mul(64).saturating_add(ERROR_BYTES) } else { frame };
-        Self { silence, frame, answer }
+        Self { silence, call: Duration::MAX, end: None, frame, answer }
     }
 
     /// The bounds of the vectors of so many texts.
     pub(crate) fn of_vectors(silence: Duration, texts: usize) -> Self {
         const VECTOR: usize = 256 * 1024;
         let bytes = texts.saturating_mul(VECTOR).saturating_add(ERROR_BYTES);
-        Self { silence, frame: bytes, answer: bytes }
+        Self { silence, call: Duration::MAX, end: None, frame: bytes, answer: bytes }
+    }
+
+    /// Bounds the whole call, which begins now.
+    pub(crate) fn for_call(self, limit: Duration) -> Self {
+        // A limit beyond the end of all clocks is none.
+        Self { call: limit, end: Instant::now().checked_add(limit), ..self }
+    }
+
+    /// Waits for what the service does next, which may take so long, unless the call is over before.
+    ///
+    /// One timer does for both limits. The call may be over while the service never lets it wait, so that is looked at first.
+    pub(super) async fn wait<T>(&self, silence: Duration, next: impl Future<Output = T>) -> Result<T, Failure> {
+        let left = self.end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        let limit = if left < silence { self.call } else { silence };
+        if left.is_zero() {
+            return Err(Failure::TimedOut { limit });
+        }
+        tokio::time::timeout(left.min(silence), next).await.map_err(|_| Failure::TimedOut { limit })
     }
 }
 
@@ -89,30 +106,13 @@ impl Door {
         if host == "localhost" || address.is_ok_and(|ip| ip.is_loopback()) { Self::Loopback } else { Self::World }
     }
 
-    /// Sends a request; returns the answer, whose body has not been read, and what the service says that it has left.
-    pub(crate) async fn send(
-        self,
-        url: Url,
-        headers: HeaderMap,
-        body: &Value,
-        bounds: &Bounds,
-    ) -> Result<(Response, Option<Allowance>), Failure> {
-        let json = serde_json::to_vec(body).map_err(|error| impossible(&error.to_string()))?;
-        let request = self.client()?.post(url).headers(headers);
-        let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(json);
-        let silence = bounds.silence;
+    /// Sends a request; returns the answer, whose body has not been read.
+    pub(crate) async fn send(self, request: Request, bounds: &Bounds) -> Result<Response, Failure> {
         // The log of the client for HTTP may hold a key that a server echoes.
-        let sent = tokio::time::timeout(silence, request.send().with_subscriber(Dispatch::none()));
-        let answer = sent.await.map_err(|_| Failure::TimedOut { limit: silence })?;
-        let answer = answer.map_err(|error| failure::of_http(error, silence))?;
-        let left = Allowance::read(answer.headers(), SystemTime::now());
-        let status = answer.status();
-        if status.is_success() {
-            return Ok((answer, left));
-        }
-        let headers = answer.headers().clone();
-        let said = Body::new(answer, Bounds { frame: ERROR_BYTES, answer: ERROR_BYTES, ..*bounds }).words().await;
-        Err(failure::of_status(status, &headers, &said))
+        let sent = self.client()?.execute(request).with_subscriber(Dispatch::none());
+        let answer = bounds.wait(bounds.silence, sent).await?;
+        let answer = answer.map_err(|error| failure::of_http(error, bounds.silence))?;
+        if answer.status().is_success() { Ok(answer) } else { Err(Box::pin(refused(answer, *bounds)).await) }
     }
 
     /// Returns the client of the runtime that this is called in.
@@ -129,6 +129,13 @@ impl Door {
         open.push(Open { runtime, door: self, client: client.clone() });
         Ok(client)
     }
+}
+
+/// Reads why a service refuses a request.
+async fn refused(answer: Response, bounds: Bounds) -> Failure {
+    let (status, headers) = (answer.status(), answer.headers().clone());
+    let said = Body::new(answer, Bounds { frame: ERROR_BYTES, answer: ERROR_BYTES, ..bounds }).words().await;
+    failure::of_status(status, &headers, &said)
 }
 
 fn impossible(reason: &str) -> Failure {

@@ -11,6 +11,23 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most bytes of a service's words that are searched for a wait.
 const WORDS: usize = 4_000;
 
+/// The beginnings of the headers that say what is left.
+const PREFIXES: [&str; 2] = ["x-ratelimit-", "anthropic-ratelimit-"];
+
+/// The headers that say how many requests are left, and when there are more. A gateway that counts nothing else does not
+/// say of what.
+const REQUESTS: [(&str, &str); 3] = [
+    ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
+    ("x-ratelimit-remaining", "x-ratelimit-reset"),
+];
+
+/// The same for tokens.
+const TOKENS: [(&str, &str); 2] = [
+    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+    ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
+];
+
 /// The requests and tokens that a service has left, as the headers of its answers say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Allowance {
@@ -23,22 +40,15 @@ pub struct Allowance {
 impl Allowance {
     /// Reads `x-ratelimit-remaining-*` and `x-ratelimit-reset-*`, and Anthropic's names for them.
     pub(crate) fn read(headers: &HeaderMap, now: SystemTime) -> Option<Self> {
-        let of = |what: &str| {
-            ["x-ratelimit-", "anthropic-ratelimit-"].iter().find_map(|prefix| {
-                let middle = |word: &str| {
-                    if *prefix == "x-ratelimit-" { format!("{word}-{what}") } else { format!("{what}-{word}") }
-                };
-                let left = text(headers, &format!("{prefix}{}", middle("remaining")))?.parse::<f64>().ok()?;
-                let reset = text(headers, &format!("{prefix}{}", middle("reset")))?;
-                (left >= 0.0).then_some((left as u64, when(reset, now)?))
-            })
+        // Most services say nothing of it.
+        if !headers.keys().any(|name| PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))) {
+            return None;
+        }
+        let of = |(left, reset): &(&str, &str)| {
+            let left = text(headers, left)?.parse::<f64>().ok().filter(|left| *left >= 0.0)?;
+            Some((left as u64, when(text(headers, reset)?, now)?))
         };
-        // A gateway that counts requests only does not say of what.
-        let plain = || {
-            let left = text(headers, "x-ratelimit-remaining")?.parse::<f64>().ok().filter(|left| *left >= 0.0)?;
-            Some((left as u64, when(text(headers, "x-ratelimit-reset")?, now)?))
-        };
-        let allowance = Self { requests: of("requests").or_else(plain), tokens: of("tokens") };
+        let allowance = Self { requests: REQUESTS.iter().find_map(of), tokens: TOKENS.iter().find_map(of) };
         (allowance != Self::default()).then_some(allowance)
     }
 }

@@ -244,6 +244,23 @@ async fn any_byte_is_life_until_the_call_has_lasted_too_long() {
     }
 }
 
+/// The limit of a whole call is no other than that of a silence: text that was shown is not taken back.
+#[tokio::test]
+async fn a_call_that_lasts_too_long_after_text_was_shown_is_not_tried_again() {
+    let server = Raw::serve(|mut stream| async move {
+        write(&mut stream, EVENTS).await;
+        while write(&mut stream, text("Once ")).await {
+            sleep(Duration::from_millis(30)).await;
+        }
+    })
+    .await;
+    let bounded = server.connect().timeout(LONG).call_timeout(Duration::from_millis(300)).build().unwrap();
+
+    let error = listened(&bounded, ask(), 1).await.0.unwrap_err();
+
+    assert!(matches!(failed(&error), (Failure::Broken { shown: true, .. }, true)), "{error:?}");
+}
+
 #[tokio::test]
 async fn a_slow_stream_takes_as_long_as_it_takes() {
     let server = Raw::serve(|mut stream| async move {
