@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `words` | actions, routes, paths, pauses, events, errors, usage, clocks, JSON that is read back: plain values |
 //! | `outcome` | what came of a visit and of a run |
-//! | `driver` | what a driver that keeps runs has to know: the traits `Execution` and `Journal` |
+//! | `execution` | what a driver that keeps runs has to know: the traits `Execution` and `Journal` |
 //! | `policy` | retries, timeouts, where `exec` runs, what a failed item does |
 //! | `graph` | where each action leads; pictures. No code of users |
 //! | `context` | what a visit knows of its run; what a run shares with all that it starts |
@@ -16,7 +16,8 @@
 //! | `define` | from what users write to a checked flow: `add`, `build`, closures, questions, sleeps, batch flows |
 //! | `drive` | built flows and the driver in memory: runs, their options, streams, flows inside an `exec` |
 //!
-//! `__macros` is what the written code of the macros asks of a type.
+//! The public module [`driver`] has the names that only drivers need. `__macros` has the checks of types in the code that
+//! the macros write.
 //!
 //! # Invariants
 //!
@@ -32,7 +33,7 @@ pub mod __macros;
 mod context;
 mod define;
 mod drive;
-mod driver;
+mod execution;
 mod graph;
 mod node;
 mod outcome;
@@ -40,14 +41,14 @@ mod policy;
 mod visit;
 mod words;
 
-pub use context::{Context, key::KeyBase};
+pub use context::Context;
 pub use define::{
-    add::{Added, AsyncKind, IntoNode, NodeIn, SyncKind},
+    add::{AsyncKind, IntoNode, SyncKind},
     ask::{Ask, QuestionExpired},
     build::{BuildError, Builder, Fault},
-    nest::{BatchFlow, IsSelf, On, Within},
+    nest::BatchFlow,
     sleep::Sleep,
-    step::{IntoAction, Step, step},
+    step::step,
 };
 pub use drive::{
     flow::{AsyncFlow, Flow},
@@ -55,33 +56,60 @@ pub use drive::{
     run_in::CannotPause,
     stream::EventStream,
 };
-pub use driver::{BoxFuture, Execution, Forked, Journal, RestoreError, Standing, Waited};
+pub use execution::BoxFuture;
 pub use graph::Unrouted;
 pub use node::{AsyncBatchNode, AsyncNode, BatchNode, ItemOutcome, Node, State};
-pub use outcome::{Outcome, Visit};
-pub use policy::{
-    ByItem, ByKey, HasItems, InOrder, Inline, Journaled, Keyed, OnError, Parallel, Plain, Retry, Spawned, With,
-    ext::NodeExt,
-};
+pub use outcome::Outcome;
+pub use policy::{OnError, Retry, ext::NodeExt};
 pub use tokio_util::sync::CancellationToken;
-pub use visit::{children::Child, running::Running};
+pub use visit::children::Child;
 pub use words::{
-    action::{Action, Choice, HasDefault, Label},
+    action::{Action, Choice, Label},
     clock::{Clock, ManualClock, SystemClock},
-    codec::{
-        Undecodable,
-        fault::{StorageFault, Unstorable},
-        storable,
-    },
     error::{BoxError, NodeError, Phase, Result, RunError, TimedOut},
     event::{Event, EventKind, Listener},
-    guard::{Panicked, report},
-    item_key::{ItemId, ItemKey},
-    path::{NodePath, Position, RunId},
+    path::{NodePath, RunId},
     pause::Pause,
-    route::{At, END, End, Exit, Route},
+    route::{At, END},
     usage::{Budget, OverBudget, Usage, Usd},
 };
+
+// Types that the compiler finds by itself: they are named in its messages, and seldom in a program.
+#[doc(hidden)]
+pub use define::{
+    nest::{On, Within},
+    step::{IntoAction, Step},
+};
+#[doc(hidden)]
+pub use policy::{Journaled, With};
+#[doc(hidden)]
+pub use words::{
+    action::HasDefault,
+    route::{End, Exit, Route},
+};
+
+/// For drivers: programs that make the visits of a run themselves, and may keep each of them.
+///
+/// A driver sees a run as an [`Execution`](driver::Execution), and keeps what happens inside a visit through a
+/// [`Journal`](driver::Journal).
+pub mod driver {
+    pub use crate::{
+        context::key::KeyBase,
+        execution::{Execution, Forked, Journal, RestoreError, Standing, Waited},
+        outcome::Visit,
+        visit::running::Running,
+        words::{
+            codec::{
+                Undecodable,
+                fault::{StorageFault, Unstorable},
+                storable,
+            },
+            guard::{Panicked, report},
+            item_key::{ItemId, ItemKey},
+            path::Position,
+        },
+    };
+}
 
 /// A ready state for prototypes and for hosts that know their data at run time only: a JSON object.
 pub type Shared = serde_json::Map<String, serde_json::Value>;

@@ -29,13 +29,13 @@ pub enum Visit {
     },
     /// The run waits for an answer.
     Pause(Pause),
-    /// The node sleeps, and the [journal](crate::Journal::parks) of the run wants it put away. When the time is over, the
+    /// The node sleeps, and the [journal](crate::driver::Journal::parks) of the run wants it put away. When the time is over, the
     /// same node is visited again, in a visit with the same number. A run without a journal sleeps where it is.
     Sleep {
         /// The time that it sleeps.
         wait: Duration,
     },
-    /// Children of the node are [put away](crate::Forked::Parked), and no other can go on. When one can, the same node is
+    /// Children of the node are [put away](crate::driver::Forked::Parked), and no other can go on. When one can, the same node is
     /// visited again, in a visit with the same number. Only of a run with a journal.
     Parked,
 }

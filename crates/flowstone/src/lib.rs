@@ -1,22 +1,25 @@
 //! Flowstone: small graphs of nodes over one shared state, for applications that wait.
 //!
-//! This crate is what users add. It holds no logic: it re-exports `flowstone-core` and the macros of
-//! `flowstone-macros`. `use flowstone::prelude::*;` brings the names that most programs need:
+//! These twenty names are enough for most programs; `use flowstone::prelude::*;` brings them:
 //!
 //! | to | use |
 //! |---|---|
-//! | write nodes | [`node`], [`Action`](macro@Action), [`step`], [`Ask`], [`Sleep`]; the traits [`Node`], [`AsyncNode`], [`BatchNode`], [`AsyncBatchNode`] |
-//! | build a flow | [`Flow`], [`AsyncFlow`], [`Builder`], [`END`], [`Unrouted`], [`BuildError`] |
+//! | write nodes | [`#[node]`](node), [`#[derive(Action)]`](macro@Action), [`step`] |
+//! | wait for a person, or for a time | [`Ask`], [`Sleep`] |
+//! | build a flow | [`Flow`] of sync nodes, [`AsyncFlow`] of both kinds, [`Builder`], [`END`], [`BuildError`] |
 //! | set policies | [`NodeExt`], [`Retry`] |
 //! | know the run inside `exec` | [`Context`] |
-//! | fail | [`NodeError`], [`Result`], [`RunError`] |
-//! | run | [`RunOptions`], [`Outcome`], [`Pause`], [`CancellationToken`], [`Budget`], [`Usage`] |
-//! | watch | [`Event`], [`EventKind`], [`EventStream`], [`Listener`] |
-//! | keep runs | the module `durable`, a feature |
-//! | ask models | the module `llm`, a feature |
-//! | have commands | the module `cli`, a feature |
+//! | fail | [`Result`], [`NodeError`], [`RunError`] |
+//! | run | [`RunOptions`], [`Outcome`], [`CancellationToken`] |
+//! | watch | [`Event`] |
 //!
-//! The rest of the root names types that these take and return. [`driver`] is for programs that keep runs by themselves.
+//! The rest of the root are types that these take and return, and the traits that `#[node]` implements ([`Node`],
+//! [`AsyncNode`], [`BatchNode`], [`AsyncBatchNode`]).
+//!
+//! Modules behind features: `durable` keeps runs, `llm` asks models, `cli` gives a program its commands. [`driver`] is for
+//! programs that make the visits of runs themselves.
+//!
+//! This crate holds no logic: it re-exports the crates `flowstone-core`, `flowstone-macros`, and those of its features.
 
 #[cfg(doctest)]
 mod guide;
@@ -25,31 +28,18 @@ mod guide;
 #[cfg(feature = "cli")]
 pub use flowstone_cli as cli;
 #[doc(hidden)]
-pub use flowstone_core::__macros;
+pub use flowstone_core::{__macros, End, Exit, HasDefault, IntoAction, Journaled, On, Route, Step, With, Within};
 pub use flowstone_core::{
-    Action, Added, Ask, AsyncBatchNode, AsyncFlow, AsyncKind, AsyncNode, At, BatchFlow, BatchNode, BoxError, BoxFuture,
-    Budget, BuildError, Builder, ByItem, ByKey, CancellationToken, CannotPause, Child, Choice, Clock, Context, END,
-    End, Event, EventKind, EventStream, Exit, Fault, Flow, HasDefault, HasItems, InOrder, Inline, IntoAction, IntoNode,
-    IsSelf, ItemOutcome, Journaled, Keyed, Label, Listener, ManualClock, Node, NodeError, NodeExt, NodeIn, NodePath,
-    On, OnError, Outcome, OverBudget, Parallel, Pause, Phase, Plain, QuestionExpired, Result, Retry, Route, RunError,
-    RunId, RunOptions, Shared, Sleep, Spawned, State, Step, SyncKind, SystemClock, TimedOut, Unrouted, Usage, Usd,
-    With, Within, step,
+    Action, Ask, AsyncBatchNode, AsyncFlow, AsyncKind, AsyncNode, At, BatchFlow, BatchNode, BoxError, BoxFuture,
+    Budget, BuildError, Builder, CancellationToken, CannotPause, Child, Choice, Clock, Context, END, Event, EventKind,
+    EventStream, Fault, Flow, IntoNode, ItemOutcome, Label, Listener, ManualClock, Node, NodeError, NodeExt, NodePath,
+    OnError, Outcome, OverBudget, Pause, Phase, QuestionExpired, Result, Retry, RunError, RunId, RunOptions, Shared,
+    Sleep, State, SyncKind, SystemClock, TimedOut, Unrouted, Usage, Usd, driver, step,
 };
 /// Durable runs: the feature `durable`.
 #[cfg(feature = "durable")]
 pub use flowstone_durable as durable;
 pub use flowstone_macros::{Action, node};
-
-/// For drivers: programs that make the visits of a run themselves, and may keep each.
-///
-/// A run as a driver sees it is an [`Execution`](driver::Execution); what the driver keeps inside a visit goes through a
-/// [`Journal`](driver::Journal).
-pub mod driver {
-    pub use flowstone_core::{
-        BoxFuture, Execution, Forked, ItemId, ItemKey, Journal, KeyBase, Panicked, Position, RestoreError, Running,
-        Standing, StorageFault, Undecodable, Unstorable, Visit, Waited, report, storable,
-    };
-}
 
 /// Models, prompts, tools and agents: the feature `llm`.
 #[cfg(feature = "llm")]
@@ -63,9 +53,9 @@ pub mod prelude {
     pub use std::time::Duration;
 
     pub use flowstone_core::{
-        Action, Ask, AsyncBatchNode, AsyncFlow, AsyncNode, BatchNode, CancellationToken, Context, END, Event,
-        EventKind, Flow, Label, Node, NodeError, NodeExt, Outcome, Result, Retry, RunError, RunOptions, Shared, Sleep,
-        Unrouted, step,
+        Action, Ask, AsyncBatchNode, AsyncFlow, AsyncNode, BatchNode, BuildError, Builder, CancellationToken, Context,
+        END, Event, EventKind, Flow, Label, Node, NodeError, NodeExt, Outcome, Result, Retry, RunError, RunOptions,
+        Shared, Sleep, Unrouted, step,
     };
     #[cfg(feature = "durable")]
     pub use flowstone_durable::{Run, Runs, Store};

@@ -10,7 +10,19 @@ use super::tree::{Fault, File};
 const CRATES: [(&str, &[&str]); 2] = [
     (
         "crates/core/src/",
-        &["__macros", "words", "outcome", "driver", "policy", "graph", "context", "node", "visit", "define", "drive"],
+        &[
+            "__macros",
+            "words",
+            "outcome",
+            "execution",
+            "policy",
+            "graph",
+            "context",
+            "node",
+            "visit",
+            "define",
+            "drive",
+        ],
     ),
     ("crates/durable/src/", &["words", "disk", "records", "flows", "drive", "api"]),
 ];

@@ -13,7 +13,7 @@ use crate::{
         scope::{Extras, Scope},
         started::Counted,
     },
-    driver::Journal,
+    execution::Journal,
     graph::Graph,
     outcome::{Detour, Visited},
     policy::Policy,

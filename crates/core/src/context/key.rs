@@ -34,7 +34,7 @@ const MOST: usize = 255;
 /// # Example
 ///
 /// ```
-/// use flowstone_core::KeyBase;
+/// use flowstone_core::driver::KeyBase;
 ///
 /// let (first, second) = (KeyBase::new(&"order 7".into()), KeyBase::new(&"order 7".into()));
 /// assert!(first.as_str().starts_with("order%207~"));

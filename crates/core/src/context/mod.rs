@@ -20,7 +20,7 @@ use crate::{
         key::{compose, safe},
         scope::{LISTENER, Scope},
     },
-    driver::Journal,
+    execution::Journal,
     graph::Graph,
     words::{
         error::{NodeError, Phase, Result},

@@ -11,7 +11,7 @@ use crate::{
         add::{Added, AsyncKind, IntoNode, SyncKind},
         step::IntoAction,
     },
-    driver::{BoxFuture, RestoreError},
+    execution::{BoxFuture, RestoreError},
     graph::{About, NodeKind},
     node::State,
     outcome::Visited,

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     context::Context,
     define::add::{Added, IntoNode},
-    driver::{BoxFuture, Journal},
+    execution::{BoxFuture, Journal},
     graph::{About, NodeKind},
     node::State,
     outcome::{Detour, Visit, Visited},

@@ -8,7 +8,7 @@ use crate::{
         flow::{AsyncFlow, Flow},
         options::RunOptions,
     },
-    driver::RestoreError,
+    execution::RestoreError,
     node::State,
     outcome::Visit,
     visit::running::Running,

@@ -16,7 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     context::Context,
     drive::flow::AsyncFlow,
-    driver::Journal,
+    execution::Journal,
     node::State,
     outcome::Outcome,
     visit::running::Running,

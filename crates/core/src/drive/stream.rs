@@ -15,7 +15,7 @@ use futures_util::{Stream, task::AtomicWaker};
 
 use crate::{
     drive::{flow::AsyncFlow, options::RunOptions},
-    driver::BoxFuture,
+    execution::BoxFuture,
     node::State,
     outcome::Outcome,
     words::{

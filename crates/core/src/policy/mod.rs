@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::{
-    driver::Journal,
+    execution::Journal,
     words::{
         error::{NodeError, TimedOut},
         item_key::Identity,

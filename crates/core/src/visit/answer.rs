@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     context::Context,
-    driver::RestoreError,
+    execution::RestoreError,
     node::State,
     outcome::{Detour, Visit},
     visit::{Definition, complete},

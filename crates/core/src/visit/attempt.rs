@@ -23,7 +23,7 @@ use tracing::Instrument;
 
 use crate::{
     context::Context,
-    driver::BoxFuture,
+    execution::BoxFuture,
     node::{AsyncNode, Node, State},
     outcome::{Detour, Visited},
     policy::Policy,

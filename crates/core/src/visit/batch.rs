@@ -18,7 +18,7 @@ use tracing::Instrument;
 
 use crate::{
     context::Context,
-    driver::BoxFuture,
+    execution::BoxFuture,
     node::{AsyncBatchNode, BatchNode, ItemOutcome, State},
     outcome::{Detour, Visited},
     policy::{OnError, Policy},

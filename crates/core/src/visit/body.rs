@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     context::Context,
-    driver::{BoxFuture, RestoreError},
+    execution::{BoxFuture, RestoreError},
     outcome::Visited,
     words::{action::Label, error::NodeError, path::NodePath, pause::Reply},
 };

@@ -28,7 +28,7 @@ use tokio::task::yield_now;
 
 use crate::{
     context::Context,
-    driver::{BoxFuture, Execution, Forked, Journal, RestoreError, Standing},
+    execution::{BoxFuture, Execution, Forked, Journal, RestoreError, Standing},
     node::State,
     outcome::{Detour, Outcome, Visit, Visited},
     policy::OnError,

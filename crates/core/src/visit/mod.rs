@@ -11,7 +11,7 @@ use tracing::{Instrument, Span};
 
 use crate::{
     context::Context,
-    driver::BoxFuture,
+    execution::BoxFuture,
     graph::{Astray, Graph, Place, Way},
     node::State,
     outcome::{Detour, Outcome, Visit, Visited},

@@ -10,7 +10,7 @@ use tracing::field::Empty;
 
 use crate::{
     context::{Context, scope::Deadline},
-    driver::{BoxFuture, Execution, Journal, RestoreError},
+    execution::{BoxFuture, Execution, Journal, RestoreError},
     node::State,
     outcome::Visit,
     visit::Definition,
@@ -29,7 +29,7 @@ use crate::{
 /// # Example
 ///
 /// ```
-/// use flowstone_core::{AsyncFlow, Execution, RunOptions, Visit};
+/// use flowstone_core::{AsyncFlow, RunOptions, driver::{Execution, Visit}};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -38,14 +38,14 @@ pub struct Undecodable {
 /// # Example
 ///
 /// ```
-/// use flowstone_core::{StorageFault, storable};
+/// use flowstone_core::driver::{StorageFault, storable};
 ///
 /// assert_eq!(storable(&(1, "two"))?, serde_json::json!([1, "two"]));
 ///
 /// let error = storable(&[("a", f64::NAN)]).unwrap_err();
 /// assert_eq!(error.path, "[0][1]");
 /// assert!(matches!(error.fault, StorageFault::NotFinite(_)));
-/// # Ok::<(), flowstone_core::Unstorable>(())
+/// # Ok::<(), flowstone_core::driver::Unstorable>(())
 /// ```
 pub fn storable<T: Serialize + ?Sized>(value: &T) -> Result<Value, Unstorable> {
     guarded(|| checked_value(value))

@@ -292,7 +292,7 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// Creates the error of a [`Journal`](crate::Journal) that could not keep what a run has done.
+    /// Creates the error of a [`Journal`](crate::driver::Journal) that could not keep what a run has done.
     pub fn journal(run: RunId, node: NodePath, item: Option<usize>, source: impl Into<BoxError>) -> Self {
         Self::Journal { run, node, item, source: source.into() }
     }
@@ -323,7 +323,7 @@ impl RunError {
 impl RunError {
     /// Says in the span of a run why it stopped: by a word of few, since the rest may tell what is in the state.
     ///
-    /// For drivers, with the span that [`Execution::span`](crate::Execution::span) gives.
+    /// For drivers, with the span that [`Execution::span`](crate::driver::Execution::span) gives.
     pub fn record_in(&self, span: &tracing::Span) {
         if span.is_none() {
             return;

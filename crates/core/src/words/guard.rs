@@ -47,7 +47,7 @@ impl Panicked {
     /// # Example
     ///
     /// ```
-    /// use flowstone_core::Panicked;
+    /// use flowstone_core::driver::Panicked;
     ///
     /// assert_eq!(Panicked::catch(|| 1).ok(), Some(1));
     /// let panicked = Panicked::catch(|| -> u32 { panic!("no {}", 1) }).unwrap_err();
@@ -126,7 +126,7 @@ impl<T, E: From<Panicked>, F: Future<Output = Result<T, E>>> Future for Catch<F>
 /// # Example
 ///
 /// ```
-/// use flowstone_core::report;
+/// use flowstone_core::driver::report;
 ///
 /// let error = std::io::Error::other("x".repeat(10_000));
 /// let text = report(&error);

@@ -21,7 +21,7 @@ use sha256::sha256;
 /// # Example
 ///
 /// ```
-/// use flowstone_core::ItemKey;
+/// use flowstone_core::driver::ItemKey;
 ///
 /// let key = ItemKey::of_json(br#"{"page": 3, "book": "Emma"}"#, 0);
 /// assert_eq!(key, ItemKey::of_json(br#"{"book":"Emma","page":3}"#, 0));

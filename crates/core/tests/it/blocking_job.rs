@@ -3,7 +3,9 @@
 use std::{thread::current, time::Duration};
 
 use crate::common::{Alive, Count, alone, async_items, awaiting, blocking, ended, ms, named};
-use flowstone_core::{AsyncFlow, Context, NodeExt, Phase, Result, Retry, RunError, RunOptions, TimedOut, Visit};
+use flowstone_core::{
+    AsyncFlow, Context, NodeExt, Phase, Result, Retry, RunError, RunOptions, TimedOut, driver::Visit,
+};
 use futures_util::poll;
 use tokio::task::yield_now;
 

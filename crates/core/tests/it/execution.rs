@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 
 use crate::common::{Count, Kept, Log, alone, async_items, awaiting, blocking, ended, items, ms, named, secs};
 use flowstone_core::{
-    Action, Ask, AsyncFlow, BoxFuture, CancellationToken, Context, END, Execution, Flow, NodeExt, Outcome,
-    RestoreError, Result, RunError, RunOptions, Sleep, Visit, step,
+    Action, Ask, AsyncFlow, BoxFuture, CancellationToken, Context, END, Flow, NodeExt, Outcome, Result, RunError,
+    RunOptions, Sleep,
+    driver::{Execution, RestoreError, Visit},
+    step,
 };
 use tokio::time::Instant;
 

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
 use crate::common::{alone, alone_sync, awaiting, blocking, ended, rest, secs};
-use flowstone_core::{Action, AsyncFlow, END, Flow, HasDefault, Label, Outcome, RunError, RunOptions, Shared, Visit};
+use flowstone_core::{
+    Action, AsyncFlow, END, Flow, HasDefault, Label, Outcome, RunError, RunOptions, Shared, driver::Visit,
+};
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::Instant;

@@ -13,8 +13,8 @@ use std::{
 
 use crate::common::{alone, alone_sync, awaiting, blocking, ended};
 use flowstone_core::{
-    Action, Ask, AsyncFlow, AsyncKind, CancellationToken, Clock, Event, EventKind, Execution, Fault, Flow, IntoNode,
-    Label, Listener, NodeExt, Outcome, Result, Retry, RunError, RunOptions, Sleep, State, SyncKind,
+    Action, Ask, AsyncFlow, AsyncKind, CancellationToken, Clock, Event, EventKind, Fault, Flow, IntoNode, Label,
+    Listener, NodeExt, Outcome, Result, Retry, RunError, RunOptions, Sleep, State, SyncKind, driver::Execution,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -250,7 +250,7 @@ async fn a_panic_of_the_json_of_a_state_is_an_error_of_its_codec() {
 
     assert!(run.save().unwrap_err().to_string().ends_with("panicked: bang in serialize"));
     let restored = run.restore(&node, 0, b"true").unwrap_err();
-    let why = flowstone_core::report(&restored);
+    let why = flowstone_core::driver::report(&restored);
     assert!(why.ends_with("panicked: bang in deserialize"), "{why}");
 }
 

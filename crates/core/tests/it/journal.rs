@@ -2,8 +2,9 @@
 
 use crate::common::{Count, Kept, Log, Recorder, alone, async_items, causes, items, ms};
 use flowstone_core::{
-    AsyncBatchNode, AsyncFlow, Context, Event, EventKind, Execution, Flow, ItemKey, NodeError, NodeExt, Phase, Result,
-    Retry, RunError, RunOptions, StorageFault, Unstorable,
+    AsyncBatchNode, AsyncFlow, Context, Event, EventKind, Flow, NodeError, NodeExt, Phase, Result, Retry, RunError,
+    RunOptions,
+    driver::{Execution, ItemKey, StorageFault, Unstorable},
 };
 
 /// A batch of ten items in each mode in which items can be kept; `exec` is told the item.

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 
 use crate::common::{Count, Kept, Log, async_items, named};
-use flowstone_core::{Action, AsyncFlow, Child, END, Flow, ItemKey, NodeExt, Result, RunError, RunOptions, Sleep};
+use flowstone_core::{
+    Action, AsyncFlow, Child, END, Flow, NodeExt, Result, RunError, RunOptions, Sleep, driver::ItemKey,
+};
 use std::time::Duration;
 
 type Step = Box<dyn Fn(&str) -> Result<()> + Send + Sync>;

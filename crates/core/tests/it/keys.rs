@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::common::{alone_sync, blocking, ended, items};
-use flowstone_core::{Action, Ask, Context, END, Flow, KeyBase, NodeExt, Outcome, Result, Retry, RunOptions};
+use flowstone_core::{Action, Ask, Context, END, Flow, NodeExt, Outcome, Result, Retry, RunOptions, driver::KeyBase};
 
 /// Keeps the key of every attempt.
 #[derive(Clone, Default)]

@@ -4,8 +4,8 @@
 
 use crate::common::{Count, alone, alone_sync, async_items, awaiting, blocking, ended, items};
 use flowstone_core::{
-    Ask, AsyncFlow, AsyncNode, Context, Flow, Node, NodeError, NodeExt, Outcome, Panicked, Phase, Result, Retry,
-    RunError,
+    Ask, AsyncFlow, AsyncNode, Context, Flow, Node, NodeError, NodeExt, Outcome, Phase, Result, Retry, RunError,
+    driver::Panicked,
 };
 
 /// A node that panics in one phase.

@@ -2,7 +2,7 @@
 
 use std::mem::size_of;
 
-use flowstone_core::{Action, Context, Flow, NodeError, Outcome, Position, Result, RunError};
+use flowstone_core::{Action, Context, Flow, NodeError, Outcome, Result, RunError, driver::Position};
 
 #[test]
 fn a_context_fits_a_cache_line() {

@@ -9,8 +9,8 @@ use std::{
 
 use crate::common::{Count, Kept, PARKS, Recorder, alone, alone_sync, ended, secs};
 use flowstone_core::{
-    Action, AsyncFlow, CancellationToken, Event, EventKind, Execution, Flow, ManualClock, Phase, RunError, RunOptions,
-    Sleep, Visit,
+    Action, AsyncFlow, CancellationToken, Event, EventKind, Flow, ManualClock, Phase, RunError, RunOptions, Sleep,
+    driver::{Execution, Visit},
 };
 use tokio::time::{Instant, advance, sleep};
 

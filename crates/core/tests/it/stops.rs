@@ -284,12 +284,12 @@ fn a_driver_answers_a_pause_and_goes_on_by_itself() {
     let flow = asking("pay");
     let (mut state, mut cx) = (0, flow.context(&RunOptions::new().id("r1")));
 
-    let Ok(flowstone_core::Visit::Pause(pause)) = flow.visit(flow.start(), &mut state, &mut cx) else {
+    let Ok(flowstone_core::driver::Visit::Pause(pause)) = flow.visit(flow.start(), &mut state, &mut cx) else {
         panic!("it asks")
     };
     let visit = flow.answer(pause, true, &mut state, &mut cx);
 
-    assert!(matches!(visit, Ok(flowstone_core::Visit::End { .. })), "{visit:?}");
+    assert!(matches!(visit, Ok(flowstone_core::driver::Visit::End { .. })), "{visit:?}");
     assert_eq!((state, cx.run_id().as_str()), (1, "r1"));
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-use flowstone_core::{AsyncFlow, CancellationToken, KeyBase, Label, NodePath, RunId, State};
+use flowstone_core::{AsyncFlow, CancellationToken, Label, NodePath, RunId, State, driver::KeyBase};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** what they are told is on disk; after each beginning they are told of at most one halt.
 
-use flowstone_core::{EventKind, Execution, NodePath};
+use flowstone_core::{EventKind, NodePath, driver::Execution};
 use serde_json::Value;
 
 use crate::drive::run_driver::RunDriver;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use flowstone_core::{KeyBase, NodePath, RunId};
+use flowstone_core::{NodePath, RunId, driver::KeyBase};
 use rusqlite::Connection;
 use serde_json::Value;
 

@@ -12,7 +12,10 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use flowstone_core::{Action, Execution, Forked, ItemId, ItemKey, RunError};
+use flowstone_core::{
+    Action, RunError,
+    driver::{Execution, Forked, ItemId, ItemKey},
+};
 
 use crate::{
     disk::states::States,

@@ -4,7 +4,10 @@
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
-use flowstone_core::{BoxFuture, CancellationToken, Execution, Panicked, Usage};
+use flowstone_core::{
+    BoxFuture, CancellationToken, Usage,
+    driver::{Execution, Panicked},
+};
 use futures_util::FutureExt;
 use rusqlite::Connection;
 use tracing::Instrument;

@@ -6,7 +6,8 @@ use std::{
 };
 
 use flowstone_core::{
-    Action, BoxError, BoxFuture, Execution, Forked, ItemId, Journal, RunError, Standing, Undecodable, Waited,
+    Action, BoxError, BoxFuture, RunError,
+    driver::{Execution, Forked, ItemId, Journal, Standing, Undecodable, Waited},
 };
 use rusqlite::Connection;
 

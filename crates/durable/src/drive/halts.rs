@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flowstone_core::{BoxError, EventKind, Execution, Pause, RunError};
+use flowstone_core::{BoxError, EventKind, Pause, RunError, driver::Execution};
 use rusqlite::Connection;
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flowstone_core::{Event, EventKind, Panicked, RunError};
+use flowstone_core::{Event, EventKind, RunError, driver::Panicked};
 
 use crate::{drive::shared::Shared, words::status::Status};
 

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use flowstone_core::{ItemId, NodePath, RunId};
+use flowstone_core::{NodePath, RunId, driver::ItemId};
 use rusqlite::Connection;
 
 use crate::{

@@ -11,7 +11,10 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use flowstone_core::{Action, EventKind, Execution, NodePath, RunError, Visit};
+use flowstone_core::{
+    Action, EventKind, NodePath, RunError,
+    driver::{Execution, Visit},
+};
 use rusqlite::Connection;
 use serde_json::Value;
 

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use flowstone_core::{CancellationToken, Execution, Unstorable};
+use flowstone_core::{
+    CancellationToken,
+    driver::{Execution, Unstorable},
+};
 use tokio::sync::Notify;
 
 use crate::{

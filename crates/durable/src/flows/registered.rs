@@ -7,8 +7,8 @@ use std::{
 };
 
 use flowstone_core::{
-    AsyncFlow, BoxError, CancellationToken, Execution, KeyBase, Label, Listener, NodePath, Panicked, RunId, RunOptions,
-    Running, State, Usage, storable,
+    AsyncFlow, BoxError, CancellationToken, Label, Listener, NodePath, RunId, RunOptions, State, Usage,
+    driver::{Execution, KeyBase, Panicked, Running, storable},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flowstone_core::ItemKey;
+use flowstone_core::driver::ItemKey;
 use rusqlite::{Connection, params};
 
 use crate::{

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use flowstone_core::{ItemId, ItemKey, KeyBase, NodePath, RunId};
+use flowstone_core::{
+    NodePath, RunId,
+    driver::{ItemId, ItemKey, KeyBase},
+};
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
 

@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-use flowstone_core::{ItemId, ItemKey, KeyBase, NodePath, RunId};
+use flowstone_core::{
+    NodePath, RunId,
+    driver::{ItemId, ItemKey, KeyBase},
+};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{

@@ -1,6 +1,6 @@
 //! The state of a run after a step, read back.
 
-use flowstone_core::{Panicked, RunId};
+use flowstone_core::{RunId, driver::Panicked};
 use rusqlite::{Connection, OptionalExtension};
 use serde::de::DeserializeOwned;
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use flowstone_core::{NodePath, RunId, storable};
+use flowstone_core::{NodePath, RunId, driver::storable};
 use serde::Serialize;
 use serde_json::Value;
 

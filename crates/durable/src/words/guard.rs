@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use flowstone_core::Panicked;
+use flowstone_core::driver::Panicked;
 
 /// Locks a mutex, also one whose last holder panicked.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

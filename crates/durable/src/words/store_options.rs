@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use flowstone_core::Panicked;
+use flowstone_core::driver::Panicked;
 
 use crate::words::points::{OnWrite, WritePoint};
 

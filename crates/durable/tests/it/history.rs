@@ -106,9 +106,9 @@ async fn the_state_at_every_step_is_what_a_run_in_memory_had() {
     let mut running = flow.execution(numbers(1), &flowstone_core::RunOptions::new());
     let mut states: Vec<Value> = vec![serde_json::to_value(running.state()).unwrap()];
     loop {
-        let visit = flowstone_core::Execution::visit(&mut running).await.unwrap();
+        let visit = flowstone_core::driver::Execution::visit(&mut running).await.unwrap();
         states.push(serde_json::to_value(running.state()).unwrap());
-        if matches!(visit, flowstone_core::Visit::End { .. }) {
+        if matches!(visit, flowstone_core::driver::Visit::End { .. }) {
             break;
         }
     }

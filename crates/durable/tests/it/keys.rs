@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use flowstone_core::{Action, AsyncFlow, ItemKey, NodeExt, Retry};
+use flowstone_core::{Action, AsyncFlow, NodeExt, Retry, driver::ItemKey};
 use flowstone_durable::{Durability, FlowOptions, Reader, Runs, Status, Store, StoreOptions};
 
 use crate::common::{

@@ -173,7 +173,7 @@ async fn an_answer_whose_json_panics_is_refused_and_the_question_stays() {
     let (written, read) = (run.answer("node", Odd(7)).await, run.answer("node", 8).await);
 
     for (refused, said) in [(written, "bang in serialize"), (read, "bang in deserialize")] {
-        let refused = flowstone_core::report(&refused.unwrap_err());
+        let refused = flowstone_core::driver::report(&refused.unwrap_err());
         assert!(refused.contains("run `order-7`") && refused.contains(said), "{refused}");
     }
     run.answer("node", 1).await.unwrap();

@@ -8,7 +8,9 @@ use std::{
     },
 };
 
-use flowstone_core::{Action, Ask, AsyncBatchNode, AsyncFlow, Context, END, NodeExt, Result, Sleep, StorageFault};
+use flowstone_core::{
+    Action, Ask, AsyncBatchNode, AsyncFlow, Context, END, NodeExt, Result, Sleep, driver::StorageFault,
+};
 use flowstone_durable::{
     AnswerError, ChangeError, Error, KeepError, NotEnded, OpenError, Question, ReadError, Requests, Runs, StartError,
     Status, StoreOptions, Written,

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use flowstone_core::{BoxFuture, Context, Execution, Outcome, Pause, Result, RunError, RunOptions};
+use flowstone_core::{BoxFuture, Context, Outcome, Pause, Result, RunError, RunOptions, driver::Execution};
 use flowstone_durable::{AnswerError, Requests, Runs, Status};
 use flowstone_llm::{
     AgentState, Approval, ApprovalQuestion, Conversation, Decision, Message, Model, Part, Reply, ScriptedModel, Tool,

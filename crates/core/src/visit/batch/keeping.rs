@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     context::Context,
-    driver::Journal,
+    execution::Journal,
     outcome::Detour,
     words::{
         codec::Codec,

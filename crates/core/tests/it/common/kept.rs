@@ -7,7 +7,8 @@ use std::{
 };
 
 use flowstone_core::{
-    Action, BoxError, BoxFuture, Execution, ItemId, Journal, NodePath, RunError, Undecodable, Visit, Waited,
+    Action, BoxError, BoxFuture, NodePath, RunError,
+    driver::{Execution, ItemId, Journal, Undecodable, Visit, Waited},
 };
 use tokio::time::Instant;
 

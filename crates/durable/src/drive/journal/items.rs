@@ -8,7 +8,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use flowstone_core::{ItemId, ItemKey, NodePath, RunId};
+use flowstone_core::{
+    NodePath, RunId,
+    driver::{ItemId, ItemKey},
+};
 
 use crate::{
     records::{

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flowstone_core::{NodePath, RestoreError, RunId};
+use flowstone_core::{NodePath, RunId, driver::RestoreError};
 
 use crate::words::error::{
     keep::KeepError,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flowstone_core::{NodePath, RunId, Unstorable};
+use flowstone_core::{NodePath, RunId, driver::Unstorable};
 
 /// An error of keeping something that a run gives. Nothing of it was written.
 #[derive(Debug, Clone, thiserror::Error)]

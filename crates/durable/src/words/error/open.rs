@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use flowstone_core::Unstorable;
+use flowstone_core::driver::Unstorable;
 
 use crate::words::{
     error::{drive::DriveError, store::StoreError},
