@@ -45,7 +45,8 @@ pub use context::Context;
 pub use define::{
     add::{AsyncKind, IntoNode, SyncKind},
     ask::{Ask, QuestionExpired},
-    build::{BuildError, Builder, Fault},
+    build::Builder,
+    fault::{BuildError, Fault},
     nest::BatchFlow,
     sleep::Sleep,
     step::step,

@@ -9,12 +9,8 @@ use crate::{
     define::ask::{Ask, Asking},
     graph::{About, Graph, NodeKind},
     node::{AsyncNode, Node, State},
-    policy::{Inline, Plain, Policy, With},
-    visit::{
-        attempt::Single,
-        body::Body,
-        pool::{OnThread, Pooled},
-    },
+    policy::{Plain, Policy, With},
+    visit::{attempt::Single, body::Body, pool::Awaited},
     words::{
         action::Label,
         error::Result,
@@ -55,9 +51,8 @@ impl Kind for AsyncKind {
     message = "`{Self}` cannot be added to this flow over `{S}`",
     label = "not a node of this flow",
     note = "a node implements one of the node traits for `{S}` (`#[node]` does that), or is a flow or a closure `|s: &mut {S}|`",
-    note = "a `Flow` takes sync nodes only; async nodes, async flows and `parallel` need an `AsyncFlow`",
-    note = "an `Ask` node has no policy, since nothing of it is tried again or can time out",
-    note = "`inline` is for sync nodes, `parallel` for batch nodes and batch flows, `spawned` for async batch nodes",
+    note = "a `Flow` takes sync nodes only; async nodes and async flows need an `AsyncFlow`",
+    note = "an `Ask` node, a closure and a flow have no policy; `step` and the nodes of a flow have",
     note = "`journaled` is for batch nodes whose `Output` is `Serialize + DeserializeOwned`, and for batch flows",
     note = "it tells items apart by what they hold: their type is `Serialize`; else say `journaled_by` or `journaled_in_order`",
     note = "a state is `Send + Sync + 'static`; a builder becomes a flow by `build()`"
@@ -71,25 +66,24 @@ pub trait IntoNode<S, K, M> {
     fn into_node(self) -> Added<S>;
 }
 
-/// A node type in a mode (plain, inline, parallel, spawned, journaled) that it can have in a kind of flow.
+/// A node type that can be added to a kind of flow, and whose items can be kept as `Kept` says.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be added to this flow over `{S}`",
     label = "not a node of this flow",
     note = "a node implements one of the node traits for `{S}` (`#[node]` does that), or is a flow or a closure `|s: &mut {S}|`",
-    note = "a `Flow` takes sync nodes only; async nodes, async flows and `parallel` need an `AsyncFlow`",
-    note = "an `Ask` node has no policy, since nothing of it is tried again or can time out",
-    note = "`inline` is for sync nodes, `parallel` for batch nodes and batch flows, `spawned` for async batch nodes",
+    note = "a `Flow` takes sync nodes only; async nodes and async flows need an `AsyncFlow`",
+    note = "an `Ask` node, a closure and a flow have no policy; `step` and the nodes of a flow have",
     note = "`journaled` is for batch nodes whose `Output` is `Serialize + DeserializeOwned`, and for batch flows",
     note = "it tells items apart by what they hold: their type is `Serialize`; else say `journaled_by` or `journaled_in_order`",
     note = "a state is `Send + Sync + 'static`; a builder becomes a flow by `build()`"
 )]
-pub trait NodeIn<S, K, M, Mode> {
+pub trait NodeIn<S, K, M, Kept> {
     /// The type of the action that the node returns.
     type Action: Label;
 
     /// Takes the types off.
     #[doc(hidden)]
-    fn with_policy(self, policy: Policy, limit: usize) -> Added<S>;
+    fn with_policy(self, policy: Policy) -> Added<S>;
 }
 
 /// A node or a flow without its types.
@@ -134,16 +128,16 @@ impl<S, K, M, N: NodeIn<S, K, M, Plain>> IntoNode<S, K, Bare<M>> for N {
     type Action = N::Action;
 
     fn into_node(self) -> Added<S> {
-        self.with_policy(Policy::default(), 1)
+        self.with_policy(Policy::default())
     }
 }
 
 #[diagnostic::do_not_recommend]
-impl<S, K, M, Mode, N: NodeIn<S, K, M, Mode>> IntoNode<S, K, Configured<M>> for With<N, Mode> {
+impl<S, K, M, Kept, N: NodeIn<S, K, M, Kept>> IntoNode<S, K, Configured<M>> for With<N, Kept> {
     type Action = N::Action;
 
     fn into_node(self) -> Added<S> {
-        self.node.with_policy(self.policy.sealed(), self.limit)
+        self.node.with_policy(self.policy.sealed())
     }
 }
 
@@ -163,26 +157,14 @@ pub enum Question {}
 impl<S: State, K, N: Node<S>> NodeIn<S, K, SyncNode, Plain> for N {
     type Action = N::Action;
 
-    fn with_policy(self, policy: Policy, _: usize) -> Added<S> {
-        let node = Arc::new(self);
-        let pooled = Single { node: Arc::new(Pooled(Arc::clone(&node))), policy: policy.clone().pooled() };
-        let about = About::new(NodeKind::Node, N::Action::NAMES, policy.clone().pooled()).checked(|| N::check(&node));
-        Added::node(about, Body::either(Single { node, policy }, pooled))
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<S: State, K, N: Node<S>> NodeIn<S, K, SyncNode, Inline> for N {
-    type Action = N::Action;
-
-    fn with_policy(self, policy: Policy, _: usize) -> Added<S> {
-        let about = About::new(NodeKind::Node, N::Action::NAMES, policy.clone()).checked(|| N::check(&self));
-        let node = Arc::new(self);
-        if !policy.retry.is_again() {
+    fn with_policy(self, policy: Policy) -> Added<S> {
+        let (node, awaited) = (Arc::new(self), policy.clone().awaited());
+        let about = About::new(NodeKind::Node, N::Action::NAMES, awaited.clone()).checked(|| N::check(&node));
+        if policy.inline && !policy.retry.is_again() {
             return Added::node(about, Body::sync(Single { node, policy }));
         }
-        // An error may ask for a wait that no policy knows of: in an async flow it holds up nobody.
-        let awaited = Single { node: Arc::new(OnThread(Arc::clone(&node))), policy: policy.clone() };
+        // An inline node is awaited, too: an error may ask for a wait that no policy knows of, which holds up nobody then.
+        let awaited = Single { node: Arc::new(Awaited::new(&node, &awaited)), policy: awaited };
         Added::node(about, Body::either(Single { node, policy }, awaited))
     }
 }
@@ -191,7 +173,7 @@ impl<S: State, K, N: Node<S>> NodeIn<S, K, SyncNode, Inline> for N {
 impl<S: State, N: AsyncNode<S>> NodeIn<S, AsyncKind, AwaitedNode, Plain> for N {
     type Action = N::Action;
 
-    fn with_policy(self, policy: Policy, _: usize) -> Added<S> {
+    fn with_policy(self, policy: Policy) -> Added<S> {
         let about = About::new(NodeKind::AsyncNode, N::Action::NAMES, policy.clone()).checked(|| N::check(&self));
         Added::node(about, Body::awaited(Single { node: Arc::new(self), policy }))
     }
@@ -209,7 +191,7 @@ impl<S: State, K, N: Ask<S>> IntoNode<S, K, Question> for N {
 
 impl About {
     pub(crate) fn new(kind: NodeKind, labels: &'static [&'static str], policy: Policy) -> Self {
-        Self { kind, labels, policy, limit: 1, on_error: None, children: None, journaled: false, fault: None }
+        Self { kind, labels, policy, on_error: None, children: None, journaled: false, fault: None }
     }
 
     /// Keeps what a node says is wrong with it. A check that panics is a fault, too: nothing that is added panics.

@@ -8,7 +8,10 @@ use std::{
 };
 
 use crate::{
-    define::add::{Added, AddedGraph, IntoNode},
+    define::{
+        add::{Added, AddedGraph, IntoNode},
+        fault::{BuildError, Fault},
+    },
     graph::{About, Edges, Graph, Level, NodeKind, Place, Unrouted, exits::Exits},
     node::State,
     visit::{Definition, body::Body},
@@ -124,89 +127,10 @@ impl<S: State, K> Builder<S, K> {
         check.edges(self.id, &self.edges, &elements, &mut graph);
         check.start(self.id, &self.starts, &elements, &mut graph);
         if !check.faults.is_empty() {
-            return Err(BuildError { flow: self.name, faults: check.faults });
+            return Err(BuildError::new(self.name, check.faults));
         }
         Ok(Definition::new(graph, bodies))
     }
-}
-
-/// Everything that is wrong with a flow.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BuildError {
-    flow: String,
-    faults: Vec<Fault>,
-}
-
-impl BuildError {
-    /// Returns the name of the flow.
-    #[must_use]
-    pub fn flow(&self) -> &str {
-        &self.flow
-    }
-
-    /// Returns the faults, in the order in which nodes and edges were added.
-    #[must_use]
-    pub fn faults(&self) -> &[Fault] {
-        &self.faults
-    }
-}
-
-impl std::error::Error for BuildError {}
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.faults.len();
-        write!(f, "flow `{}` has {count} fault{}:", self.flow, if count == 1 { "" } else { "s" })?;
-        self.faults.iter().try_for_each(|fault| write!(f, "\n  - {fault}"))
-    }
-}
-
-/// One thing that is wrong with a flow.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-#[expect(missing_docs, reason = "each variant's message says what its fields are")]
-pub enum Fault {
-    #[error("it has no start: call `start` with a node")]
-    NoStart,
-    #[error("it has two starts, `{first}` and `{second}`")]
-    TwoStarts { first: String, second: String },
-    #[error("`{name}` is no name of a node: a name is not empty and has no `/`")]
-    BadName { name: String },
-    #[error("two nodes have the name `{name}`")]
-    DuplicateName { name: String },
-    #[error("node `{node}` has two edges for `{action}`, to {first} and to {second}")]
-    DuplicateEdge { node: String, action: Action, first: String, second: String },
-    #[error("node `{node}` can return `{action}`, which is routed nowhere: add an edge, or end the flow with `>> END`")]
-    UnroutedLabel { node: String, action: Action },
-    #[error("node `{node}` has an edge for `{action}`, which it never returns; it returns {actions:?}")]
-    UnknownLabel { node: String, action: Action, actions: Vec<Action> },
-    #[error("node `{node}` cannot be reached from the start")]
-    Unreachable { node: String },
-    #[error("an edge or the start has a handle of another flow's builder")]
-    ForeignHandle,
-    #[error("node `{node}` has zero attempts: nothing would run; `Retry::attempts(1)` means no retry")]
-    ZeroAttempts { node: String },
-    #[error("node `{node}` has a parallel limit of zero: nothing would run")]
-    ZeroLimit { node: String },
-    #[error(
-        "node `{node}` has a timeout, but runs on the thread of the run, where nothing can interrupt it: \
-         add it to an `AsyncFlow`, without `inline`"
-    )]
-    TimeoutInSyncFlow { node: String },
-    #[error(
-        "node `{node}` waits between attempts, but runs on the thread of the run, which others need: leave out `inline`, \
-         or make it an async node"
-    )]
-    WaitInline { node: String },
-    #[error("node `{node}` contains a flow named `{flow}`: a flow cannot be inside itself")]
-    FlowInsideItself { node: String, flow: String },
-    #[error("node `{node}`: {message}")]
-    Node { node: String, message: String },
-    #[error(
-        "node `{node}` runs a flow per item in which `{ask}` asks: only a batch flow that is kept can wait for answers: \
-         add it with `.journaled()`, and run it with a store"
-    )]
-    AskInBatchFlow { node: String, ask: String },
 }
 
 /// An element in the graph, and what it can return.
@@ -240,9 +164,10 @@ impl Check {
         if about.policy.retry.count() == 0 {
             self.faults.push(Fault::ZeroAttempts { node: node() });
         }
-        if about.limit == 0 {
+        if about.policy.parallel == Some(0) {
             self.faults.push(Fault::ZeroLimit { node: node() });
         }
+        self.mode(name, about, sync);
         let timeout = about.policy.timeout.or(about.policy.total_timeout);
         if timeout.is_some() && (sync || about.runs_inline()) {
             self.faults.push(Fault::TimeoutInSyncFlow { node: node() });
@@ -261,6 +186,23 @@ impl Check {
             self.faults.push(Fault::AskInBatchFlow { node: node(), ask: ask.to_string() });
         }
         self.waits(name, children, sync);
+    }
+
+    /// Checks that `exec` of this kind of node can run where its policy says, and so many items at once.
+    fn mode(&mut self, name: &str, about: &About, sync: bool) {
+        let (kind, policy) = (about.kind, &about.policy);
+        let (inline, parallel, spawned) = (policy.inline, policy.parallel.is_some(), policy.spawned);
+        let mut refuse = |is_wrong: bool, fault: fn(String) -> Fault| {
+            self.faults.extend(is_wrong.then(|| fault(name.to_owned())));
+        };
+        refuse(inline && kind.awaits(), |node| Fault::InlineAsync { node });
+        refuse(inline && parallel && kind == NodeKind::BatchNode, |node| Fault::InlineParallel { node });
+        refuse(inline && about.journaled && kind == NodeKind::BatchNode, |node| Fault::InlineJournaled { node });
+        refuse(parallel && !kind.is_batch(), |node| Fault::ParallelNotBatch { node });
+        refuse(parallel && kind.is_batch() && sync && !inline, |node| Fault::ParallelInSyncFlow { node });
+        refuse(spawned && kind != NodeKind::AsyncBatchNode, |node| Fault::SpawnedNotAsyncBatch { node });
+        let alone = kind == NodeKind::AsyncBatchNode && !parallel;
+        refuse(spawned && alone, |node| Fault::SpawnedWithoutParallel { node });
     }
 
     /// Looks for nodes of a sync flow that would wait on the thread of the async flow around it.

@@ -154,15 +154,17 @@ impl<S: State, T: State, A: Label, K> BatchFlow<S, T, A, K> {
         let join: Join<S, T> = Arc::new(move |shared, ended, cx: &Context| {
             join(shared, ended).into_action().map(|action| edge(action, cx))
         });
-        let children = Children { definition: Arc::clone(definition), fork, join, limit: 1, on_error, keeping: None };
+        let children =
+            Children { definition: Arc::clone(definition), fork, join, parallel: None, on_error, keeping: None };
         Self { children, types: PhantomData }
     }
 
-    /// Lets up to `limit` children run at once (`usize::MAX`: all); 0 is an error of `build()`.
+    /// Lets up to `limit` children run at once (`usize::MAX`: all); 0, and a [`Flow`](crate::Flow) around it, are errors of
+    /// `build()`.
     #[must_use]
-    pub fn parallel(mut self, limit: usize) -> BatchFlow<S, T, A, AsyncKind> {
-        self.children.limit = limit;
-        BatchFlow { children: self.children, types: PhantomData }
+    pub fn parallel(mut self, limit: usize) -> Self {
+        self.children.parallel = Some(limit);
+        self
     }
 
     /// Lets a driver that keeps runs keep every visit of every child, so that after a crash each goes on from its last
@@ -195,12 +197,12 @@ impl<S: State, T: State, A: Label, K> BatchFlow<S, T, A, K> {
 
     fn about(&self) -> About {
         let graph = &self.children.definition.graph;
+        let policy = Policy { parallel: self.children.parallel, ..Policy::default() };
         About {
-            limit: self.children.limit,
             on_error: Some(self.children.on_error),
             children: Some(Arc::clone(graph)),
             journaled: self.children.keeping.is_some(),
-            ..About::new(NodeKind::BatchFlow, A::NAMES, Policy::default())
+            ..About::new(NodeKind::BatchFlow, A::NAMES, policy)
         }
     }
 }
@@ -208,7 +210,7 @@ impl<S: State, T: State, A: Label, K> BatchFlow<S, T, A, K> {
 impl<S, T, A, K> fmt::Debug for BatchFlow<S, T, A, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let flow = self.children.definition.graph.name();
-        f.debug_struct("BatchFlow").field("flow", &flow).field("limit", &self.children.limit).finish()
+        f.debug_struct("BatchFlow").field("flow", &flow).field("parallel", &self.children.parallel).finish()
     }
 }
 

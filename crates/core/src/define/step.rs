@@ -211,25 +211,25 @@ where
 }
 
 #[diagnostic::do_not_recommend]
-impl<S, K, Mode, P, E, O, T> NodeIn<S, K, Steps<T>, Mode> for Step<P, E, O>
+impl<S, K, Kept, P, E, O, T> NodeIn<S, K, Steps<T>, Kept> for Step<P, E, O>
 where
-    Typed<P, E, O, T>: NodeIn<S, K, SyncNode, Mode>,
+    Typed<P, E, O, T>: NodeIn<S, K, SyncNode, Kept>,
 {
-    type Action = <Typed<P, E, O, T> as NodeIn<S, K, SyncNode, Mode>>::Action;
+    type Action = <Typed<P, E, O, T> as NodeIn<S, K, SyncNode, Kept>>::Action;
 
-    fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
-        Typed::from(self).with_policy(policy, limit)
+    fn with_policy(self, policy: Policy) -> Added<S> {
+        Typed::from(self).with_policy(policy)
     }
 }
 
 #[diagnostic::do_not_recommend]
-impl<S, K, Mode, P, E, O, T> NodeIn<S, K, AsyncSteps<T>, Mode> for Step<P, E, O>
+impl<S, K, Kept, P, E, O, T> NodeIn<S, K, AsyncSteps<T>, Kept> for Step<P, E, O>
 where
-    Typed<P, E, O, T>: NodeIn<S, K, AwaitedNode, Mode>,
+    Typed<P, E, O, T>: NodeIn<S, K, AwaitedNode, Kept>,
 {
-    type Action = <Typed<P, E, O, T> as NodeIn<S, K, AwaitedNode, Mode>>::Action;
+    type Action = <Typed<P, E, O, T> as NodeIn<S, K, AwaitedNode, Kept>>::Action;
 
-    fn with_policy(self, policy: Policy, limit: usize) -> Added<S> {
-        Typed::from(self).with_policy(policy, limit)
+    fn with_policy(self, policy: Policy) -> Added<S> {
+        Typed::from(self).with_policy(policy)
     }
 }

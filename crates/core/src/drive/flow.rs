@@ -14,7 +14,8 @@ use crate::{
     context::Context,
     define::{
         add::{AsyncKind, Kind, SyncKind},
-        build::{BuildError, Builder},
+        build::Builder,
+        fault::BuildError,
         nest::{BatchFlow, IsSelf, On, Within},
         step::IntoAction,
     },

@@ -54,8 +54,6 @@ pub(crate) struct About {
     /// The labels of its actions; empty for string actions.
     pub(crate) labels: &'static [&'static str],
     pub(crate) policy: Policy,
-    /// The number of items that may be under way at once; 1 outside parallel kinds.
-    pub(crate) limit: usize,
     pub(crate) on_error: Option<OnError>,
     /// The flow that a batch flow runs for each item.
     pub(crate) children: Option<Arc<Graph>>,
@@ -82,6 +80,10 @@ pub(crate) enum NodeKind {
 impl NodeKind {
     pub(crate) fn is_batch(self) -> bool {
         matches!(self, Self::BatchNode | Self::AsyncBatchNode | Self::BatchFlow)
+    }
+
+    pub(crate) fn awaits(self) -> bool {
+        matches!(self, Self::AsyncNode | Self::AsyncBatchNode)
     }
 }
 

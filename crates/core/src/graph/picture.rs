@@ -210,7 +210,7 @@ impl Graph {
             "blocking_pool": policy.pooled && !sync,
         });
         if let Some(on_error) = about.on_error {
-            node["limit"] = if about.limit == usize::MAX { Value::Null } else { json!(about.limit) };
+            node["limit"] = if policy.at_once() == usize::MAX { Value::Null } else { json!(policy.at_once()) };
             node["on_error"] = json!(on_error);
             node["journaled"] = json!(about.journaled);
         }
@@ -253,7 +253,7 @@ impl Graph {
 impl GraphNode {
     fn title(&self) -> String {
         let Self { name, about, .. } = self;
-        let each = match (about.on_error, about.limit) {
+        let each = match (about.on_error, about.policy.at_once()) {
             (None, _) => String::new(),
             (Some(_), 1) => ", each".to_owned(),
             (Some(_), usize::MAX) => ", all at once".to_owned(),

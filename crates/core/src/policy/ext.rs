@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::policy::{ByKey, HasItems, InOrder, Inline, Journaled, Keyed, Parallel, Plain, Retry, With};
+use crate::policy::{HasItems, Journaled, JournaledByKey, JournaledInOrder, Keyed, Retry, With};
 
 /// The policies of a node, where it is added to a flow: `Fetch.retry(…).timeout(…)`.
 ///
@@ -52,21 +52,34 @@ pub trait NodeExt: Sized {
         With::plain(self).total_timeout(limit)
     }
 
-    /// Runs a sync node's `exec` on the thread of the run, not on the blocking pool: for work of microseconds.
+    /// Runs a sync node's `exec` on the thread of the run, not on the blocking pool: for work of microseconds. On an async
+    /// node, or beside `parallel` or `journaled`, it is an error of `build()`.
     ///
     /// In an [`AsyncFlow`](crate::AsyncFlow) a wait between its attempts is a fault of `build()`: what is worth a wait is not
     /// done in microseconds. A wait that an error [asks for](crate::NodeError::with_retry_after) is awaited.
     #[must_use]
-    fn inline(self) -> With<Self, Inline> {
+    fn inline(self) -> With<Self> {
         With::plain(self).inline()
     }
 
-    /// Lets up to `limit` items of a batch node be under way at once (`usize::MAX`: all); 0 is an error of `build()`.
+    /// Lets up to `limit` items of a batch node be under way at once (`usize::MAX`: all).
+    ///
+    /// A limit of 0, a node that is no batch, and a [`Flow`](crate::Flow) around it are errors of `build()`.
     ///
     /// In a run that is kept, a batch without [`journaled`](Self::journaled) starts over after a crash, with all its items.
     #[must_use]
-    fn parallel(self, limit: usize) -> With<Self, Parallel> {
+    fn parallel(self, limit: usize) -> With<Self> {
         With::plain(self).parallel(limit)
+    }
+
+    /// Makes each item of a parallel async batch node a task of its own, for items that compute rather than wait:
+    /// `Render.parallel(8).spawned()`.
+    ///
+    /// An item costs about 2 µs more, and may use another core. Items that only wait are faster without. Without
+    /// [`parallel`](Self::parallel), and on other nodes, it is an error of `build()`.
+    #[must_use]
+    fn spawned(self) -> With<Self> {
+        With::plain(self).spawned()
     }
 
     /// Lets a driver that keeps runs keep the output of each item of a batch node as it ends, so that after a crash only
@@ -131,7 +144,7 @@ pub trait NodeExt: Sized {
     fn journaled_by<S, M, K: Serialize>(
         self,
         key: impl Fn(&Self::Item) -> K + Send + Sync + 'static,
-    ) -> With<Keyed<Self, S, Self::Item>, Journaled<Plain, ByKey>>
+    ) -> With<Keyed<Self, S, Self::Item>, JournaledByKey>
     where
         Self: HasItems<S, M>,
     {
@@ -143,7 +156,7 @@ pub trait NodeExt: Sized {
     ///
     /// A batch that was begun with another number of items is refused by the driver.
     #[must_use]
-    fn journaled_in_order(self) -> With<Self, Journaled<Plain, InOrder>> {
+    fn journaled_in_order(self) -> With<Self, JournaledInOrder> {
         With::plain(self).journaled_in_order()
     }
 }

@@ -1,8 +1,7 @@
 //! Policies around `exec`: retries, timeouts, and where it runs.
 //!
 //! A node is wrapped where it is added: `flow.add("fetch", Fetch.retry(Retry::attempts(3)).timeout(limit))`. The
-//! wrapper [`With`] carries the policy and, as a type, the mode (in the pool, inline, parallel, spawned, journaled), so that a mode
-//! that a node cannot have does not compile.
+//! wrapper [`With`] collects the policy, and `build()` checks whether the node can have it.
 
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -158,7 +157,7 @@ impl fmt::Debug for Retry {
     }
 }
 
-/// Everything that `visit` needs to know about a node's `exec`: what [`With`] collects.
+/// Everything that `visit` needs to know about a node's `exec`: what [`With`] collects, and `build()` checks.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     pub(crate) retry: Retry,
@@ -166,52 +165,44 @@ pub struct Policy {
     pub(crate) timeout: Option<Duration>,
     /// The time of all attempts, waits and items of a visit.
     pub(crate) total_timeout: Option<Duration>,
+    /// `true` if a sync `exec` stays on the thread of the run.
+    pub(crate) inline: bool,
+    /// The number of items that may be under way at once, if the user gave one.
+    pub(crate) parallel: Option<usize>,
+    /// `true` if each item is a task of its own.
+    pub(crate) spawned: bool,
     /// `true` if `exec` runs on the blocking pool, where it cannot be dropped but only be waited for.
     pub(crate) pooled: bool,
     /// `true` if something stands around an attempt: a time limit or the pool. It follows from the others.
     pub(crate) guarded: bool,
 }
 
-/// A node with a policy and a mode, made by the methods of [`NodeExt`](crate::NodeExt).
+/// A node with a policy, made by the methods of [`NodeExt`](crate::NodeExt).
+///
+/// `Kept` says how a driver that keeps runs tells the items of a batch apart. It is a type, and the rest of the policy is not,
+/// since only what is kept asks something of the types of a node: `docs/decisions/0034-a-mode-is-a-value.md`.
 #[derive(Clone, Debug)]
-pub struct With<N, Mode = Plain> {
+pub struct With<N, Kept = Plain> {
     pub(crate) node: N,
     pub(crate) policy: Policy,
-    pub(crate) limit: usize,
-    mode: PhantomData<fn() -> Mode>,
+    kept: PhantomData<fn() -> Kept>,
 }
 
-/// The mode of a node as it is: async phases are awaited; in an async flow, a sync `exec` goes to the blocking pool.
+/// Says of a node that a driver keeps none of its items.
 #[derive(Debug, Clone, Copy)]
 pub enum Plain {}
 
-/// The mode of a sync node whose `exec` runs on the thread of the run.
+/// Says of a batch node that a driver keeps its items as they end, and tells them apart by what they hold; see [`NodeExt::journaled`](crate::NodeExt::journaled).
 #[derive(Debug, Clone, Copy)]
-pub enum Inline {}
+pub enum Journaled {}
 
-/// The mode of a batch node that has several items under way at once.
+/// As [`Journaled`], by the places of items; see [`NodeExt::journaled_in_order`](crate::NodeExt::journaled_in_order).
 #[derive(Debug, Clone, Copy)]
-pub enum Parallel {}
+pub enum JournaledInOrder {}
 
-/// The mode of a parallel batch node whose items are tasks of their own.
+/// As [`Journaled`], by keys that the user gives; see [`NodeExt::journaled_by`](crate::NodeExt::journaled_by).
 #[derive(Debug, Clone, Copy)]
-pub enum Spawned {}
-
-/// The mode of a batch node whose finished items a driver keeps, beside its mode otherwise; `By` is what tells items apart.
-#[derive(Debug, Clone, Copy)]
-pub struct Journaled<Mode = Plain, By = ByItem>(PhantomData<fn() -> (Mode, By)>);
-
-/// Tells the items of a journaled batch apart by what they hold; see [`NodeExt::journaled`](crate::NodeExt::journaled).
-#[derive(Debug, Clone, Copy)]
-pub enum ByItem {}
-
-/// Tells the items of a journaled batch apart by their places; see [`NodeExt::journaled_in_order`](crate::NodeExt::journaled_in_order).
-#[derive(Debug, Clone, Copy)]
-pub enum InOrder {}
-
-/// Tells the items of a journaled batch apart by keys that the user gives; see [`NodeExt::journaled_by`](crate::NodeExt::journaled_by).
-#[derive(Debug, Clone, Copy)]
-pub enum ByKey {}
+pub enum JournaledByKey {}
 
 /// A batch node with a key for each of its items, made by [`NodeExt::journaled_by`](crate::NodeExt::journaled_by).
 pub struct Keyed<N, S, I> {
@@ -228,67 +219,36 @@ impl<N: fmt::Debug, S, I> fmt::Debug for Keyed<N, S, I> {
 
 impl<N> With<N> {
     pub(crate) fn plain(node: N) -> Self {
-        Self { node, policy: Policy::default(), limit: 1, mode: PhantomData }
+        Self { node, policy: Policy::default(), kept: PhantomData }
     }
 
-    /// Runs a sync node's `exec` on the thread of the run; see [`NodeExt::inline`](crate::NodeExt::inline).
+    /// Lets a driver that keeps runs keep each item of a batch node as it ends; see [`NodeExt::journaled`](crate::NodeExt::journaled).
     #[must_use]
-    pub fn inline(self) -> With<N, Inline> {
-        self.into_mode()
+    pub fn journaled(self) -> With<N, Journaled> {
+        With { node: self.node, policy: self.policy, kept: PhantomData }
     }
 
-    /// Lets up to `limit` items of a batch node be under way at once; see [`NodeExt::parallel`](crate::NodeExt::parallel).
+    /// As `journaled`, with a key that tells items apart; see [`NodeExt::journaled_by`](crate::NodeExt::journaled_by).
     #[must_use]
-    pub fn parallel(mut self, limit: usize) -> With<N, Parallel> {
-        self.limit = limit;
-        self.into_mode()
+    pub fn journaled_by<S, M, K: Serialize>(
+        self,
+        key: impl Fn(&N::Item) -> K + Send + Sync + 'static,
+    ) -> With<Keyed<N, S, N::Item>, JournaledByKey>
+    where
+        N: HasItems<S, M>,
+    {
+        let node = Keyed { node: self.node, identity: Identity::by(key), state: PhantomData };
+        With { node, policy: self.policy, kept: PhantomData }
+    }
+
+    /// As `journaled`, with the places of items as their keys; see [`NodeExt::journaled_in_order`](crate::NodeExt::journaled_in_order).
+    #[must_use]
+    pub fn journaled_in_order(self) -> With<N, JournaledInOrder> {
+        With { node: self.node, policy: self.policy, kept: PhantomData }
     }
 }
 
-impl<N> With<N, Parallel> {
-    /// Makes each item of an async batch node a task of its own, for items that compute rather than wait.
-    ///
-    /// An item costs about 2 µs more, and may use another core. Items that only wait are faster without.
-    #[must_use]
-    pub fn spawned(self) -> With<N, Spawned> {
-        self.into_mode()
-    }
-}
-
-macro_rules! journaled {
-    ($($mode:ident),+) => {$(
-        impl<N> With<N, $mode> {
-            /// Lets a driver that keeps runs keep each item of a batch node as it ends; see [`NodeExt::journaled`](crate::NodeExt::journaled).
-            #[must_use]
-            pub fn journaled(self) -> With<N, Journaled<$mode>> {
-                self.into_mode()
-            }
-
-            /// As `journaled`, with a key that tells items apart; see [`NodeExt::journaled_by`](crate::NodeExt::journaled_by).
-            #[must_use]
-            pub fn journaled_by<S, M, K: Serialize>(
-                self,
-                key: impl Fn(&N::Item) -> K + Send + Sync + 'static,
-            ) -> With<Keyed<N, S, N::Item>, Journaled<$mode, ByKey>>
-            where
-                N: HasItems<S, M>,
-            {
-                let node = Keyed { node: self.node, identity: Identity::by(key), state: PhantomData };
-                With { node, policy: self.policy, limit: self.limit, mode: PhantomData }
-            }
-
-            /// As `journaled`, with the places of items as their keys; see [`NodeExt::journaled_in_order`](crate::NodeExt::journaled_in_order).
-            #[must_use]
-            pub fn journaled_in_order(self) -> With<N, Journaled<$mode, InOrder>> {
-                self.into_mode()
-            }
-        }
-    )+};
-}
-
-journaled!(Plain, Parallel, Spawned);
-
-impl<N, Mode> With<N, Mode> {
+impl<N, Kept> With<N, Kept> {
     /// Sets how often `exec` is tried; see [`NodeExt::retry`](crate::NodeExt::retry).
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Self {
@@ -310,14 +270,32 @@ impl<N, Mode> With<N, Mode> {
         self
     }
 
-    fn into_mode<M>(self) -> With<N, M> {
-        With { node: self.node, policy: self.policy, limit: self.limit, mode: PhantomData }
+    /// Runs a sync node's `exec` on the thread of the run; see [`NodeExt::inline`](crate::NodeExt::inline).
+    #[must_use]
+    pub fn inline(mut self) -> Self {
+        self.policy.inline = true;
+        self
+    }
+
+    /// Lets up to `limit` items of a batch node be under way at once; see [`NodeExt::parallel`](crate::NodeExt::parallel).
+    #[must_use]
+    pub fn parallel(mut self, limit: usize) -> Self {
+        self.policy.parallel = Some(limit);
+        self
+    }
+
+    /// Makes each item of a parallel async batch node a task of its own; see [`NodeExt::spawned`](crate::NodeExt::spawned).
+    #[must_use]
+    pub fn spawned(mut self) -> Self {
+        self.policy.spawned = true;
+        self
     }
 }
 
 impl Policy {
-    pub(crate) fn pooled(mut self) -> Self {
-        self.pooled = true;
+    /// Returns the policy of a sync node that is awaited: on the pool, unless it is inline.
+    pub(crate) fn awaited(mut self) -> Self {
+        self.pooled = !self.inline;
         self.sealed()
     }
 
@@ -325,6 +303,11 @@ impl Policy {
     pub(crate) fn sealed(mut self) -> Self {
         self.guarded = self.pooled || self.timeout.is_some() || self.total_timeout.is_some();
         self
+    }
+
+    /// Returns how many items may be under way at once.
+    pub(crate) fn at_once(&self) -> usize {
+        self.parallel.unwrap_or(1)
     }
 
     /// When a visit that begins now has used up its time, or one that an earlier process began.

@@ -42,11 +42,10 @@ use keeping::Kept;
 pub(crate) mod in_order;
 pub(crate) mod keeping;
 
-/// A [`BatchNode`] or an [`AsyncBatchNode`] with its policy, and how many items may be under way at once.
+/// A [`BatchNode`] or an [`AsyncBatchNode`] with its policy.
 pub(crate) struct Batch<N, I, O> {
     pub(crate) node: Arc<N>,
     pub(crate) policy: Policy,
-    pub(crate) limit: usize,
     /// The way in which the journal of a run keeps the items, if the batch is journaled.
     pub(crate) keeping: Option<Keeping<I, O>>,
 }
@@ -54,7 +53,7 @@ pub(crate) struct Batch<N, I, O> {
 impl<N, I, O> Clone for Batch<N, I, O> {
     fn clone(&self) -> Self {
         let (policy, keeping) = (self.policy.clone(), self.keeping.clone());
-        Self { node: Arc::clone(&self.node), policy, limit: self.limit, keeping }
+        Self { node: Arc::clone(&self.node), policy, keeping }
     }
 }
 
@@ -92,7 +91,7 @@ impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for Batch<N, N::Item, N::Outpu
             let kept = Kept::begin(self.keeping.as_ref(), &items, cx)?;
             cx.begin_time(&self.policy);
             let each = Items::<S, N>::new(self, kept, cx);
-            let outcomes = in_order(&each, items.iter().enumerate(), self.limit).await?;
+            let outcomes = in_order(&each, items.iter().enumerate(), self.policy.at_once()).await?;
             cx.phase = Phase::Post;
             let action = node.post(shared, items, outcomes).await.map_err(|error| cx.failed(error))?;
             edge(action, cx)
@@ -151,7 +150,7 @@ impl<N, I: Send + Sync + 'static, O: Send + 'static> Batch<N, I, O> {
         let mut outcomes: Vec<Option<N::Outcome>> = items.iter().map(|_| None).collect();
         let mut next = 0;
         loop {
-            while next < items.len() && tasks.len() < self.limit {
+            while next < items.len() && tasks.len() < self.policy.at_once() {
                 cx.check()?;
                 let each = (self.clone(), kept.clone(), cx.clone());
                 let task = spawned_item::<S, N>(each, Arc::clone(items), next);

@@ -72,7 +72,7 @@ pub(crate) struct Children<S, T> {
     pub(crate) definition: Arc<Definition<T>>,
     pub(crate) fork: Fork<S, T>,
     pub(crate) join: Join<S, T>,
-    pub(crate) limit: usize,
+    pub(crate) parallel: Option<usize>,
     pub(crate) on_error: OnError,
     /// The way in which the journal of a run keeps the children, if the batch is journaled.
     pub(crate) keeping: Option<(Codec<T>, Identity<T>)>,
@@ -81,8 +81,15 @@ pub(crate) struct Children<S, T> {
 impl<S, T> Clone for Children<S, T> {
     fn clone(&self) -> Self {
         let (fork, join) = (Arc::clone(&self.fork), Arc::clone(&self.join));
-        let (limit, on_error, keeping) = (self.limit, self.on_error, self.keeping.clone());
-        Self { definition: Arc::clone(&self.definition), fork, join, limit, on_error, keeping }
+        let (parallel, on_error, keeping) = (self.parallel, self.on_error, self.keeping.clone());
+        Self { definition: Arc::clone(&self.definition), fork, join, parallel, on_error, keeping }
+    }
+}
+
+impl<S, T> Children<S, T> {
+    /// Returns how many children may run at once.
+    fn at_once(&self) -> usize {
+        self.parallel.unwrap_or(1)
     }
 }
 
@@ -120,7 +127,7 @@ impl<S: State, T: State> AsyncBody<S> for Children<S, T> {
                     let kept = Kept { children: self, codec: *codec, journal: &**journal, ids, cx };
                     Box::pin(async move { kept.run(states).await }).await?
                 }
-                _ => in_order(&Runs { children: self, cx }, states.into_iter().enumerate(), self.limit).await?,
+                _ => in_order(&Runs { children: self, cx }, states.into_iter().enumerate(), self.at_once()).await?,
             };
             self.join(shared, ended, cx)
         })
@@ -240,7 +247,7 @@ impl<S: State, T: State> Kept<'_, S, T> {
         self.cx.count_visits(at.counted.values().sum());
         let mut running = FuturesUnordered::new();
         loop {
-            while running.len() < self.children.limit.max(1)
+            while running.len() < self.children.at_once().max(1)
                 && let Some((index, state)) = at.ready.pop_front()
             {
                 self.cx.check()?;

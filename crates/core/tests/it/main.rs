@@ -21,6 +21,7 @@ mod guards;
 mod journal;
 mod journaled_children;
 mod keys;
+mod modes;
 mod nested;
 mod node_checks;
 mod panics;
