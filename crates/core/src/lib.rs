@@ -16,8 +16,8 @@
 //! | `define` | from what users write to a checked flow: `add`, `build`, closures, questions, sleeps, batch flows |
 //! | `drive` | built flows and the driver in memory: runs, their options, streams, flows inside an `exec` |
 //!
-//! The public module [`driver`] has the names that only drivers need. `__macros` has the checks of types in the code that
-//! the macros write.
+//! The public module [`driver`] has the names that only drivers need. `__macros` has the checks of types in the code
+//! that the macros write.
 //!
 //! # Invariants
 //!
@@ -74,6 +74,9 @@ pub use words::{
     route::{At, END},
     usage::{Budget, OverBudget, Usage, Usd},
 };
+
+#[cfg(feature = "schema")]
+pub use words::schema::schema_of;
 
 // Types that the compiler finds by itself: they are named in its messages, and seldom in a program.
 #[doc(hidden)]

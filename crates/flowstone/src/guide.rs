@@ -26,7 +26,7 @@ pages! {
     ErrorsAndRetries = "../../../docs/guide/errors-and-retries.md",
     #[cfg(feature = "durable")]
     Durable = "../../../docs/guide/durable.md",
-    #[cfg(feature = "durable")]
+    #[cfg(all(feature = "durable", feature = "schema"))]
     Pauses = "../../../docs/guide/pauses.md",
     #[cfg(feature = "durable")]
     History = "../../../docs/guide/history.md",

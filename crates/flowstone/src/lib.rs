@@ -16,7 +16,8 @@
 //! The rest of the root are types that these take and return, and the traits that `#[node]` implements ([`Node`],
 //! [`AsyncNode`], [`BatchNode`], [`AsyncBatchNode`]).
 //!
-//! Modules behind features: `durable` keeps runs, `llm` asks models, `cli` gives a program its commands. [`driver`] is for
+//! Modules behind features: `durable` keeps runs, `llm` asks models, `cli` gives a program its commands. The feature `schema`
+//! has `schema_of`, the JSON schema of an answer. [`driver`] is for
 //! programs that make the visits of runs themselves.
 //!
 //! This crate holds no logic: it re-exports the crates `flowstone-core`, `flowstone-macros`, and those of its features.
@@ -27,6 +28,8 @@ mod guide;
 /// The command line of a program with durable runs: the feature `cli`.
 #[cfg(feature = "cli")]
 pub use flowstone_cli as cli;
+#[cfg(feature = "schema")]
+pub use flowstone_core::schema_of;
 #[doc(hidden)]
 pub use flowstone_core::{__macros, End, Exit, HasDefault, IntoAction, Journaled, On, Route, Step, With, Within};
 pub use flowstone_core::{
@@ -52,6 +55,8 @@ pub mod llm {
 pub mod prelude {
     pub use std::time::Duration;
 
+    #[cfg(feature = "schema")]
+    pub use flowstone_core::schema_of;
     pub use flowstone_core::{
         Action, Ask, AsyncBatchNode, AsyncFlow, AsyncNode, BatchNode, BuildError, Builder, CancellationToken, Context,
         END, Event, EventKind, Flow, Label, Node, NodeError, NodeExt, Outcome, Result, Retry, RunError, RunOptions,

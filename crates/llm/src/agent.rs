@@ -312,6 +312,10 @@ impl AgentBuilder {
     }
 }
 
+flowstone_core::__no_node!(AgentBuilder: timeout, total_timeout =>
+    "`max_time` bounds an agent, `Connect::timeout` a call of its model, `Tools::timeout` one of a tool"
+);
+
 impl fmt::Debug for AgentBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Agent { name, model, bounds, history, approval, .. } = &self.agent;

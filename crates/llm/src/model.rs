@@ -214,6 +214,10 @@ impl Model {
     }
 }
 
+flowstone_core::__no_node!(Model: timeout, total_timeout, retry, parallel =>
+    "retries and timeouts belong to the node that asks the model: `Chat::new(model).retry(Retry::attempts(3))`"
+);
+
 impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Model").field("id", self.id()).finish_non_exhaustive()

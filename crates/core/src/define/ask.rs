@@ -88,19 +88,22 @@ pub trait Ask<S>: Send + Sync + 'static {
     fn ask(&self, shared: &S) -> Result<Self::Question>;
 
     /// Returns the JSON schema of the answer, for whoever draws a form; `true`, the default, describes anything.
+    ///
+    /// With the feature `schema` it is made of the type: `schema_of::<Self::Answer>()`, where that derives
+    /// `JsonSchema`.
     fn schema(&self) -> Value {
         Value::Bool(true)
     }
 
-    /// Returns the JSON schema of the answer to the question at hand, where that depends on the state: which ids it may
-    /// name. By default it is [`schema`](Self::schema). Called once per visit, after [`ask`](Self::ask).
+    /// Returns the JSON schema of the answer to this question, where it depends on the state: the ids that it may name,
+    /// for example. By default it is [`schema`](Self::schema). Called once per visit, after [`ask`](Self::ask).
     fn schema_for(&self, shared: &S) -> Value {
         let _ = shared;
         self.schema()
     }
 
-    /// Says whether an answer that is of the right type fits the question, by what the state says. Called before
-    /// [`post`](Self::post). By default it does.
+    /// Checks an answer of the right type against the state. Called before [`post`](Self::post). By default every
+    /// answer fits.
     ///
     /// # Errors
     ///
@@ -110,11 +113,11 @@ pub trait Ask<S>: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Returns how long the question stands; `None`, the default, for ever. Called once per visit, after
+    /// Returns how long the question stands; `None`, the default, means for ever. Called once per visit, after
     /// [`ask`](Self::ask).
     ///
-    /// A driver that keeps runs goes on without an answer when the time is over, also after a restart. In memory it is for
-    /// the caller, who holds the [`Pause`], to call [`expire`](crate::AsyncFlow::expire).
+    /// A driver that keeps runs goes on without an answer when the time is over, also after a restart. In memory the
+    /// caller holds the [`Pause`], and calls [`expire`](crate::AsyncFlow::expire).
     ///
     /// # Example
     ///
@@ -132,7 +135,10 @@ pub trait Ask<S>: Send + Sync + 'static {
     ///     fn ask(&self, _: &String) -> Result<String> { Ok("publish?".to_owned()) }
     ///     fn expires(&self, _: &String) -> Option<Duration> { Some(Duration::from_hours(48)) }
     ///     fn expired(&self, text: &mut String) -> Result<()> { text.push_str(": nobody said no"); Ok(()) }
-    ///     fn post(&self, text: &mut String, yes: bool) -> Result<()> { text.push_str(if yes { ": yes" } else { ": no" }); Ok(()) }
+    ///     fn post(&self, text: &mut String, yes: bool) -> Result<()> {
+    ///         text.push_str(if yes { ": yes" } else { ": no" });
+    ///         Ok(())
+    ///     }
     /// }
     ///
     /// let mut flow = Flow::builder("publish");

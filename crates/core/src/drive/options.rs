@@ -71,33 +71,36 @@ impl RunOptions {
         self
     }
 
-    /// Lets the [idempotency keys](crate::Context::idempotency_key) of the run begin with this in place of its id, for a
-    /// driver that keeps runs.
+    /// Lets the [idempotency keys](crate::Context::idempotency_key) of the run begin with this text in place of its id,
+    /// for a driver that keeps runs.
     #[must_use]
     pub fn key_base(mut self, base: KeyBase) -> Self {
         self.keys.base = Some(base);
         self
     }
 
-    /// Names the node of one visit in idempotency keys as it was called when the visit became due, for a driver that goes
-    /// on with a run whose nodes may have other names now.
+    /// Tells the name that the node of one visit had when the visit became due: the idempotency keys of the visit have
+    /// that name. This is for a driver that goes on with a run whose nodes may have other names now.
     #[must_use]
     pub fn due(mut self, visit: u64, node: impl Into<NodePath>) -> Self {
         self.keys.due = Some((visit, node.into()));
         self
     }
 
-    /// Stops the run when the token is cancelled, with [`RunError::Cancelled`](crate::RunError::Cancelled): no retry, no fallback.
+    /// Stops the run when the token is cancelled, with [`RunError::Cancelled`](crate::RunError::Cancelled): no retry,
+    /// no fallback.
     ///
-    /// An async run stops where it waits, or before its next visit or item; a sync run before its next visit, attempt or
-    /// item, and in a wait.
+    /// An async run stops where it waits, or before its next visit or item; a sync run before its next visit, attempt
+    /// or item, and in a wait.
     #[must_use]
     pub fn cancel(mut self, token: CancellationToken) -> Self {
         self.cancel = Some(token);
         self
     }
 
-    /// Stops the run when it is not done within this time, where a cancelled one would stop, with [`RunError::DeadlineExceeded`](crate::RunError::DeadlineExceeded).
+    /// Stops the run when it is not done within this time, with
+    /// [`RunError::DeadlineExceeded`](crate::RunError::DeadlineExceeded), at the points where a cancelled run would
+    /// stop.
     #[must_use]
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = Some(limit);
@@ -120,28 +123,29 @@ impl RunOptions {
         self
     }
 
-    /// Counts what the run has used before, for a driver that goes on with one. The default is nothing.
+    /// Counts earlier usage of the run, for a driver that goes on with one. The default is nothing.
     #[must_use]
     pub fn used(mut self, used: Usage) -> Self {
         self.used = used;
         self
     }
 
-    /// Lets each blocking job and each spawned item of the run and of its children hold a value until it has ended, for a
-    /// driver that drops a visit under way: these cannot be interrupted. The run itself does not hold the value.
+    /// Lets each blocking job and each spawned item of the run and of its children hold a value until it has ended.
+    /// This is for a driver that drops a visit under way, since these cannot be interrupted. The run itself does not
+    /// hold the value.
     #[must_use]
     pub fn hold(mut self, value: &Arc<dyn Any + Send + Sync>) -> Self {
         self.held = Some(Arc::downgrade(value));
         self
     }
 
-    /// Sends every event of the run to a listener, after those that there are.
+    /// Sends every event of the run to a listener, after the listeners that were given before.
     #[must_use]
     pub fn listen(self, listener: impl Listener + 'static) -> Self {
         self.listen_shared(Arc::new(listener))
     }
 
-    /// Sends every event of the run to a listener that others hold as well, after those that there are.
+    /// Sends every event of the run to a listener that others hold as well, after the listeners that were given before.
     #[must_use]
     pub fn listen_shared(mut self, listener: Arc<dyn Listener>) -> Self {
         self.listener = Some(match self.listener.take() {
@@ -218,6 +222,10 @@ impl RunOptions {
         self.clock.clone().or_else(|| measured.then(|| Arc::new(SystemClock::default()) as Arc<dyn Clock>))
     }
 }
+
+crate::__no_node!(RunOptions: timeout, total_timeout, retry, parallel =>
+    "the time of a run is its `deadline`; a timeout belongs to a node: `flow.add(\"fetch\", Fetch.timeout(limit))`"
+);
 
 impl fmt::Debug for RunOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

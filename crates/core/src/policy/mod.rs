@@ -17,6 +17,7 @@ use crate::{
 };
 
 pub(crate) mod ext;
+mod no_node;
 
 /// A policy of retries: the number of attempts of `exec`, the waits between them, and the errors that are tried again.
 ///
@@ -44,7 +45,7 @@ pub struct Retry {
     when: Option<Arc<Condition>>,
 }
 
-/// Which errors are tried again.
+/// The condition under which an error is tried again.
 type Condition = dyn Fn(&NodeError) -> bool + Send + Sync;
 
 impl Retry {
@@ -81,7 +82,8 @@ impl Retry {
         self
     }
 
-    /// Spreads each computed wait evenly between a half and the whole of it, so that many runs do not come back at once.
+    /// Spreads each computed wait evenly between a half and the whole of it, so that many runs do not come back at
+    /// once.
     ///
     /// The spread follows from the run, the visit, the item and the attempt, see
     /// [`RunOptions::seed`](crate::RunOptions::seed).
@@ -138,6 +140,10 @@ fn spread_out(wait: Duration, random: u64) -> Duration {
     half + half.mul_f64((random >> 32) as f64 / f64::from(u32::MAX))
 }
 
+crate::__no_node!(Retry: timeout, total_timeout, parallel =>
+    "a timeout belongs to the node, beside its retries: `Fetch.retry(Retry::attempts(3)).timeout(limit)`"
+);
+
 impl Default for Retry {
     fn default() -> Self {
         Self::attempts(1)
@@ -157,7 +163,7 @@ impl fmt::Debug for Retry {
     }
 }
 
-/// Everything that `visit` needs to know about a node's `exec`: what [`With`] collects, and `build()` checks.
+/// Everything that `visit` needs to know about a node's `exec`. [`With`] collects it, and `build()` checks it.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     pub(crate) retry: Retry,
@@ -179,8 +185,8 @@ pub struct Policy {
 
 /// A node with a policy, made by the methods of [`NodeExt`](crate::NodeExt).
 ///
-/// `Kept` says how a driver that keeps runs tells the items of a batch apart. It is a type, and the rest of the policy is not,
-/// since only what is kept asks something of the types of a node: `docs/decisions/0034-a-mode-is-a-value.md`.
+/// `Kept` says how a driver that keeps runs tells the items of a batch apart. It is a type, since it asks something of
+/// the node's own types. The rest of the policy are values: `docs/decisions/0034-a-mode-is-a-value.md`.
 #[derive(Clone, Debug)]
 pub struct With<N, Kept = Plain> {
     pub(crate) node: N,
@@ -188,11 +194,12 @@ pub struct With<N, Kept = Plain> {
     kept: PhantomData<fn() -> Kept>,
 }
 
-/// Says of a node that a driver keeps none of its items.
+/// Marks a node of which a driver keeps no items.
 #[derive(Debug, Clone, Copy)]
 pub enum Plain {}
 
-/// Says of a batch node that a driver keeps its items as they end, and tells them apart by what they hold; see [`NodeExt::journaled`](crate::NodeExt::journaled).
+/// Marks a batch node whose items a driver keeps as they end, and tells apart by what they hold; see
+/// [`NodeExt::journaled`](crate::NodeExt::journaled).
 #[derive(Debug, Clone, Copy)]
 pub enum Journaled {}
 
@@ -222,7 +229,8 @@ impl<N> With<N> {
         Self { node, policy: Policy::default(), kept: PhantomData }
     }
 
-    /// Lets a driver that keeps runs keep each item of a batch node as it ends; see [`NodeExt::journaled`](crate::NodeExt::journaled).
+    /// Lets a driver that keeps runs keep each item of a batch node as it ends; see
+    /// [`NodeExt::journaled`](crate::NodeExt::journaled).
     #[must_use]
     pub fn journaled(self) -> With<N, Journaled> {
         With { node: self.node, policy: self.policy, kept: PhantomData }
@@ -241,7 +249,8 @@ impl<N> With<N> {
         With { node, policy: self.policy, kept: PhantomData }
     }
 
-    /// As `journaled`, with the places of items as their keys; see [`NodeExt::journaled_in_order`](crate::NodeExt::journaled_in_order).
+    /// As `journaled`, with the places of items as their keys; see
+    /// [`NodeExt::journaled_in_order`](crate::NodeExt::journaled_in_order).
     #[must_use]
     pub fn journaled_in_order(self) -> With<N, JournaledInOrder> {
         With { node: self.node, policy: self.policy, kept: PhantomData }
@@ -263,7 +272,8 @@ impl<N, Kept> With<N, Kept> {
         self
     }
 
-    /// Bounds the time of all attempts, waits and items of a visit; see [`NodeExt::total_timeout`](crate::NodeExt::total_timeout).
+    /// Bounds the time of all attempts, waits and items of a visit; see
+    /// [`NodeExt::total_timeout`](crate::NodeExt::total_timeout).
     #[must_use]
     pub fn total_timeout(mut self, limit: Duration) -> Self {
         self.policy.total_timeout = Some(limit);
@@ -277,14 +287,16 @@ impl<N, Kept> With<N, Kept> {
         self
     }
 
-    /// Lets up to `limit` items of a batch node be under way at once; see [`NodeExt::parallel`](crate::NodeExt::parallel).
+    /// Lets up to `limit` items of a batch node be under way at once; see
+    /// [`NodeExt::parallel`](crate::NodeExt::parallel).
     #[must_use]
     pub fn parallel(mut self, limit: usize) -> Self {
         self.policy.parallel = Some(limit);
         self
     }
 
-    /// Makes each item of a parallel async batch node a task of its own; see [`NodeExt::spawned`](crate::NodeExt::spawned).
+    /// Makes each item of a parallel async batch node a task of its own; see
+    /// [`NodeExt::spawned`](crate::NodeExt::spawned).
     #[must_use]
     pub fn spawned(mut self) -> Self {
         self.policy.spawned = true;
@@ -310,7 +322,7 @@ impl Policy {
         self.parallel.unwrap_or(1)
     }
 
-    /// When a visit that begins now has used up its time, or one that an earlier process began.
+    /// Returns when a visit has used up its time, which begins now or which an earlier process began.
     pub(crate) fn end(&self, journal: Option<&Arc<dyn Journal>>) -> Option<Instant> {
         let limit = self.total_timeout?;
         let left = journal.map_or(limit, |journal| journal.time_left(limit).min(limit));
@@ -318,7 +330,7 @@ impl Policy {
         Instant::now().checked_add(left)
     }
 
-    /// The time that an attempt has which begins now, and what it fails with when that is over.
+    /// Returns the time of an attempt that begins now, and the error of the attempt when that time is over.
     pub(crate) fn limit(&self, end: Option<Instant>) -> Option<(Duration, TimedOut)> {
         let attempt = self.timeout.map(|limit| (limit, TimedOut::Attempt(limit)));
         let visit = end
@@ -328,7 +340,7 @@ impl Policy {
     }
 }
 
-/// The effect on its batch of an item that fails for good.
+/// The effect that an item has on its batch when it fails for good.
 ///
 /// A batch node chooses by the type that its `post` takes (see `docs/decisions/0002-on-error-is-a-type.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]

@@ -1,4 +1,4 @@
-//! Plain values and their rules, each known by itself: what the layers above talk about.
+//! Plain values and their rules, each known by itself. The layers above speak in them.
 
 pub(crate) mod action;
 pub(crate) mod clock;
@@ -10,4 +10,6 @@ pub(crate) mod item_key;
 pub(crate) mod path;
 pub(crate) mod pause;
 pub(crate) mod route;
+#[cfg(feature = "schema")]
+pub(crate) mod schema;
 pub(crate) mod usage;

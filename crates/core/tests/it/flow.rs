@@ -1,4 +1,5 @@
-//! Flows: chains, branches, loops, and one flow run many times (SEMANTICS rows 10, 11, 13, 16, 17, 20; LESSONS 6, 19, 23).
+//! Flows: chains, branches, loops, and one flow run many times (SEMANTICS rows 10, 11, 13, 16, 17, 20; LESSONS 6, 19,
+//! 23).
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 

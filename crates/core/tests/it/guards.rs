@@ -1,5 +1,5 @@
-//! Code of the user's outside the phases of a node panics, each kind in both kinds of flow: the run ends with an error that
-//! names it, and nothing goes through the driver.
+//! Code of the user's outside the phases of a node panics, each kind in both kinds of flow: the run ends with an error
+//! that names it, and nothing goes through the driver.
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests, too")]
 

@@ -32,6 +32,8 @@ mod pool;
 mod random_graphs;
 mod retry;
 mod run_in;
+#[cfg(feature = "schema")]
+mod schema;
 mod sizes;
 mod sleep;
 mod spawned;

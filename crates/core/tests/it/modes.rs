@@ -1,4 +1,5 @@
-//! Policies that a node cannot have: `inline`, `parallel` and `spawned` are values, and `build()` checks each against the node.
+//! Policies that a node cannot have: `inline`, `parallel` and `spawned` are values, and `build()` checks each against
+//! the node.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

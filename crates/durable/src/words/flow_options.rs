@@ -61,6 +61,10 @@ impl Default for FlowOptions {
     }
 }
 
+flowstone_core::__no_node!(FlowOptions: timeout, total_timeout, retry, parallel =>
+    "retries and timeouts belong to a node, `flow.add(\"fetch\", Fetch.timeout(limit))`; `concurrency` counts runs"
+);
+
 impl fmt::Debug for FlowOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FlowOptions")

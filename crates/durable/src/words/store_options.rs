@@ -77,6 +77,10 @@ impl Default for StoreOptions {
     }
 }
 
+flowstone_core::__no_node!(StoreOptions: timeout, total_timeout, retry, parallel =>
+    "retries and timeouts belong to a node, `flow.add(\"fetch\", Fetch.timeout(limit))`; `concurrency` counts runs"
+);
+
 impl fmt::Debug for StoreOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoreOptions")

@@ -241,6 +241,10 @@ impl Connect {
     }
 }
 
+flowstone_core::__no_node!(Connect: total_timeout, retry, parallel =>
+    "retries and timeouts belong to the node that asks the model: `Chat::new(model).retry(Retry::attempts(3))`"
+);
+
 impl fmt::Debug for Connect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Neither the name nor the URL is shown: somebody may have put a key there.

@@ -55,6 +55,10 @@ pub struct Limits {
     left: Mutex<Option<Left>>,
 }
 
+flowstone_core::__no_node!(Limits: timeout, total_timeout, retry, parallel =>
+    "`concurrency` bounds how many calls are made at once; retries and timeouts belong to the node that asks the model"
+);
+
 /// Tokens that a service says it has left, until it has more.
 #[derive(Debug, Clone, Copy)]
 struct Left {
