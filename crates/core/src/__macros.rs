@@ -1,8 +1,8 @@
-//! Checks of types in the code that `#[node]` and `#[tool]` write. It is no part of the API: the macro of one version goes
-//! with it. See `docs/decisions/0023-a-result-by-another-name-is-refused.md`.
+//! Checks of types in the code that `#[node]` and `#[tool]` write. They are no part of the API: the macros of one
+//! version go with the checks of that version. See `docs/decisions/0023-a-result-by-another-name-is-refused.md`.
 //!
-//! A macro sees words, and an alias has any word for a name. So the macro lets the compiler find out what a type is: of two
-//! methods with one name, the inherent one comes first, and it is there for that type only.
+//! A macro sees words, and an alias has any word for a name. So the macro lets the compiler find out what a type is: of
+//! two methods with one name, the inherent one comes first, and it is there for that type only.
 //!
 //! ```text
 //! kind_of::<u32>().result()            the trait's method:     Plain
@@ -11,7 +11,7 @@
 
 use std::{convert::Infallible, future::Future, marker::PhantomData};
 
-/// The value of a result, whatever the result is called.
+/// A result, whatever it is called, and the type of its value.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has the name of a result, and is none",
     label = "not a `std::result::Result`",
@@ -79,7 +79,7 @@ impl<F: Future> KindOf<F> {
     }
 }
 
-/// Holds for what is no result.
+/// Holds for every kind but that of a result.
 #[diagnostic::on_unimplemented(
     message = "this is a `Result` by another name, whose errors would be values",
     label = "a `Result` by another name",
@@ -92,7 +92,7 @@ impl NoResult for Plain {}
 /// Refuses a result.
 pub fn no_result<K: NoResult>(_: K) {}
 
-/// Holds for what is no future.
+/// Holds for every kind but that of a future.
 #[diagnostic::on_unimplemented(
     message = "this is a future, which nobody would await",
     label = "a future",
@@ -132,7 +132,7 @@ impl<T, E> Returned<Result<T, E>> {
     }
 }
 
-/// The result of what is none.
+/// Makes a result of a value that is none.
 pub trait Infallibly {
     /// The type of the value.
     type Value;

@@ -1,4 +1,5 @@
-//! Drivers that keep runs: a run as they see it ([`Execution`]), and what they add to a visit ([`Journal`]), which outlives the process.
+//! A run as a driver that keeps runs sees it ([`Execution`]), and the part that the driver adds to a visit
+//! ([`Journal`]), which outlives the process.
 //!
 //! ```text
 //! journaled batch:             begin_batch(n) ─▶ recall(i), of each item, before any runs
@@ -8,9 +9,8 @@
 //! wait before an attempt:      waited() ─▶ rest(), or: wait(…) ─▶ rest()
 //! ```
 //!
-//! A run in memory has none, and pays nothing for it. Why a retry waits and a sleep is parked:
-//! `docs/decisions/0010-a-retry-waits-a-sleep-is-parked.md`. How items are told apart:
-//! `docs/decisions/0015-an-item-is-known-by-its-hash.md`.
+//! A run in memory has no journal, and pays nothing for it. The reasons:
+//! `docs/decisions/0010-a-retry-waits-a-sleep-is-parked.md` and `docs/decisions/0015-an-item-is-known-by-its-hash.md`.
 
 use std::{
     pin::Pin,
@@ -53,36 +53,38 @@ pub trait Execution: Send + Sync {
     /// Returns the number of visits that the run has begun: before a visit, that visit's number.
     fn visits(&self) -> u64;
 
-    /// Makes the span of the run, in which a driver makes its visits, as `tracing` and OpenTelemetry know it; what stops the
-    /// run is [recorded](RunError::record_in) there. A child has none: its visits stand in that of its parent.
+    /// Makes the span of the run, as `tracing` and OpenTelemetry know it. A driver makes the visits of the run in it,
+    /// and [records](RunError::record_in) there the error that stops the run. A child has none: its visits are in the
+    /// span of its parent.
     fn span(&self) -> tracing::Span;
 
-    /// Sends an event of the run as a whole to its listeners: a driver knows when it begins, and how it came to a halt. After
-    /// a [terminal](crate::Event::is_terminal) one nothing more is heard.
+    /// Sends an event of the run as a whole to its listeners. The driver knows when the run begins, and how it comes to
+    /// a halt. After a [terminal](crate::Event::is_terminal) event nothing more is heard.
     ///
     /// A listener that panics stops the run before its next visit.
     fn announce(&self, node: Option<NodePath>, kind: EventKind);
 
-    /// Gives the visits to come a journal, in place of the one before.
+    /// Sets the journal of the visits to come, in place of the one before.
     fn set_journal(&mut self, journal: Arc<dyn Journal>);
 
     /// Visits the next node, and moves on if it leads to another. When the future is ready, nothing that the visit
     /// started still runs.
     ///
-    /// A visit that did not end (an error, [`Visit::Sleep`], [`Visit::Parked`]) leaves the run before it: made again, it has the same
-    /// number.
+    /// A visit that did not end (an error, [`Visit::Sleep`], [`Visit::Parked`]) leaves the run before that visit: when
+    /// it is made again, it has the same number.
     ///
     /// # Errors
     ///
-    /// Those of [`AsyncFlow::visit`](crate::AsyncFlow::visit); also when the run's token is cancelled, or its time is
-    /// over, while it waits.
+    /// Those of [`AsyncFlow::visit`](crate::AsyncFlow::visit), and an error if the run's token is cancelled, or its
+    /// time is over, while it waits.
     ///
     /// # Cancel safety
     ///
     /// A dropped visit leaves in the state what `post` wrote until then: restore the run before another visit.
     fn visit(&mut self) -> BoxFuture<'_, Result<Visit, RunError>>;
 
-    /// Makes anew the pause of the next node, from what was kept of it: the node is not asked again.
+    /// Makes the pause of the next node again, from the question and the schema that were kept. The node is not asked
+    /// again.
     fn pause(&mut self, question: Value, schema: Value) -> Pause;
 
     /// Goes on with a visit that ended in a pause.
@@ -108,7 +110,8 @@ pub trait Execution: Send + Sync {
     /// whose own `Serialize` and `Deserialize` do not agree is not noticed.
     fn save(&self) -> Result<Vec<u8>, Unstorable>;
 
-    /// Returns the state as JSON, after reading it back: for a state that is kept for long, or first.
+    /// Returns the state as JSON, after reading it back: for the first state of a run, and for one that is kept for
+    /// long.
     ///
     /// # Errors
     ///
@@ -117,7 +120,7 @@ pub trait Execution: Send + Sync {
 
     /// Places the run before its visit number `visits`, at a node, with a state.
     ///
-    /// Of a run that paused or sleeps, that is the visit in which it did.
+    /// A run that paused or sleeps is placed before the visit in which it did so.
     ///
     /// # Errors
     ///
@@ -127,25 +130,26 @@ pub trait Execution: Send + Sync {
 
 /// Keeps what a visit has done so far, so that a later process need not do it again.
 ///
-/// A driver gives one to the [execution](Execution::set_journal) of a run, and it belongs to the visit that is under
-/// way. For an item, `None` stands for the node itself.
+/// A driver gives one to the [execution](Execution::set_journal) of a run. It belongs to the visit that is under way.
+/// Where an item is optional, `None` stands for the node itself.
 pub trait Journal: Send + Sync {
-    /// Begins a journaled batch of so many items, or goes on with one. `keyed` is `false` for items that nothing tells
-    /// apart but their places.
+    /// Begins a journaled batch of this many items, or goes on with one. `keyed` is `false` for items that only their
+    /// places tell apart.
     ///
     /// # Errors
     ///
     /// If an earlier process began it, and items could be taken for others: the visit then does nothing.
     fn begin_batch(&self, items: usize, keyed: bool) -> Result<(), BoxError>;
 
-    /// Returns what an earlier process recorded for an item of this visit. Asked of each before any of them runs.
+    /// Returns the output that an earlier process recorded for an item of this visit. Called for each item before any
+    /// of them runs.
     fn recall(&self, item: ItemId) -> Option<Vec<u8>>;
 
-    /// Takes what was recalled back, since it does not decode: the item runs again.
+    /// Says that a recalled output does not decode. The item runs again.
     ///
     /// # Errors
     ///
-    /// If it is not to run again: the visit then does nothing.
+    /// If the item must not run again. The visit then does nothing.
     fn undecodable(&self, item: ItemId, error: Undecodable) -> Result<(), BoxError>;
 
     /// Keeps the output of an item, as JSON. When the future is ready, it is kept.
@@ -153,27 +157,28 @@ pub trait Journal: Send + Sync {
 
     /// Makes the visits of a child's run, from where it was to its end, and keeps each.
     ///
-    /// An `exec` that is tried again calls for its child once more, also after that failed, ended, or was dropped under way.
+    /// An `exec` that is tried again calls for its child once more, even if the child failed, ended, or was dropped
+    /// under way.
     fn child<'a>(&'a self, item: ItemId, child: &'a mut dyn Execution) -> BoxFuture<'a, Result<Action, RunError>>;
 
-    /// Makes the visits of a child's run that a journaled batch flow forked, as [`child`](Self::child) does, until it ends or
-    /// waits: for an answer, or for a time for which it is put away.
+    /// Makes the visits of a child's run that a journaled batch flow forked, as [`child`](Self::child) does, until the
+    /// child ends or is put away: until an answer comes, or a time.
     ///
-    /// A child that was put away is called for again when it can go on. A journal that puts no children away drives them to
-    /// their ends.
+    /// A child that was put away is called for again when it can go on. A journal that puts no children away drives
+    /// them to their ends.
     fn forked<'a>(&'a self, item: ItemId, child: &'a mut dyn Execution) -> BoxFuture<'a, Result<Forked, RunError>> {
         Box::pin(async move { self.child(item, child).await.map(Forked::Ended) })
     }
 
-    /// Returns how a child that was [forked](Self::forked) before stands, as far as that is known without a look at its
-    /// state.
+    /// Returns the state of a child that was [forked](Self::forked) before, as far as it is known without decoding the
+    /// child.
     fn standing(&self, item: ItemId) -> Standing {
         let _ = item;
         Standing::Open
     }
 
-    /// Waits until a child that is put away can go on, while others run, and returns the place of its item. It may be one that was called
-    /// for since.
+    /// Waits until a child that was put away can go on, while others run, and returns the place of its item. It may be
+    /// a child that was called for again meanwhile.
     ///
     /// # Cancel safety
     ///
@@ -182,41 +187,44 @@ pub trait Journal: Send + Sync {
         Box::pin(std::future::pending())
     }
 
-    /// Returns the wait that was kept last for this visit, or for one of its items, also if it is over.
+    /// Returns the wait that was kept last for this visit, or for one of its items, even if it is over.
     fn waited(&self, item: Option<ItemId>) -> Option<Waited>;
 
-    /// Keeps a wait that begins now, before attempt number `attempt`; of a [`Sleep`](crate::Sleep), before attempt 0.
+    /// Keeps a wait that begins now, before attempt number `attempt`. The wait of a [`Sleep`](crate::Sleep) is before
+    /// attempt 0.
     ///
     /// A journal need not keep a short one.
     fn wait(&self, item: Option<ItemId>, attempt: u32, wait: Duration) -> BoxFuture<'_, Result<(), BoxError>>;
 
     /// Waits for the rest of the wait that was kept last, or, if none was, for `left`.
     ///
-    /// It never waits for longer than `left`. A journal that measures by a clock that may be set looks at it now and then.
+    /// It never waits for longer than `left`. A journal that measures by a clock that may be set looks at it now and
+    /// then.
     fn rest(&self, item: Option<ItemId>, left: Duration) -> BoxFuture<'_, ()> {
         let _ = item;
         Box::pin(tokio::time::sleep(left))
     }
 
-    /// Returns whether the run is put away while its node sleeps for this time, and is visited again when it is over.
+    /// Returns `true` if the run is put away while its node sleeps for this time. The node is visited again when the
+    /// time is over.
     ///
-    /// Asked only after the wait was given to [`wait`](Self::wait); who says yes has kept it, or the node would sleep
-    /// anew.
+    /// Called after the wait was given to [`wait`](Self::wait). A journal that returns `true` has kept that wait;
+    /// otherwise the node would sleep for the whole time again.
     fn parks(&self, wait: Duration) -> bool;
 
-    /// Returns how much of the time of this visit is left, which may take `limit` in all, also if an earlier process began
-    /// it. It is asked once, when the visit begins.
+    /// Returns how much time is left of this visit, which may take `limit` in all, even if an earlier process began the
+    /// visit. Called once, when the visit begins.
     fn time_left(&self, limit: Duration) -> Duration {
         limit
     }
 
-    /// Keeps how much of the time of this visit is left, before a wait that is not kept itself.
+    /// Keeps how much time is left of this visit, before a wait that is not kept itself.
     fn keep_time_left(&self, wait: Duration) -> BoxFuture<'_, Result<(), BoxError>> {
         let _ = wait;
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Returns the time of day, by the clock that the driver goes by.
+    /// Returns the time of day, by the driver's clock.
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }
@@ -227,11 +235,11 @@ pub trait Journal: Send + Sync {
 pub enum Forked {
     /// The child is at its end, with this action.
     Ended(Action),
-    /// It is put away, until an answer comes or a time.
+    /// The child is put away until an answer comes, or a time.
     Parked,
 }
 
-/// The state of a child when the visit of its parent begins, or is made again, see [`Journal::standing`].
+/// The state of a child when the visit of its parent begins, or is made again; see [`Journal::standing`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// It is new, or can go on.
@@ -246,7 +254,7 @@ pub enum Standing {
         /// The number of visits that it has made.
         visits: u64,
     },
-    /// It has failed. If failures of children are collected, it is tried again when no other waits any more.
+    /// It has failed. If failures of children are collected, it is tried again when no other child waits any more.
     Failed {
         /// The number of visits that it has made.
         visits: u64,
@@ -262,7 +270,7 @@ pub struct Waited {
     pub left: Duration,
 }
 
-/// An error of a run that cannot go on from where it was.
+/// An error of a run that cannot go on where it was.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestoreError {

@@ -18,7 +18,7 @@ use crate::{
 
 /// The state of a flow: owned data that can go from thread to thread.
 ///
-/// Implemented for every type that is.
+/// Implemented for every such type.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the state of a flow",
     note = "a state is owned data: `Send + Sync + 'static`; services (clients, pools) are fields of nodes"
@@ -90,7 +90,8 @@ pub trait Node<S>: Send + Sync + 'static {
     /// The type of the action that `post` returns.
     type Action: Label;
 
-    /// Checks the node itself, once, when it is added to a flow: a template that does not parse, a limit that cannot hold.
+    /// Checks the node itself, once, when it is added to a flow: a template that does not parse, a limit that cannot
+    /// hold.
     ///
     /// # Errors
     ///
@@ -193,12 +194,12 @@ pub trait AsyncNode<S>: Send + Sync + 'static {
 /// [`AsyncFlow`](crate::AsyncFlow), with [`parallel`](crate::NodeExt::parallel) up to a limit at once on the blocking
 /// pool.
 ///
-/// In a run that is kept, a batch without [`journaled`](crate::NodeExt::journaled) starts over after a crash, with all its
-/// items.
+/// In a run that is kept, a batch without [`journaled`](crate::NodeExt::journaled) starts over after a crash, with all
+/// its items.
 ///
 /// # Failed items
 ///
-/// The type of [`Outcome`](Self::Outcome) decides what an item that fails for good does, see [`OnError`].
+/// The type of [`Outcome`](Self::Outcome) decides the effect of an item that fails for good, see [`OnError`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a batch node of a flow over `{S}`",
     note = "a batch node of a flow over `{S}` implements `BatchNode<{S}>`, or use `#[node(batch)]`"
@@ -257,11 +258,11 @@ pub trait BatchNode<S>: Send + Sync + 'static {
 /// A [`BatchNode`] whose phases await.
 ///
 /// Items run one after another, or up to a limit at once with [`parallel`](crate::NodeExt::parallel), each polled in
-/// place on the task of the run; with [`spawned`](crate::With::spawned) each is a task of its own, for items that
+/// place on the task of the run. With [`spawned`](crate::NodeExt::spawned) each is a task of its own, for items that
 /// compute. Memory beyond inputs and outputs grows with the limit, not with the number of items.
 ///
-/// In a run that is kept, a batch without [`journaled`](crate::NodeExt::journaled) starts over after a crash, with all its
-/// items.
+/// In a run that is kept, a batch without [`journaled`](crate::NodeExt::journaled) starts over after a crash, with all
+/// its items.
 ///
 /// # Cancel safety
 ///

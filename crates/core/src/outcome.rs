@@ -1,4 +1,4 @@
-//! Everything that says what came of it: of a visit, as its driver sees it and inside, and of a run.
+//! The outcomes of a visit, for its driver and inside the engine, and of a run.
 
 use std::time::Duration;
 
@@ -24,24 +24,25 @@ pub enum Visit {
     End {
         /// The action that the node returned.
         action: Action,
-        /// The run's last action: that of the node, as the flows around it mapped it.
+        /// The run's last action: that of the node, after the `map_exit` of each flow around it.
         exit: Action,
     },
     /// The run waits for an answer.
     Pause(Pause),
-    /// The node sleeps, and the [journal](crate::driver::Journal::parks) of the run wants it put away. When the time is over, the
-    /// same node is visited again, in a visit with the same number. A run without a journal sleeps where it is.
+    /// The node sleeps, and the [journal](crate::driver::Journal::parks) of the run wants it put away. When the time is
+    /// over, the same node is visited again, in a visit with the same number. A run without a journal sleeps where it
+    /// is.
     Sleep {
         /// The time that it sleeps.
         wait: Duration,
     },
-    /// Children of the node are [put away](crate::driver::Forked::Parked), and no other can go on. When one can, the same node is
-    /// visited again, in a visit with the same number. Only of a run with a journal.
+    /// Children of the node are [put away](crate::driver::Forked::Parked), and no other can go on. When one can, the
+    /// same node is visited again, in a visit with the same number. This happens only in a run with a journal.
     Parked,
 }
 
 impl Visit {
-    /// Returns the node that is next in a run without a journal, or how that run came out.
+    /// Returns the next node of a run without a journal, or the outcome of that run.
     #[inline]
     pub(crate) fn or_outcome(self) -> Result<Position, Outcome> {
         match self {
@@ -80,14 +81,15 @@ impl Outcome {
 /// Two words, and so returned in registers.
 pub(crate) type Visited = Result<usize, Box<Detour>>;
 
-/// Anything but the label of an edge, as a node's code knows it: without the run and the node.
+/// Everything but the label of an edge, as a node's code knows it: without the run and the node.
 #[derive(Debug)]
 pub(crate) enum Detour {
     /// This node's own code failed.
     Failed { phase: Phase, attempts: u32, item: Option<usize>, error: NodeError },
     /// This node's own code panicked; the context knows in which phase.
     Panicked(NodeError),
-    /// The run stops, with an error that is complete: of a child, of the journal, of a run that is cancelled or out of time.
+    /// The run stops, with an error that is complete: of a child, of the journal, or of a run that is cancelled or out
+    /// of time.
     Stopped(RunError),
     /// The run waits: a pause, a sleep, children that are put away.
     Waits(Visit),

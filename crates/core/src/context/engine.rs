@@ -61,7 +61,8 @@ impl Context {
         self.below(graph.path(node))
     }
 
-    /// Returns the path of the node that the run visits, also from a copy of its context made before.
+    /// Returns the path of the node that the run visits now. A copy of the context that was made earlier returns it,
+    /// too.
     pub(crate) fn last_node(&self) -> NodePath {
         let at = self.extras().map_or(self.node.number(), |extras| extras.at.load(Ordering::Relaxed));
         self.path_of(Position::new(at as usize))
@@ -102,7 +103,8 @@ impl Context {
         self.more = Some(Arc::new(more));
     }
 
-    /// Returns the parts by which a paused run is known: not its scope, so that a pause holds no listener and no token.
+    /// Returns the parts by which a paused run is known. The scope is not among them, so that a pause holds no listener
+    /// and no token.
     pub(crate) fn to_paused(&self) -> PausedRun {
         let flow = self.graph.as_ref().map_or("", |graph| graph.name()).to_owned();
         let id = self.extras().and_then(|extras| extras.id.clone());
@@ -151,7 +153,7 @@ impl Context {
         }
     }
 
-    /// Lets copies of the run's context know where it is.
+    /// Tells copies of the run's context where the run is.
     fn stand_at(&self, node: Position) {
         if self.parent().is_none()
             && let Some(extras) = self.extras()
@@ -200,7 +202,7 @@ impl Context {
         Box::new(Detour::Failed { phase: self.phase, attempts, item: self.item(), error })
     }
 
-    /// Makes the detour of a journal that fails: the run stops, nothing is tried again or collected.
+    /// Makes the detour of a journal that fails. The run stops; nothing is tried again or collected.
     #[cold]
     pub(crate) fn not_kept(&self, source: BoxError) -> Box<Detour> {
         self.not_kept_of(self.item(), source)
@@ -212,7 +214,7 @@ impl Context {
         Box::new(Detour::Stopped(RunError::Journal { run: self.run_id(), node: self.node(), item, source }))
     }
 
-    /// Tells a panic the phase that it was in.
+    /// Adds to a panic the phase in which it happened.
     pub(crate) fn located(&self, detour: Detour) -> Box<Detour> {
         match detour {
             Detour::Panicked(error) => self.failed(error),
@@ -251,8 +253,8 @@ impl Context {
         self.more.as_ref()?.item
     }
 
-    /// Returns the item under which the journal keeps waits of this attempt: `None` for an item that it does not keep, or else the item, if it
-    /// is one.
+    /// Returns the item under which the journal keeps waits of this attempt: `Some(None)` for the node itself, and
+    /// `None` for an item that the journal does not keep.
     pub(crate) fn waits_as(&self) -> Option<Option<ItemId>> {
         match (self.item(), self.item_id()) {
             (None, _) => Some(None),
@@ -289,7 +291,7 @@ impl Context {
         [self.visits, self.item as u64, u64::from(self.attempt)].into_iter().fold(base, |bits, part| mix(bits ^ part))
     }
 
-    /// Returns 64 bits that stand for where this is, whichever the attempt: its visit and its item.
+    /// Returns 64 bits that stand for the visit and the item, whichever the attempt.
     pub(super) fn place_number(&self) -> u64 {
         let base = self.parent().map_or(0, Self::place_number);
         // A node that is no batch is the parent of its child as its item 0.
@@ -352,14 +354,14 @@ impl Context {
         }
     }
 
-    /// Takes back the count of all visits of this child's run, which is to be placed where it was once more.
+    /// Takes back the count of all visits of this child's run, before it is placed again where it was.
     pub(crate) fn uncount_all(&self) {
         if let Some(extras) = self.extras().filter(|extras| extras.max_visits.is_some()) {
             extras.visits.fetch_sub(self.visits, Ordering::Relaxed);
         }
     }
 
-    /// Completes what stopped a visit with the run and the place in it.
+    /// Adds the run and the place in it to the reason that stopped a visit.
     #[cold]
     pub(crate) fn stopped(&self, detour: Detour) -> RunError {
         match *self.located(detour) {

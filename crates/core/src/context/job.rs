@@ -20,8 +20,8 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// When dropped, a job that has not begun is dropped, too, whether or not a thread of the pool is free. One that has is told
-/// so through the flag `abandoned`; it is counted in its run until it ends, and its result is discarded.
+/// A dropped job that has not begun never begins, whether or not a thread of the pool is free. One that has begun is
+/// told so through the flag `abandoned`. Its run counts it until it ends, and its result is discarded.
 pub(crate) async fn in_pool<T: Send + 'static>(
     abandoned: Option<Arc<AtomicBool>>,
     counted: Counted,
@@ -41,7 +41,8 @@ pub(crate) async fn in_pool<T: Send + 'static>(
         }
     });
     let ended = poll_fn(|waker| {
-        // Its time may be over before a thread is free: it must not run beside the next attempt, nor keep that waiting.
+        // Its time may be over before a thread is free. Then it must neither run beside the next attempt nor keep that
+        // waiting.
         if is_set(place.abandoned.as_ref()) && place.leave() {
             return Poll::Ready(None);
         }
@@ -52,7 +53,7 @@ pub(crate) async fn in_pool<T: Send + 'static>(
     match ended {
         Some(Ok(result)) => result,
         None => Err(before_it_began()),
-        // A panic goes on on the run's own task, as if `exec` had run there.
+        // The panic continues on the run's own task, as if `exec` had run there.
         Some(Err(error)) => match error.try_into_panic() {
             Ok(payload) => resume_unwind(payload),
             Err(shut_down) => Err(NodeError::terminal(shut_down)),
@@ -68,7 +69,8 @@ struct Queued<J> {
     counted: Counted,
 }
 
-/// The place of a job in the queue of the pool; when dropped, a job that has begun is told that nobody waits for it.
+/// The place of a job in the queue of the pool. Dropping it tells a job that has begun that nobody waits for it any
+/// more.
 struct Place<J> {
     /// Empty once the job has begun, or was given up.
     queued: Arc<Mutex<Option<Queued<J>>>>,

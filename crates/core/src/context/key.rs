@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! BASE:VISIT:NODE          of a visit      order-7~3f0c9d2a51b86e47:1:pay
-//! BASE:VISIT:NODE[ITEM]    of an item      the base of a child is the key of its item; ITEM is what the journal knows the
-//!                                          item by, wherever it stands, or else its place
+//! BASE:VISIT:NODE[ITEM]    of an item      the base of a child is the key of its item
+//!                                          ITEM is the hash by which the journal knows the item, or else its place
 //! ```
 //!
 //! The reasons: `docs/decisions/0017-a-key-is-made-of-what-is-stored.md`.
 //!
-//! **Invariant:** the text before the visit's number has no `:` that is not the engine's own, so no two visits share a key
-//! because of how they are named.
+//! **Invariant:** the text before the visit's number has no `:` that is not the engine's own, so no two visits share a
+//! key because of how they are named.
 
 use std::{
     fmt::Write,
@@ -28,8 +28,8 @@ const MOST: usize = 255;
 
 /// The text that the idempotency keys of a run begin with, where a driver that keeps runs gives one.
 ///
-/// Made when a run begins, and kept with it: so its keys are the same after a restart, and differ from those of every other
-/// run, also of one that has the same id, in another store or after this one was deleted.
+/// It is made when a run begins, and kept with the run. So the keys of the run are the same after a restart, and differ
+/// from those of every other run, even of one with the same id in another store or after this one was deleted.
 ///
 /// # Example
 ///
@@ -44,7 +44,7 @@ const MOST: usize = 255;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyBase {
     text: Arc<str>,
-    /// `true` for keys as they were before: of any letters and any length.
+    /// `true` for keys as older versions made them: of any letters and any length.
     pub(super) plain: bool,
 }
 
@@ -101,8 +101,8 @@ pub(super) fn compose(base: &str, visit: u64, node: &str, item: &str, plain: boo
     format!("{}{hash}", &whole[..whole.floor_char_boundary(MOST - hash.len())])
 }
 
-/// Returns a text with everything percent-encoded that a header does not take, also within quotes, and that keys have
-/// a use for.
+/// Returns a text in which everything is percent-encoded that a header does not take, also within quotes, or that has a
+/// meaning in keys.
 pub(super) fn safe(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! A visit knows its run by a [`Context`].
+//! The view that a visit has of its run: [`Context`].
 //!
 //! Everything that a driver adds to a visit goes through here; `visit` itself knows no driver. A plain run in memory
 //! has no extras, and pays nothing for what they could hold.
@@ -64,7 +64,7 @@ pub struct Context {
     visits: u64,
     node: Position,
     pub(crate) attempt: u32,
-    /// The phase that the visit is in, for whoever catches its panic.
+    /// The phase that the visit is in. Code that catches a panic of the visit reads it.
     pub(crate) phase: Phase,
     /// `usize::MAX` outside batches, which no batch is long enough to reach.
     item: usize,
@@ -83,7 +83,8 @@ struct More {
     item: Option<ItemId>,
     /// When the time of the visit is over, if it has one.
     end: Option<Instant>,
-    /// The journal of the visit's items and waits. It is not in the scope, which a child shares: a child has its own, or none.
+    /// The journal of the visit's items and waits. It is not in the scope, which a child shares: a child has its own,
+    /// or none.
     journal: Option<Arc<dyn Journal>>,
 }
 
@@ -189,8 +190,8 @@ impl Context {
         self.listening
     }
 
-    /// Returns whether somebody would see a value that is [emitted](Self::emit) now. Of a run that is kept, somebody who
-    /// follows it, for whom that may change at any time.
+    /// Returns `true` if somebody would see a value that is [emitted](Self::emit) now. In a run that is kept, this is a
+    /// reader who follows the run, and it may change at any time.
     #[must_use]
     pub fn heard(&self) -> bool {
         let listener = || self.extras()?.listener.as_ref();
@@ -198,16 +199,18 @@ impl Context {
             && listener().is_some_and(|listener| self.guarded(LISTENER, || listener.hears()).unwrap_or(false))
     }
 
-    /// Returns a key that is the same for every attempt of this visit and item, and for no other: what a service takes to
-    /// recognise a request that it has seen.
+    /// Returns a key that is the same for every attempt of this visit and item, and for no other. A service can
+    /// recognise by it a request that it has seen before.
     ///
-    /// It can be an HTTP header: visible ASCII without quotes, at most 255 bytes. What else an id or a name has is
-    /// percent-encoded; a longer key keeps its beginning, and ends in a hash of the whole.
+    /// It can be an HTTP header: visible ASCII without quotes, at most 255 bytes. Other characters of an id or a name
+    /// are percent-encoded; a longer key keeps its beginning, and ends in a hash of the whole.
     ///
-    /// In a run that is kept, the key is the same after a restart, and after the node was renamed; no other run has it, not
-    /// even one with the same id. An item of a [journaled](crate::NodeExt::journaled) batch keeps its key wherever it stands
-    /// in the list of a later program; of another batch the key has the item's place. In memory it begins with the run's [id](crate::RunOptions::id): runs that are given the
-    /// same id share their keys, and a run that is given none has keys of its own.
+    /// In a run that is kept, the key is the same after a restart, and after the node was renamed. No other run has it,
+    /// not even one with the same id. An item of a [journaled](crate::NodeExt::journaled) batch keeps its key wherever
+    /// it stands in the list of a later program; in other batches the key has the item's place.
+    ///
+    /// In memory the key begins with the run's [id](crate::RunOptions::id): runs with the same id share their keys, and
+    /// a run without an id has keys of its own.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
         let keys = self.extras().and_then(|extras| extras.keys.as_deref());
@@ -247,8 +250,8 @@ impl Context {
         Ok(())
     }
 
-    /// Tells what calls have used: it counts for the run's budget, goes to whoever listens, and, of a run that is kept,
-    /// into its history.
+    /// Records the usage of calls. It counts for the run's budget, is an event for listeners, and is in the history of
+    /// a run that is kept.
     pub fn spend(&self, usage: Usage) {
         if let Some(extras) = self.extras() {
             extras.meter.spent().used += usage;
@@ -262,8 +265,8 @@ impl Context {
         self.extras()?.meter.budget
     }
 
-    /// Returns what the run and its children have used so far, as far as it is counted: a run without any
-    /// [options](crate::RunOptions) counts nothing.
+    /// Returns the usage of the run and its children so far. A run without any [options](crate::RunOptions) counts
+    /// nothing.
     #[must_use]
     pub fn used(&self) -> Usage {
         self.extras().map(|extras| extras.meter.spent().used).unwrap_or_default()
@@ -271,9 +274,9 @@ impl Context {
 
     /// Runs a job that blocks on the blocking pool, from an async `exec`.
     ///
-    /// The job gets this context with a [`cancelled`](Self::cancelled) of its own, which is also true once nobody waits for
-    /// the job any more; a long job asks it now and then. The `exec` of a sync node does not need this: in an async flow it
-    /// runs on the pool by itself.
+    /// The job gets this context with a [`cancelled`](Self::cancelled) of its own, which is also true once nobody waits
+    /// for the job any more. A long job looks at it now and then. The `exec` of a sync node does not need this method:
+    /// in an async flow it runs on the pool by itself.
     ///
     /// # Example
     ///
@@ -291,19 +294,21 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// Those of the job. When the run is cancelled or out of time, that, whatever the job returned: it stops the run, as
-    /// soon as `exec` returns it. And if the runtime is shut down.
+    /// The errors of the job. If the run is cancelled or out of time, the error says so, whatever the job returned, and
+    /// stops the run as soon as `exec` returns it. It is an error, too, if the runtime is shut down.
     ///
     /// # Panics
     ///
-    /// If the job does; and outside a tokio runtime.
+    /// If the job panics, and outside a tokio runtime.
     ///
     /// # Cancel safety
     ///
-    /// When dropped, by a timeout, a sibling that failed or a `select!`, a job that has not begun never begins. One that
-    /// has is told so; its result is discarded, and its run waits for it before it returns, with options and without. So
-    /// does the next attempt, or the fallback, of the same `exec`, before it begins; what else that `exec` does, does not.
-    /// Nobody waits if the run itself is dropped, or the context is [detached](Self::detached).
+    /// When dropped, by a timeout, a sibling that failed or a `select!`, a job that has not begun never begins. A job
+    /// that has begun is told to stop, and its result is discarded.
+    ///
+    /// The run waits for such a job before it returns, with options and without. So does the next attempt, or the
+    /// fallback, of the same `exec`, before it begins. Nobody waits if the run itself is dropped, or the context is
+    /// [detached](Self::detached).
     pub async fn blocking<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Self) -> Result<T> + Send + 'static,

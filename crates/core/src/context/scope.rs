@@ -1,7 +1,7 @@
-//! A run as everything that it starts knows it: [`Scope`].
+//! The parts of a run that it shares with everything that it starts: [`Scope`].
 //!
-//! A listener or a clock that panics is kept here, and stops the run before its next visit. Why not where it happens:
-//! `docs/decisions/0024-a-listener-that-panics-stops-its-run.md`.
+//! A listener or a clock that panics is kept here, and stops the run before its next visit. The reason that it does not
+//! stop the run at once: `docs/decisions/0024-a-listener-that-panics-stops-its-run.md`.
 
 use std::{
     any::Any,
@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// A run, as everything that it starts knows it.
+/// The parts of a run that it shares with everything that it starts.
 #[derive(Debug, Default)]
 pub(crate) struct Scope {
     /// The number of the run in this process; 0 belongs to no run. A run that goes on takes over its number.
@@ -54,8 +54,8 @@ pub(crate) struct Extras {
     pub(crate) deadline: Option<Deadline>,
     /// The first panic of what watches or times the run.
     pub(crate) fault: OnceLock<Fault>,
-    /// Set by the terminal event, which is the last: what still runs after a drop is not heard. Read while a listener
-    /// is called, so that no other event can be under way when the terminal one is sent.
+    /// Set by the terminal event, which is the last one: work that goes on after a drop is not heard. It is read while
+    /// a listener is called, so that no other event can be under way when the terminal one is sent.
     pub(crate) ended: RwLock<bool>,
     /// The usage of the run and its children, and their budget.
     pub(crate) meter: Meter,
@@ -64,7 +64,7 @@ pub(crate) struct Extras {
 }
 
 impl Extras {
-    /// Keeps the first panic, and logs it: a run that is at its end does not look at it any more.
+    /// Keeps the first panic, and logs it, since a run at its end does not look at it any more.
     #[cold]
     pub(super) fn keep_fault(&self, place: &'static str, panicked: Panicked, run: &RunId, node: &NodePath) {
         let message = panicked.message;
@@ -74,7 +74,7 @@ impl Extras {
     }
 }
 
-/// When a run is out of time, and how much it had.
+/// The time at which a run is out of time, and how much time it had.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     pub(crate) at: DeadlineAt,

@@ -1,7 +1,7 @@
 //! Blocking jobs and spawned items run beside the run's own future: they are counted, so that the run waits for them.
 //!
-//! A job that an `exec` starts, by itself or in a flow that it runs, is also counted for that `exec`, since the next attempt waits
-//! for what the last one left: two attempts at once would be worse than a wait.
+//! A job that an `exec` starts, by itself or in a flow that it runs, is also counted for that `exec`. The next attempt
+//! waits for everything that the last one left: two attempts at once would be worse than a wait.
 
 use std::{
     any::Any,
@@ -50,12 +50,12 @@ impl Started {
 pub(crate) struct Counted {
     of_run: TaskTrackerToken,
     of_places: Vec<AtPlace>,
-    // Last, so that whoever waits for the end of all that holds it finds nothing under way.
+    // The last field, so that nothing is under way any more when all holders are gone.
     held: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Counted {
-    /// Holds this as long as there is the future.
+    /// Holds this count for as long as the future lives.
     pub(crate) async fn around<T>(self, future: impl Future<Output = T>) -> T {
         let _counted = self;
         future.await

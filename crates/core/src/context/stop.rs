@@ -1,4 +1,4 @@
-//! When a run is to stop where it is, and waits that end then.
+//! The points at which a run stops, and waits that end there.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Context {
-    /// Fails if the run is to stop, or something that watches or times it has panicked.
+    /// Fails if the run has to stop, or if code that watches or times it has panicked.
     pub(crate) fn check_run(&self) -> Result<(), RunError> {
         match self.fault().or_else(|| self.stop()) {
             Some(error) => Err(error),
@@ -22,12 +22,12 @@ impl Context {
         }
     }
 
-    /// Fails if the run is to stop.
+    /// Fails if the run has to stop.
     pub(crate) fn check(&self) -> Result<(), Box<Detour>> {
         self.stop().map_or(Ok(()), |error| Err(Box::new(Detour::Stopped(error))))
     }
 
-    /// Returns the error of a run that is to stop where it is.
+    /// Returns the error of a run that has to stop here.
     pub(super) fn stop(&self) -> Option<RunError> {
         let extras = self.extras()?;
         if extras.cancel.as_ref().is_some_and(CancellationToken::is_cancelled) {
@@ -47,7 +47,8 @@ impl Context {
         late.then(|| RunError::DeadlineExceeded { run: self.run_id(), node: self.node(), limit: deadline.limit })
     }
 
-    /// Waits between two attempts of a sync node, up to the deadline; with a token, looks up every few milliseconds.
+    /// Waits between two attempts of a sync node, at most up to the deadline. If there is a token, it looks at it every
+    /// few milliseconds.
     pub(crate) fn sleep(&self, wait: Duration) -> Result<(), Box<Detour>> {
         const LOOK_UP: Duration = Duration::from_millis(10);
 

@@ -1,4 +1,4 @@
-//! The half of [`Context`] for those who watch a run: events, spans, and panics of whoever listens.
+//! The half of [`Context`] for those who watch a run: events, spans, and panics of listeners.
 
 use std::{sync::PoisonError, time::SystemTime};
 
@@ -53,14 +53,14 @@ impl Context {
         }
     }
 
-    /// Tells that a visit begins; fails if whoever listens has panicked: nothing is done yet.
+    /// Tells that a visit begins. Fails if a listener has panicked: nothing is done yet.
     #[cold]
     pub(crate) fn tell_visit(&self) -> Result<(), RunError> {
         self.send(EventKind::VisitStarted { items: None });
         self.fault().map_or(Ok(()), Err)
     }
 
-    /// Tells how a visit ended. That of a batch whose items never became known is not told of yet.
+    /// Tells how a visit ended. If it failed before its beginning was told (`untold`), it tells that first.
     #[cold]
     pub(crate) fn tell_end(&self, went: &Result<&Way, Box<Result<Visit, RunError>>>, untold: bool) {
         let action = match went.as_ref().map_err(|rare| &**rare) {
@@ -82,7 +82,7 @@ impl Context {
         if !self.traced {
             return Span::none();
         }
-        // Signed, since what exports spans takes other numbers for text.
+        // Signed, since exporters of spans take other numbers for text.
         tracing::info_span!(target: "flowstone", "visit", node = %self.node(), visit = self.visit().cast_signed())
     }
 
@@ -92,13 +92,13 @@ impl Context {
         if !self.traced {
             return Span::none();
         }
-        // Signed, since what exports spans takes other numbers for text.
+        // Signed, since exporters of spans take other numbers for text.
         let (attempt, item) = (i64::from(self.attempt()), self.item().map(usize::cast_signed));
         tracing::info_span!(target: "flowstone", "attempt", attempt, item = item.map(|item| item as i64))
     }
 
-    /// Returns whether a run lets others run before its next visit: whoever listens or traces, and, if its nodes never wait,
-    /// now and then.
+    /// Returns `true` if a run lets others run before its next visit: always if somebody listens or traces, and now and
+    /// then if its nodes never wait.
     #[inline]
     pub(crate) fn gives_way(&self) -> bool {
         /// Rarely enough to cost nothing.
@@ -119,7 +119,7 @@ impl Context {
         }
     }
 
-    /// Turns from `prep` to the items of a batch, and tells whoever listens how many there are; fails if that panicked.
+    /// Turns from `prep` to the items of a batch, and tells listeners how many there are. Fails if a listener panicked.
     pub(crate) fn begin_items(&mut self, items: usize) -> Result<(), Box<Detour>> {
         self.phase = Phase::Exec;
         if !self.listening {

@@ -1,4 +1,5 @@
-//! Everything that can be added to a flow is an [`IntoNode`]: every kind of node, flows, closures and pauses behind one `add`.
+//! Everything that can be added to a flow is an [`IntoNode`]: every kind of node, flows, closures and pauses behind one
+//! `add`.
 //!
 //! The marker type `M` stands for the kind, so that the implementations for the traits do not overlap, as in axum's
 //! `Handler`; `K` is the kind of flow, so that an async node in a [`Flow`](crate::Flow) does not compile.
@@ -163,7 +164,8 @@ impl<S: State, K, N: Node<S>> NodeIn<S, K, SyncNode, Plain> for N {
         if policy.inline && !policy.retry.is_again() {
             return Added::node(about, Body::sync(Single { node, policy }));
         }
-        // An inline node is awaited, too: an error may ask for a wait that no policy knows of, which holds up nobody then.
+        // An inline node is awaited, too: an error may ask for a wait that no policy knows of, and that must hold up
+        // nobody.
         let awaited = Single { node: Arc::new(Awaited::new(&node, &awaited)), policy: awaited };
         Added::node(about, Body::either(Single { node, policy }, awaited))
     }
@@ -194,7 +196,7 @@ impl About {
         Self { kind, labels, policy, on_error: None, children: None, journaled: false, fault: None }
     }
 
-    /// Keeps what a node says is wrong with it. A check that panics is a fault, too: nothing that is added panics.
+    /// Keeps what a node says is wrong with it. A check that panics is a fault, too: adding a node never panics.
     pub(crate) fn checked(self, check: impl FnOnce() -> Result<()>) -> Self {
         Self { fault: catch(check).err().map(|error| report(error.source_ref())), ..self }
     }

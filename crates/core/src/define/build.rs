@@ -21,7 +21,8 @@ use crate::{
     },
 };
 
-/// Collects the nodes and edges of a flow; made by [`Flow::builder`](crate::Flow::builder) and [`AsyncFlow::builder`](crate::AsyncFlow::builder).
+/// Collects the nodes and edges of a flow. [`Flow::builder`](crate::Flow::builder) and
+/// [`AsyncFlow::builder`](crate::AsyncFlow::builder) make one.
 ///
 /// Nothing that is wrong panics or is lost: [`build`](Self::build) reports every fault at once.
 ///
@@ -72,7 +73,7 @@ impl<S: State, K> Builder<S, K> {
 
     /// Adds a node, a flow or a closure under a name, and returns its handle.
     ///
-    /// Names are any UTF-8 but empty or with `/`, and differ within a flow.
+    /// A name is any UTF-8 text that is not empty and has no `/`. Names differ within a flow.
     pub fn add<M, N: IntoNode<S, K, M>>(&mut self, name: impl Into<String>, node: N) -> At<N::Action> {
         self.elements.push(Element { name: name.into(), added: node.into_node() });
         At::new(Spot { builder: self.id, index: self.elements.len() - 1 })
@@ -88,7 +89,7 @@ impl<S: State, K> Builder<S, K> {
         self.edges.extend(route.edges);
     }
 
-    /// Sets what a string action does that has no edge, at a node that has others. The default is an error.
+    /// Sets the effect of a string action that has no edge, at a node that has other edges. The default is an error.
     pub fn unrouted(&mut self, unrouted: Unrouted) {
         self.unrouted = unrouted;
     }
@@ -144,7 +145,7 @@ struct Placed {
 #[derive(Default)]
 struct Check {
     faults: Vec<Fault>,
-    /// The names of the elements, in their order.
+    /// The names of the elements, in the order in which they were added.
     names: Vec<String>,
     taken: BTreeSet<String>,
 }

@@ -28,7 +28,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct On<F>(pub(crate) F);
 
-/// A flow as a node of a flow over the larger state `S`, of which `pick` gives it a part; made by [`AsyncFlow::within`](crate::AsyncFlow::within).
+/// A flow as a node of a flow over the larger state `S`, of which `pick` gives it a part.
+/// [`AsyncFlow::within`](crate::AsyncFlow::within) makes one.
 pub struct Within<S, F, P> {
     pub(crate) flow: F,
     pub(crate) pick: P,
@@ -136,8 +137,9 @@ where
 /// A node that runs a flow once per forked state; made by [`AsyncFlow::batch`](crate::AsyncFlow::batch).
 ///
 /// `S` is the state of the flow around it, `T` that of a child. Children run one after another, or with
-/// [`parallel`](Self::parallel) up to a limit at once, which takes an [`AsyncFlow`](crate::AsyncFlow) around it. In a run that is kept, one
-/// without [`journaled`](Self::journaled) starts over after a crash, with all its children.
+/// [`parallel`](Self::parallel) up to a limit at once, which takes an [`AsyncFlow`](crate::AsyncFlow) around it. In a
+/// run that is kept, a batch flow without [`journaled`](Self::journaled) starts over after a crash, with all its
+/// children.
 pub struct BatchFlow<S, T, A, K> {
     children: Children<S, T>,
     types: PhantomData<fn() -> (A, K)>,
@@ -159,20 +161,20 @@ impl<S: State, T: State, A: Label, K> BatchFlow<S, T, A, K> {
         Self { children, types: PhantomData }
     }
 
-    /// Lets up to `limit` children run at once (`usize::MAX`: all); 0, and a [`Flow`](crate::Flow) around it, are errors of
-    /// `build()`.
+    /// Lets up to `limit` children run at once (`usize::MAX`: all). A limit of 0, and a [`Flow`](crate::Flow) around
+    /// it, are errors of `build()`.
     #[must_use]
     pub fn parallel(mut self, limit: usize) -> Self {
         self.children.parallel = Some(limit);
         self
     }
 
-    /// Lets a driver that keeps runs keep every visit of every child, so that after a crash each goes on from its last
-    /// one, and those that have ended do not run again. Elsewhere it changes nothing.
+    /// Lets a driver that keeps runs keep every visit of every child. After a crash each child goes on from its last
+    /// visit, and children that have ended do not run again. Elsewhere it changes nothing.
     ///
-    /// A child is known by the state that `fork` gave it: a later program may give the states in another order, or leave
-    /// some out, and each child still goes on. A child whose state is another one begins anew, and one whose state is gone
-    /// is cancelled. Children with equal states are interchangeable.
+    /// A child is known by the state that `fork` gave it: a later program may give the states in another order, or
+    /// leave some out, and each child still goes on. A child whose state has changed starts over, and one whose state
+    /// is gone is cancelled. Children with equal states are interchangeable.
     ///
     /// Without it, the node starts over after a crash, with all its children.
     #[must_use]
@@ -184,8 +186,8 @@ impl<S: State, T: State, A: Label, K> BatchFlow<S, T, A, K> {
         self
     }
 
-    /// As [`journaled`](Self::journaled), with a key that tells the states apart, whatever else of them has changed: the
-    /// number of an order, say.
+    /// As [`journaled`](Self::journaled), with a key that tells the states apart, whatever else of them has changed:
+    /// the number of an order, for example.
     #[must_use]
     pub fn journaled_by<I: Serialize>(mut self, key: impl Fn(&T) -> I + Send + Sync + 'static) -> Self
     where

@@ -21,8 +21,8 @@ use crate::{
 /// A node that waits, and then goes on with the action `()`.
 ///
 /// In a [`Flow`](crate::Flow) it waits by the run's [clock](crate::RunOptions::clock), in an
-/// [`AsyncFlow`](crate::AsyncFlow) by tokio's; a run that is cancelled or out of time stops waiting. A driver that
-/// keeps runs puts one away that sleeps for long, and it wakes on time, also after a crash.
+/// [`AsyncFlow`](crate::AsyncFlow) by tokio's. A run that is cancelled or out of time stops waiting. A driver that
+/// keeps runs puts away a run that sleeps for long, and wakes it on time, also after a crash.
 ///
 /// # Example
 ///
@@ -72,12 +72,13 @@ impl<S: State> Sleep<S> {
         Self { wait: Arc::new(Wait::For(Box::new(wait))) }
     }
 
-    /// Waits until a time of day that follows from the state; one that is past is not waited for. Computed once per
+    /// Waits until a time of day that follows from the state. A time that is past is not waited for. Computed once per
     /// visit.
     ///
-    /// The time of day is the system's; of a run that is kept, that of its store. It is looked at again each second: the
-    /// wait is over when it says so, and at the latest when the time has passed that was left of it at the beginning. So a
-    /// clock that is set right in the meantime is believed, and one that is set back does not make the wait longer.
+    /// In memory this is the system's time of day, and in a run that is kept that of its store. The node looks at it
+    /// again each second. The wait is over when that time is reached, and at the latest when the time has passed that
+    /// was left at the beginning. So a clock that is set right meanwhile is believed, and one that is set back does not
+    /// make the wait longer.
     #[must_use]
     pub fn until(at: impl Fn(&S) -> SystemTime + Send + Sync + 'static) -> Self {
         Self { wait: Arc::new(Wait::Until(Box::new(at))) }
@@ -85,7 +86,7 @@ impl<S: State> Sleep<S> {
 }
 
 impl<S> Wait<S> {
-    /// Returns how long to wait, and until what time of day if that decides.
+    /// Returns how long to wait, and the time of day at which the wait ends if the node waits for one.
     fn from(&self, shared: &S, now: impl FnOnce() -> SystemTime) -> (Duration, Option<SystemTime>) {
         match self {
             Self::For(wait) => (wait(shared), None),
@@ -97,7 +98,7 @@ impl<S> Wait<S> {
     }
 }
 
-/// Returns the part of a wait that may pass before the next look at the time of day.
+/// Returns the part of a wait that may pass before the node looks at the time of day again.
 fn slice(left: Duration, until: Option<SystemTime>) -> Duration {
     match until {
         Some(at) => left.min(LOOK).min(at.duration_since(SystemTime::now()).unwrap_or_default()),

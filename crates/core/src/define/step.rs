@@ -60,8 +60,9 @@ pub struct Step<P, E, O> {
 /// Makes a node of three closures.
 ///
 /// - `prep: Fn(&S) -> P` reads the state;
-/// - `exec` works without it: `Fn(&P) -> Result<E>`, or, for an async node, `FnOnce(P) -> impl Future<Output = Result<E>>`,
-///   for which the closure and `P` are `Clone`, since every attempt gets its own;
+/// - `exec` works without it: `Fn(&P) -> Result<E>`, or, for an async node,
+///   `FnOnce(P) -> impl Future<Output = Result<E>>`, for which the closure and `P` are `Clone`, since every attempt
+///   gets its own;
 /// - `post: Fn(&mut S, P, E) -> A` writes back, and returns an action or a result of one.
 ///
 /// The parameters' types have to be written out.

@@ -23,7 +23,7 @@ use crate::{
 impl<S: State, X: Label> Flow<S, X> {
     /// Visits one node: `prep`, `exec` with its retries, `post`; and tells where the action leads.
     ///
-    /// This is what every driver is a loop over. `cx` comes from [`context`](Self::context), the same one for a whole
+    /// Every driver is a loop over this method. `cx` comes from [`context`](Self::context), the same one for a whole
     /// run.
     ///
     /// # Errors
@@ -54,15 +54,16 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     /// If the position is of another, larger flow.
     pub async fn visit(&self, at: Position, shared: &mut S, cx: &mut Context) -> Result<Visit, RunError> {
         let visited = self.definition.visit_async(at, shared, cx).await;
-        // Also where it ended well: a blocking job may stand in an attempt that timed out before.
+        // This is needed after a visit that ended well, too: an attempt that timed out before may have left a blocking
+        // job.
         cx.wait_for_started().await;
         visited
     }
 
     /// Places a run before its first visit, for a driver that makes its visits one by one and may keep each.
     ///
-    /// The options hold for the whole run, as in [`run_async_with`](Self::run_async_with); there are no events of the run
-    /// as a whole, which is the driver's.
+    /// The options hold for the whole run, as in [`run_async_with`](Self::run_async_with). The driver sends the events
+    /// of the run as a whole.
     #[must_use]
     pub fn execution(&self, state: S, options: &RunOptions) -> Running<S>
     where
@@ -90,7 +91,8 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     }
 
     /// Checks that a child of a journaled batch flow could go on where it was: at a node, by its path from this flow
-    /// (`review[3]/approve`), with a state as JSON. Of a node that keeps no children nothing is known before it is visited.
+    /// (`review[3]/approve`), with a state as JSON. A node that keeps no children cannot be checked before it is
+    /// visited.
     ///
     /// # Errors
     ///

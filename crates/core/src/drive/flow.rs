@@ -36,7 +36,7 @@ use crate::{
 /// A flow of sync nodes, which runs on the caller's thread and needs no runtime.
 ///
 /// It is immutable and cheap to clone; one built flow runs any number of times at once. `X` is the type of its exits,
-/// that is of its action as a node of another flow: [`Action`] unless [`map_exit`](Self::map_exit) made it another.
+/// which is its action type as a node of another flow: [`Action`] unless [`map_exit`](Self::map_exit) made it another.
 ///
 /// # Example
 ///
@@ -62,7 +62,7 @@ pub struct Flow<S, X = Action> {
 
 /// A flow of sync and async nodes, which runs as a future on a tokio runtime.
 ///
-/// Beside the kinds of node it is as [`Flow`] is.
+/// Apart from the kinds of node it is the same as [`Flow`].
 ///
 /// # Example
 ///
@@ -134,7 +134,7 @@ macro_rules! flow {
                 self.definition.graph.position(path)
             }
 
-            /// Returns the path of the first node that asks, if there is one: whether a run can pause.
+            /// Returns the path of the first node that asks. Runs of a flow without one never pause.
             #[must_use]
             pub fn asks(&self) -> Option<&NodePath> {
                 self.definition.graph.asks()
@@ -142,8 +142,8 @@ macro_rules! flow {
 
             /// Returns a context for a run that a driver makes by calling [`visit`](Self::visit) itself.
             ///
-            /// Of the options, a driver of its own has to keep the deadline of an async visit and its cancellation while
-            /// it waits; they are looked at before each visit and item.
+            /// A driver of its own has to watch the deadline of an async visit and its cancellation while it waits. The
+            /// engine looks at them before each visit and item.
             #[must_use]
             pub fn context(&self, options: &RunOptions) -> Context {
                 Context::of_run(&self.definition.graph, options.extras(None, Self::SYNC))
@@ -167,8 +167,8 @@ macro_rules! flow {
                 self.definition.answer(pause, Reply::answer(answer), shared, cx)
             }
 
-            /// Says whether an answer fits the question of a node, given by its path, as [`fits`](Self::fits) does; the node
-            /// may be one of a child: `review[3]/approve`.
+            /// Checks whether an answer fits the question of a node, given by its path, as [`fits`](Self::fits) does.
+            /// The node may be one of a child: `review[3]/approve`.
             ///
             /// # Errors
             ///
@@ -181,8 +181,8 @@ macro_rules! flow {
                 self.definition.fits_at(node, answer)
             }
 
-            /// Says whether an answer fits the question of a node, without giving it: for whoever takes an answer in before
-            /// the run goes on.
+            /// Checks whether an answer fits the question of a node, without giving it: for a program that takes an
+            /// answer in before the run goes on.
             ///
             /// # Errors
             ///
@@ -209,7 +209,8 @@ macro_rules! flow {
                 self.definition.graph.to_json()
             }
 
-            /// Names the exits of this flow anew: what it ends with is what `map` makes of its last action.
+            /// Gives the exits of this flow other names: the flow ends with the action that `map` makes of its last
+            /// action.
             ///
             /// `map` is a function of the action alone: it is called when a flow is built, for the exits that are known
             /// then, and when a run leaves this flow.
@@ -240,8 +241,9 @@ macro_rules! flow {
 
             /// Makes a node of this flow for a flow over a larger state, of which `pick` gives it a part.
             ///
-            /// Unlike with [`on`](Self::on), two flows over the same type of part can thus be in one flow. `pick` is called
-            /// when a node of this flow is visited, and again when it is answered: it gives the same part every time.
+            /// Unlike with [`on`](Self::on), two flows over the same type of part can be in one flow. `pick` is called
+            /// when a node of this flow is visited, and again when it is answered: it must give the same part every
+            /// time.
             ///
             /// # Example
             ///
@@ -281,8 +283,8 @@ macro_rules! flow {
 
             /// Makes a node that runs this flow once for each state that `fork` gives.
             ///
-            /// The children own their states. `join` gets them back in input order, and returns the node's action. A
-            /// child that fails ends the run; see [`batch_collect`](Self::batch_collect).
+            /// The children own their states. `join` gets the states back in input order, and returns the node's
+            /// action. A child that fails ends the run; see [`batch_collect`](Self::batch_collect).
             #[must_use]
             pub fn batch<P, F, J, R>(self, fork: F, join: J) -> BatchFlow<P, S, R::Action, $kind>
             where

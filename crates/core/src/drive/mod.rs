@@ -1,4 +1,4 @@
-//! The driver in memory: running a flow, and what a run may have beside its flow and its state.
+//! The driver in memory: running a flow, and the options of a run.
 
 pub(crate) mod by_visit;
 pub(crate) mod flow;

@@ -1,10 +1,10 @@
-//! The driver in memory: a loop over `visit`, and around it what a run as a whole may have.
+//! The driver in memory: a loop over `visit`, and around it the options of a run as a whole.
 //!
 //! ```text
 //! loop { visit ─▶ next? go on │ end? Outcome::Ended │ pause? Outcome::Paused }
 //! ```
 //!
-//! A run without options is the bare loop. What the options ask for, its context carries.
+//! A run without options is the bare loop. Its context carries everything that options ask for.
 
 use std::{future::Future, sync::Arc};
 
@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-/// A pause, and what its run goes on with. Boxed, since most runs begin at their start.
+/// A pause, and the reply with which its run goes on. Boxed, since most runs begin at their start.
 type Resumed = Box<(Pause, Reply)>;
 
 /// Makes the context of a run: a new one, or that of the paused run under new options.
@@ -74,7 +74,7 @@ impl<S: State, X: Label> Flow<S, X> {
         self.resume_with(shared, pause, answer, &RunOptions::default())
     }
 
-    /// Goes on with a paused run, with options. Of the options before the pause only the id is kept.
+    /// Goes on with a paused run, with options. Of the earlier options only the id is kept.
     ///
     /// # Errors
     ///
@@ -131,14 +131,15 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
     ///
     /// # Cancel safety
     ///
-    /// When this returns, nothing that the run started still runs. When it is dropped, neither, but for a blocking `exec`
-    /// or [job](Context::blocking) that is already on the pool, and a spawned item until its next `.await`: they cannot be
-    /// interrupted, [`Context::cancelled`] tells them to stop, and their results are discarded.
+    /// When this returns, nothing that the run started still runs. When it is dropped, the same holds, except for a
+    /// blocking `exec` or [job](Context::blocking) that is already on the pool, and for a spawned item until its next
+    /// `.await`. These cannot be interrupted: [`Context::cancelled`] tells them to stop, and their results are
+    /// discarded.
     ///
     /// # Panics
     ///
-    /// Where a timeout, a wait between attempts, the blocking pool or a deadline needs tokio's timer or runtime and
-    /// there is none.
+    /// If there is no tokio runtime where a timeout, a wait between attempts, the blocking pool or a deadline needs its
+    /// timer or threads.
     pub fn run_async<'a>(
         &'a self,
         shared: &'a mut S,
@@ -173,7 +174,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
         self.go_on(Box::new((pause, Reply::answer(answer))), shared, &RunOptions::default()).await
     }
 
-    /// Goes on with a paused run, with options. Of the options before the pause only the id is kept.
+    /// Goes on with a paused run, with options. Of the earlier options only the id is kept.
     ///
     /// # Errors
     ///

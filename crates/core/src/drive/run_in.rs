@@ -5,10 +5,10 @@
 //!                            └ with a journal: its driver makes the visits, and keeps each, from where they were
 //! ```
 //!
-//! It is a child of the visit and the item that `cx` belongs to, as those that a batch flow forks are, but for who makes its
-//! state, and when.
+//! It is a child of the visit and the item of `cx`, as the children of a batch flow are. Here the `exec` makes the
+//! child's state, and runs the child when it wants to.
 //!
-//! **Invariant:** an error that is to stop the whole run goes through `exec` unchanged: it is neither tried again, nor
+//! **Invariant:** an error that has to stop the whole run goes through `exec` unchanged: it is neither tried again, nor
 //! collected, nor given to a fallback.
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -31,38 +31,40 @@ use crate::{
 };
 
 impl<S: State, X: Label> AsyncFlow<S, X> {
-    /// Runs the flow from inside an `exec`, as a child of the visit and the item that `cx` belongs to; gives back the state
-    /// and the last action.
+    /// Runs the flow from inside an `exec`, as a child of the visit and the item that `cx` belongs to. Returns the
+    /// state and the last action.
     ///
-    /// The child shares the run's cancellation, deadline, listener, budget and count of visits. Its nodes are named under the
-    /// node that runs it: `agent[0]/think`, where 0 is the item, or stands for the node itself.
+    /// The child shares the run's cancellation, deadline, listener, budget and count of visits. Its nodes are named
+    /// under the node that runs it: `agent[0]/think`, where 0 is the item, or stands for the node itself.
     ///
     /// The picture of the flow around it does not show the child, and `build()` does not check it.
     ///
     /// # Retries and crashes
     ///
-    /// In memory, every call begins anew. In a run that is kept, each visit of the child is kept, too, also without
-    /// [`journaled`](crate::NodeExt::journaled), and a later call for the same visit and item is the same child: after a
-    /// crash, and in the next attempt of an `exec` that failed, it goes on from its last visit (one that failed makes that
-    /// visit again), with its own state in place of `state`; one that has ended gives what it gave before. So nothing that
-    /// the child has paid for is paid for twice.
+    /// In memory, every call starts a new run. In a run that is kept, each visit of the child is kept as well, even
+    /// without [`journaled`](crate::NodeExt::journaled). A later call for the same visit and item, after a crash or in
+    /// the next attempt of an `exec` that failed, goes on with the same child: from its last visit, with its own state
+    /// in place of `state`. A visit that failed is made again, and a child that has ended gives the same result again.
+    /// So nothing that the child has paid for is paid for twice.
     ///
-    /// For that, a visit and an item have one child, which begins with the same state in every attempt. An `exec` of a node
-    /// that is no batch may run several if each gets a number: `flow.run_in(state, &cx.clone().with_item(1))`. A child that
-    /// is known by such a number, or is of an item of a batch that is not [`journaled`](crate::NodeExt::journaled), goes on
-    /// after a crash if its number and its first `state` are the same; else another begins.
+    /// For this a visit and an item have one child, which begins with the same state in every attempt. An `exec` of a
+    /// node that is no batch may run several children if each gets a number:
+    /// `flow.run_in(state, &cx.clone().with_item(1))`. Such a child, and a child of an item of a batch that is not
+    /// [`journaled`](crate::NodeExt::journaled), goes on after a crash if its number and its first `state` are the
+    /// same; otherwise a new one begins.
     ///
     /// # Errors
     ///
-    /// - The [`RunError`] of the child, as the source. It is terminal, or asks to wait, if the node that failed said so; a
-    ///   panic and an action that is routed nowhere are terminal. What stops the whole run (its cancellation, its deadline,
-    ///   its bound on visits, its store) stops it as soon as `exec` returns that error, without another attempt or fallback.
+    /// - The [`RunError`] of the child, as the source. It is terminal, or asks to wait, if the node that failed said
+    ///   so; a panic and an action that is routed nowhere are terminal. An error that stops the whole run (its
+    ///   cancellation, its deadline, its bound on visits, its store) stops it as soon as `exec` returns it, without
+    ///   another attempt or fallback.
     /// - [`CannotPause`], terminal, if the flow [asks](Self::asks): an `exec` cannot be put away until an answer comes.
     ///
     /// # Cancel safety
     ///
-    /// When dropped, the visit under way is dropped; in a run that is kept, another call makes it again. A blocking `exec`
-    /// that is already on the pool goes on until it ends, see [`run_async`](Self::run_async).
+    /// When dropped, the visit under way is dropped. In a run that is kept, another call makes it again. A blocking
+    /// `exec` that is already on the pool goes on until it ends, see [`run_async`](Self::run_async).
     ///
     /// # Example
     ///
@@ -117,7 +119,7 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
         }
         let (id, parent) = child_of(cx, &state)?;
         let mut child = cx.for_child(&parent, &definition.graph);
-        // Nobody else waits for what a child of no run starts.
+        // Nobody else waits for the work that a child without a run has started.
         let own = cx.is_detached().then(|| child.clone());
         let result = if let Some(journal) = cx.journal() {
             // Boxed, so that a child in memory carries no room for it.
@@ -139,8 +141,8 @@ impl<S: State, X: Label> AsyncFlow<S, X> {
 
 /// Returns the id by which a journal knows the child of an `exec`, and the context of the item that it belongs to.
 ///
-/// The child of an item that the journal keeps is known by that, and so is the one child of a node. One that has only a
-/// number, which the list that it was counted in may have moved, is known by its number and its first state.
+/// The child of an item that the journal keeps is known by the item's id, and so is the only child of a node. An item
+/// that has only a number may have moved in its list, so its child is known by the number and its first state.
 fn child_of<S: Serialize>(cx: &Context, state: &S) -> Result<(ItemId, Context)> {
     let index = cx.item().unwrap_or(0);
     if let Some(id) = cx.item_id() {
@@ -157,7 +159,7 @@ fn child_of<S: Serialize>(cx: &Context, state: &S) -> Result<(ItemId, Context)> 
 
 /// A child whose visits a driver keeps.
 ///
-/// One that does not end gives back its count of visits: another call for it takes them over again.
+/// A child that does not end gives back its count of visits. Another call for the child counts them again.
 struct Kept<S>(Option<Running<S>>);
 
 impl<S: State> Kept<S> {
@@ -200,6 +202,6 @@ pub struct CannotPause {
     pub flow: String,
     /// Its first node that asks.
     pub asks: NodePath,
-    /// The node whose `exec` was to run it.
+    /// The node whose `exec` was to run the flow.
     pub node: NodePath,
 }

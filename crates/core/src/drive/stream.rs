@@ -27,10 +27,12 @@ use crate::{
 
 /// A run as a stream of its events, the last of which is terminal; made by [`AsyncFlow::stream`].
 ///
-/// Polling the stream drives the run, and a slow reader slows it down: the run gives way after each visit, and after each
-/// item of a batch, and is not polled while events wait. What is kept is what one visit emits without waiting, and what
-/// runs beside the run (blocking attempts, spawned items) emits meanwhile: at most 1,024 events. What comes while so many
-/// wait is left out, and [`EventKind::Missed`] stands in its place, with the number; the terminal event is never left out.
+/// Polling the stream drives the run, and a slow reader slows it down: the run gives way after each visit, and after
+/// each item of a batch, and is not polled while events wait.
+///
+/// At most 1,024 events wait: those that one visit emits without waiting, and those of work beside the run (blocking
+/// attempts, spawned items). Later ones are left out, and [`EventKind::Missed`] stands in their place, with their
+/// number. The terminal event is never left out.
 ///
 /// # Cancel safety
 ///
@@ -41,7 +43,7 @@ pub struct EventStream<'a> {
     result: Option<Result<Outcome, RunError>>,
 }
 
-/// At most so many events wait: some hundred kilobytes, and more than a screen or a log is usually behind.
+/// The most events that wait: some hundred kilobytes, and more than a screen or a log is usually behind.
 const QUEUE: usize = 1024;
 
 /// Events that wait for the reader.
@@ -58,7 +60,7 @@ struct Queue {
 #[derive(Default)]
 struct Waiting {
     events: VecDeque<Event>,
-    /// The first event that was left out after the last of them, and the number of those left out.
+    /// The first of the events that were left out after the last one that waits, and the number of those left out.
     missed: Option<(Event, u64)>,
 }
 

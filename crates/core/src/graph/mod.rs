@@ -224,8 +224,8 @@ impl Graph {
         }
     }
 
-    /// Returns where each label of a node leads, or, if its actions are strings, each of its edges: to a node, or out of the
-    /// flow, perhaps.
+    /// Returns where each label of a node leads, or where each of its edges leads if its actions are strings: to a
+    /// node, or out of the flow.
     pub(crate) fn ways(&self, at: Position) -> Box<[Result<Way, Action>]> {
         let node = &self.nodes[at.index()];
         let actions: Vec<Action> = match node.about.labels {

@@ -36,8 +36,8 @@ pub trait NodeExt: Sized {
     ///
     /// On the blocking pool the time in its queue counts, too.
     ///
-    /// A blocking `exec` cannot be dropped: [`Context::cancelled`](crate::Context::cancelled) tells it to stop, and it is
-    /// waited for. In a [`Flow`](crate::Flow), which has nobody to tell it, a timeout is an error of `build()`.
+    /// A blocking `exec` cannot be dropped. [`Context::cancelled`](crate::Context::cancelled) tells it to stop, and the
+    /// run waits for it. In a [`Flow`](crate::Flow) nobody could tell it, so a timeout is an error of `build()`.
     #[must_use]
     fn timeout(self, limit: Duration) -> With<Self> {
         With::plain(self).timeout(limit)
@@ -45,18 +45,19 @@ pub trait NodeExt: Sized {
 
     /// Bounds the time of all attempts, waits and items of a visit together.
     ///
-    /// When it is over, the attempt under way is dropped and the fallback called. A wait that would go beyond it is not
-    /// begun. In a run that is kept, it does not begin again after a restart, once an item or a wait of the visit was kept.
+    /// When the time is over, the attempt under way is dropped and the fallback called. A wait that would last longer
+    /// is not begun. In a run that is kept, the time does not begin again after a restart, once an item or a wait of
+    /// the visit was kept.
     #[must_use]
     fn total_timeout(self, limit: Duration) -> With<Self> {
         With::plain(self).total_timeout(limit)
     }
 
-    /// Runs a sync node's `exec` on the thread of the run, not on the blocking pool: for work of microseconds. On an async
-    /// node, or beside `parallel` or `journaled`, it is an error of `build()`.
+    /// Runs a sync node's `exec` on the thread of the run, not on the blocking pool: for work of microseconds. On an
+    /// async node, or beside `parallel` or `journaled`, it is an error of `build()`.
     ///
-    /// In an [`AsyncFlow`](crate::AsyncFlow) a wait between its attempts is a fault of `build()`: what is worth a wait is not
-    /// done in microseconds. A wait that an error [asks for](crate::NodeError::with_retry_after) is awaited.
+    /// In an [`AsyncFlow`](crate::AsyncFlow) a wait between the attempts of an inline node is an error of `build()`,
+    /// since it would hold up others. A wait that an error [asks for](crate::NodeError::with_retry_after) is awaited.
     #[must_use]
     fn inline(self) -> With<Self> {
         With::plain(self).inline()
@@ -66,7 +67,8 @@ pub trait NodeExt: Sized {
     ///
     /// A limit of 0, a node that is no batch, and a [`Flow`](crate::Flow) around it are errors of `build()`.
     ///
-    /// In a run that is kept, a batch without [`journaled`](Self::journaled) starts over after a crash, with all its items.
+    /// In a run that is kept, a batch without [`journaled`](Self::journaled) starts over after a crash, with all its
+    /// items.
     #[must_use]
     fn parallel(self, limit: usize) -> With<Self> {
         With::plain(self).parallel(limit)
@@ -82,26 +84,26 @@ pub trait NodeExt: Sized {
         With::plain(self).spawned()
     }
 
-    /// Lets a driver that keeps runs keep the output of each item of a batch node as it ends, so that after a crash only
-    /// the others run. Elsewhere it changes nothing.
+    /// Lets a driver that keeps runs keep the output of each item of a batch node as it ends. After a crash only the
+    /// other items run. Elsewhere it changes nothing.
     ///
-    /// It takes an `Output` that is `Serialize + DeserializeOwned`, since it is kept as JSON, and an `Item` that is
-    /// `Serialize`, since an item is known by what it holds: a later program may put the items in another order, or leave
-    /// some out, and each still gets what was kept of it. Items that are equal are interchangeable. An item that has
-    /// changed, or whose type has, is a new one, and runs. Where that is too strict say
-    /// [`journaled_by`](Self::journaled_by); where items cannot be written as JSON,
-    /// [`journaled_in_order`](Self::journaled_in_order).
+    /// The `Output` is `Serialize + DeserializeOwned`, since it is kept as JSON. The `Item` is `Serialize`, since an
+    /// item is known by what it holds: a later program may put the items in another order, or leave some out, and each
+    /// still gets its output. Equal items are interchangeable. An item that has changed, or whose type has changed, is
+    /// a new one, and runs. Where that is too strict, say [`journaled_by`](Self::journaled_by). Where items cannot be
+    /// written as JSON, say [`journaled_in_order`](Self::journaled_in_order).
     ///
     /// Failed items are not kept. Without it, a batch starts over after a crash, with all its items.
     ///
-    /// The output of an item has to be read back, so that is tried before it is kept: an output that does not come back (a
-    /// number that JSON does not have, JSON nested too deep) fails its item for good.
+    /// An output is read back before it is kept. One that does not come back (a number that JSON does not have, JSON
+    /// nested too deep) fails its item for good.
     #[must_use]
     fn journaled(self) -> With<Self, Journaled> {
         With::plain(self).journaled()
     }
 
-    /// As [`journaled`](Self::journaled), with a key that tells the items of a batch apart: the number of an invoice, say.
+    /// As [`journaled`](Self::journaled), with a key that tells the items of a batch apart: the number of an invoice,
+    /// say.
     ///
     /// An item whose key was kept is not run again, whatever else of it has changed. Items with equal keys are
     /// interchangeable.
@@ -151,8 +153,8 @@ pub trait NodeExt: Sized {
         With::plain(self).journaled_by(key)
     }
 
-    /// As [`journaled`](Self::journaled), for items that nothing tells apart but their places: `prep` must give the same
-    /// list for the same state, in this program and in every later one.
+    /// As [`journaled`](Self::journaled), for items that nothing tells apart but their places: `prep` must give the
+    /// same list for the same state, in this program and in every later one.
     ///
     /// A batch that was begun with another number of items is refused by the driver.
     #[must_use]

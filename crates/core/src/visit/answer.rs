@@ -75,8 +75,8 @@ impl<S: State> Definition<S> {
         inside.unwrap_or_else(|| Err(serde::de::Error::custom(format!("flow `{flow}` has no such node any more"))))
     }
 
-    /// Says whether a child that is kept, given by the path of its node, could go on with a state; `None` if there is no node
-    /// that could have such a child. One of an `exec` is known only when it is called for.
+    /// Says whether a child that is kept, given by the path of its node, could go on with a state; `None` if no node
+    /// could have such a child. The child of an `exec` is known only when the `exec` calls for it.
     pub(crate) fn takes_inside(&self, path: &NodePath, state: &[u8]) -> Option<Result<(), RestoreError>> {
         let mut unknown = None;
         let known = path.into_child().find_map(|(outer, _, inner)| {

@@ -5,9 +5,9 @@
 //!             └─ attempts ──────┘  └ if the last failed
 //! ```
 //!
-//! Every driver goes through [`Definition::visit`](crate::definition::Definition::visit), which calls a [`SyncBody`] or an
-//! [`AsyncBody`]; none knows what a phase is. The sync and the async half are twins; what they decide
-//! ([`Retry::next_wait`](crate::Retry)) is shared.
+//! Every driver goes through [`Definition::visit`](crate::visit::Definition::visit), which calls a [`SyncBody`] or an
+//! [`AsyncBody`]; no driver knows what a phase is. The sync and the async half are twins, and share their decisions
+//! ([`Retry::next_wait`](crate::Retry)).
 //!
 //! **Invariant:** `exec` is never given the state, so it may be repeated, moved and abandoned.
 
@@ -153,7 +153,7 @@ pub(crate) trait Work: Sync {
 
 /// The async twin of [`attempts`].
 ///
-/// A future that is boxed here is one that most visits do not need: they carry no room for it.
+/// Most visits do not need the futures that are boxed here, and so carry no room for them.
 #[expect(clippy::manual_async_fn, reason = "an `async fn` would hold its arguments twice, in every run")]
 pub(crate) fn attempts_async<'a, W: Work + Send + 'a>(
     work: W,
@@ -198,7 +198,7 @@ async fn wait_rest(cx: &mut Context) {
     cx.attempt = waited.attempt;
 }
 
-/// Discards what a blocking attempt gave that was told to stop: its run may look at the time a moment later.
+/// Discards the output of a blocking attempt that was told to stop. Its run may look at the time only a moment later.
 fn still_wanted<T>(output: T, policy: &Policy, cx: &Context) -> Result<T, Box<Detour>> {
     if policy.pooled {
         cx.check()?;
@@ -248,7 +248,7 @@ async fn wait_before_attempt(cx: &Context, attempt: u32, wait: Duration) -> Resu
     Ok(())
 }
 
-/// One attempt with what may stand around it: a span, a time limit, the blocking pool.
+/// Makes one attempt, with whatever stands around it: a span, a time limit, the blocking pool.
 async fn guarded<W: Work>(work: &W, cx: &Context) -> Result<W::Output> {
     let policy = work.policy();
     let mut exec = std::pin::pin!(work.exec(cx).instrument(cx.attempt_span()));
@@ -267,9 +267,9 @@ async fn guarded<W: Work>(work: &W, cx: &Context) -> Result<W::Output> {
     Err(NodeError::new(reason))
 }
 
-/// Sorts out the errors of a child that stop the whole run from those that are the node's.
+/// Tells the errors of a child that stop the whole run from those that belong to the node.
 ///
-/// An error that stopped another run, which an `exec` made by itself, is the node's.
+/// An error that stopped another run, which an `exec` made by itself, belongs to the node.
 pub(crate) fn unless_run_stops(error: NodeError, cx: &Context) -> Result<NodeError, Box<Detour>> {
     let stopped = match error.downcast_ref() {
         Some(

@@ -114,7 +114,7 @@ impl<S: State, N: AsyncBatchNode<S>> AsyncBody<S> for SpawnedBatch<N, N::Item, N
             cx.begin_items(items.len())?;
             let kept = Kept::begin(self.0.keeping.as_ref(), &items, cx)?;
             let mut tasks = JoinSet::new();
-            // Items that compute ask whether to stop; they are told when this visit fails or is dropped.
+            // Items that compute look whether they have to stop. They are told when this visit fails or is dropped.
             cx.begin_time(&self.0.policy);
             let mut item_cx = cx.clone();
             item_cx.renew_abandoned();
@@ -168,7 +168,7 @@ impl<N, I: Send + Sync + 'static, O: Send + 'static> Batch<N, I, O> {
     }
 }
 
-/// Tells spawned items, when dropped, that nobody waits for them any more.
+/// When dropped, tells spawned items that nobody waits for them any more.
 struct Told(Option<Arc<AtomicBool>>);
 
 impl Drop for Told {
@@ -235,7 +235,8 @@ impl<'a, S: State, N: AsyncBatchNode<S>> Each for Items<'a, S, N> {
 }
 
 impl<S: State, N: AsyncBatchNode<S>> Items<'_, S, N> {
-    /// Runs an item that a journal keeps, unless it was recalled: only when its output is kept, the item is done.
+    /// Runs an item that a journal keeps, unless its output was recalled. The item is done only when its output is
+    /// kept.
     async fn run_kept(
         &self,
         kept: &Kept<N::Output>,
@@ -277,7 +278,7 @@ impl<S: State, N: AsyncBatchNode<S>> Work for ItemWork<'_, S, N> {
     }
 }
 
-/// Makes the value that `post` gets for the output of an item: one that was made now, or one that a journal has recalled.
+/// Makes the value that `post` gets for the output of an item, which was made now or recalled by a journal.
 fn done<O, C: ItemOutcome<O>>(output: O, recalled: bool, cx: &Context) -> Result<C, Box<Detour>> {
     cx.event(|| EventKind::ItemEnded { error: None, recalled });
     C::from_result(Ok(output)).map_err(|error| cx.failed(error))

@@ -1,4 +1,4 @@
-//! A node without its types: what a visit calls, whatever the kind of the node.
+//! A node without its types: the code that a visit calls, whatever the kind of the node.
 
 use std::future::Future;
 
@@ -13,7 +13,7 @@ use crate::{
 
 /// A node without its types, visited on the caller's thread.
 ///
-/// A body tells its phase through the context, and lets panics through: whoever calls it catches them.
+/// A body tells its phase through the context, and lets panics through: its caller catches them.
 pub(crate) trait SyncBody<S>: Send + Sync {
     fn visit(&self, shared: &mut S, cx: &mut Context) -> Visited;
 
@@ -63,7 +63,7 @@ pub(crate) trait AsyncBody<S>: Send + Sync {
 pub(crate) struct Body<S> {
     /// Runs on the thread of the run.
     pub(crate) sync: Option<Box<dyn SyncBody<S>>>,
-    /// Awaits; what an async flow prefers.
+    /// Awaits. An async flow prefers this half.
     pub(crate) awaited: Option<Box<dyn AsyncBody<S>>>,
 }
 
@@ -110,7 +110,7 @@ struct NoLabel {
     names: &'static [&'static str],
 }
 
-/// Boxes a future: as `Box::pin`, but with the future made in its place on the heap, which saves a copy.
+/// Boxes a future, as `Box::pin` does, but makes it in its place on the heap, which saves a copy.
 #[inline(always)]
 pub(crate) fn boxed<'a, F: Future + Send + 'a>(make: impl FnOnce() -> F) -> BoxFuture<'a, F::Output> {
     let place = Box::<F>::new_uninit();

@@ -10,7 +10,7 @@
 //!   └─────── an answer, or its time ───────┘      nothing runs, some are parked: the visit is parked, too
 //! ```
 //!
-//! A child that is parked frees its place, so that all questions are asked, whatever the limit. Why so:
+//! A child that is parked frees its place, so that all questions are asked, whatever the limit. The reason:
 //! `docs/decisions/0026-a-parked-child-frees-its-place.md`.
 
 use std::{
@@ -178,7 +178,8 @@ impl<S: State, T: State> Children<S, T> {
         (self.join)(shared, ended, cx).unwrap_or_else(|error| Err(cx.failed(error)))
     }
 
-    /// Makes the value that `join` gets for a child, from its state and whether all of it was recalled; an error if it ends the batch.
+    /// Makes the value that `join` gets for a child, from its state and whether all of it was recalled. An error ends
+    /// the batch.
     fn ended(
         &self,
         cx: &Context,
@@ -197,7 +198,7 @@ impl<S: State, T: State> Children<S, T> {
                 let (run, node) = (cx.run_id(), pause.node().clone());
                 return Err(Box::new(Detour::Stopped(RunError::NeedsStore { run, node })));
             }
-            // Only a child's own failure can be collected; a run that is to stop stops.
+            // Only a child's own failure can be collected. An error that stops the run stops it.
             Err(error @ (RunError::Node { .. } | RunError::Unrouted { .. })) if self.on_error == OnError::Collect => {
                 Err(error)
             }
@@ -217,13 +218,13 @@ struct Kept<'a, S, T> {
     cx: &'a Context,
 }
 
-/// Where the children of a visit are.
+/// The places of the children of a visit.
 struct Places<T> {
     ready: VecDeque<(usize, T)>,
     parked: BTreeMap<usize, T>,
-    /// Ended or failed before: they are called for when nobody waits any more.
+    /// They ended or failed before, and are called for when nobody waits any more.
     over: Vec<(usize, T)>,
-    /// Those that could go on before they were seen to be parked.
+    /// They could go on before they were seen to be parked.
     early: BTreeSet<usize>,
     ended: Vec<Option<Child<T>>>,
     /// The numbers of visits that are counted for the run, of each child that does not run.
@@ -251,7 +252,7 @@ impl<S: State, T: State> Kept<'_, S, T> {
                 && let Some((index, state)) = at.ready.pop_front()
             {
                 self.cx.check()?;
-                // Placed where it was, it counts its visits once more.
+                // The child is placed where it was, and counts its visits once more.
                 self.cx.uncount_visits(at.counted.remove(&index).unwrap_or_default());
                 running.push(self.child(index, state));
             }
@@ -313,7 +314,7 @@ impl<T> Places<T> {
                     places.counted.insert(index, visits);
                     places.parked.insert(index, state);
                 }
-                // Tried again with each answer to another, a child that failed would make its attempts as often.
+                // A child that failed would otherwise be tried again with each answer to another child.
                 Standing::Ended { visits } | Standing::Failed { visits } => {
                     places.counted.insert(index, visits);
                     places.over.push((index, state));

@@ -45,7 +45,7 @@ pub(crate) struct Slot<S> {
     ways: Box<[Result<Way, Action>]>,
 }
 
-/// The way to the next node, or what is rarer. Two words, and so returned in registers.
+/// The way to the next node, or something rarer. Two words, and so returned in registers.
 type Went<'d> = Result<&'d Way, Box<Result<Visit, RunError>>>;
 
 impl<S: State> Definition<S> {
@@ -99,7 +99,7 @@ impl<S: State> Definition<S> {
 
     /// Visits node after node, or `once`, and returns what came of the last visit.
     ///
-    /// The loop is in here, since each run would hold another future for its visit.
+    /// The loop is in here, since each run would hold another future for its visit otherwise.
     #[expect(clippy::manual_async_fn, reason = "an `async fn` would hold its arguments twice, in every run")]
     fn go_async<'a>(
         &'a self,
@@ -144,7 +144,7 @@ impl<S: State> Definition<S> {
 
     /// Counts a visit and tells of it, unless the run is to stop before it.
     ///
-    /// The visit of a batch is told of when its items are known, see [`Context::begin_items`].
+    /// The visit of a batch is announced when its items are known, see [`Context::begin_items`].
     #[inline]
     fn begin(&self, at: Position, cx: &mut Context) -> Result<(), Box<Result<Visit, RunError>>> {
         cx.enter(at).map_err(|error| Box::new(Err(error)))?;
@@ -221,7 +221,7 @@ fn in_span<'a>(span: Span, make: impl FnOnce() -> BoxFuture<'a, Visited>) -> Box
     if span.is_none() { future } else { Box::pin(future.instrument(span)) }
 }
 
-/// Completes what a driver outside gets of a visit.
+/// Completes the result of a visit for a driver outside.
 fn complete(went: Went<'_>) -> Result<Visit, RunError> {
     match went {
         Ok(way) => Ok(Visit::Next { action: way.action.clone(), next: way.next }),

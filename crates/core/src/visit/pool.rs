@@ -1,7 +1,7 @@
-//! The blocking pool: sync nodes in an async flow, and [`Context::blocking`] for what async ones do there.
+//! The blocking pool: sync nodes in an async flow, and [`Context::blocking`] for jobs of async ones.
 //!
-//! [`Awaited`] makes an async node of a sync one, so that there is one async visit for both: `prep` and `post` on the run's
-//! task, `exec` on the pool.
+//! [`Awaited`] makes an async node of a sync one, so that there is one async visit for both: `prep` and `post` on the
+//! run's task, `exec` on the pool.
 
 use std::sync::Arc;
 
@@ -14,8 +14,9 @@ use crate::{
 
 /// A sync node, seen as an async one.
 ///
-/// The value that `prep` gives is shared with the pool's thread, and taken back for `post`. The `exec` of an inline node stays on
-/// the thread of the run; but between two attempts the thread is free for others, and the run can be cancelled.
+/// The value that `prep` gives is shared with the pool's thread, and taken back for `post`. The `exec` of an inline
+/// node stays on the thread of the run. Between two attempts that thread is free for others, and the run can be
+/// cancelled.
 pub(crate) struct Awaited<N> {
     node: Arc<N>,
     pooled: bool,

@@ -1,4 +1,4 @@
-//! A run under way without its types: what a driver that keeps runs makes visits of.
+//! A run under way without its types, for drivers that keep runs.
 //!
 //! The reason that a driver sees this and no types: `docs/decisions/0009-a-driver-sees-an-execution.md`.
 
@@ -59,7 +59,7 @@ pub struct Running<S> {
     at: Position,
     /// The number of the visit that is next, or that did not end.
     number: u64,
-    /// `true` once a visit was made or continued here, and not by an earlier process.
+    /// `true` once a visit was made or continued by this process, and not by an earlier one.
     has_visited: bool,
 }
 
@@ -92,7 +92,7 @@ impl<S> Running<S> {
 }
 
 impl<S: State> Running<S> {
-    /// Makes a run that was kept, at a node, before a visit, with a state.
+    /// Makes a run that was kept: at a node, before a visit, with a state.
     pub(crate) fn restored(
         definition: &Arc<Definition<S>>,
         codec: Codec<S>,
@@ -133,8 +133,8 @@ impl<S: State> Running<S> {
         let (definition, at, state, cx) = (&*self.definition, self.at, &mut self.state, &mut self.cx);
         let own = cx.clone();
         let visit = definition.visit_async(at, state, cx);
-        // A child is stopped with the visit of its parent, which also waits for what it started: it cannot tell that from
-        // what its siblings started.
+        // A child is stopped with the visit of its parent. That visit also waits for whatever the child started, since
+        // it cannot be told from the work of siblings.
         let visited = if own.parent().is_some() {
             visit.await
         } else {

@@ -1,4 +1,4 @@
-//! Actions: what `post` returns, and what edges are labelled with.
+//! Actions: the values that `post` returns, and the labels of edges.
 //!
 //! A node's action is a type that implements [`Label`]: usually an enum with `#[derive(Action)]`, `()` where
 //! there is nothing to choose, or [`Action`] where the labels are known at run time only.
@@ -9,7 +9,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Serialize};
 
-/// The name of an action: what `post` returned, and the label of an edge.
+/// The name of an action: a value that `post` returned, and the label of an edge.
 ///
 /// It is also a [`Label`] type by itself, for nodes whose actions are strings. The empty string and
 /// [`Action::DEFAULT`] are one action, as in PocketFlow.
@@ -85,7 +85,7 @@ impl fmt::Debug for Action {
     }
 }
 
-/// The action type of a node: which labels it can return.
+/// The action type of a node, with the labels that the node can return.
 ///
 /// Derive it for an enum without fields with `#[derive(Action)]`. A type with a closed set of labels lists them in
 /// [`NAMES`](Self::NAMES), so that `build()` can tell which one is routed nowhere; an open type ([`Action`]) has an
@@ -150,8 +150,8 @@ impl Label for Action {
     }
 }
 
-/// An action type whose labels can be chosen by number, each with a description: for whoever picks one from outside, as a
-/// model does.
+/// An action type whose labels can be chosen by number, each with a description: for somebody outside who picks one,
+/// such as a model.
 ///
 /// `#[derive(Action)]` implements it for every enum that it takes; a description is the doc comment of its variant. The
 /// numbers are those of [`Label::index`].

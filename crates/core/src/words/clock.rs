@@ -1,4 +1,4 @@
-//! The time of a sync run: what waits between attempts, and what its deadline is measured by.
+//! The time of a sync run, by which it waits between attempts and measures its deadline.
 //!
 //! Async runs use tokio's clock, which tests pause with `tokio::time::pause`.
 
@@ -39,7 +39,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock for tests: a sleep takes no time, moves the clock, and is kept.
+/// A clock for tests. A sleep takes no time, moves the clock, and is recorded.
 ///
 /// # Example
 ///

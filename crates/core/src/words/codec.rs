@@ -1,8 +1,8 @@
 //! Values that a driver keeps become JSON and come back: [`Codec`], and [`storable`] for plain JSON.
 //!
-//! **Invariant:** what is written can be read. What the reader would refuse, or take for something else, is refused here,
-//! while the value is still at hand. What does not decode is an error with its place in the JSON, never a default; a
-//! panic of the user's `Serialize` or `Deserialize` is an error of theirs.
+//! **Invariant:** what is written can be read. A value that the reader would refuse, or take for something else, is
+//! refused here, while it is still at hand. JSON that does not decode is an error with its place, never a default. A
+//! panic of a user's `Serialize` or `Deserialize` is an error of the value.
 
 use std::fmt;
 
@@ -62,9 +62,9 @@ fn checked_value<T: Serialize + ?Sized>(value: &T) -> Result<Value, Unstorable> 
     Ok(json)
 }
 
-/// Both ways between a type and JSON, as functions: so that what is asked of the type is asked where it is known.
+/// Both ways between a type and JSON, as functions: the bounds are asked of the type where it is known.
 pub(crate) struct Codec<T> {
-    /// Checks on the way whether it can be read back. Only a type whose two ways do not agree is not noticed.
+    /// Checks while it writes whether the JSON can be read back. It does not notice a type whose two ways do not agree.
     pub(crate) encode: fn(&T) -> Result<Vec<u8>, Unstorable>,
     pub(crate) decode: fn(&[u8]) -> Result<T, Undecodable>,
 }
@@ -76,7 +76,7 @@ impl<T: Serialize + DeserializeOwned> Codec<T> {
 }
 
 impl<T> Codec<T> {
-    /// Encodes a value and reads it back, which costs as much again: for what is written rarely.
+    /// Encodes a value and reads it back, which costs as much again. For values that are written rarely.
     pub(crate) fn encode_surely(&self, value: &T) -> Result<Vec<u8>, Unstorable> {
         let json = (self.encode)(value)?;
         (self.decode)(&json).map_err(one_way)?;
@@ -99,7 +99,7 @@ fn caught<T>(call: impl FnOnce() -> Result<T, Undecodable>) -> Result<T, Undecod
     })
 }
 
-// Derived, it would ask `T` to be `Copy`.
+// A derived impl would ask `T` to be `Copy`.
 impl<T> Copy for Codec<T> {}
 
 impl<T> Clone for Codec<T> {

@@ -140,7 +140,7 @@ pub enum TimedOut {
 pub enum Phase {
     /// Reading the state; for a batch flow, `fork`; for a pause, the question.
     Prep,
-    /// The work without the state, and what stands in for it after its last attempt.
+    /// The work without the state, and the fallback after its last attempt.
     Exec,
     /// Writing back; for a batch flow, `join`; for a pause, the answer.
     Post,
@@ -321,7 +321,8 @@ impl RunError {
 }
 
 impl RunError {
-    /// Says in the span of a run why it stopped: by a word of few, since the rest may tell what is in the state.
+    /// Records in the span of a run why it stopped, by one of a few words, since the full error may tell what is in the
+    /// state.
     ///
     /// For drivers, with the span that [`Execution::span`](crate::driver::Execution::span) gives.
     pub fn record_in(&self, span: &tracing::Span) {
@@ -344,8 +345,8 @@ impl RunError {
         span.record("otel.status_code", "error");
     }
 
-    /// Returns the error and all its causes in one line, for people, of at most some 4 KiB: what is left out is said at its
-    /// end.
+    /// Returns the error and all its causes in one line, for people, of at most some 4 KiB. The end of the line says
+    /// what is left out.
     ///
     /// # Example
     ///

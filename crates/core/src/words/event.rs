@@ -62,7 +62,7 @@ impl Event {
         Self { run, at: SystemTime::now(), node, visit, item: None, attempt: 0, kind }
     }
 
-    /// Returns whether this is the last event of its run, or of a durable run until it goes on.
+    /// Returns `true` for the last event of its run; of a durable run it is the last one until the run goes on.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         matches!(
@@ -81,16 +81,17 @@ pub enum EventKind {
     RunStarted {
         /// The flow.
         flow: String,
-        /// `true` if it goes on: after a pause, and if a store has it also after a sleep, in another process, or when it
-        /// is tried again.
+        /// `true` if it goes on: after a pause, and, if a store keeps the run, after a sleep, in another process, or
+        /// when it is tried again.
         resumed: bool,
     },
-    /// The visit of a node began; of a batch, its `prep` has given the items. One that is made again is told of again.
+    /// The visit of a node began; the `prep` of a batch has given its items. A visit that is made again has this event
+    /// again.
     VisitStarted {
         /// The number of items of a batch; `None` for other nodes, and if `prep` failed.
         items: Option<usize>,
     },
-    /// The visit of a node ended; that of a pause ends when it is answered.
+    /// The visit of a node ended. The visit of a pause ends when it is answered.
     VisitEnded {
         /// The action that it returned.
         action: Action,
@@ -112,7 +113,7 @@ pub enum EventKind {
         #[serde(rename = "wait_ms", serialize_with = "json::millis")]
         wait: Duration,
     },
-    /// No attempt is left: `exec_fallback` is called, which fails with the last error unless the node has its own.
+    /// No attempt is left, and `exec_fallback` is called. It fails with the last error unless the node has its own.
     FellBack {
         /// The error as text.
         reason: String,
@@ -122,7 +123,7 @@ pub enum EventKind {
         /// The error as text, if the item failed.
         error: Option<String>,
         /// `true` if it had ended before, in an earlier process or before its run was put away, and only its output was
-        /// recalled. Who counts items over all lives of a run leaves these out; who shows how far a visit is counts them.
+        /// recalled. A count of items over all lives of a run leaves these out; the progress of one visit counts them.
         recalled: bool,
     },
     /// A value of the user's own, see [`Context::emit`](crate::Context::emit).
@@ -135,7 +136,7 @@ pub enum EventKind {
         /// The usage since the last event of this kind.
         usage: Usage,
     },
-    /// So many events are left out here: who reads a [stream](crate::EventStream) was too slow for them.
+    /// This many events are left out here, since the reader of a [stream](crate::EventStream) was too slow for them.
     Missed {
         /// The number of events.
         events: u64,
@@ -151,7 +152,7 @@ pub enum EventKind {
         #[serde(serialize_with = "json::time")]
         until: SystemTime,
     },
-    /// Terminal: the run waits for an answer. The node is the one that asks, in a child, perhaps.
+    /// Terminal: the run waits for an answer. The node is the one that asks, which may be one of a child.
     Paused {
         /// The question of the node.
         question: Value,
@@ -163,7 +164,7 @@ pub enum EventKind {
     },
     /// Terminal: the run stopped before its end, or was dropped.
     Failed {
-        /// In which phase, if a node's own code failed.
+        /// The phase, if a node's own code failed.
         phase: Option<Phase>,
         /// The error as text, with all its causes.
         error: String,
@@ -181,11 +182,11 @@ impl EventKind {
 
 /// Gets every event of the runs that it is given to, see [`RunOptions::listen`](crate::RunOptions::listen).
 ///
-/// It is called on the thread where the event happens, in the way of the run: it should be quick. Closures `Fn(&Event)` are
-/// listeners.
+/// It is called on the thread where the event happens, and the run waits for it: it should be quick. Closures
+/// `Fn(&Event)` are listeners.
 ///
-/// One that panics stops its run before the next visit, with [`RunError::Panicked`]: what is done stands, and nothing more
-/// is done unheard. A panic at the last event of a run changes nothing, and is logged.
+/// A listener that panics stops its run before the next visit, with [`RunError::Panicked`]: finished work stands, and
+/// nothing more is done unheard. A panic at the last event of a run changes nothing, and is logged.
 ///
 /// # Example
 ///
@@ -209,9 +210,10 @@ pub trait Listener: Send + Sync {
     /// Gets one event.
     fn event(&self, event: &Event);
 
-    /// Returns whether a value that is [emitted](crate::Context::emit) now would be seen by somebody. By default it would.
+    /// Returns `true` if somebody would see a value that is [emitted](crate::Context::emit) now. This is the default.
     ///
-    /// One that passes events on, and has nobody to pass them on to at the moment, is not sent what nobody sees.
+    /// A listener that passes events on, and has nobody to pass them on to at the moment, is not sent values that
+    /// nobody sees.
     fn hears(&self) -> bool {
         true
     }
@@ -228,7 +230,7 @@ pub(crate) struct Both(pub(crate) Arc<dyn Listener>, pub(crate) Arc<dyn Listener
 
 impl Listener for Both {
     fn event(&self, event: &Event) {
-        // The second is not to miss an event for the first's sake.
+        // The second listener does not miss an event because the first panicked.
         let first = catch_unwind(AssertUnwindSafe(|| self.0.event(event)));
         self.1.event(event);
         if let Err(panic) = first {

@@ -6,7 +6,8 @@
 //! in the text of an error, a drop    ─▶ said in place of the text; dropped
 //! ```
 //!
-//! **Invariant:** no panic of a user's goes through a driver: a run ends in a [`RunError`](crate::RunError) that says where.
+//! **Invariant:** no panic of a user's code goes through a driver. The run ends in a [`RunError`](crate::RunError) that
+//! says where.
 
 use std::{
     any::Any,
@@ -20,10 +21,11 @@ use std::{
 
 use futures_util::future::BoxFuture;
 
-/// At most so many bytes of the text of an error are kept: a screen or two. An error of a service may hold all that it sent.
+/// The most bytes of the text of an error that are kept: a screen or two. An error of a service may hold its whole
+/// reply.
 const TEXT: usize = 4 * 1024;
 
-/// At most so many causes of an error are told: an error may be its own cause.
+/// The most causes of an error that are told: an error may be its own cause.
 const CAUSES: usize = 64;
 
 /// A panic in code that is not the engine's, caught; found as the source of the error of a phase.
@@ -36,7 +38,7 @@ pub struct Panicked {
 }
 
 impl Panicked {
-    /// Calls something that is not the caller's own, and makes an error of its panic. For drivers.
+    /// Calls code that is not the caller's own, and makes an error of its panic. For drivers.
     ///
     /// The caller drops anything that the call left half-written.
     ///
@@ -57,7 +59,7 @@ impl Panicked {
         catch_unwind(AssertUnwindSafe(call)).map_err(Self::new)
     }
 
-    /// Makes an error of what a panic left.
+    /// Makes an error of the payload of a panic.
     #[cold]
     #[must_use]
     pub fn new(payload: Box<dyn Any + Send>) -> Self {
@@ -71,15 +73,15 @@ impl Panicked {
     }
 }
 
-/// Drops something of the user's, whatever its `Drop` does.
+/// Drops a value of the user's, whatever its `Drop` does.
 pub(crate) fn drop_caught<T>(value: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        // This one may panic in the same way, and has nothing that somebody waits for.
+        // This payload may panic in the same way, and nobody waits for it.
         std::mem::forget(payload);
     }
 }
 
-/// Calls something of the user's that says by itself what went wrong.
+/// Calls code of the user's that returns its own errors.
 #[inline]
 pub(crate) fn catch<T, E: From<Panicked>>(call: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     // The state may be half-written after a panic in `post`, as it may be after an error: the run ends either way.
@@ -97,7 +99,7 @@ impl<F> Catch<F> {
     }
 }
 
-/// Makes a future of the user's; a panic of the making is an error of the future.
+/// Makes a future of the user's. A panic while it is made is an error of the future.
 #[inline]
 pub(crate) fn made<'a, T, E>(make: impl FnOnce() -> BoxFuture<'a, Result<T, E>>) -> BoxFuture<'a, Result<T, E>>
 where
@@ -121,7 +123,8 @@ impl<T, E: From<Panicked>, F: Future<Output = Result<T, E>>> Future for Catch<F>
     }
 }
 
-/// Returns an error and its causes in one line of bounded length: what is left out is said at its end. For drivers.
+/// Returns an error and its causes in one line of bounded length. The end of the line says what is left out. For
+/// drivers.
 ///
 /// # Example
 ///
@@ -141,7 +144,7 @@ pub fn report(error: &(dyn Error + 'static)) -> String {
     })
 }
 
-/// Writes something down that is not the engine's, in bounded length.
+/// Writes a value that is not the engine's, in bounded length.
 pub(crate) fn text(shown: &(impl Display + ?Sized)) -> String {
     Bounded::of(|bounded| write!(bounded, "{shown}"))
 }

@@ -1,9 +1,9 @@
-//! The identity of an item: what tells it from the others of its batch, whatever their order: [`ItemKey`].
+//! The identity of an item, which tells it from the others of its batch, whatever their order: [`ItemKey`].
 //!
 //! The reason for a hash, and what it covers: `docs/decisions/0015-an-item-is-known-by-its-hash.md`.
 //!
-//! **Invariant:** the same JSON gives the same key in every version of the engine and on every machine, and so do objects
-//! whose members stand in another order.
+//! **Invariant:** the same JSON gives the same key in every version of the engine and on every machine, and so do
+//! objects whose members stand in another order.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -15,8 +15,8 @@ use sha256::sha256;
 
 /// Tells an item of a batch, or a child of an `exec`, from the others of its visit: 128 bits of a hash.
 ///
-/// A journal keeps what an item has done under its key, so that a later process finds it again where `prep` gives the items
-/// in another order, or others.
+/// A journal keeps the work on an item under its key, so that a later process finds it again where `prep` gives the
+/// items in another order, or gives others.
 ///
 /// # Example
 ///
@@ -33,7 +33,7 @@ use sha256::sha256;
 pub struct ItemKey([u8; 16]);
 
 impl ItemKey {
-    /// Makes the key of the item with this JSON of which there are `before` in front of it in its batch.
+    /// Makes the key of an item from its JSON, and from the number of equal items that are before it in its batch.
     #[must_use]
     pub fn of_json(json: &[u8], before: u64) -> Self {
         Self::of_sorted(in_order(json), before)
@@ -73,20 +73,20 @@ impl fmt::Debug for ItemKey {
 /// An item of the visit under way, as a journal knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ItemId {
-    /// Its place in the batch, counted from 0; of a child of an `exec` that is no batch, its number.
+    /// Its place in the batch, counted from 0. A child of an `exec` that is no batch has its number here.
     pub index: usize,
-    /// Its identity, if it has one: else its place is.
+    /// Its identity, if it has one. Otherwise its place identifies it.
     pub key: Option<ItemKey>,
 }
 
-/// Something that a key is made of, as JSON: a function, so that what is asked of the type is asked where it is known.
+/// Makes JSON of an item, of which a key is made. A function, since the bounds are asked of the type where it is known.
 type ToJson<T> = dyn Fn(&T) -> Result<Vec<u8>, serde_json::Error> + Send + Sync;
 
 /// The way in which a journal tells the items of a batch apart.
 pub(crate) enum Identity<T> {
     /// By their places: the user says that they never change.
     Order,
-    /// By a hash of what this makes of an item.
+    /// By a hash of the JSON that this function makes of an item.
     Json(Arc<ToJson<T>>),
 }
 

@@ -19,8 +19,8 @@ impl NodePath {
         &self.0
     }
 
-    /// Returns the ways in which this is the path of a node in a child of a batch flow: the batch flow's path, the item, and
-    /// the path from the child on. A name may hold brackets, so there may be several.
+    /// Returns the ways in which this can be the path of a node in a child of a batch flow: the batch flow's path, the
+    /// item, and the path from the child on. A name may hold brackets, so there may be several ways.
     ///
     /// # Example
     ///
@@ -101,7 +101,8 @@ macro_rules! text {
 text!(NodePath);
 text!(RunId);
 
-/// A node of a built flow, as a number: for drivers, while the process lives. Store the [path](crate::Flow::path) instead.
+/// A node of a built flow, as a number. It is for drivers, while the process lives; a store keeps the
+/// [path](crate::Flow::path).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position(u32);
 

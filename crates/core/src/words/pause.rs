@@ -1,4 +1,4 @@
-//! A run that waits for an answer: [`Pause`], and what it goes on with.
+//! A run that waits for an answer ([`Pause`]), and the reply with which it goes on.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::words::{
     path::{NodePath, Position, RunId},
 };
 
-/// A run that waits for an answer: what is asked, and where.
+/// A run that waits for an answer: the question, and where it was asked.
 ///
 /// It is used up by [`resume`](crate::AsyncFlow::resume), so a question is answered once.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub(crate) struct PausedRun {
     pub(crate) node: Position,
 }
 
-/// The answer that a paused run goes on with, or that there is none.
+/// The reply with which a paused run goes on.
 #[derive(Debug)]
 pub(crate) enum Reply {
     /// An answer, or why it is no JSON.

@@ -6,7 +6,7 @@
 //! cx.spend(usage)     what it took: counted for the budget, told to listeners, kept in the history
 //! ```
 //!
-//! The engine calls no service itself. Whoever does, a node with a model, says so through its [`Context`].
+//! The engine calls no service itself. A node that calls one says so through its [`Context`].
 
 use std::{
     fmt,
@@ -87,7 +87,7 @@ impl Usd {
         Self(nanos)
     }
 
-    /// Makes an amount of dollars, rounded to a billionth; less than nothing, and what is no number, is nothing.
+    /// Makes an amount of dollars, rounded to a billionth. A negative number, and one that is no number, gives nothing.
     #[must_use]
     pub fn dollars(dollars: f64) -> Self {
         Self((dollars * 1e9).round() as u64)
@@ -107,7 +107,7 @@ impl Usd {
 }
 
 impl fmt::Display for Usd {
-    /// Writes all digits that there are, and at least cents: `$0.002`, `$1.50`.
+    /// Writes all digits of the amount, and at least cents: `$0.002`, `$1.50`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (dollars, nanos) = (self.0 / 1_000_000_000, self.0 % 1_000_000_000);
         let digits = format!("{nanos:09}");
@@ -124,8 +124,8 @@ impl fmt::Debug for Usd {
 
 /// The limits on the usage of a run, children included; see [`RunOptions::budget`](crate::RunOptions::budget).
 ///
-/// It is looked at before each call. Calls that are under way at once may go beyond tokens and cost, each by what it
-/// uses itself; the number of calls is never exceeded.
+/// It is checked before each call. Calls that are under way at once may go beyond tokens and cost, each by its own
+/// usage; the number of calls is never exceeded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Budget {
@@ -168,7 +168,7 @@ impl Budget {
     /// Looks for a limit that is reached.
     pub(crate) fn check(&self, started: u64, used: &Usage) -> Result<(), OverBudget> {
         match *self {
-            // Whoever asks once and calls thrice has made three calls.
+            // A node that asks once and calls three times has made three calls.
             Self { calls: Some(limit), .. } if started.max(used.calls) >= limit => Err(OverBudget::Calls { limit }),
             Self { tokens: Some(limit), .. } if used.tokens() >= limit => {
                 Err(OverBudget::Tokens { limit, used: used.tokens() })
@@ -179,8 +179,8 @@ impl Budget {
     }
 }
 
-/// The budget of a run is used up; found as the source of the error of the phase that wanted to go on. Terminal: the state
-/// is kept, and the run can be tried again with a larger budget.
+/// The budget of a run is used up. The error of the phase that wanted to go on has it as its source. It is terminal:
+/// the state is kept, and the run can be tried again with a larger budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each variant's message says what its fields are")]

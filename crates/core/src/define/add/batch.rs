@@ -1,7 +1,7 @@
 //! Takes the types off batch nodes.
 //!
-//! A journaled one is kept by what its items hold, by keys of the user, or by the places of items: each asks something else of
-//! the types.
+//! The items of a journaled batch are told apart by what they hold, by keys of the user, or by their places. Each way
+//! asks something else of the types.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::{
     words::{action::Label, item_key::Identity},
 };
 
-/// A kind of batch node: as it is, and journaled in each of the three ways.
+/// Adds a kind of batch node: as it is, and journaled in each of the three ways.
 macro_rules! batch {
     ($node:ident as $kind:ty, in $flow:ty $(, $k:ident)?; $make:ident) => {
         #[diagnostic::do_not_recommend]

@@ -14,7 +14,7 @@ use tokio::task::{
 
 use crate::{context::Context, outcome::Detour, words::error::Result};
 
-/// Something that is done for each of a row of inputs.
+/// Work that is done for each of a row of inputs.
 pub(crate) trait Each: Sync {
     type Input: Send;
     type Output: Send;
@@ -64,7 +64,7 @@ pub(crate) async fn in_order<E: Each>(
     }
 }
 
-/// Lets others run between two items that never wait, and whoever listens read.
+/// Gives way between two items that never wait, so that others run and listeners read.
 async fn give_way(cx: &Context) {
     if cx.listening() {
         yield_now().await;
@@ -76,9 +76,9 @@ async fn give_way(cx: &Context) {
 pin_project_lite::pin_project! {
     /// One of many futures of a task, with its number.
     ///
-    /// It gives way at once when the task has used up its share of time. tokio's own resources give way, too, but wake
-    /// up later, so that `FuturesUnordered` goes on to poll all the others in vain: a fan-out would cost the square of
-    /// its width.
+    /// It gives way at once when the task has used up its share of time. tokio's own resources give way, too, but they
+    /// wake the task later, and `FuturesUnordered` would go on to poll all the others in vain: a fan-out would cost the
+    /// square of its width.
     struct Numbered<F> { index: usize, #[pin] future: F }
 }
 

@@ -82,12 +82,12 @@ impl<O> Kept<O> {
         self.ids[index]
     }
 
-    /// Takes what was recalled of an item.
+    /// Takes the output that was recalled for an item.
     pub(super) fn take(&self, item: ItemId) -> Option<O> {
         self.recalled.lock().unwrap_or_else(PoisonError::into_inner)[item.index].take()
     }
 
-    /// Keeps what an item gave, if it will come back.
+    /// Keeps the output of an item, if it can be read back.
     pub(super) async fn record(&self, item: ItemId, output: O, cx: &Context) -> Result<O, Box<Detour>> {
         let kept = self.codec.encode_surely(&output).map_err(|error| cx.failed(NodeError::terminal(error)))?;
         self.journal.record(item, kept).await.map_err(|error| cx.not_kept(error))?;

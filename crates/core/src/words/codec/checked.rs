@@ -20,11 +20,11 @@ use crate::words::codec::fault::{MOST_LEVELS, StorageFault, Unstorable};
 #[derive(Default)]
 pub(super) struct Seen {
     levels: Cell<u32>,
-    /// Something went through of which only reading it back tells: JSON as a text, or a number of 128 bits, which is read as
-    /// a field, and not inside an untagged enum.
+    /// Something went through that only reading it back can check: JSON as a text, or a number of 128 bits, which is
+    /// read as a field, and not inside an untagged enum.
     unsure: Cell<bool>,
     fault: RefCell<Option<StorageFault>>,
-    /// Where it failed, the innermost part first.
+    /// The place where it failed, the innermost part first.
     path: RefCell<Vec<Part>>,
 }
 
@@ -280,7 +280,7 @@ impl<C> Compound<'_, C> {
     }
 }
 
-/// A key as it stands in a path; what is no text is written as JSON.
+/// A key as it stands in a path. A key that is no text is written as JSON.
 fn key_text<K: Serialize + ?Sized>(key: &K) -> String {
     match serde_json::to_value(key) {
         Ok(serde_json::Value::String(text)) => text,

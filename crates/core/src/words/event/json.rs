@@ -21,7 +21,8 @@ pub(super) fn millis<S: Serializer>(wait: &Duration, serializer: S) -> Result<S:
     serializer.serialize_u64(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// A time in milliseconds since 1970, as a date and a time of day (the algorithm of Howard Hinnant's `civil_from_days`).
+/// A time in milliseconds since 1970, as a date and a time of day (the algorithm of Howard Hinnant's
+/// `civil_from_days`).
 fn rfc_3339(at: i64) -> String {
     let (days, rest) = (at.div_euclid(DAY) + 719_468, at.rem_euclid(DAY));
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));

@@ -1,6 +1,7 @@
 //! SHA-256 (FIPS 180-4): items are known by it, and whoever writes items must not be able to forge one.
 //!
-//! It is written here, since `sha2` brings eight packages that every user of the engine would build for this one function.
+//! It is written here, since `sha2` brings eight packages that every user of the engine would build for this one
+//! function.
 
 /// The fractional parts of the square roots of the first eight primes.
 const START: [u32; 8] =
