@@ -14,6 +14,7 @@ use crate::{
         key::{KeyBase, Keys},
         scope::{Deadline, DeadlineAt, Extras, Fault},
     },
+    policy::no_node::no_node,
     words::{
         clock::{Clock, SystemClock},
         event::{Both, Listener},
@@ -223,7 +224,7 @@ impl RunOptions {
     }
 }
 
-crate::__no_node!(RunOptions: timeout, total_timeout, retry, parallel =>
+no_node!(RunOptions: timeout, total_timeout, retry, parallel =>
     "the time of a run is its `deadline`; a timeout belongs to a node: `flow.add(\"fetch\", Fetch.timeout(limit))`"
 );
 

@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub(crate) mod ext;
-mod no_node;
+pub(crate) mod no_node;
 
 /// A policy of retries: the number of attempts of `exec`, the waits between them, and the errors that are tried again.
 ///
@@ -140,7 +140,7 @@ fn spread_out(wait: Duration, random: u64) -> Duration {
     half + half.mul_f64((random >> 32) as f64 / f64::from(u32::MAX))
 }
 
-crate::__no_node!(Retry: timeout, total_timeout, parallel =>
+no_node::no_node!(Retry: timeout, total_timeout, parallel =>
     "a timeout belongs to the node, beside its retries: `Fetch.retry(Retry::attempts(3)).timeout(limit)`"
 );
 

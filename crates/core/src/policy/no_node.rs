@@ -35,3 +35,5 @@ macro_rules! __no_node {
         };
     };
 }
+
+pub(crate) use __no_node as no_node;
