@@ -226,6 +226,8 @@ fn lives(seed: u64) -> Vec<Life> {
         let nth = match job {
             "visit" | "item" | "start" if random.one_in(2) => random.below(400),
             "delete" | "piece" | "prune" | "fork" | "refuse" | "flow" => random.below(2),
+            // Few lives have one at all.
+            "resume" => 0,
             _ if random.one_in(2) => random.below(30),
             _ => 0,
         };

@@ -24,8 +24,8 @@ use crate::{
     version::Version,
 };
 
-/// The longest time that a process may take to its end.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// The longest time that a process may take to its end: some seeds have a minute of waits one after another.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The same for one over a damaged file: some of its runs may not be found when they are to wake.
 const LITTLE_PATIENCE: Duration = Duration::from_secs(3);
@@ -254,7 +254,11 @@ impl Trial {
     /// A broken file: each answer is right or a typed error. Returns whether there was one.
     fn broken(&mut self, place: &Place, expected: &Expected) -> Result<bool> {
         let told = read_damaged(&place.store, expected)?;
-        match self.live(place, self.last(), (LITTLE_PATIENCE, true)) {
+        // Runs that are found damaged are written down at points that no other life comes to.
+        let points = self.outcome.points.clone();
+        let end = self.live(place, self.last(), (LITTLE_PATIENCE, true));
+        self.outcome.points = points;
+        match end {
             Ok(End::Done) => {}
             Ok(End::Stuck) => self.outcome.stuck += 1,
             Ok(End::Fault { kind, text }) => {

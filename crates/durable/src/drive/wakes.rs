@@ -93,7 +93,16 @@ async fn set_all_awake(shared: &Arc<Shared>, due: Vec<Sleeper>, now: Moment) -> 
     let store = Arc::clone(shared);
     let (fit, notes) = shared.read(move |reader| fitting(&store, reader, due, now)).await?;
     note(shared, notes).await?;
-    let woken = shared.writer.call("wake", move |db| set_awake(db, fit, now)).await?;
+    let roots: BTreeSet<i64> = fit.iter().map(|sleeper| sleeper.root).collect();
+    let woken = match shared.writer.call("wake", move |db| set_awake(db, fit, now)).await {
+        Ok(woken) => woken,
+        Err(error) => {
+            // It is tried again; meanwhile those who wait are told why nothing goes on.
+            let parked = roots.into_iter().filter(|root| !shared.is_active(*root));
+            parked.for_each(|root| shared.tell(root, Some(error.clone())));
+            return Err(error);
+        }
+    };
     let mut waits = false;
     for Awake { goes_on, is_queued } in woken {
         waits |= is_queued;
@@ -144,7 +153,7 @@ fn fitting(
             checked
         });
         match checked {
-            Ok(()) => fit.push(sleeper),
+            Ok(()) => fit.push(Sleeper { root, ..sleeper }),
             Err(error) => {
                 let Some(why) = error.refusal() else { return Err(error) };
                 notes.push((run, Some(why.clone())));
@@ -170,7 +179,7 @@ struct Awake {
 /// all can run at once, the run that the user started waits for its turn, unless it ran already.
 fn set_awake(db: &Connection, due: Vec<Sleeper>, now: Moment) -> Result<Vec<Awake>, DriveError> {
     let mut awake = Vec::with_capacity(due.len());
-    for Sleeper { wait, run, terms } in due {
+    for Sleeper { wait, run, terms, .. } in due {
         if deleting::is_gone(db, run)? {
             continue;
         }
@@ -196,6 +205,8 @@ struct Sleeper {
     /// In how many milliseconds it wakes: less than 0 if its time has come.
     wait: i64,
     run: i64,
+    /// The run that the user started, once it is known.
+    root: i64,
     /// On what terms it goes on, where not all can at once.
     terms: Option<Terms>,
 }
@@ -227,7 +238,8 @@ fn next_wakes(db: &Connection, flows: &[(String, Option<Terms>)], now: Moment) -
             for (select, now) in [(&mut by_clock, now.clock), (&mut by_ticks, now.ticks)] {
                 let sleeper = |row: &Row<'_>| {
                     let wait = row.get::<_, i64>(1)?.saturating_sub(now);
-                    Ok(Sleeper { wait, run: row.get(0)?, terms: *terms })
+                    let run = row.get(0)?;
+                    Ok(Sleeper { wait, run, root: run, terms: *terms })
                 };
                 let rows = select.query_map((version, columns::int(PAGE)), sleeper)?;
                 first.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);

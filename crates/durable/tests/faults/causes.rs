@@ -1,9 +1,10 @@
 //! Each cause is told by the run, which does not go on while the cause is there.
 
-use std::error::Error as _;
+use std::{error::Error as _, time::Duration};
 
+use flowstone_core::{AsyncFlow, Sleep};
 use flowstone_disk::{Cause, Faults, Operation, Span};
-use flowstone_durable::{Durability, OpenError, StoreFault};
+use flowstone_durable::{Durability, OpenError, Status, StoreFault, StoreOptions};
 
 use crate::harness::{Deed, Fault, Harness, of_store, whole};
 
@@ -112,4 +113,31 @@ async fn a_store_that_may_not_be_written_is_not_opened_to_be_driven() {
     harness.faults.heal();
     let runs = harness.runs().await.unwrap();
     assert_eq!(runs.state("run").await.unwrap(), harness.expected());
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_sleeper_that_cannot_be_woken_is_told_and_it_wakes_when_it_can() {
+    let (faults, folder) = (Faults::register("causes-asleep"), tempfile::tempdir().unwrap());
+    let mut flow = AsyncFlow::<u64>::builder("nap");
+    let nap = flow.add("nap", Sleep::new(Duration::from_millis(300)));
+    flow.start(nap);
+    let options = StoreOptions::new().vfs(faults.name()).keep_waits(Duration::from_millis(1));
+    let store = options.open(folder.path().join("runs.db")).await.unwrap();
+    let run = store.runs(flow.build().unwrap()).await.unwrap().start("run", 7).await.unwrap();
+    assert_eq!(run.settled().await.unwrap(), Status::Sleeping);
+    faults.fail(0, Some(Operation::Write), Cause::Full, Span::UntilHealed);
+
+    let told = run.finished().await.unwrap_err();
+
+    assert_eq!(told.to_string(), "the disk is full: make room, then resume the runs");
+    assert_eq!(run.info().await.unwrap().status, Status::Sleeping);
+    faults.heal();
+    let ended = loop {
+        // What was told before the disk had room may be told once more.
+        if let Ok(finished) = run.finished().await {
+            break finished.ended().unwrap();
+        }
+    };
+    assert_eq!(ended.state, 7);
+    store.close().await;
 }
