@@ -54,7 +54,7 @@ async fn answering_events(events: &str) -> MockServer {
 }
 
 /// A reply of OpenAI's interface.
-fn completion(message: Value, finish: &str) -> Value {
+pub(crate) fn completion(message: Value, finish: &str) -> Value {
     let mut body = json!({
         "id": "chatcmpl-1", "object": "chat.completion", "model": "tiny-2025",
         "choices": [{ "index": 0, "finish_reason": finish }],

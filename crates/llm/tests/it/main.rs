@@ -17,6 +17,7 @@ mod corpus;
 mod embed;
 mod extract;
 mod extract_each;
+mod extract_recursive;
 mod extract_types;
 mod history;
 mod limits;
