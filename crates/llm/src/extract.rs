@@ -9,7 +9,6 @@
 use std::{fmt, marker::PhantomData, sync::Arc};
 
 use flowstone_core::{AsyncBatchNode, AsyncNode, Context, IntoAction, NodeError, Result, State};
-use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -17,7 +16,7 @@ use crate::{
     model::Model,
     prompt::{Prompt, ask::Asking},
     request::Options,
-    schema::Schema,
+    schema::{HasSchema, Schema},
 };
 
 pub(crate) mod repair;
@@ -30,8 +29,8 @@ pub use repair::ExtractError;
 /// - [`Extract::each`] makes one of each item: a batch node, for `.parallel(8).journaled()`.
 ///
 /// The type's JSON schema is sent with the request, and told in words, for models that know no schemas; doc comments of
-/// the type and its fields are part of it. A reply that does not fit is repaired by the model itself: it is told what is
-/// wrong, at most [`repairs`](Self::repairs) times.
+/// the type and its fields are part of it. A reply that does not fit is repaired by the model itself: it is told what
+/// is wrong, at most [`repairs`](Self::repairs) times.
 ///
 /// # Errors
 ///
@@ -126,7 +125,7 @@ impl<S, I, P: Fn(&S) -> Vec<I>, F, R> Each<S, I, P, F, R> {
 impl<S, T, F, R> Extract<T, One<S, F, R>>
 where
     S: State,
-    T: JsonSchema + DeserializeOwned,
+    T: HasSchema + DeserializeOwned,
     F: Fn(&mut S, T) -> R + Send + Sync + 'static,
     R: IntoAction + 'static,
 {
@@ -140,13 +139,13 @@ where
 impl<S, T, I, P, F, R> Extract<T, Each<S, I, P, F, R>>
 where
     S: State,
-    T: JsonSchema + DeserializeOwned,
+    T: HasSchema + DeserializeOwned,
     P: Fn(&S) -> Vec<I> + Send + Sync + 'static,
     F: Fn(&mut S, Vec<T>) -> R + Send + Sync + 'static,
     R: IntoAction + 'static,
 {
-    /// Makes a batch node that asks for one value of each item, which the prompt calls `item`; `post` gets all values, in
-    /// the order of the items.
+    /// Makes a batch node that asks for one value of each item, which the prompt calls `item`; `post` gets all values,
+    /// in the order of the items.
     ///
     /// The item may be a struct, if the prompt is to say more.
     #[must_use]
@@ -155,13 +154,17 @@ where
     }
 }
 
-impl<T: JsonSchema + DeserializeOwned, K> Extract<T, K> {
-    fn new(model: &Model, prompt: impl Into<Prompt>, kind: K) -> Self {
+impl<T, K> Extract<T, K> {
+    fn new(model: &Model, prompt: impl Into<Prompt>, kind: K) -> Self
+    where
+        T: HasSchema,
+    {
         let schema = Schema::of::<T>().map(Arc::new);
         Self { asking: Asking::new(model), prompt: prompt.into(), schema, repairs: repair::REPAIRS, rule: None, kind }
     }
 
-    /// Sets what the model is told first; how to reply is added to it. A [`Prompt`] over what the other is over.
+    /// Sets the instructions, to which the form of the reply is added. A [`Prompt`] over the same values as the other
+    /// one.
     #[must_use]
     pub fn system(mut self, system: impl Into<Prompt>) -> Self {
         self.asking.set_system(system);
@@ -182,7 +185,7 @@ impl<T: JsonSchema + DeserializeOwned, K> Extract<T, K> {
         self
     }
 
-    /// Sets a rule that a value has to keep; the model is told what it says of one that does not.
+    /// Sets a rule that a value has to keep; the model is told the rule's error.
     #[must_use]
     pub fn check(mut self, rule: impl Fn(&T) -> Result<(), String> + Send + Sync + 'static) -> Self {
         self.rule = Some(Arc::new(rule));
@@ -199,7 +202,10 @@ impl<T: JsonSchema + DeserializeOwned, K> Extract<T, K> {
         self.asking.messages(&self.prompt, values, &how)
     }
 
-    async fn ask(&self, messages: &[Message], cx: &Context) -> Result<T> {
+    async fn ask(&self, messages: &[Message], cx: &Context) -> Result<T>
+    where
+        T: DeserializeOwned,
+    {
         let schema = self.schema()?;
         let read = |reply: &str| {
             let value = schema.read(reply)?;
@@ -215,7 +221,7 @@ impl<T: JsonSchema + DeserializeOwned, K> Extract<T, K> {
 impl<S, T, F, R> AsyncNode<S> for Extract<T, One<S, F, R>>
 where
     S: State + Serialize + DeserializeOwned,
-    T: JsonSchema + DeserializeOwned + Send + 'static,
+    T: DeserializeOwned + Send + 'static,
     F: Fn(&mut S, T) -> R + Send + Sync + 'static,
     R: IntoAction + 'static,
 {
@@ -250,7 +256,7 @@ pub(crate) struct Item<'a, I> {
 impl<S, T, I, P, F, R> AsyncBatchNode<S> for Extract<T, Each<S, I, P, F, R>>
 where
     S: State,
-    T: JsonSchema + DeserializeOwned + Send + 'static,
+    T: DeserializeOwned + Send + 'static,
     I: Serialize + DeserializeOwned + Send + Sync + 'static,
     P: Fn(&S) -> Vec<I> + Send + Sync + 'static,
     F: Fn(&mut S, Vec<T>) -> R + Send + Sync + 'static,

@@ -55,6 +55,7 @@ pub use model::prices::{Price, Prices, PricesError};
 pub use model::{ChatModel, Embeddings, Model};
 pub use prompt::{Prompt, PromptError, PromptFault};
 pub use request::{Finish, Options, Reply, ReplySchema, Request, Tokens, ToolChoice, ToolSpec};
+pub use schema::HasSchema;
 /// Describes a type to a model. Derive it, with `#[schemars(crate = "flowstone::llm::schemars")]` where the crate
 /// `schemars` is not among the dependencies.
 pub use schemars::{self, JsonSchema};

@@ -3,9 +3,9 @@
 //! Two schemas, since they serve two ends:
 //!
 //! - *Sent* is the strict one: JSON Schema 2020-12 without references (but for types that hold themselves), the root an
-//!   object, all properties required, none but them allowed, `anyOf` for `oneOf`; no defaults, no lengths of texts, and no
-//!   formats but those that are widely known. OpenAI's strict mode takes no less, and servers that make a grammar of it
-//!   (llama.cpp) then leave no field out. An optional field has a type that allows `null`.
+//!   object, all properties required, none but them allowed, `anyOf` for `oneOf`; no defaults, no lengths of texts, and
+//!   no formats but those that are widely known. OpenAI's strict mode takes no less, and servers that make a grammar of
+//!   it (llama.cpp) then leave no field out. An optional field has a type that allows `null`.
 //! - *Held against* is the type's own, in which an optional field may be missing.
 //!
 //! A map with keys of the model's choice, or a tuple, cannot be sent to OpenAI's strict mode; other providers take it.
@@ -31,6 +31,21 @@ const FAULTS: usize = 8;
 
 /// The most characters of a fault: it may show the wrong value, which may be anything.
 const FAULT_CHARS: usize = 300;
+
+/// A type whose JSON schema tells a model what to write: of a reply, or of the arguments of a tool.
+///
+/// Every type with `#[derive(schemars::JsonSchema)]` is one; there is nothing else to implement. The trait stands
+/// before [`JsonSchema`] so that the compiler names the type that lacks it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no JSON schema, which a model is told",
+    label = "derive `schemars::JsonSchema` for this type",
+    note = "write `#[derive(schemars::JsonSchema, serde::Deserialize)]` on the type, and `schemars = \"1\"` in Cargo.toml: \
+            the derive of an older version makes another trait"
+)]
+pub trait HasSchema: JsonSchema {}
+
+#[diagnostic::do_not_recommend]
+impl<T: JsonSchema> HasSchema for T {}
 
 /// The schema of what a model is to reply.
 #[derive(Debug)]
@@ -122,7 +137,8 @@ pub(crate) fn shorten(text: &str, chars: usize) -> String {
     }
 }
 
-/// Returns `true` if a schema is of objects, and says so at its root: providers want neither a reference nor a choice there.
+/// Returns `true` if a schema is of objects, and says so at its root: providers want neither a reference nor a choice
+/// there.
 fn is_object(schema: &Value) -> bool {
     schema.get("type").is_some_and(|kind| kind == "object")
         && schema.get("anyOf").is_none()

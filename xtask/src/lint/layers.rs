@@ -6,13 +6,14 @@ use serde_json::Value;
 use super::tree::{Fault, File};
 
 /// Which packages of the workspace each package may depend on. A new package gets its row here.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("flowstone-core", &[]),
     ("flowstone-macros", &[]),
     ("flowstone-durable", &["flowstone-core"]),
     ("flowstone-llm", &["flowstone-core"]),
     ("flowstone-cli", &["flowstone-core", "flowstone-durable"]),
     ("flowstone", &["flowstone-core", "flowstone-macros", "flowstone-durable", "flowstone-cli", "flowstone-llm"]),
+    ("flowstone-ui", &["flowstone"]),
     ("flowstone-disk", &[]),
     ("flowstone-crash", &["flowstone", "flowstone-disk"]),
     ("flowstone-conformance", &["flowstone"]),

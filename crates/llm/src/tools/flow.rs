@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use flowstone_core::{AsyncFlow, BoxFuture, Context, Label, Result, State};
-use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -11,16 +10,17 @@ use super::{
     function::FunctionTool,
     macros::{arguments, told},
 };
+use crate::schema::HasSchema;
 
-/// Makes a tool of a flow: `state` makes its state of the arguments, `answer` reads from it what the model is told.
+/// Makes a tool of a flow: `state` makes its state of the arguments, `answer` reads the result for the model from it.
 ///
 /// The flow runs as a child of the call, as by [`run_in`](AsyncFlow::run_in): it shares the run's cancellation, budget
 /// and listener. In a run that is kept, its visits are kept, too, and go on after a crash where they were; `state`
-/// makes the same state of the same arguments, then. A visit (of a batch: an item) has one such child, so a node that is no
-/// batch gives each call an item number of its own.
+/// makes the same state of the same arguments, then. A visit (of a batch: an item) has one such child, so a node that
+/// is no batch gives each call an item number of its own.
 ///
-/// A flow that [asks](AsyncFlow::asks) is a fault of [`Tools::check`](super::Tools::check). [`Tools`](super::Tools) give a
-/// call 60 seconds, which may be little for a flow: see [`Tools::timeout_of`](super::Tools::timeout_of).
+/// A flow that [asks](AsyncFlow::asks) is a fault of [`Tools::check`](super::Tools::check). [`Tools`](super::Tools)
+/// give a call 60 seconds, which may be little for a flow: see [`Tools::timeout_of`](super::Tools::timeout_of).
 ///
 /// # Example
 ///
@@ -57,7 +57,7 @@ pub fn flow_tool<A, S, X, O>(
     answer: impl Fn(S) -> O + Send + Sync + 'static,
 ) -> FunctionTool
 where
-    A: DeserializeOwned + JsonSchema,
+    A: HasSchema + DeserializeOwned,
     S: State + Serialize + DeserializeOwned,
     X: Label,
     O: Serialize + 'static,

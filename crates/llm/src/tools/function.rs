@@ -12,7 +12,7 @@ use super::{
     arguments::schema_of,
     macros::{arguments, told},
 };
-use crate::request::ToolSpec;
+use crate::{request::ToolSpec, schema::HasSchema};
 
 /// Makes a tool of a closure: for services that are at hand, where `#[tool]` would take a function of its own.
 ///
@@ -50,7 +50,7 @@ use crate::request::ToolSpec;
 /// ```
 pub fn function<A, T, F, Fut>(name: impl Into<String>, description: impl Into<String>, run: F) -> FunctionTool
 where
-    A: DeserializeOwned + JsonSchema,
+    A: HasSchema + DeserializeOwned,
     T: Serialize + 'static,
     F: Fn(A) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<T>> + Send + 'static,
@@ -85,7 +85,7 @@ pub fn function_with_context<A, T, F, Fut>(
     run: F,
 ) -> FunctionTool
 where
-    A: DeserializeOwned + JsonSchema,
+    A: HasSchema + DeserializeOwned,
     T: Serialize + 'static,
     F: Fn(A, Context) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<T>> + Send + 'static,
