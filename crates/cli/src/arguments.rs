@@ -20,7 +20,7 @@ pub(crate) enum Command {
                       Example:\n  flowstone runs list --store trips.db --status failed"
     )]
     Runs(RunsCommand),
-    /// Show the flows of a store: nodes, edges, and what restarts whole after a crash
+    /// Show the flows of a store: nodes, edges, and the nodes that start over after a crash
     #[command(after_help = "Examples:\n  flowstone graph --store trips.db\n  \
                             flowstone graph --store trips.db --flow trip --dot | dot -Tsvg > trip.svg")]
     Graph(GraphArguments),

@@ -139,7 +139,7 @@ fn driving(
 }
 
 impl Driven {
-    /// Takes over what is known of runs that wait, so that it is told before somebody answers.
+    /// Takes over the questions of runs that wait, so that they are told before somebody answers.
     fn look_at_parked(&mut self, reader: &Reader, names: &[(usize, String)], resumed: Resumed) -> Result<()> {
         self.unregistered = resumed.unregistered;
         if resumed.refused.is_empty() {
@@ -182,7 +182,7 @@ impl Driven {
         Ok(())
     }
 
-    /// Prints what became of the runs; it is a failure if one of them did not get on.
+    /// Prints the results of the runs; it is a failure if one of them did not get on.
     fn tell<W: Write>(self, arguments: &ResumeArguments, program: &str, screen: &mut Screen<W>) -> Result<()> {
         let runs: Vec<RunInfo> = self.runs.into_values().collect();
         let refused: Vec<String> = self.refused.into_values().collect();
@@ -215,7 +215,7 @@ impl Driven {
     }
 }
 
-/// Prints what runs ask, and how they are answered.
+/// Prints the questions of runs, and the commands that answer them.
 fn questions<W: Write>(runs: &[RunInfo], store: &Path, program: &str, screen: &mut Screen<W>) -> Result<()> {
     let paused: Vec<_> = runs.iter().filter(|run| run.status == Status::Paused).collect();
     if paused.is_empty() {
@@ -249,8 +249,8 @@ fn lost(run: &RunInfo) -> Option<String> {
     }
 }
 
-/// The runs that are to be waited for, each with the number of its flow: those that run, sleepers whose time has come, and,
-/// for who waits through them, all that are parked.
+/// The runs that are to be waited for, each with the number of its flow: those that run, sleepers whose time has come,
+/// and all that are parked, if the command waits through questions.
 fn open(reader: &Reader, flows: &[(usize, String)], wait: bool) -> Result<Vec<(usize, RunId)>> {
     let mut open = Vec::new();
     for (index, flow) in flows {

@@ -55,7 +55,8 @@ impl Flows {
         self.with_options(flow, FlowOptions::new())
     }
 
-    /// Adds a flow with what a store is to know of it: the version of its state, and how to go on with runs of older ones.
+    /// Adds a flow with its options for a store: the version of its state, and how to go on with runs of older
+    /// ones.
     #[must_use]
     pub fn with_options<S, X>(mut self, flow: impl Into<AsyncFlow<S, X>>, options: FlowOptions) -> Self
     where

@@ -1,4 +1,4 @@
-//! `graph`: the flows of a store or of a program, and what restarts whole after a crash.
+//! `graph`: the flows of a store or of a program, and the nodes that start over after a crash.
 
 use std::io::Write;
 

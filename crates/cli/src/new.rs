@@ -76,7 +76,7 @@ pub(crate) fn new<W: Write>(arguments: &NewArguments, screen: &mut Screen<W>) ->
     screen.line("README.md in it has the other commands")
 }
 
-/// Says what cargo, or the compiler, would have against a name.
+/// Returns the reason why cargo, or the compiler, would refuse a name.
 fn wrong_with(name: &str) -> Option<&'static str> {
     let crate_name = name.replace('-', "_");
     if name.is_empty() {

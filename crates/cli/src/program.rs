@@ -20,11 +20,11 @@ use crate::{
     words::for_shell,
 };
 
-/// Does what the arguments of the process ask for, and returns its exit code: the whole `main` of a program with durable
-/// flows.
+/// Does what the arguments of the process ask for, and returns its exit code: the whole `main` of a program with
+/// durable flows.
 ///
-/// With flows it has the commands of `flowstone`, and `run` and `resume`, which drive runs of these flows in a store file.
-/// The exit code is 0 if that went well, 1 if it failed, 2 if the arguments are wrong, 130 after Ctrl-C.
+/// With flows it has the commands of `flowstone`, and `run` and `resume`, which drive runs of these flows in a store
+/// file. The exit code is 0 if that went well, 1 if it failed, 2 if the arguments are wrong, 130 after Ctrl-C.
 ///
 /// # Example
 ///
@@ -154,7 +154,7 @@ fn completions<W: Write>(
     screen.raw(&script)
 }
 
-/// Prints help, or what is wrong with the arguments.
+/// Prints help, or the fault of the arguments.
 fn usage(error: &clap::Error) -> ExitCode {
     // Nobody is left to be told if this fails.
     drop(error.print());

@@ -36,7 +36,7 @@ pub(crate) struct Progress {
     events: Option<Events>,
     /// Is a terminal, on which one line is drawn again and again.
     terminal: bool,
-    /// With `--json`, programs read what is printed: nobody is told anything.
+    /// With `--json`, programs read the output: no progress is printed.
     silent: bool,
 }
 
@@ -83,8 +83,8 @@ impl Progress {
         }
     }
 
-    /// Tells of what is heard, for as long as it is polled: how far the runs are, and, for who waits through questions,
-    /// what is asked and how it is answered.
+    /// Prints events, for as long as it is polled: how far the runs are, and, if the command waits through questions,
+    /// the questions and the commands that answer them.
     pub(crate) async fn tell(&self, arguments: &ResumeArguments, program: &str) -> Result<()> {
         if self.silent {
             return std::future::pending().await;

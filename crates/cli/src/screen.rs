@@ -32,7 +32,7 @@ impl Screen<io::BufWriter<io::StdoutLock<'static>>> {
 }
 
 impl<W: Write> Screen<W> {
-    /// Writes a line, whose text is free of what could steer the terminal.
+    /// Writes a line, whose text is free of signs that could steer the terminal.
     pub(crate) fn line(&mut self, text: &str) -> Result<()> {
         Ok(writeln!(self.out, "{}", plain(text))?)
     }
@@ -79,7 +79,7 @@ impl<W: Write> Screen<W> {
         Ok(())
     }
 
-    /// Sends what was written on its way.
+    /// Flushes the output.
     pub(crate) fn flush(&mut self) -> Result<()> {
         Ok(self.out.flush()?)
     }
@@ -106,7 +106,7 @@ pub(crate) fn cell_or_dash(text: Option<&str>) -> Cell {
     cell(text.unwrap_or("-"))
 }
 
-/// A cell of a status, with what else is to say of it.
+/// A cell of a status, with a remark.
 pub(crate) fn status(status: Status, text: &str) -> Cell {
     let cell = cell(text);
     match status {

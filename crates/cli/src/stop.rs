@@ -10,7 +10,7 @@ use crate::words::plain;
 
 pub(crate) type Result<T, E = Stop> = std::result::Result<T, E>;
 
-/// The most that is printed of a message, in characters: what was typed or stored is part of it.
+/// The most characters that are printed of a message, which may quote a long input.
 const LONGEST: usize = 1000;
 
 /// The reason why a command ends before it is done.
@@ -124,7 +124,7 @@ impl Stop {
         Self::Failed(message.into())
     }
 
-    /// Returns a failure with what was being done, and the causes of the error.
+    /// Returns a failure that says which work failed, and the causes of the error.
     pub(crate) fn because(what: &str, error: &dyn StdError) -> Self {
         Self::Failed(format!("{what}: {}", chain(error)))
     }
@@ -159,7 +159,7 @@ pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let next = error.to_string();
-        // Some errors say what their cause says.
+        // Some errors repeat the words of their cause.
         if !text.ends_with(&next) {
             text.push_str(": ");
             text.push_str(&next);

@@ -209,7 +209,8 @@ pub(crate) struct DrivenView<'a> {
     pub(crate) runs: Vec<RunView<'a>>,
     /// The runs that could not go on, with the reasons.
     pub(crate) refused: &'a [String],
-    /// Flows that this program does not have, with how many of their runs are not at an end; left out where there are none.
+    /// Flows that this program does not have, with how many of their runs are not at an end; left out where there are
+    /// none.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub(crate) unregistered: &'a [Unregistered],
 }

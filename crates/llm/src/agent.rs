@@ -122,7 +122,7 @@ pub fn agent(model: &Model, tools: Tools) -> AgentBuilder {
     AgentBuilder { agent, parallel: PARALLEL, retry: Retry::default() }
 }
 
-/// Collects what an agent is; made by [`agent`].
+/// Collects the parts of an agent; made by [`agent`].
 #[must_use]
 pub struct AgentBuilder {
     agent: Agent,
@@ -193,8 +193,8 @@ impl AgentBuilder {
         self
     }
 
-    /// Sets how often a call of the model is tried. The default is once. Calls of tools are not tried again: the model is
-    /// told what went wrong.
+    /// Sets how often a call of the model is tried. The default is once. Calls of tools are not tried again: the model
+    /// is told what went wrong.
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self
@@ -206,22 +206,23 @@ impl AgentBuilder {
         self
     }
 
-    /// Bounds the replies to one question. The default is 20. The calls of the last one are not made: the model could not
-    /// be told what came of them.
+    /// Bounds the replies to one question. The default is 20. The calls of the last one are not made: the model could
+    /// not be told what came of them.
     pub fn max_turns(mut self, limit: u32) -> Self {
         self.agent.bounds.turns = limit;
         self
     }
 
-    /// Bounds the tokens that the agent's calls of its model use for one question, sent and made; the last may go beyond.
+    /// Bounds the tokens that the agent's calls of its model use for one question, sent and made; the last may go
+    /// beyond.
     ///
-    /// The [budget of the run](flowstone_core::RunOptions::budget) bounds what tools use.
+    /// The [budget of the run](flowstone_core::RunOptions::budget) bounds the usage of tools.
     pub fn max_tokens(mut self, limit: u64) -> Self {
         self.agent.bounds.tokens = Some(limit);
         self
     }
 
-    /// Bounds what the agent's calls of its model cost for one question; the last may go beyond. A model without a
+    /// Bounds the cost of the agent's calls of its model for one question; the last may go beyond. A model without a
     /// [price](crate::Prices) is a fault of `build`.
     pub fn max_cost(mut self, limit: Usd) -> Self {
         self.agent.bounds.cost = Some(limit);
@@ -235,15 +236,15 @@ impl AgentBuilder {
         self
     }
 
-    /// Bounds how many replies to one question call tools that do not exist, or with arguments that do not fit. The default
-    /// is 5. The model is told what is wrong each time.
+    /// Bounds how many replies to one question call tools that do not exist, or with arguments that do not fit. The
+    /// default is 5. The model is told what is wrong each time.
     pub fn max_misuse(mut self, limit: u32) -> Self {
         self.agent.bounds.misuse = limit;
         self
     }
 
-    /// Lets a person decide before these tools are called: the run pauses with an [`ApprovalQuestion`], and goes on with an
-    /// [`Approval`]. Names that no tool has are a fault of `build`.
+    /// Lets a person decide before these tools are called: the run pauses with an [`ApprovalQuestion`], and goes on
+    /// with an [`Approval`]. Names that no tool has are a fault of `build`.
     pub fn approve<N: Into<String>>(mut self, tools: impl IntoIterator<Item = N>) -> Self {
         let names: BTreeSet<_> = tools.into_iter().map(Into::into).collect();
         self.agent.approval = match self.agent.approval {
@@ -294,11 +295,11 @@ impl AgentBuilder {
         Ok(flow.build()?.map_exit(exit))
     }
 
-    /// Makes a tool of the agent, for another: its one argument is the task, its result the answer. Each call is a run of
-    /// its own inside the caller's, with a new conversation.
+    /// Makes a tool of the agent, for another: its one argument is the task, its result the answer. Each call is a run
+    /// of its own inside the caller's, with a new conversation.
     ///
-    /// A call may take as long as [`Tools::timeout_of`] says; the default is 60 seconds. An agent that asks a person is a
-    /// fault of the flow that the tool is for.
+    /// A call may take as long as [`Tools::timeout_of`] says; the default is 60 seconds. An agent that asks a person is
+    /// a fault of the flow that the tool is for.
     ///
     /// # Errors
     ///

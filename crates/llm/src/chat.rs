@@ -19,7 +19,7 @@ use crate::{
 /// - [`Chat::turn`] goes on with the [`Conversation`] in the state.
 /// - [`Chat::prompt`] fills in a [`Prompt`] from the state, and gives the answer to a closure.
 ///
-/// Text is sent to whoever listens as it comes, see [`Delta`](crate::Delta), unless the node is [`quiet`](Self::quiet).
+/// Text is sent to listeners as it comes, see [`Delta`](crate::Delta), unless the node is [`quiet`](Self::quiet).
 /// The node's policy says whether a call that failed is made again:
 /// `Chat::turn(&model).retry(Retry::attempts(4).exponential(wait).jitter())`.
 ///
@@ -73,8 +73,8 @@ impl Chat<Turn> {
     /// Makes a node that goes on with the conversation in the state: it sends all of it, unless there is a
     /// [`history`](Self::history), and appends the reply.
     ///
-    /// The state is a [`Conversation`], or has one (`AsRef<Conversation> + AsMut<Conversation>`). Its last message is one
-    /// to be answered: of the user, or of tools; otherwise the node fails with [`NothingToAnswer`].
+    /// The state is a [`Conversation`], or has one (`AsRef<Conversation> + AsMut<Conversation>`). Its last message is
+    /// one to be answered: of the user, or of tools; otherwise the node fails with [`NothingToAnswer`].
     #[must_use]
     pub fn turn(model: &Model) -> Self {
         Self::new(model, Turn { history: History::all() })
@@ -135,7 +135,7 @@ impl<K> Chat<K> {
         Self { asking: Asking::new(model), stream: true, allow_cut: false, kind }
     }
 
-    /// Sets what the model is told first: a [`Prompt`] over the state, too.
+    /// Sets the instructions: a [`Prompt`] over the state, too.
     #[must_use]
     pub fn system(mut self, system: impl Into<Prompt>) -> Self {
         self.asking.set_system(system);
@@ -149,7 +149,7 @@ impl<K> Chat<K> {
         self
     }
 
-    /// Asks for the text at once, not as it comes: for what no person reads.
+    /// Asks for the text at once, not as it comes: for text that no person reads.
     #[must_use]
     pub fn quiet(mut self) -> Self {
         self.stream = false;
@@ -170,7 +170,7 @@ impl<K> Chat<K> {
 
     async fn ask(&self, request: &Request, cx: &Context) -> Result<Reply> {
         let reply = self.asking.model.chat(request, cx).await?;
-        // No tools were offered: what calls one, and says nothing else, is no answer.
+        // No tools were offered: a reply that only calls one is no answer.
         let says_nothing = reply.text().trim().is_empty();
         if self.allow_cut && reply.finish == Finish::Length && !says_nothing {
             return Ok(reply);

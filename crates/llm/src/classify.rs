@@ -25,8 +25,8 @@ const SHOWN: usize = 80;
 /// - [`Classify::prompt`] picks one for the state, which is the node's action: a routing node in one line.
 /// - [`Classify::each`] picks one for each item: a batch node, for `.parallel(8).journaled()`.
 ///
-/// The model is told the labels with the doc comments of their variants, and replies with one. A reply that names none is
-/// repaired by the model, at most [`repairs`](Self::repairs) times; then the node fails with
+/// The model is told the labels with the doc comments of their variants, and replies with one. A reply that names none
+/// is repaired by the model, at most [`repairs`](Self::repairs) times; then the node fails with
 /// [`ExtractError`](crate::ExtractError).
 ///
 /// `A` is an enum with `#[derive(Action)]`; `S` follows from the flow: `Classify::<_, Topic>::prompt(…)`.
@@ -123,8 +123,8 @@ where
     F: Fn(&mut S, Vec<A>) -> R + Send + Sync + 'static,
     R: IntoAction + 'static,
 {
-    /// Makes a batch node that asks which label fits each item, which the prompt calls `item`; `post` gets all labels, in the
-    /// order of the items.
+    /// Makes a batch node that asks which label fits each item, which the prompt calls `item`; `post` gets all labels,
+    /// in the order of the items.
     ///
     /// # Example
     ///

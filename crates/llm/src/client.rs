@@ -1,4 +1,4 @@
-//! The built-in client: it asks a service by its wire, and makes a reply of what comes.
+//! The built-in client: it asks a service by its wire, and makes a reply of the answer.
 //!
 //! ```text
 //! connect   a name, a key, a timeout → Client     route   where its requests go     wire   what services speak
@@ -85,14 +85,14 @@ impl ChatModel for Client {
     }
 }
 
-/// A call spends most of its time waiting for the service, and a busy process has thousands that wait. So what is held then
-/// is little: the body is bytes by then, and the room for reading an answer is taken when there is one.
+/// A call spends most of its time waiting for the service, and a busy process has thousands that wait. So a waiting
+/// call holds little: its body is bytes by then, and the room for reading an answer is taken when there is one.
 impl Client {
     fn error(&self, failure: Failure) -> ModelError {
         ModelError::new(self.id.clone(), failure)
     }
 
-    /// Asks for a reply; `tokens` is what was counted of it, also if it fails.
+    /// Asks for a reply; `tokens` are set as soon as the service has counted them, also if the call fails.
     async fn reply(&self, request: &Request, cx: &Context, tokens: &mut Option<Tokens>) -> Result<Reply, Failure> {
         let stream = request.stream && cx.listening();
         let route = self.route_for(request);
@@ -142,7 +142,7 @@ impl Client {
         matches!(self.key, KeySource::Given(_))
     }
 
-    /// Makes a request for HTTP, and says what nobody may see of it.
+    /// Makes a request for HTTP, and the mask for its secrets.
     fn post(&self, dialect: &Dialect, url: &Url, body: Vec<u8>) -> Result<(reqwest::Request, Mask), Failure> {
         let own = |name: &str| self.headers.iter().any(|(own, _)| own.as_str().eq_ignore_ascii_case(name));
         // Whoever gives the header of the key needs no other.
@@ -166,7 +166,7 @@ impl Client {
         Ok((post, mask))
     }
 
-    /// Notes what the service says that it has left.
+    /// Notes the requests and tokens that the service has left, as its headers say.
     fn noted(&self, answer: Response) -> Response {
         if let Some(left) = Allowance::read(answer.headers(), SystemTime::now()) {
             *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
@@ -209,7 +209,7 @@ impl Reading<'_> {
     }
 }
 
-/// Makes a reply of what came, if it is all of it.
+/// Makes a reply of the frames that came, if they are all of it.
 fn whole(came: Came, mut fold: Fold, shown: &mut Shown<'_>, request: &Request) -> Result<Reply, Failure> {
     if came == Came::Frames && !fold.has_end() {
         return Err(Failure::Broken { shown: false, said: "the stream ended in the middle".to_owned() });
@@ -219,7 +219,7 @@ fn whole(came: Came, mut fold: Fold, shown: &mut Shown<'_>, request: &Request) -
     fold.finish(request.messages.last().is_some_and(|last| last.role == Role::Tool))
 }
 
-/// Shows pieces to whoever listens.
+/// Shows pieces to the listeners of the run.
 ///
 /// **Invariant:** what was shown is not taken back: a failure after the first piece says so, and is not tried again.
 struct Shown<'a> {

@@ -41,7 +41,8 @@ pub struct ModelError {
     pub model: ModelId,
     /// The failure.
     pub failure: Failure,
-    /// The tokens that the call took all the same, if the service said so: a reply that is withheld, or breaks off, is paid for.
+    /// The tokens that the call took all the same, if the service said so: a reply that is withheld, or breaks off, is
+    /// paid for.
     pub tokens: Option<Tokens>,
 }
 
@@ -117,7 +118,7 @@ pub enum Failure {
     /// The service or the client cannot do this.
     #[error("it cannot do this: {said}")]
     Unsupported { said: String },
-    /// The run has a budget of money, and nobody knows what the model costs.
+    /// The run has a budget of money, and the price of the model is not known.
     #[error("the run may cost {limit} at most, but no price of this model is known: give `Prices` with one")]
     NoPrice { limit: Usd },
     /// A scripted or recorded model has no reply to this request.
@@ -139,7 +140,7 @@ impl ModelError {
         Self { model, failure, tokens: None }
     }
 
-    /// Says what the call took all the same.
+    /// Adds the tokens that the call took all the same.
     #[must_use]
     pub fn with_tokens(mut self, tokens: Option<Tokens>) -> Self {
         self.tokens = tokens;

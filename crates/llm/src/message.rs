@@ -1,4 +1,4 @@
-//! A conversation as plain data: messages, their parts, calls of tools and what came of them.
+//! A conversation as plain data: messages, their parts, calls of tools and their results.
 //!
 //! **Invariant:** nothing here belongs to one provider, and all of it can be stored: no client, no key, no handle.
 
@@ -28,12 +28,12 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Appends what the user says.
+    /// Appends a message of the user.
     pub fn user(&mut self, text: impl Into<String>) {
         self.messages.push(Message::user(text));
     }
 
-    /// Appends what the model said.
+    /// Appends a message of the model.
     pub fn assistant(&mut self, text: impl Into<String>) {
         self.messages.push(Message::assistant(text));
     }
@@ -87,7 +87,7 @@ impl Message {
         Self::new(Role::Assistant, text)
     }
 
-    /// Creates the message that tells the model what came of its calls.
+    /// Creates the message that tells the model the results of its calls.
     #[must_use]
     pub fn tool_results(results: impl IntoIterator<Item = ToolResult>) -> Self {
         Self { role: Role::Tool, parts: results.into_iter().map(Part::ToolResult).collect() }
@@ -161,7 +161,8 @@ pub enum Part {
     Extra(Extra),
 }
 
-/// State that only the services of one wire understand: opaque JSON, which is sent back to them as it came, and to no others.
+/// State that only the services of one wire understand: opaque JSON, which is sent back to them as it came, and to no
+/// others.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Extra {
     /// The [name of the wire](crate::Wire::name).
@@ -225,7 +226,7 @@ pub struct ToolResult {
     pub id: String,
     /// The tool.
     pub name: String,
-    /// The result, or what went wrong.
+    /// The result, or the error in words.
     pub text: String,
     /// The fault, if something went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -245,8 +246,8 @@ pub enum ToolFault {
     Refused,
 }
 
-/// Gives the calls of a new message ids that no other call of the conversation has: results and decisions go by them, and
-/// some services name each turn's calls alike, or not at all.
+/// Gives the calls of a new message ids that no other call of the conversation has: results and decisions go by them,
+/// and some services name each turn's calls alike, or not at all.
 pub(crate) fn distinct_ids(message: &mut Message, before: &[Message]) {
     if message.tool_calls().next().is_none() {
         return;

@@ -23,7 +23,7 @@ use crate::{
     wire::Allowance,
 };
 
-/// A client of a model: what stands behind a [`Model`].
+/// A client of a model, behind a [`Model`].
 ///
 /// Implement it to put another client there. It makes one call and gives up at the first failure: retries, limits and
 /// budgets are not its business.
@@ -36,7 +36,7 @@ use crate::{
     note = "implement `ChatModel`, or name a model: `Model::named(\"openai:gpt-5\")`"
 )]
 pub trait ChatModel: Send + Sync + 'static {
-    /// Returns what errors, spans and prices name it by.
+    /// Returns its name in errors, spans and prices.
     fn id(&self) -> &ModelId;
 
     /// Makes one call. If the request asks for a stream and [somebody listens](Context::listening), text is sent as it
@@ -50,7 +50,7 @@ pub trait ChatModel: Send + Sync + 'static {
         Box::pin(std::future::ready(Err(ModelError::new(self.id().clone(), failure))))
     }
 
-    /// Takes what the service said last that it has left. By default it says nothing.
+    /// Takes the allowance that the service named last. By default there is none.
     #[doc(hidden)]
     fn allowance(&self) -> Option<Allowance> {
         None
@@ -113,7 +113,7 @@ impl Model {
         self
     }
 
-    /// Sets what its tokens cost.
+    /// Sets the prices of its tokens.
     #[must_use]
     #[expect(clippy::needless_pass_by_value, reason = "limits are given so, too")]
     pub fn prices(mut self, prices: Prices) -> Self {
@@ -121,18 +121,18 @@ impl Model {
         self
     }
 
-    /// Returns what errors, spans and prices name it by.
+    /// Returns its name in errors, spans and prices.
     #[must_use]
     pub fn id(&self) -> &ModelId {
         self.client.id()
     }
 
-    /// Returns what its tokens cost, if that is known.
+    /// Returns the price of its tokens, if it is known.
     pub(crate) fn price(&self) -> Option<Price> {
         self.price
     }
 
-    /// Returns what a call took that gave this reply: for bounds that are narrower than the run's budget.
+    /// Returns the usage of a call that gave this reply: for bounds that are narrower than the run's budget.
     pub(crate) fn usage(&self, request: &Request, reply: &Reply) -> Usage {
         self.usage_of(reply.tokens.unwrap_or_else(|| request.estimate().with_output(reply)))
     }
@@ -146,8 +146,8 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// Those of the client, as [`ModelError`], and [`OverBudget`](flowstone_core::OverBudget): the error says whether and
-    /// when to try again.
+    /// Those of the client, as [`ModelError`], and [`OverBudget`](flowstone_core::OverBudget): the error says whether
+    /// and when to try again.
     ///
     /// # Cancel safety
     ///
@@ -224,7 +224,7 @@ impl fmt::Debug for Model {
     }
 }
 
-/// Tells the run what a call used when it is over, also if it fails or is dropped.
+/// Tells the run the usage of a call when it is over, also if it fails or is dropped.
 struct Spending<'a> {
     cx: &'a Context,
     usage: Usage,

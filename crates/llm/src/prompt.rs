@@ -34,10 +34,10 @@ const NAME: &str = "prompt";
 
 /// A template in Jinja's language, over any value that can be serialized: usually a flow's state.
 ///
-/// Texts are put in as they are, nothing is escaped; `{{ order | json }}` puts in a value as JSON. A name that is not there
-/// is an error: when the flow is built, as far as the type of the state tells (fields of structs do; keys of maps do not),
-/// otherwise when the prompt is rendered, before a model is called. `{% if name %}` may ask for one: a field that is left
-/// out when it is `None` is not there.
+/// Texts are put in as they are, nothing is escaped; `{{ order | json }}` puts in a value as JSON. A name that is not
+/// there is an error: when the flow is built, as far as the type of the state tells (fields of structs do; keys of maps
+/// do not), otherwise when the prompt is rendered, before a model is called. `{% if name %}` may ask for one: a field
+/// that is left out when it is `None` is not there.
 ///
 /// # Example
 ///
@@ -77,7 +77,8 @@ enum Names {
 }
 
 impl Prompt {
-    /// Makes a prompt. What is wrong with it is said by [`check`](Self::check), which nodes do when their flow is built.
+    /// Makes a prompt. What is wrong with it is said by [`check`](Self::check), which nodes do when their flow is
+    /// built.
     pub fn new(source: impl Into<String>) -> Self {
         let source: Arc<str> = source.into().into();
         let parsed = parse(&source).map(Arc::new);
@@ -136,7 +137,8 @@ fn parse(source: &str) -> Result<Environment<'static>, PromptError> {
     env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     env.set_fuel(Some(FUEL));
-    // It names the undefined value. What else it collects, the values around it, is left behind with the engine's error.
+    // It names the undefined value. What else it collects, the values around it, is left behind with the engine's
+    // error.
     env.set_debug(true);
     env.add_filter("json", json);
     env.add_filter("tojson", json);

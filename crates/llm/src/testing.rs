@@ -1,4 +1,4 @@
-//! Models for tests: a script, and what a model once replied.
+//! Models for tests: a script, and recorded replies of a model.
 
 pub(crate) mod cassette;
 pub(crate) mod scripted;

@@ -79,17 +79,17 @@ const MAX_RESULT_BYTES: usize = 64 * 1024;
             or implements `Tool`"
 )]
 pub trait Tool: Send + Sync + 'static {
-    /// Returns what the model is told of it; asked once, when it is added to [`Tools`].
+    /// Returns its description for the model; called once, when it is added to [`Tools`].
     fn spec(&self) -> ToolSpec;
 
-    /// Does what it does; `arguments` fit the schema. What it returns is told to the model, an error as well.
+    /// Runs the tool; `arguments` fit the schema. The model is told its result, or its error.
     ///
     /// # Errors
     ///
     /// Any. One whose source is [`Misuse`] counts as the model's mistake.
     fn call<'a>(&'a self, arguments: Value, cx: &'a Context) -> BoxFuture<'a, Result<String>>;
 
-    /// Says what is wrong with it, before a run begins. By default nothing is.
+    /// Returns an error if the tool cannot work, before a run begins. By default it can.
     ///
     /// # Errors
     ///
@@ -165,7 +165,7 @@ pub struct Tools {
     max_result_bytes: usize,
 }
 
-/// A tool with what was asked of it when it was added.
+/// A tool with the answers that it gave when it was added.
 #[derive(Clone)]
 struct Entry {
     tool: Arc<dyn Tool>,
@@ -276,7 +276,7 @@ impl Tools {
         self.entries.is_empty()
     }
 
-    /// Returns what a model is told of them, in the order of their names.
+    /// Returns their descriptions for a model, in the order of their names.
     #[must_use]
     pub fn specs(&self) -> Vec<ToolSpec> {
         let spec = |(name, entry): (&String, &Entry)| ToolSpec {
@@ -296,12 +296,12 @@ impl Tools {
         self.prepare(call).map(drop)
     }
 
-    /// Makes a call, and says what came of it, which is told to the model also if it failed.
+    /// Makes a call, and returns its result, which the model is told also if the call failed.
     ///
     /// # Errors
     ///
-    /// Those that end the run: a [budget](flowstone_core::OverBudget) that is used up inside the tool, a cancelled run, one
-    /// that is out of time or of visits, a journal that fails. And [`BadTools`], if the tool itself is wrong.
+    /// Those that end the run: a [budget](flowstone_core::OverBudget) that is used up inside the tool, a cancelled run,
+    /// one that is out of time or of visits, a journal that fails. And [`BadTools`], if the tool itself is wrong.
     ///
     /// # Cancel safety
     ///

@@ -97,7 +97,7 @@ impl Wire {
         }
     }
 
-    /// Takes a frame into what has come so far.
+    /// Takes a frame into the reply so far.
     pub(crate) fn decode(self, frame: &Value, fold: &mut Fold) -> Result<(), Failure> {
         match self {
             Self::OpenAi => openai::decode(frame, fold),
@@ -137,7 +137,7 @@ impl fmt::Display for Wire {
     }
 }
 
-/// A request, with what it does not say itself.
+/// A request, with the facts that it does not hold itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asked<'a> {
     pub(crate) request: &'a Request,

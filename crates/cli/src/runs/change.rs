@@ -42,7 +42,8 @@ pub(super) fn answer<W: Write>(
 
 /// The question that an answer is for.
 enum Asked {
-    /// The one that is open at a node. The store knows more of one that is not: whether it was answered, and which node asks.
+    /// The one that is open at a node. The store knows more of one that is not: whether it was answered, and which node
+    /// asks.
     At(String),
     Question(Box<Question>),
 }
@@ -86,7 +87,7 @@ fn at_step(id: &str, step: u64, questions: Vec<Question>) -> Result<Asked> {
     }))
 }
 
-/// Names the questions of a run to somebody who did not say which is answered.
+/// Names the open questions of a run, where the command did not say which one it answers.
 fn which(id: &str, open: &[Question]) -> Stop {
     let named: Vec<_> =
         open.iter().take(QUESTIONS).map(|question| format!("--node {}", for_shell(question.node.as_str()))).collect();

@@ -10,7 +10,7 @@ use crate::{
     words::{at, for_shell},
 };
 
-/// Says what a run asks, and the command that answers it.
+/// Shows the question of a run, and the command that answers it.
 pub(crate) fn lines(question: &Question, program: &str, store: &Path) -> Vec<String> {
     let Question { run, step, node, .. } = question;
     let mut lines = vec![

@@ -1,4 +1,4 @@
-//! `runs show`: all that is known of a run, but what is in its states.
+//! `runs show`: all that is known of a run, except for its states.
 
 use std::{collections::BTreeMap, io::Write, path::Path};
 

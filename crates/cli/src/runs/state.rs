@@ -1,4 +1,4 @@
-//! `runs state` and `runs diff`: what is in a state, and what changed in it.
+//! `runs state` and `runs diff`: a state, and the changes in it.
 
 use std::io::Write;
 
@@ -37,7 +37,7 @@ pub(super) fn diff<W: Write>(arguments: &DiffArguments, screen: &mut Screen<W>) 
     lines.iter().try_for_each(|line| screen.line(line))
 }
 
-/// One line for each operation. Its place is that at its turn: what was removed from a list before has moved the rest.
+/// One line for each operation. Its place is that at its turn: an earlier removal from a list has moved the rest.
 fn lines(mut state: Value, patch: Value) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let Patch(operations) = serde_json::from_value(patch)?;
     let mut lines = Vec::with_capacity(operations.len());

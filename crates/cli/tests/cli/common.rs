@@ -32,8 +32,8 @@ impl Desk {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    /// Makes a store with a run that asks (`march`), one that failed (`april`), one that ended and has children (`2025`),
-    /// and one that sleeps (`call`).
+    /// Makes a store with a run that asks (`march`), one that failed (`april`), one that ended and has children
+    /// (`2025`), and one that sleeps (`call`).
     pub(crate) fn with_runs() -> Self {
         let desk = Self::empty();
         let runtime = tokio::runtime::Runtime::new().unwrap();

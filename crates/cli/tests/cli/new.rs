@@ -1,4 +1,5 @@
-//! `new`: the project that it writes compiles, its tests pass, and its run survives a kill, as the guide's first page says.
+//! `new`: the project that it writes compiles, its tests pass, and its run survives a kill, as the guide's first page
+//! says.
 
 use std::{
     fs,

@@ -1,7 +1,7 @@
 //! `act`: the calls of one reply, several at once, each an item of its own.
 //!
-//! **Invariant:** an item for each call, in their order, whatever was decided of it. A journal keeps items by the ids of
-//! their calls, since the agent may need other approvals when a run goes on than when it was cut off.
+//! **Invariant:** an item for each call, in their order, whatever was decided of it. A journal keeps items by the ids
+//! of their calls, since the agent may need other approvals when a run goes on than when it was cut off.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use flowstone_core::{AsyncBatchNode, Context, Result};
 use super::{Agent, AgentState, approve::Decision, bounds::VisitTime};
 use crate::message::{Message, ToolCall, ToolFault, ToolResult};
 
-/// Makes the calls that nobody refused, and tells the model what came of each.
+/// Makes the calls that nobody refused, and tells the model the result of each.
 pub(super) struct Act(pub(super) Arc<Agent>);
 
-/// A call, and what was decided of it.
+/// A call, and the decision on it.
 pub(super) struct Item {
     call: ToolCall,
     /// The reason for which it is not made.

@@ -310,8 +310,8 @@ fn decision(arguments: &Value) -> Value {
     })
 }
 
-/// Returns `true` if a schema means something else inside another one: its references go by the root. Its check is then left to
-/// [`Approve::accepts`].
+/// Returns `true` if a schema means something else inside another one: its references go by the root. Its check is then
+/// left to [`Approve::accepts`].
 fn refers(schema: &Value) -> bool {
     match schema {
         Value::Object(fields) => fields.iter().any(|(name, value)| name.starts_with('$') || refers(value)),

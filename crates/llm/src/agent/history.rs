@@ -6,14 +6,15 @@
 //!          summarised    the limit
 //! ```
 //!
-//! **Invariant:** a call is never parted from its results; instructions, the last message of the user and the newest unit
-//! are always kept; what is kept stays in order.
+//! **Invariant:** a call is never parted from its results; instructions, the last message of the user and the newest
+//! unit are always kept; what is kept stays in order.
 
 use std::ops::Range;
 
 use crate::message::{Message, Role};
 
-/// A bound on how much of a conversation a model is given; tokens are [estimated](crate::Conversation::estimated_tokens).
+/// A bound on how much of a conversation a model is given; tokens are
+/// [estimated](crate::Conversation::estimated_tokens).
 ///
 /// # Example
 ///
@@ -49,22 +50,23 @@ impl History {
         Self(Kind::All)
     }
 
-    /// Leaves out the oldest part of a conversation of more tokens than this. The conversation in the state stays whole.
+    /// Leaves out the oldest part of a conversation of more tokens than this. The conversation in the state stays
+    /// whole.
     #[must_use]
     pub fn drop_above(tokens: u64) -> Self {
         Self(Kind::Drop(tokens))
     }
 
-    /// Has an agent's model sum up the oldest part of a conversation of more tokens than this, down to about half of them;
-    /// the summary takes its place in the state.
+    /// Has an agent's model sum up the oldest part of a conversation of more tokens than this, down to about half of
+    /// them; the summary takes its place in the state.
     #[must_use]
     pub fn summarise_above(tokens: u64) -> Self {
         Self(Kind::Summarise(tokens))
     }
 
-    /// Returns what the model is given of a conversation.
+    /// Returns the messages of a conversation that the model is given.
     ///
-    /// It may be more than the limit, if what is always kept is.
+    /// They may be more than the limit, if those that are always kept are.
     #[must_use]
     pub fn view(&self, messages: &[Message]) -> Vec<Message> {
         match self.0 {
@@ -90,8 +92,8 @@ impl History {
     }
 }
 
-/// Which messages stay, if no more than about `limit` tokens are to: those that always do, and as many of the newest units
-/// as fit beside them.
+/// Which messages stay, if no more than about `limit` tokens are to: those that always do, and as many of the newest
+/// units as fit beside them.
 pub(crate) fn kept(messages: &[Message], limit: u64) -> Vec<bool> {
     let last_user = messages.iter().rposition(|message| message.role == Role::User);
     let mut kept: Vec<_> = messages.iter().map(|message| message.role == Role::System).collect();
@@ -108,7 +110,8 @@ pub(crate) fn kept(messages: &[Message], limit: u64) -> Vec<bool> {
         room = room.saturating_sub(takes);
         first = unit.start;
     }
-    // Providers want a conversation to begin with the user: what comes before the first of the user's messages goes, too.
+    // Providers want a conversation to begin with the user: what comes before the first of the user's messages goes,
+    // too.
     let begins = (first..messages.len()).find(|at| messages[*at].role == Role::User);
     let first = begins.filter(|_| last_user.is_some_and(|last_user| first <= last_user)).unwrap_or(first);
     kept[first..].fill(true);

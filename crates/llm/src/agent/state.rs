@@ -10,8 +10,8 @@ use crate::message::{Conversation, Message, Part, Role, ToolCall, ToolFault, Too
 
 /// The state of an agent: the conversation, and how far it is with the question of the user.
 ///
-/// It is plain data, and may be a field of a larger state, see [`AsyncFlow::within`](flowstone_core::AsyncFlow::within).
-/// Turns, usage and time are those of the last question.
+/// It is plain data, and may be a field of a larger state, see
+/// [`AsyncFlow::within`](flowstone_core::AsyncFlow::within). Turns, usage and time are those of the last question.
 ///
 /// # Example
 ///
@@ -103,8 +103,8 @@ impl AgentState {
         self.usage
     }
 
-    /// Returns how long the agent worked, with waits between attempts, without waits for people and without what a crash
-    /// cut off.
+    /// Returns how long the agent worked, with waits between attempts, without waits for people and without what a
+    /// crash cut off.
     #[must_use]
     pub fn took(&self) -> Duration {
         Duration::from_millis(self.took_ms)
@@ -158,7 +158,8 @@ impl Conversation {
         (!open.is_empty()).then_some((end, open))
     }
 
-    /// Gives calls without a result one that says why they were not made: providers refuse a conversation that lacks them.
+    /// Gives calls without a result one that says why they were not made: providers refuse a conversation that lacks
+    /// them.
     pub(super) fn answer_open_calls(&mut self, why: &str) {
         let Some((end, open)) = self.open_calls() else { return };
         let not_made = |call: &&ToolCall| ToolResult {

@@ -89,8 +89,8 @@ fn replace(conversation: &mut Conversation, kept: &[bool], summary: &str) {
     }
 }
 
-/// Returns the options of a summary: those of the agent, without those that are about its own replies. A summary that is cut off
-/// would end the run.
+/// Returns the options of a summary: those of the agent, without those that are about its own replies. A summary that
+/// is cut off would end the run.
 fn options(agent: &Options) -> Options {
     Options { max_tokens: None, stop: Vec::new(), tool_choice: ToolChoice::Auto, ..agent.clone() }
 }

@@ -111,7 +111,7 @@ impl AsyncNode<AgentState> for Think {
 const CUT_OFF: &str = "the run was stopped before";
 
 impl Agent {
-    /// Asks the model, with the tools as they are now; says what that used.
+    /// Asks the model, with the tools as they are now; returns the usage, too.
     async fn ask(&self, request: &Request, cx: &Context) -> Result<(Reply, Usage)> {
         let tools = self.renewed_tools(cx).await;
         let specs = tools.may_change().then(|| tools.specs()).filter(|specs| *specs != request.tools);
@@ -122,7 +122,7 @@ impl Agent {
         Ok((reply, usage))
     }
 
-    /// Takes a reply into the state, and decides what follows.
+    /// Takes a reply into the state, and decides on the next step.
     fn take(&self, state: &mut AgentState, mut message: Message, usage: Usage) -> Next {
         distinct_ids(&mut message, &state.conversation().messages);
         mend_names(&mut message);
@@ -133,7 +133,7 @@ impl Agent {
         if !calls {
             return Next::Answered;
         }
-        // A call is not made if the model could not be told what came of it.
+        // A call is not made if the model could not be told its result.
         if let Some(bound) = self.bounds.met(state) {
             state.stopped = Some(bound);
             state.conversation_mut().answer_open_calls(&bound.to_string());
@@ -197,8 +197,8 @@ pub(super) fn whole(model: &Model, reply: Reply, results: bool) -> Result<Messag
 /// The longest name of a tool that providers take.
 const LONGEST_NAME: usize = 64;
 
-/// Gives calls names that could be those of tools: sent back as they are, services would refuse the conversation from then
-/// on.
+/// Gives calls names that could be those of tools: sent back as they are, services would refuse the conversation from
+/// then on.
 fn mend_names(message: &mut Message) {
     let calls =
         message.parts.iter_mut().filter_map(|part| if let Part::ToolCall(call) = part { Some(call) } else { None });

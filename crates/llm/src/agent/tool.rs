@@ -8,8 +8,8 @@ use crate::{request::ToolSpec, tools::Tool};
 
 /// An agent as a tool of another; made by [`AgentBuilder::build_tool`](super::AgentBuilder::build_tool).
 ///
-/// Each call is a run of its own inside the caller's, with a new conversation. In a run that is kept its visits are kept,
-/// too, so that after a crash it goes on where it was.
+/// Each call is a run of its own inside the caller's, with a new conversation. In a run that is kept its visits are
+/// kept, too, so that after a crash it goes on where it was.
 #[derive(Debug, Clone)]
 pub(super) struct AgentTool {
     spec: ToolSpec,

@@ -159,8 +159,9 @@ impl Connect {
         self
     }
 
-    /// Adds a header to each request: for a gateway, a beta, or a key in a header of another name. Its value is masked as a
-    /// key is. A second one of the same name takes the place of the first, and one that holds the key that of the key.
+    /// Adds a header to each request: for a gateway, a beta, or a key in a header of another name. Its value is masked
+    /// as a key is. A second one of the same name takes the place of the first, and one that holds the key that of the
+    /// key.
     ///
     /// # Example
     ///

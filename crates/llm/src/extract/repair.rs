@@ -43,7 +43,7 @@ pub struct ExtractError {
     pub reply: String,
 }
 
-/// Asks a model for what fits a schema, and reads its reply.
+/// Asks a model for a value that fits a schema, and reads its reply.
 pub(crate) async fn ask<T>(
     asking: &Asking,
     messages: &[Message],

@@ -12,7 +12,7 @@ const BYTES_PER_TOKEN: u64 = 4;
 const TOKENS_PER_IMAGE: u64 = 1_000;
 
 impl Request {
-    /// Guesses what the request takes.
+    /// Guesses the tokens of the request.
     pub(crate) fn estimate(&self) -> Tokens {
         let tools = self.tools.iter().map(|tool| tool.description.len() + tool.parameters.to_string().len());
         let input = tokens(tools.sum()) + self.messages.iter().map(Message::estimated_tokens).sum::<u64>();
@@ -27,7 +27,7 @@ impl Tokens {
         self.input.saturating_add(self.output)
     }
 
-    /// Guesses what texts take.
+    /// Guesses the tokens of texts.
     pub(crate) fn of_texts<'a>(texts: impl Iterator<Item = &'a str>) -> Self {
         Self { input: texts.map(|text| tokens(text.len())).sum(), ..Self::default() }
     }
@@ -62,7 +62,7 @@ impl Part {
             Self::Image(Image::Data { .. } | Image::Url(_)) => TOKENS_PER_IMAGE,
             Self::ToolCall(call) => tokens(call.name.len() + call.arguments.to_string().len()),
             Self::ToolResult(result) => tokens(result.text.len()),
-            // Nobody knows what a service makes of it.
+            // Its tokens are the service's own business.
             Self::Extra(_) => 0,
         }
     }

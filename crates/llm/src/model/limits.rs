@@ -33,9 +33,10 @@ const LONGEST_CLOSED: Duration = Duration::from_secs(60);
 ///
 /// A call that is beyond them waits its turn, in order; nothing fails. Dropping it gives up its turn.
 ///
-/// A service that answers "too many requests" or "overloaded", and says for how long, is left alone for that long, for a
-/// minute at most, by all clones of the model, with limits or without: the others wait rather than spend their attempts. So
-/// is one whose answers say that no request, or not enough tokens for the next one, are left (`x-ratelimit-remaining-*`).
+/// A service that answers "too many requests" or "overloaded", and says for how long, is left alone for that long, for
+/// a minute at most, by all clones of the model, with limits or without: the others wait rather than spend their
+/// attempts. So is one whose answers say that no request, or not enough tokens for the next one, are left
+/// (`x-ratelimit-remaining-*`).
 ///
 /// # Example
 ///
@@ -89,9 +90,9 @@ impl Limits {
 
     /// Bounds how many tokens are sent and made in a minute; 1 at least.
     ///
-    /// The tokens of a request are guessed before it is sent. The service's own count takes the place of the guess as soon as
-    /// it is there: what is beyond it is made up for by the calls after it, and what is not used is theirs. A call of more
-    /// tokens than a minute has takes all of a minute's.
+    /// The tokens of a request are guessed before it is sent. The service's own count takes the place of the guess as
+    /// soon as it is there: what is beyond it is made up for by the calls after it, and what is not used is theirs. A
+    /// call of more tokens than a minute has takes all of a minute's.
     #[must_use]
     pub fn tokens_per_minute(mut self, tokens: u32) -> Self {
         self.tokens =
@@ -131,7 +132,7 @@ impl Limits {
         *closed = (*closed).max(Some(until));
     }
 
-    /// Notes what the service says that it has left.
+    /// Notes the requests and tokens that the service has left, as it says.
     pub(crate) fn left_is(&self, allowance: &Allowance) {
         if let Some((0, reset)) = allowance.requests {
             self.close_for(reset);
@@ -166,8 +167,8 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
-    /// Says what the call took: what is beyond what was expected is charged to the calls after it, and what is not used is
-    /// theirs.
+    /// Says what the call took: what is beyond what was expected is charged to the calls after it, and what is not used
+    /// is theirs.
     pub(crate) fn used(&self, tokens: u64) {
         if let Some(bound) = &self.tokens {
             // More than a minute's was never taken for it.
@@ -183,7 +184,7 @@ impl Admitted {
 #[derive(Debug)]
 struct Tokens {
     rate: Rate,
-    /// Tokens that were used beyond what had been expected, and that nobody has waited for yet.
+    /// Tokens that were used beyond the expected ones, and that no call has waited for yet.
     debt: Mutex<u64>,
     /// Tokens that were waited for and not used.
     credit: Mutex<u64>,
@@ -205,7 +206,7 @@ impl Tokens {
         }
     }
 
-    /// Pays debts, and then so many tokens, with what was not used; returns how many are paid.
+    /// Pays debts, and then so many tokens, with the tokens that were not used; returns how many are paid.
     fn settle(&self, tokens: u64) -> u64 {
         let (mut debt, mut credit) = (lock(&self.debt), lock(&self.credit));
         let of_debt = (*debt).min(*credit);
@@ -222,7 +223,7 @@ struct Rate {
     limiter: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Duration>>,
     clock: TokioClock,
     burst: NonZeroU32,
-    /// Held while waiting: whoever came first goes first, and one timer runs, however many wait.
+    /// Held while waiting: the first to come goes first, and one timer runs, however many wait.
     turn: tokio::sync::Mutex<()>,
 }
 

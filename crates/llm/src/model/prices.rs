@@ -150,14 +150,14 @@ impl Price {
         Self { input, cached_input: input, output }
     }
 
-    /// Sets what a million tokens cost that the provider has at hand.
+    /// Sets the price of a million tokens that the provider has at hand.
     #[must_use]
     pub fn cached_input(mut self, cached: Usd) -> Self {
         self.cached_input = cached;
         self
     }
 
-    /// Returns what a call costs.
+    /// Returns the cost of a call.
     pub(crate) fn cost(&self, tokens: &Tokens) -> Usd {
         let fresh = tokens.input.saturating_sub(tokens.cached_input);
         let parts = [(fresh, self.input), (tokens.cached_input, self.cached_input), (tokens.output, self.output)];
@@ -210,7 +210,7 @@ fn usd(dollars: f64) -> Result<Usd, String> {
     }
 }
 
-/// Returns whether a name is what a pattern says, in which `*` stands for anything.
+/// Returns `true` if a name fits a pattern, in which `*` stands for anything.
 fn fits(pattern: &str, name: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut name) = name.strip_prefix(start) else { return false };

@@ -28,7 +28,7 @@ impl Asking {
         self.system = Some(system.into().system());
     }
 
-    /// Checks what the model is told first, and a prompt, if there is one, against the state.
+    /// Checks the instructions, and a prompt, if there is one, against the state.
     pub(crate) fn check<S: DeserializeOwned>(&self, prompt: Option<&Prompt>) -> Result<()> {
         faultless(self.system.iter().chain(prompt).map(|it| it.check::<S>()))
     }
@@ -38,7 +38,7 @@ impl Asking {
         faultless(self.system.iter().chain([prompt]).map(|it| it.check_named::<T>(name)))
     }
 
-    /// Renders what the model is told first: the node's own, then what the kind of node adds.
+    /// Renders the instructions: the node's own, then those that the kind of node adds.
     pub(crate) fn told(&self, values: &impl Serialize, more: &str) -> Result<Option<Message>> {
         let own = self.system.as_ref().map(|system| render(system, values)).transpose()?;
         let texts: Vec<&str> =
@@ -46,7 +46,7 @@ impl Asking {
         Ok((!texts.is_empty()).then(|| Message::system(texts.join("\n\n"))))
     }
 
-    /// Renders what a model is told, and what it is asked.
+    /// Renders the instructions and the question.
     pub(crate) fn messages(&self, prompt: &Prompt, values: &impl Serialize, more: &str) -> Result<Vec<Message>> {
         let told = self.told(values, more)?;
         Ok(told.into_iter().chain([Message::user(render(prompt, values)?)]).collect())

@@ -120,7 +120,7 @@ impl<'s, 't> Walk<'s, 't> {
         }
     }
 
-    /// Looks through an expression, and returns what is known of its value.
+    /// Looks through an expression, and returns the known shape of its value.
     fn shape(&mut self, expr: &'t Expr<'t>) -> &'s Shape {
         match expr {
             Expr::Var(var) => self.variable(var.id, var.span()),
@@ -207,8 +207,8 @@ impl<'s, 't> Walk<'s, 't> {
         self.field(self.root, name, span)
     }
 
-    /// The shape of what `set` gives a name. Where it is another name's already, it may be either: an `if` may be around
-    /// the `set`, and opens no scope.
+    /// The shape of what `set` gives a name. Where it is another name's already, it may be either: an `if` may be
+    /// around the `set`, and opens no scope.
     fn either(&self, target: &Expr<'t>, shape: &'s Shape) -> &'s Shape {
         let Expr::Var(var) = target else { return shape };
         let in_scope = self.scopes.iter().rev().find_map(|scope| scope.get(var.id).copied());

@@ -1,4 +1,5 @@
-//! Which fields a type has, without a value of it: it is deserialized from a probe, which sees what it asks for.
+//! Which fields a type has, without a value of it: it is deserialized from a probe, which sees the fields that it asks
+//! for.
 //!
 //! A derived `Deserialize` names the fields of its struct before it reads one. The probe answers each question with
 //! something that should do (an empty text, zero, nothing); where a type refuses it, the probe tries the next answer in

@@ -31,9 +31,9 @@ pub use tape::CassetteError;
 
 /// A model that writes down what another replies, or replies what was written down.
 ///
-/// The file, the cassette, is JSON for people: one entry for each call, with the request and its reply. Calls that failed
-/// are not in it. In replay each entry is used once, so that a request that was made twice gets its first and then its
-/// second reply; requests may come in any order. Whether a request asks for a stream makes no difference.
+/// The file, the cassette, is JSON for people: one entry for each call, with the request and its reply. Calls that
+/// failed are not in it. In replay each entry is used once, so that a request that was made twice gets its first and
+/// then its second reply; requests may come in any order. Whether a request asks for a stream makes no difference.
 ///
 /// # Example
 ///
@@ -79,8 +79,8 @@ struct Recorder {
 impl Recorded {
     /// Begins a cassette, in place of one that is there, with what this model replies.
     ///
-    /// The file is written after each call, whole and then put in its place. The model keeps its limits; text comes when
-    /// the reply is whole.
+    /// The file is written after each call, whole and then put in its place. The model keeps its limits; text comes
+    /// when the reply is whole.
     ///
     /// # Errors
     ///

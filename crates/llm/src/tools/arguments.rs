@@ -17,7 +17,7 @@ const MOST_FAULTS: usize = 8;
 /// The most bytes of one fault that are told: it quotes the argument, which may be long.
 const LONGEST_FAULT: usize = 300;
 
-/// A call that cannot be made: the model's mistake. It is told what is wrong.
+/// A call that cannot be made: the model's mistake, which the model is told.
 ///
 /// A [`Tool`](super::Tool) that finds more wrong with its arguments than their schema says may return it, too.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +33,7 @@ pub enum Misuse {
 }
 
 impl Misuse {
-    /// Says of one argument what is wrong with it; `at` is its JSON pointer, empty for the arguments as a whole.
+    /// Makes the fault of one argument; `at` is its JSON pointer, empty for the arguments as a whole.
     pub fn argument(tool: impl Into<String>, at: impl Into<String>, message: impl Into<String>) -> Self {
         let fault = ArgumentFault { at: at.into(), message: message.into() };
         Self::Arguments { tool: tool.into(), faults: vec![fault] }
@@ -120,7 +120,7 @@ impl Parameters {
 }
 
 fn compile(schema: &Value) -> Result<Validator, BadSchema> {
-    // A schema may come from a server: what it refers to is not fetched.
+    // A schema may come from a server: its references to other places are not followed.
     let compiled = jsonschema::options().offline().build(schema);
     let validator = compiled.map_err(|error| BadSchema::Invalid(shortened(error.to_string())))?;
     if schema.get("type").and_then(Value::as_str) != Some("object") {
@@ -129,7 +129,7 @@ fn compile(schema: &Value) -> Result<Validator, BadSchema> {
     Ok(validator)
 }
 
-/// Says what is wrong; where none of several forms fits, and one of them is plainly meant, what is wrong by that one.
+/// Collects the faults of a value; where none of several forms fits, and one is plainly meant, the faults by that one.
 fn explain(error: &ValidationError<'_>, faults: &mut Vec<ArgumentFault>) {
     if let ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } = error.kind() {
         let here = error.instance_path().as_str();
@@ -143,7 +143,8 @@ fn explain(error: &ValidationError<'_>, faults: &mut Vec<ArgumentFault>) {
     faults.push(ArgumentFault { at, message: shortened(message(error)) });
 }
 
-/// Returns `true` if the value at `here` is of another type than a form asks for, or names another form: the tag of an enum.
+/// Returns `true` if the value at `here` is of another type than a form asks for, or names another form: the tag of an
+/// enum.
 fn is_of_another_form(error: &ValidationError<'_>, here: &str) -> bool {
     match error.kind() {
         ValidationErrorKind::Type { .. } => error.instance_path().as_str() == here,
@@ -170,7 +171,7 @@ fn shortened(mut message: String) -> String {
     message
 }
 
-/// Makes an object of what some models send for one: a text that holds it, and nothing at all.
+/// Makes an object of arguments that some models send as a text, or not at all.
 pub(super) fn normalised(arguments: &Value) -> Value {
     match arguments {
         Value::Null => Value::Object(Map::new()),

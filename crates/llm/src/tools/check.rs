@@ -35,7 +35,7 @@ impl Tools {
     }
 }
 
-/// Returns what is wrong with one tool of a set whose calls may take this long.
+/// Returns the fault of one tool of a set whose calls may take this long.
 pub(super) fn faults(name: &str, entry: &Entry, timeout: Duration) -> impl Iterator<Item = BadTool> {
     let tool = || name.to_owned();
     let of_name = (!is_name(name)).then(|| BadTool::Name { tool: tool() });

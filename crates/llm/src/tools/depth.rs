@@ -1,7 +1,7 @@
 //! Tools inside tools: a flow or an agent whose own tools are such again.
 //!
-//! A call stands on the stack of the one that it is made in, so that a tool which reaches itself would end the process. A
-//! model decides how often it does: hence the bound.
+//! A call stands on the stack of the one that it is made in, so that a tool which reaches itself would end the process.
+//! A model decides how often it does: hence the bound.
 
 use std::future::Future;
 

@@ -1,10 +1,10 @@
 //! Lists of tools that change while a flow runs: [`Tools::renewed`].
 //!
-//! A server offers a list of tools, and may say later that its list is another now. An agent then goes on with the list as
-//! it is: what was added is offered, what is gone is not.
+//! A server offers a list of tools, and may say later that its list is another now. An agent then goes on with the list
+//! as it is: what was added is offered, what is gone is not.
 //!
-//! **Invariant:** what the program left out stays out: a tool that the server offered when the set was made and that is not
-//! in the set, and every tool that [`Tools::only`] does not name.
+//! **Invariant:** what the program left out stays out: a tool that the server offered when the set was made and that is
+//! not in the set, and every tool that [`Tools::only`] does not name.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -53,7 +53,7 @@ impl Tools {
         }
     }
 
-    /// Notes that only these names are kept of what has been added so far.
+    /// Notes that only these names are kept of the tools that have been added so far.
     pub(super) fn note_only(&mut self, names: &BTreeSet<String>) {
         for list in &mut self.lists {
             let kept = names.iter().filter(|name| list.takes(name)).cloned().collect();

@@ -38,7 +38,7 @@ pub fn arguments<A: DeserializeOwned>(tool: &str, given: Value) -> Result<A> {
     serde_json::from_value(given).map_err(|error| NodeError::terminal(Misuse::argument(tool, "", error.to_string())))
 }
 
-/// Writes down what a tool returned: a text as it is, `()` as "done", anything else as JSON.
+/// Writes the result of a tool for the model: a text as it is, `()` as "done", anything else as JSON.
 ///
 /// # Errors
 ///
@@ -60,8 +60,8 @@ pub fn told<T: Serialize + 'static>(result: &T) -> Result<String> {
 ///
 /// # Cancel safety
 ///
-/// That of [`Context::blocking`]: when dropped, a job that has not begun never begins; one that has is told, and its run
-/// waits for it.
+/// That of [`Context::blocking`]: when dropped, a job that has not begun never begins; one that has is told, and its
+/// run waits for it.
 ///
 /// # Errors
 ///

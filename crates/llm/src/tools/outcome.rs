@@ -29,7 +29,7 @@ impl Said {
     }
 }
 
-/// Sorts out what a tool returned: told to the model, or the end of the run.
+/// Sorts out the result of a tool: it is told to the model, or ends the run.
 pub(super) fn of_error(error: NodeError, cx: &Context) -> Result<Said> {
     if let Some(misuse) = error.downcast_ref::<Misuse>() {
         return Ok(Said { text: misuse.to_string(), fault: Some(ToolFault::Misuse) });
@@ -42,7 +42,7 @@ pub(super) fn of_error(error: NodeError, cx: &Context) -> Result<Said> {
     }
 }
 
-/// Tells of a panic what it says itself, and nothing of the arguments or of the tool's services.
+/// Tells the message of a panic, and nothing of the arguments or of the tool's services.
 pub(super) fn of_panic(panic: &(dyn Any + Send)) -> Said {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     let text = format!("the tool panicked: {}", text.unwrap_or("it does not say why"));

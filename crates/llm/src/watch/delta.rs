@@ -1,11 +1,11 @@
-//! Text as it comes: what a model says, while it says it.
+//! Text as it comes: the words of a model while it replies.
 
 use flowstone_core::{Context, Event, EventKind};
 use serde_json::{Value, json};
 
 use crate::watch::span;
 
-/// The keys of emitted values, which tell them from what a user's own nodes emit.
+/// The keys of emitted values, which tell them from the values of a user's own nodes.
 const TEXT: &str = "model_text";
 const REASONING: &str = "model_reasoning";
 
@@ -43,7 +43,7 @@ impl<'a> Delta<'a> {
         if let EventKind::Emitted { value } = &event.kind { Self::of(value) } else { None }
     }
 
-    /// Sends the piece to whoever listens to the run.
+    /// Sends the piece to the listeners of the run.
     pub fn emit(self, cx: &Context) {
         span::chunk();
         if cx.heard() {

@@ -49,8 +49,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 ///
 /// The standard variables say where and how: `OTEL_EXPORTER_OTLP_ENDPOINT` (the default is port 4318 of this machine),
 /// `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_TIMEOUT` and those for traces and metrics alone,
-/// `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, `OTEL_METRIC_EXPORT_INTERVAL`. `OTEL_SERVICE_NAME` takes the place of
-/// the name given in the program, and with `OTEL_SDK_DISABLED=true` nothing is sent.
+/// `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, `OTEL_METRIC_EXPORT_INTERVAL`. `OTEL_SERVICE_NAME` takes the
+/// place of the name given in the program, and with `OTEL_SDK_DISABLED=true` nothing is sent.
 ///
 /// # Example
 ///
@@ -130,7 +130,7 @@ impl Telemetry {
         })
     }
 
-    /// Sends what has gathered, and waits for it, 5 seconds at most. It blocks the thread.
+    /// Sends the spans and metrics that have gathered, and waits at most 5 seconds. It blocks the thread.
     ///
     /// # Errors
     ///
@@ -143,7 +143,8 @@ impl Telemetry {
         })
     }
 
-    /// Sends what has gathered, waits for it, 5 seconds at most, and sends nothing from then on. It blocks the thread.
+    /// Sends the spans and metrics that have gathered, waits at most 5 seconds, and sends nothing from then on. It
+    /// blocks the thread.
     ///
     /// # Errors
     ///
@@ -229,7 +230,7 @@ pub(crate) fn record_list(span: &Span, name: &'static str, list: &[&str]) -> boo
     taken
 }
 
-/// Does what blocks on the collector elsewhere, and waits for it up to the limit.
+/// Runs work that waits for the collector on another thread, and waits for that up to the limit.
 fn in_time(
     work: impl FnOnce() -> opentelemetry_sdk::error::OTelSdkResult + Send + 'static,
 ) -> Result<(), TelemetryError> {

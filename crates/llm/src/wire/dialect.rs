@@ -2,8 +2,8 @@
 
 use super::Wire;
 
-/// The way in which a service speaks its [`Wire`]: plain data, given to [`Connect::dialect`](crate::Connect::dialect) for a service
-/// that is not known by its name.
+/// The way in which a service speaks its [`Wire`]: plain data, given to [`Connect::dialect`](crate::Connect::dialect)
+/// for a service that is not known by its name.
 ///
 /// # Example
 ///
@@ -33,8 +33,8 @@ pub struct Dialect {
     pub thoughts: Thoughts,
     /// The form in which a schema for the reply is sent.
     pub schemas: Schemas,
-    /// `true` if all instructions go into one message at the beginning, since the service, or the template of its model,
-    /// refuses another.
+    /// `true` if all instructions go into one message at the beginning, since the service, or the template of its
+    /// model, refuses another.
     pub one_system: bool,
     /// `true` if messages of the same role that follow each other are joined, for the same reason.
     pub joined: bool,

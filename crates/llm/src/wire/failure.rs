@@ -166,7 +166,7 @@ const FILTERED: &[&str] = &["content_filter", "content_policy", "responsibleaipo
 
 /// An error of the client for HTTP.
 pub(crate) fn of_http(error: reqwest::Error, limit: Duration) -> Failure {
-    // A URL may hold what is nobody's business.
+    // A URL may hold secrets.
     let error = error.without_url();
     let said = causes(&error);
     if error.is_connect() {
@@ -199,7 +199,7 @@ pub(crate) fn once_shown(failure: Failure) -> Failure {
     Failure::Broken { shown: true, said }
 }
 
-/// An error and what is behind it, in one line.
+/// An error and its causes, in one line.
 pub(crate) fn causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -86,7 +86,7 @@ enum What {
 }
 
 impl Fold {
-    /// Begins a reply of so many bytes at most. Pieces are kept for whoever takes them, if they are `shown`.
+    /// Begins a reply of so many bytes at most. Pieces are kept to be taken, if they are `shown`.
     pub(crate) fn new(wire: Wire, limit: usize, shown: bool) -> Self {
         Self {
             wire,
@@ -116,7 +116,7 @@ impl Fold {
         self.end.is_some() || self.ended
     }
 
-    /// Returns what was heard so far.
+    /// Returns how far the reply has come.
     pub(crate) fn heard(&self) -> Heard {
         match () {
             () if self.ended => Heard::Over,
@@ -140,7 +140,7 @@ impl Fold {
         self.more(0)
     }
 
-    /// Returns what was counted so far.
+    /// Returns the counts so far.
     pub(crate) fn tokens(&self) -> Option<Tokens> {
         self.counted.tokens()
     }
@@ -174,7 +174,7 @@ impl Fold {
         self.add_thought(at, text)
     }
 
-    /// Adds what proves the thoughts at a place.
+    /// Adds the signature of the thoughts at a place.
     pub(super) fn signature(&mut self, at: At, text: &str) -> Result<(), Failure> {
         self.more(text.len())?;
         if let What::Thought { signature, .. } = self.thought_at(at)? {
@@ -183,7 +183,7 @@ impl Fold {
         Ok(())
     }
 
-    /// Adds what only the service understands; it belongs to the part after it.
+    /// Adds state that only the service understands; it belongs to the part after it.
     pub(super) fn extra(&mut self, at: At, json: Value) -> Result<(), Failure> {
         self.more(json::size(&json) + PART)?;
         if !json::too_deep(&json) {
@@ -192,7 +192,8 @@ impl Fold {
         Ok(())
     }
 
-    /// Returns what only the service understands at a place, to be added to; an empty object if there is none.
+    /// Returns the state at a place that only the service understands, to be added to; an empty object if there is
+    /// none.
     pub(super) fn extra_at(&mut self, at: At) -> Result<&mut Value, Failure> {
         let known = self.slots.iter().position(|slot| slot.at == at && matches!(slot.what, What::Extra(_)));
         let index = match known {
@@ -209,7 +210,7 @@ impl Fold {
         }
     }
 
-    /// Counts what is added to an extra.
+    /// Counts the JSON that is added to such state.
     pub(super) fn extra_grows(&mut self, json: &Value) -> Result<(), Failure> {
         self.more(json::size(json))
     }
@@ -290,7 +291,7 @@ impl Fold {
         self.slots.iter().any(|slot| slot.at == at && is(&slot.what))
     }
 
-    /// Decides what was held back, when nothing more comes.
+    /// Decides on the text that was held back, when nothing more comes.
     pub(crate) fn close(&mut self) -> Result<(), Failure> {
         let mut parts = Vec::new();
         self.leading.end(|part| parts.push(part));

@@ -1,10 +1,10 @@
 //! Frames out of bytes: events of a stream, lines, or a whole body.
 //!
-//! A service may answer otherwise than it was asked to: with an error where events were wanted, with events where a whole
-//! reply was. So the first byte decides, and what the service calls it.
+//! A service may answer otherwise than it was asked to: with an error where events were wanted, with events where a
+//! whole reply was. So the first byte decides, and what the service calls it.
 //!
-//! **Invariant:** bytes are counted as they come. What has no end, of any kind, ends at its bound; a silence ends with any
-//! byte, also one that says nothing.
+//! **Invariant:** bytes are counted as they come. What has no end, of any kind, ends at its bound; a silence ends with
+//! any byte, also one that says nothing.
 
 use std::{
     ops::ControlFlow,
@@ -26,7 +26,8 @@ use tracing::{Dispatch, instrument::WithSubscriber};
 use super::{failure, transport::Bounds};
 use crate::error::Failure;
 
-/// The longest that a service may be silent once it has said why the reply ends: counts may follow, and are not worth more.
+/// The longest that a service may be silent once it has said why the reply ends: counts may follow, and are not worth
+/// more.
 const TAIL: Duration = Duration::from_secs(5);
 
 /// The mark that ends a stream of OpenAI's kind.

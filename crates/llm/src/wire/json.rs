@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-/// The most levels of JSON that is kept with a conversation: a store reads 128 levels, and the conversation is some of them.
+/// The most levels of JSON that is kept with a conversation: a store reads 128 levels, and the conversation is some of
+/// them.
 const DEEPEST: usize = 64;
 
 /// The most fields of an object that are compared one by one, which then takes less than to hash a name.

@@ -1,4 +1,4 @@
-//! The words of a service, made fit to be seen: without keys, in one line, and not all of them if they are many.
+//! The words of a service, made fit to be seen: without keys, in one line, and at most 300 characters.
 //!
 //! **Invariant:** nothing that a service says is in an error, a span or a store before it went through here.
 

@@ -209,8 +209,8 @@ fn take_response(response: &Value, fold: &mut Fold) -> Result<(), Failure> {
     }
 }
 
-/// Takes an item, as far as it has not come in pieces: at its place, or at another if it came before `so_far`, since some
-/// services number items otherwise in the end than in the pieces.
+/// Takes an item, as far as it has not come in pieces: at its place, or at another if it came before `so_far`, since
+/// some services number items otherwise in the end than in the pieces.
 fn take_item(index: u64, item: &Value, so_far: Mark, fold: &mut Fold) -> Result<(), Failure> {
     match text(item, "type") {
         "message" => take_message(index, item, so_far, fold),

@@ -1,8 +1,8 @@
 //! Thoughts in front of a text: some servers send what a model thinks as `<think>…</think>` before what it says.
 //!
-//! Some send the closing tag only, since the template of their model puts the opening one into the prompt. Nobody can know
-//! before it comes: whoever listens has heard the thoughts as text by then, but the reply has them as thoughts. See
-//! `docs/decisions/0030-a-closing-tag-ends-a-thought.md`.
+//! Some send the closing tag only, since the template of their model puts the opening one into the prompt. Nobody can
+//! know before it comes: whoever listens has heard the thoughts as text by then, but the reply has them as thoughts.
+//! See `docs/decisions/0030-a-closing-tag-ends-a-thought.md`.
 //!
 //! **Invariant:** only the first tag is looked at. Any tag behind it is text.
 
@@ -44,7 +44,8 @@ pub(super) enum Part {
 }
 
 impl Leading {
-    /// Takes a piece, and gives each part that is decided. The text is `alone` if nothing stands in the reply before it.
+    /// Takes a piece, and gives each part that is decided. The text is `alone` if nothing stands in the reply before
+    /// it.
     pub(super) fn take(&mut self, piece: &str, alone: bool, mut give: impl FnMut(Part)) {
         if self.state == State::Text {
             if !piece.is_empty() {

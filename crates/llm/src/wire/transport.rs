@@ -19,8 +19,8 @@ use crate::error::Failure;
 /// The longest that a connection may take to come about.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most connections to one service that are kept while nobody uses them: as many as a busy process calls at once, so that
-/// its next wave of calls need not connect again.
+/// The most connections to one service that are kept while nobody uses them: as many as a busy process calls at once,
+/// so that its next wave of calls need not connect again.
 const IDLE_CONNECTIONS: usize = 1_000;
 
 /// The most runtimes whose connections are kept: programs have one or two, tests one each.
@@ -66,9 +66,10 @@ impl Bounds {
         Self { call: limit, end: Instant::now().checked_add(limit), ..self }
     }
 
-    /// Waits for what the service does next, which may take so long, unless the call is over before.
+    /// Waits for the service's next step, at most for the given silence and for the rest of the call.
     ///
-    /// One timer does for both limits. The call may be over while the service never lets it wait, so that is looked at first.
+    /// One timer does for both limits. The end of the call is looked at first, since a service that never makes it wait
+    /// starts no timer.
     pub(super) async fn wait<T>(&self, silence: Duration, next: impl Future<Output = T>) -> Result<T, Failure> {
         let left = self.end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
         let limit = if left < silence { self.call } else { silence };

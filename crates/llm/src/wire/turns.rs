@@ -54,8 +54,8 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// Returns `true` if messages of a role that follow each other are joined. The results of tools stand by themselves on the wires
-/// that do not join anyway.
+/// Returns `true` if messages of a role that follow each other are joined. The results of tools stand by themselves on
+/// the wires that do not join anyway.
 fn joins(role: Role, dialect: &Dialect) -> bool {
     dialect.joined && role != Role::System
 }
@@ -85,7 +85,7 @@ pub(super) fn image_url(image: &Image) -> Cow<'_, str> {
     }
 }
 
-/// Guesses what kind of image is behind a URL; services look for themselves, but want to be told.
+/// Guesses the type of an image behind a URL; services look for themselves, but want to be told.
 pub(super) fn media_type(url: &str) -> &'static str {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     match path.rsplit('.').next().map(str::to_ascii_lowercase).as_deref() {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
-/// Nobody waits longer than this because a service says so; it is also what a clock can be moved by.
+/// The longest wait that a service is granted; a clock can be moved by as much.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The most bytes of a service's words that are searched for a wait.
@@ -14,8 +14,8 @@ const WORDS: usize = 4_000;
 /// The beginnings of the headers that say what is left.
 const PREFIXES: [&str; 2] = ["x-ratelimit-", "anthropic-ratelimit-"];
 
-/// The headers that say how many requests are left, and when there are more. A gateway that counts nothing else does not
-/// say of what.
+/// The headers that say how many requests are left, and when there are more. A gateway that counts nothing else does
+/// not say of what.
 const REQUESTS: [(&str, &str); 3] = [
     ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
     ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),

@@ -1,5 +1,5 @@
-//! Servers of the Model Context Protocol, as the tests start them: a flow over stdio, one that misbehaves there, and one
-//! over HTTP that dies.
+//! Servers of the Model Context Protocol, as the tests start them: a flow over stdio, one that misbehaves there, and
+//! one over HTTP that dies.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a server for tests")]
 

@@ -1,8 +1,9 @@
-//! Replies of services, each whole and streamed, in `tests/replies`: both make the same reply, wherever the bytes are cut.
+//! Replies of services, each whole and streamed, in `tests/replies`: both make the same reply, wherever the bytes are
+//! cut.
 //!
-//! A file is a case. Its name begins with its wire. `## whole` and `## stream` are what is sent, `## reply` what comes of
-//! both: a reply, or a line `failure: …`. With `UPDATE_EXPECT=1` the last section is written anew. `## heard` is the text that
-//! is heard of the stream, where that is not what the reply says in the end.
+//! A file is a case. Its name begins with its wire. `## whole` and `## stream` are what is sent, `## reply` what comes
+//! of both: a reply, or a line `failure: …`. With `UPDATE_EXPECT=1` the last section is written anew. `## heard` is the
+//! text that is heard of the stream, where that is not what the reply says in the end.
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -191,7 +192,8 @@ async fn a_reply_is_the_same_whole_and_streamed() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
-/// Bytes cut anywhere, comments, other ends of lines, empty lines, other orders, unknown fields, fields that are `null`.
+/// Bytes cut anywhere, comments, other ends of lines, empty lines, other orders, unknown fields, fields that are
+/// `null`.
 #[tokio::test]
 async fn what_makes_no_difference_makes_none() {
     let service = Service::start().await;

@@ -1,5 +1,5 @@
-//! Types that hold themselves, or each other, in all the ways that Rust lets them: the schema that is sent can be used by
-//! itself, and replies are read by it.
+//! Types that hold themselves, or each other, in all the ways that Rust lets them: the schema that is sent can be used
+//! by itself, and replies are read by it.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! The view that a model has of a long conversation: never a call without its results, never results without their call.
+//! The view that a model has of a long conversation: never a call without its results, never results without their
+//! call.
 
 use flowstone_llm::{Conversation, History, Message, Part, Role, ToolCall, ToolResult};
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! Servers over HTTP that are not what they should be: one that shows the token, one that sends the call elsewhere, one that
-//! forgets its session.
+//! Servers over HTTP that are not what they should be: one that shows the token, one that sends the call elsewhere, one
+//! that forgets its session.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,7 +1,7 @@
 //! A conversation in a store that the version before our own wires wrote (see decision 0028) is read, and sent again.
 //!
-//! In `tests/fixtures/before-0028.db` a run of the flow `chat` waits at its node `more`; its state is the conversation as that
-//! version stored it, `tests/conversations/before-0028.json`. The file is never changed. It was written by
+//! In `tests/fixtures/before-0028.db` a run of the flow `chat` waits at its node `more`; its state is the conversation
+//! as that version stored it, `tests/conversations/before-0028.json`. The file is never changed. It was written by
 //! `FLOWSTONE_WRITE_FIXTURE=1 cargo test -p flowstone-llm --test it old_store`.
 
 use flowstone_core::{Ask, AsyncFlow, Result};

@@ -1,7 +1,7 @@
 //! OpenTelemetry: spans with kinds and lists, metrics, and all of it over OTLP/HTTP.
 //!
-//! A program installs it for the whole process, and variables are for all of it, too: these tests start this binary again, with a
-//! part to play in [`PART`].
+//! A program installs it for the whole process, and variables are for all of it, too: these tests start this binary
+//! again, with a part to play in [`PART`].
 
 use std::{
     net::TcpListener,
@@ -226,7 +226,8 @@ fn play(part: &str, endpoint: &str, variables: &[(&str, &str)]) {
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "the copy has played no part");
 }
 
-/// Returns what a collector gets from such a copy: paths, and bodies as text, since names in protobuf stand there as they are.
+/// Returns what a collector gets from such a copy: paths, and bodies as text, since names in protobuf stand there as
+/// they are.
 async fn collected(part: &'static str, variables: &'static [(&'static str, &'static str)]) -> Vec<(String, String)> {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&server).await;

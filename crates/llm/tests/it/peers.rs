@@ -1,7 +1,7 @@
 //! Programs that no one here wrote, as the other side of a test: where they are, and a guard that ends them.
 //!
-//! `cargo xtask test` installs them and says where they are by two variables. Without these the tests say in a line what
-//! they leave out; in CI that is a failure.
+//! `cargo xtask test` installs them and says where they are by two variables. Without these the tests say in a line
+//! what they leave out; in CI that is a failure.
 
 #![expect(clippy::print_stderr, reason = "what is not tested is said where the tests are")]
 #![cfg_attr(not(feature = "mcp"), expect(dead_code, reason = "some of it is for the tests of that feature"))]

@@ -7,7 +7,8 @@ use super::probe::Probe;
 /// The deepest that a type is looked into: types that hold themselves have no end.
 const DEPTH: usize = 8;
 
-/// The most values that one pass may make: a type that holds itself five times would take five to the power of the depth.
+/// The most values that one pass may make: a type that holds itself five times would take five to the power of the
+/// depth.
 const STEPS: usize = 10_000;
 
 /// One value inside a type.

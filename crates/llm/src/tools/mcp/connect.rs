@@ -11,7 +11,8 @@ use std::{
 
 use super::{McpError, McpServer, http, link::Link, process, secret};
 
-/// The longest that a server may take until it is ready, and for a list: one that `npx` has to fetch first takes a while.
+/// The longest that a server may take until it is ready, and for a list: one that `npx` has to fetch first takes a
+/// while.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server that a flow is to use: where it is, and how it is reached.
@@ -61,9 +62,10 @@ pub(super) enum Place {
 impl Mcp {
     /// Names a server that is a program, which is started, and spoken with over its standard input and output.
     ///
-    /// Of the environment it has what programs need to run (`PATH`, `HOME`, `USER`, `SHELL`, `TERM`, `LANG`, the folder for
-    /// temporary files), and what [`env`](Self::env) adds: no key of this program gets there by itself. It ends with the
-    /// last handle to it, at the latest six seconds later; if this program is killed, it finds its input at an end.
+    /// Of the environment it has what programs need to run (`PATH`, `HOME`, `USER`, `SHELL`, `TERM`, `LANG`, the folder
+    /// for temporary files), and what [`env`](Self::env) adds: no key of this program gets there by itself. It ends
+    /// with the last handle to it, at the latest six seconds later; if this program is killed, it finds its input at an
+    /// end.
     pub fn stdio<A: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = A>) -> Self {
         Self::new(Place::Process {
             program: program.as_ref().to_owned(),
@@ -82,14 +84,14 @@ impl Mcp {
         Self { place, name: None, prefix: String::new(), timeout: TIMEOUT }
     }
 
-    /// Sets what errors call it. By default it is what the server calls itself.
+    /// Sets its name in errors. By default it is the server's own.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Sets what the names of its tools begin with, so that those of two servers differ: `wiki_`.
+    /// Sets the beginning of its tools' names, so that those of two servers differ: `wiki_`.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
@@ -142,8 +144,8 @@ impl Mcp {
         self
     }
 
-    /// Sets how long it may take to connect, and for a list, a resource or a prompt. The default is 30 seconds. How long a
-    /// tool may take is up to [`Tools::timeout`](crate::Tools::timeout).
+    /// Sets how long it may take to connect, and for a list, a resource or a prompt. The default is 30 seconds. How
+    /// long a tool may take is up to [`Tools::timeout`](crate::Tools::timeout).
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
@@ -171,7 +173,7 @@ impl Mcp {
         })
     }
 
-    /// Takes out of a text what nobody may see.
+    /// Takes the secrets out of a text.
     pub(super) fn without_secrets(&self, text: String) -> String {
         match &self.place {
             Place::Process { environment, .. } => {
@@ -182,8 +184,8 @@ impl Mcp {
         }
     }
 
-    /// Takes out of a text what a server over HTTP was sent to let this program in. The environment of a program stays: it
-    /// may hold the folder that its results are about.
+    /// Takes out of a text what a server over HTTP was sent to let this program in. The environment of a program stays:
+    /// it may hold the folder that its results are about.
     pub(super) fn without_token(&self, text: String) -> String {
         let Place::Url { url, token, headers } = &self.place else { return text };
         let of_url = http::secrets(url);

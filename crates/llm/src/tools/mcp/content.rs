@@ -149,8 +149,8 @@ impl ToolOutput {
         }
     }
 
-    /// Reads a result block by block, where one of them is none: the others are good. A result of no known form is told as
-    /// it came, since the tool has acted.
+    /// Reads a result block by block, where one of them is none: the others are good. A result of no known form is told
+    /// as it came, since the tool has acted.
     pub(super) fn from_json(result: &Value) -> Self {
         let block = |block: &Value| match serde_json::from_value::<ContentBlock>(block.clone()) {
             Ok(block) => text_of_block(block),
@@ -187,8 +187,8 @@ fn unknown_block(block: &Value) -> String {
     }
 }
 
-/// Makes the text of a tool's result: texts one below another, the structured result unless they say the same, and a note
-/// in place of everything that is no text.
+/// Makes the text of a tool's result: texts one below another, the structured result unless they say the same, and a
+/// note in place of everything that is no text.
 pub(super) fn text_of(result: ToolOutput) -> String {
     let ToolOutput { blocks: mut parts, structured, .. } = result;
     if let Some(value) = structured.filter(|value| !says(&parts.join("\n"), value)) {
@@ -197,8 +197,8 @@ pub(super) fn text_of(result: ToolOutput) -> String {
     if parts.is_empty() { "done; there is no result".to_owned() } else { parts.join("\n") }
 }
 
-/// Returns `true` if a text says what a value says: it is the value, or the only field of the object around it, as servers make one
-/// of results that are none by themselves.
+/// Returns `true` if a text says what a value says: it is the value, or the only field of the object around it, as
+/// servers make one of results that are none by themselves.
 fn says(text: &str, value: &Value) -> bool {
     match value {
         Value::String(said) if said == text => true,
@@ -241,7 +241,7 @@ fn text_of_block(block: ContentBlock) -> String {
     }
 }
 
-/// Says what is not there; three bytes are four letters of base64.
+/// Names the data that is left out, with its size; three bytes are four letters of base64.
 fn left_out(what: &str, media_type: &str, letters: usize) -> String {
     format!("[{what} of {media_type}, {} bytes, left out]", letters / 4 * 3)
 }

@@ -1,7 +1,7 @@
 //! A program's answers, each with the request that it belongs to.
 //!
-//! A server that cannot read a request answers by an error without an id, or with one of its own. The library drops it, and
-//! the call waits until its time is up. Where only one request is open, the error can belong to no other.
+//! A server that cannot read a request answers by an error without an id, or with one of its own. The library drops it,
+//! and the call waits until its time is up. Where only one request is open, the error can belong to no other.
 
 use std::io;
 

@@ -59,11 +59,11 @@ pub enum McpFailure {
     Unreachable { said: String },
     /// It wants a token, or refuses the one it got.
     Unauthorized,
-    /// It says that it cannot do what it was asked for.
+    /// It says that it cannot do this.
     Refused { code: i32, said: String },
     /// The tool says that it failed.
     Tool { said: String },
-    /// It sent what the protocol does not allow.
+    /// It sent a message that the protocol does not allow.
     Protocol { said: String },
     /// A tool is not as its own schema says, or its schema is none.
     Schema { said: String },
@@ -105,7 +105,7 @@ impl std::error::Error for McpFailure {
     }
 }
 
-/// The part of a message that quotes what a program said before it ended.
+/// The part of a message that quotes the last words of a program.
 struct LastWords<'a>(&'a str);
 
 impl fmt::Display for LastWords<'_> {

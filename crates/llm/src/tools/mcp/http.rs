@@ -1,4 +1,4 @@
-//! A server that is reached over HTTP: the client, and what its errors mean.
+//! A server that is reached over HTTP: the client, and the meaning of its errors.
 
 use std::{
     collections::HashMap,
@@ -26,7 +26,7 @@ use super::{McpFailure, quiet::Quiet};
 /// The most redirects that are followed: one more is a circle.
 const REDIRECTS: usize = 10;
 
-/// Makes the transport; what connects is its first request.
+/// Makes the transport; its first request connects.
 pub(super) fn transport(
     url: &str,
     token: Option<&str>,
@@ -57,8 +57,8 @@ fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), McpFailu
     }
 }
 
-/// Asks again for a reply that broke off, as the protocol lets a client, but not for ever: without a bound the call of a server
-/// that has ended would wait until its time is up.
+/// Asks again for a reply that broke off, as the protocol lets a client, but not for ever: without a bound the call of
+/// a server that has ended would wait until its time is up.
 #[derive(Debug)]
 struct Again;
 
@@ -87,8 +87,8 @@ fn client(url: &Url, connect: Duration) -> reqwest::Result<Client> {
     builder.build()
 }
 
-/// A URL without what may be secret in it: its user, its query, and a path of more than one part, in which some services
-/// put a key.
+/// A URL without the parts that may be secret: its user, its query, and a path of more than one part, in which some
+/// services put a key.
 pub(super) fn shown(url: &str) -> String {
     let parsed = Url::parse(url).ok();
     let Some((url, host)) = parsed.as_ref().and_then(|url| Some((url, url.host_str()?))) else {
@@ -109,7 +109,7 @@ pub(super) fn secrets(url: &str) -> Vec<String> {
     written.chain(meant).chain(login).collect()
 }
 
-/// Says what an error of the transport means.
+/// Reads the meaning of an error of the transport.
 pub(super) fn failure(error: &(dyn Error + 'static)) -> McpFailure {
     let mut said = String::new();
     for cause in successors(Some(error), |&error| error.source()) {

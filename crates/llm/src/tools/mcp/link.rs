@@ -1,8 +1,8 @@
 //! A connection to a server, which is made anew by the next call after the server has ended.
 //!
-//! **Invariant:** a call is done once at most. One that was under way when the server ended may have been done, so that it
-//! fails; it is the model that decides whether to make it again. One that the server refused because it had forgotten the
-//! session was not done: it is made again, once, over a new connection. See
+//! **Invariant:** a call is done once at most. One that was under way when the server ended may have been done, so that
+//! it fails; it is the model that decides whether to make it again. One that the server refused because it had
+//! forgotten the session was not done: it is made again, once, over a new connection. See
 //! `docs/decisions/0029-an-mcp-call-is-repeated-if-it-was-not-made.md`.
 
 use std::{
@@ -153,7 +153,7 @@ impl Link {
         }
     }
 
-    /// As [`ask`](Self::ask), for what has no time limit from elsewhere.
+    /// As [`ask`](Self::ask), for requests without a time limit of their own.
     pub(super) async fn ask_in_time<T, F>(&self, doing: &str, question: impl Fn(Arc<Live>) -> F) -> Result<T, McpError>
     where
         F: Future<Output = Result<T, ServiceError>>,
@@ -165,7 +165,7 @@ impl Link {
         }
     }
 
-    /// Makes an error of the server's, without what nobody may see.
+    /// Makes an error of the server's, without secrets.
     pub(super) fn error(&self, doing: &str, failure: McpFailure) -> McpError {
         // The name of a tool is the server's, too.
         McpError::new(&self.name, cut(self.mcp.without_secrets(doing.to_owned())), self.mcp.clean(failure))

@@ -1,4 +1,4 @@
-//! A server that is a program: starting it, and what it prints on its standard error.
+//! A server that is a program: its start, and its standard error.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -55,7 +55,7 @@ pub(super) fn shown(program: &OsStr) -> String {
     Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned()
 }
 
-/// The end of what a program prints on its standard error, read as it comes so that the program never waits.
+/// The end of a program's standard error, read as it comes so that the program never waits.
 #[derive(Debug)]
 pub(super) struct Tail {
     kept: Arc<Mutex<VecDeque<u8>>>,

@@ -1,8 +1,8 @@
 //! A client for HTTP whose errors name no URL: the protocol's library logs them, and a URL may hold a key.
 //!
-//! A server that has forgotten its session, or cannot read a request, answers by an error without an id, or with one of its
-//! own. The library drops it, and the call waits until its time is up. Here it is given the id of the request that it answers: whatever comes back
-//! from a POST belongs to that.
+//! A server that has forgotten its session, or cannot read a request, answers by an error without an id, or with one of
+//! its own. The library drops it, and the call waits until its time is up. Here it is given the id of the request that
+//! it answers: whatever comes back from a POST belongs to that.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! Taking secrets out of what a server says.
+//! Taking secrets out of a server's words.
 
 /// A shorter text is no secret, and would take letters out of words.
 const SHORTEST: usize = 6;

@@ -74,8 +74,8 @@ pub fn serve(name: impl Into<String>, tools: Tools) -> Serve {
 
 /// Tools that are to be offered to clients, made by [`serve`].
 ///
-/// Each call is a run of its own, which ends when its client takes it back or goes. What goes wrong in it, and a panic, is
-/// told to the client as the result of the tool.
+/// Each call is a run of its own, which ends when its client takes it back or goes. What goes wrong in it, and a panic,
+/// is told to the client as the result of the tool.
 #[must_use = "nothing is served before `stdio`, `bind` or `http`"]
 pub struct Serve {
     name: String,
@@ -88,13 +88,13 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// Says to the clients' models what the server is for.
+    /// Sets the purpose of the server, which the clients' models are told.
     pub fn instructions(mut self, text: impl Into<String>) -> Self {
         self.instructions = Some(text.into());
         self
     }
 
-    /// Sets what each call's run has: a budget, a deadline, a listener. An id would be that of all of them; their
+    /// Sets the options of each call's run: a budget, a deadline, a listener. An id would be that of all of them; their
     /// cancellation is the client's.
     pub fn options(mut self, options: RunOptions) -> Self {
         self.options = options;
@@ -107,15 +107,15 @@ impl Serve {
         self
     }
 
-    /// Takes requests over HTTP that are meant for this host, as `mcp.example.org` or `mcp.example.org:8443`, beside those
-    /// for loopback.
+    /// Takes requests over HTTP that are meant for this host, as `mcp.example.org` or `mcp.example.org:8443`, beside
+    /// those for loopback.
     pub fn host(mut self, name: impl Into<String>) -> Self {
         self.hosts.push(name.into());
         self
     }
 
-    /// Takes requests over HTTP of web pages of this origin, as `https://app.example.org:443`, or `http://localhost:*`. By
-    /// default those of all pages are refused, so that no page that a person happens to look at can call the tools.
+    /// Takes requests over HTTP of web pages of this origin, as `https://app.example.org:443`, or `http://localhost:*`.
+    /// By default those of all pages are refused, so that no page that a person happens to look at can call the tools.
     pub fn origin(mut self, origin: impl Into<String>) -> Self {
         self.origins.push(origin.into());
         self
@@ -123,7 +123,7 @@ impl Serve {
 
     /// Serves the program that started this one, over standard input and output, until it closes the input.
     ///
-    /// Nothing else may print on the standard output: what the tools have to say goes to the standard error.
+    /// Nothing else may print on the standard output: messages of the tools go to the standard error.
     ///
     /// # Errors
     ///

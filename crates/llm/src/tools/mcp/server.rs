@@ -26,8 +26,8 @@ const LONGEST_LIST: usize = 10_000;
 ///
 /// # When the server ends
 ///
-/// A call that is under way at that moment fails, and is not made again, since it may have been done. The next call starts the
-/// program anew, or connects again.
+/// A call that is under way at that moment fails, and is not made again, since it may have been done. The next call
+/// starts the program anew, or connects again.
 #[derive(Clone)]
 pub struct McpServer {
     link: Arc<Link>,
@@ -46,9 +46,9 @@ impl McpServer {
 
     /// Returns its tools, for [`Tools::with_all`](crate::Tools::with_all).
     ///
-    /// A tool whose name models do not take is offered under a name that they do, with `_` for other letters. A tool whose
-    /// schema is none is given too: [`Tools::check`](crate::Tools::check) refuses it, and the others can be used if
-    /// [`Tools::only`](crate::Tools::only) leaves it out.
+    /// A tool whose name models do not take is offered under a name that they do, with `_` for other letters. A tool
+    /// whose schema is none is given too: [`Tools::check`](crate::Tools::check) refuses it, and the others can be used
+    /// if [`Tools::only`](crate::Tools::only) leaves it out.
     ///
     /// # Errors
     ///
@@ -59,10 +59,10 @@ impl McpServer {
 
     /// Waits until the server says that its tools have changed; [`tools`](Self::tools) then gives the new list.
     ///
-    /// An agent needs nobody who waits: its next turn has the list as it is then. A tool that was added is offered to the
-    /// model, unless [`Tools::only`](crate::Tools::only) does not name it; a tool that was left out when the agent was built
-    /// stays out. Its run is told by an event with the key `mcp_tools_changed` and the name of the server; with `error`, if
-    /// the new list cannot be had, which is then asked for again before the next turn.
+    /// An agent needs nobody who waits: its next turn has the list as it is then. A tool that was added is offered to
+    /// the model, unless [`Tools::only`](crate::Tools::only) does not name it; a tool that was left out when the agent
+    /// was built stays out. Its run is told by an event with the key `mcp_tools_changed` and the name of the server;
+    /// with `error`, if the new list cannot be had, which is then asked for again before the next turn.
     ///
     /// # Cancel safety
     ///

@@ -117,7 +117,7 @@ pub(super) struct Offered {
 }
 
 impl McpTool {
-    /// Returns what the server itself calls it.
+    /// Returns its name as the server has it.
     #[must_use]
     pub fn original_name(&self) -> &str {
         &self.offered.name
@@ -146,7 +146,7 @@ impl McpTool {
         if result.is_error {
             return Err(self.error(McpFailure::Tool { said: content::text_of(result) }));
         }
-        // The tool has acted: what it says of it is told, also if it does not fit.
+        // The tool has acted: the model is told its words, also if they do not fit.
         let said = result.words();
         let result = self.checked(result).await.map_err(|fault| {
             let said = if said.is_empty() { fault } else { format!("it returned `{}`, but {fault}", cut(said)) };
@@ -155,8 +155,8 @@ impl McpTool {
         Ok(self.link.mcp().without_token(content::text_of(result)))
     }
 
-    /// Compares a result with its schema, if it has one. A server can write both so that this takes years: it happens on the
-    /// blocking pool, so that the call can be given up.
+    /// Compares a result with its schema, if it has one. A server can write both so that this takes years: it happens
+    /// on the blocking pool, so that the call can be given up.
     async fn checked(&self, result: ToolOutput) -> Result<ToolOutput, String> {
         if self.offered.output.is_none() {
             return Ok(result);
@@ -227,7 +227,7 @@ impl Offered {
     }
 
     fn new(name: String, description: Option<String>, mut parameters: Value, output: Option<Value>) -> Self {
-        // Providers insist on what some servers leave out, of a tool without parameters all of it.
+        // Providers insist on fields that some servers leave out.
         if parameters.is_null() {
             parameters = json!({});
         }
@@ -294,7 +294,8 @@ impl Drop for GivenUp {
     }
 }
 
-/// Compiles a schema. What it refers to is not fetched: a server would choose what this program reads.
+/// Compiles a schema. Its references to other places are not followed: a server would choose which URLs this program
+/// reads.
 fn compile(schema: &Value) -> Result<Validator, ValidationError<'static>> {
     jsonschema::options().offline().build(schema)
 }

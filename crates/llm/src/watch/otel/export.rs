@@ -1,8 +1,8 @@
 //! Exporters that bring a runtime along.
 //!
 //! The SDK exports from threads of its own, which know no tokio, but the HTTP client needs one; and the runtime of the
-//! program may be blocked by the very shutdown that waits for an export, or gone. So one thread drives a runtime for the
-//! exporters, and ends with the last of them.
+//! program may be blocked by the very shutdown that waits for an export, or gone. So one thread drives a runtime for
+//! the exporters, and ends with the last of them.
 
 use std::{
     fmt,
@@ -54,7 +54,7 @@ fn client(own_timeout: &str) -> Result<reqwest::Client, TelemetryError> {
     client.build().map_err(|source| TelemetryError::Exporter { source: source.into() })
 }
 
-/// An exporter, and what drives its connections.
+/// An exporter, and the runtime of its connections.
 pub(super) struct Driven<E> {
     exporter: E,
     driver: Arc<Driver>,

@@ -42,11 +42,11 @@ const TOKENS: [f64; 14] = [
 
 type Provider = Arc<dyn MeterProvider + Send + Sync>;
 
-/// The instruments of the provider that was the global one at the last call: they stay with the provider that made them,
-/// so that a later one takes new ones.
+/// The instruments of the provider that was the global one at the last call: they stay with the provider that made
+/// them, so that a later one takes new ones.
 static CURRENT: RwLock<Option<(Provider, Arc<Instruments>)>> = RwLock::new(None);
 
-/// Returns what measures calls; `None` if the program has no meter provider.
+/// Returns the instruments that measure calls; `None` if the program has no meter provider.
 pub(crate) fn instruments() -> Option<Arc<Instruments>> {
     let provider = opentelemetry::global::meter_provider();
     // The one that is there from the start keeps nothing, and takes no room; nothing else of it can be seen from here.

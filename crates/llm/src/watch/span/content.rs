@@ -1,4 +1,4 @@
-//! Messages as the conventions write them: JSON, and only if whoever runs the program asks for it.
+//! Messages as the conventions write them: JSON, and only if the program's environment asks for it.
 
 use std::sync::LazyLock;
 
@@ -15,7 +15,7 @@ const VARIABLE: &str = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT";
 static WANTED: LazyLock<bool> =
     LazyLock::new(|| std::env::var(VARIABLE).is_ok_and(|value| value.eq_ignore_ascii_case("true")));
 
-/// Returns whether spans may say what was said.
+/// Returns `true` if spans may hold messages.
 pub(super) fn wanted() -> bool {
     *WANTED
 }

@@ -1,7 +1,7 @@
 //! Names that OpenTelemetry's conventions for generative AI give to attributes, as far as they are used here.
 //!
-//! Their own crate of constants marks these as deprecated, since the conventions have moved: hence this module. They are
-//! still in development: what is renamed there changes here.
+//! Their own crate of constants marks these as deprecated, since the conventions have moved: hence this module. They
+//! are still in development: what is renamed there changes here.
 
 pub(crate) const OPERATION_NAME: &str = "gen_ai.operation.name";
 pub(crate) const PROVIDER_NAME: &str = "gen_ai.provider.name";

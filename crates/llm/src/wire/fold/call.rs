@@ -1,4 +1,5 @@
-//! Calls of tools as they come: whole, in numbered pieces, in pieces that only an id tells apart, or in none of these ways.
+//! Calls of tools as they come: whole, in numbered pieces, in pieces that only an id tells apart, or in none of these
+//! ways.
 
 use serde_json::{Map, Value, json};
 
@@ -53,8 +54,8 @@ impl Fold {
     /// Goes on with the call that a piece belongs to, or begins one.
     ///
     /// Services number the pieces of calls, name calls by ids, do both, or neither; some give every call the number 0.
-    /// So an id that is new begins a call, and so does a second name once the call at its number is whole; if it repeats the
-    /// id, too, it has to come with arguments, since some services end a call by its name.
+    /// So an id that is new begins a call, and so does a second name once the call at its number is whole; if it
+    /// repeats the id, too, it has to come with arguments, since some services end a call by its name.
     pub(in crate::wire) fn piece_of_call(
         &mut self,
         number: Option<u64>,
@@ -183,7 +184,8 @@ impl Call {
 }
 
 impl Arguments {
-    /// The arguments as JSON. What is none stays a text, and the model is told of it; so is what is too deep to be stored.
+    /// The arguments as JSON. What is none stays a text, and the model is told of it; so is what is too deep to be
+    /// stored.
     fn read(self) -> Value {
         let (json, text) = match self {
             Self::Text(text) if text.trim().is_empty() => return json!({}),

@@ -49,8 +49,8 @@ impl End {
 }
 
 impl Fold {
-    /// Makes the reply. One that says nothing is an end if it follows `results` of tools, which the model may have nothing
-    /// to add to.
+    /// Makes the reply. One that says nothing is an end if it follows `results` of tools, which the model may have
+    /// nothing to add to.
     pub(crate) fn finish(mut self, results: bool) -> Result<Reply, Failure> {
         self.close()?;
         let said = std::mem::take(&mut self.refusal);

@@ -1,4 +1,5 @@
-//! State that a service wants back is sent back to it, whether it came whole or streamed; a conversation that was accepted once stays so.
+//! State that a service wants back is sent back to it, whether it came whole or streamed; a conversation that was
+//! accepted once stays so.
 
 use std::time::Duration;
 

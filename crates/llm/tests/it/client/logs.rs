@@ -27,8 +27,9 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Keeps what this thread logs until what it returns is dropped. The second dispatch is for nothing but to be there: with
-    /// just one, `tracing` asks the thread that first comes by a place whether it is of interest, which may be another test.
+    /// Keeps what this thread logs until what it returns is dropped. The second dispatch is for nothing but to be
+    /// there: with just one, `tracing` asks the thread that first comes by a place whether it is of interest, which may
+    /// be another test.
     pub(crate) fn begin(&self) -> (DefaultGuard, Dispatch) {
         (tracing::subscriber::set_default(self.clone()), Dispatch::new(Self::default()))
     }

@@ -1,5 +1,5 @@
-//! The same oddities for every wire: words in place of a reply, ids that repeat, arguments without a bottom, replies that
-//! are withheld and cost all the same.
+//! The same oddities for every wire: words in place of a reply, ids that repeat, arguments without a bottom, replies
+//! that are withheld and cost all the same.
 
 use std::{
     collections::BTreeSet,

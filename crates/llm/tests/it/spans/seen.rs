@@ -147,8 +147,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
     }
 }
 
-/// Keeps a second, idle subscriber. With just one, `tracing` asks the thread that first comes by a place whether it is of
-/// interest; that may be another test's, which nobody watches, and the place would stay silent.
+/// Keeps a second, idle subscriber. With just one, `tracing` asks the thread that first comes by a place whether it is
+/// of interest; that may be another test's, which nobody watches, and the place would stay silent.
 pub(crate) fn idle_beside() {
     static IDLE: OnceLock<Dispatch> = OnceLock::new();
     IDLE.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
