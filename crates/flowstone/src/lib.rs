@@ -16,9 +16,9 @@
 //! The rest of the root are types that these take and return, and the traits that `#[node]` implements ([`Node`],
 //! [`AsyncNode`], [`BatchNode`], [`AsyncBatchNode`]).
 //!
-//! Modules behind features: `durable` keeps runs, `llm` asks models, `cli` gives a program its commands. The feature `schema`
-//! has `schema_of`, the JSON schema of an answer. [`driver`] is for
-//! programs that make the visits of runs themselves.
+//! Modules behind features: `durable` keeps runs, `llm` asks models, `cli` gives a program its commands. The feature
+//! `schema` has `schema_of`, the JSON schema of an answer. [`driver`] is for programs that make the visits of runs
+//! themselves.
 //!
 //! This crate holds no logic: it re-exports the crates `flowstone-core`, `flowstone-macros`, and those of its features.
 

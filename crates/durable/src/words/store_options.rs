@@ -77,6 +77,19 @@ impl Default for StoreOptions {
     }
 }
 
+/// A policy of nodes does not compile on options of flows and stores. The words of the message are core's, and tested there
+/// by the programs of `flowstone-ui`, which do without SQLite.
+///
+/// ```compile_fail,E0277
+/// let options = flowstone_durable::FlowOptions::default().retry(flowstone_core::Retry::attempts(3));
+/// ```
+///
+/// ```compile_fail,E0277
+/// let options = flowstone_durable::StoreOptions::new().parallel(4);
+/// ```
+#[cfg(doctest)]
+struct PoliciesBelongToNodes;
+
 flowstone_core::__no_node!(StoreOptions: timeout, total_timeout, retry, parallel =>
     "retries and timeouts belong to a node, `flow.add(\"fetch\", Fetch.timeout(limit))`; `concurrency` counts runs"
 );
