@@ -91,7 +91,7 @@ struct Shared {
 #[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 struct Folder {
     files: Vec<String>,
-    folders: BTreeMap<String, Folder>,
+    folders: BTreeMap<String, Self>,
 }
 
 /// Asks for a value; returns it, and the schema that was sent.
