@@ -11,8 +11,8 @@
 //! | `batch_flow`, `async_batch_flow` | `Flow` and `AsyncFlow` with `batch` |
 //! | `async_parallel_batch_flow` | `AsyncFlow` with `batch` and `parallel` |
 //!
-//! This module refuses what Flowstone's types forbid (an async node in a `Flow`) and what has no handle (an unknown name);
-//! everything else is for `build()` to find.
+//! This module refuses what Flowstone's types forbid (an async node in a `Flow`) and what has no handle (an unknown
+//! name); everything else is for `build()` to find.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -121,7 +121,8 @@ fn async_flow(graph: &Graph, above: &Trail) -> Result<AsyncFlow<State>, Refused>
     Ok(if is_plain { flow } else { flow.map_exit(move |exit| map.apply(exit)) })
 }
 
-/// Fills a builder with the nodes and edges of a flow. Its name is its place, so that no flow seems to be inside itself.
+/// Fills a builder with the nodes and edges of a flow. Its name is its place, so that no flow seems to be inside
+/// itself.
 fn filled<K>(
     mut flow: Builder<State, K>,
     graph: &Graph,

@@ -1,7 +1,7 @@
 //! Counts the runs at work at once: at no `exec` are there more than the limits of the store and of one flow allow.
 //!
-//! Children, and items side by side, belong to their run. A process counts for itself: whatever another one had under way ended
-//! with it.
+//! Children, and items side by side, belong to their run. A process counts for itself: whatever another one had under
+//! way ended with it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

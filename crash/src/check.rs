@@ -1,7 +1,8 @@
-//! The promises: what is committed was done once, and is never done again; what was under way at a kill, at most once more.
+//! The promises: what is committed was done once, and is never done again; what was under way at a kill, at most once
+//! more.
 //!
-//! **Invariant of a checker:** `committed` only grows. What is in it was found in the store after some kill, and no line
-//! of the ledger after that kill may repeat it.
+//! **Invariant of a checker:** `committed` only grows. What is in it was found in the store after some kill, and no
+//! line of the ledger after that kill may repeat it.
 
 mod counts;
 mod died;
@@ -101,10 +102,11 @@ impl<'a> Checker<'a> {
         checker
     }
 
-    /// Checks what a process has done, from where the last one ended, and what it has left in the store; `again` if it was
-    /// asked to go on after failed commits.
+    /// Checks what a process has done, from where the last one ended, and what it has left in the store; `again` if it
+    /// was asked to go on after failed commits.
     pub(crate) fn after_life(&mut self, found: &Found, lines: &[Line], again: bool) -> Result<()> {
-        // In one life of a run nothing is done twice; a retry begins another, and so does a request after a failed commit.
+        // In one life of a run nothing is done twice; a retry begins another, and so does a request after a failed
+        // commit.
         let mut once: BTreeMap<&str, BTreeSet<(&str, u32)>> = BTreeMap::new();
         let new = lines.get(self.read..).context("the ledger has become shorter")?;
         for line in new {

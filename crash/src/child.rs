@@ -1,7 +1,7 @@
 //! The process that is killed: it drives the runs of a seed, from wherever an earlier one left them, to their ends.
 //!
-//! It tells the process that started it, by lines on its standard output: `open`, `seen JOB WHEN`, `at JOB WHEN` (and stops
-//! there), `fault KIND TEXT`, `panic TEXT`, `abort RUN`, `full`, `done`.
+//! It tells the process that started it, by lines on its standard output: `open`, `seen JOB WHEN`, `at JOB WHEN` (and
+//! stops there), `fault KIND TEXT`, `panic TEXT`, `abort RUN`, `full`, `done`.
 
 use std::{
     collections::BTreeSet,

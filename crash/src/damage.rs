@@ -99,8 +99,8 @@ impl Snapshot {
         Ok(true)
     }
 
-    /// Where the part of the log ends that SQLite has begun to copy into the file. It was synced before, so that no crash
-    /// of a machine can tear it, and the file is of no use without it.
+    /// Where the part of the log ends that SQLite has begun to copy into the file. It was synced before, so that no
+    /// crash of a machine can tear it, and the file is of no use without it.
     fn floor(&self) -> Result<u64> {
         const ATTEMPTED: usize = 128; // `nBackfillAttempted` in the index of the log
         const FRAME: u64 = 24;
@@ -131,7 +131,8 @@ fn file(damage: Damage, copy: &Path, random: &mut Random) -> Result<bool> {
     Ok(true)
 }
 
-/// Checks that what is left of a torn log is what was committed first, and nothing else but runs that were deleted later.
+/// Checks that what is left of a torn log is what was committed first, and nothing else but runs that were deleted
+/// later.
 pub(crate) fn is_prefix(whole: &Found, part: &Found) -> Result<()> {
     let deleted = |(run, _): &(i64, u64)| !whole.numbers.contains(run);
     let Some(last) = part.visits.keys().next_back() else { return Ok(()) };

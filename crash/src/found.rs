@@ -203,8 +203,8 @@ impl Found {
         Ok(found)
     }
 
-    /// Says how far something is, by its key: `run:visit:node[item]`, of a child the parent's key and then its own; of what
-    /// follows a question the id of the run or child and `?number`.
+    /// Says how far something is, by its key: `run:visit:node[item]`, of a child the parent's key and then its own; of
+    /// what follows a question the id of the run or child and `?number`.
     pub(crate) fn standing(&self, key: &str, attempt: u32) -> Standing {
         let (key, question) = match key.split_once('?') {
             Some((key, number)) => (key, Some(number.parse().unwrap_or(u64::MAX))),

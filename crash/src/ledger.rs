@@ -1,7 +1,7 @@
 //! The deeds of nodes outside the store: one line for each call of `exec`, in a file that is only appended to.
 //!
-//! A line is one `write` to a file opened with `O_APPEND`, so that lines of two processes do not mix. Of the last one a killed
-//! process may leave a part, up to the end of a page. It is never synced: the process dies, not the machine.
+//! A line is one `write` to a file opened with `O_APPEND`, so that lines of two processes do not mix. Of the last one a
+//! killed process may leave a part, up to the end of a page. It is never synced: the process dies, not the machine.
 
 use std::{
     fs::{File, OpenOptions},
@@ -19,8 +19,8 @@ use crate::version::plain;
 /// One call of `exec`, or of the `post` of a question.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Deed {
-    /// The idempotency key as it is in memory, by the first version, with the places that items have there; of a question, one
-    /// that is made up.
+    /// The idempotency key as it is in memory, by the first version, with the places that items have there; of a
+    /// question, one that is made up.
     pub(crate) key: String,
     /// The key as it is.
     pub(crate) whole: String,
@@ -192,8 +192,8 @@ fn identity(whole: &str, who: &str, item: Option<usize>) -> String {
     parts.join(":")
 }
 
-/// A key, or the id of a child, as it is in memory: `run3~0123456789abcdef:1:work2-g1` without what only this life of its run
-/// has, and with the names of the first version.
+/// A key, or the id of a child, as it is in memory: `run3~0123456789abcdef:1:work2-g1` without what only this life of
+/// its run has, and with the names of the first version.
 pub(crate) fn in_memory(key: &str) -> String {
     let life = key.split_once('~').and_then(|(id, rest)| Some(format!("{id}{}", rest.get(LIFE..)?)));
     plain(&life.unwrap_or_else(|| key.to_owned()))

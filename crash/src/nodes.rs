@@ -302,8 +302,8 @@ impl AsyncBatchNode<Job> for Batch {
 }
 
 impl Batch {
-    /// The items of this version of the program, by their places in the first: in another order, and without some of the
-    /// last ones.
+    /// The items of this version of the program, by their places in the first: in another order, and without some of
+    /// the last ones.
     fn list(&self) -> Vec<usize> {
         let Work { name, items, .. } = &self.work;
         let mut list: Vec<usize> = (0..*items).collect();
@@ -344,7 +344,8 @@ impl Question {
         self.goes_on(job, Some(answer))
     }
 
-    /// Goes on after a question. What the run makes of it is the same both ways, so that one run in memory stands for both.
+    /// Goes on after a question. What the run makes of it is the same both ways, so that one run in memory stands for
+    /// both.
     fn goes_on(&self, job: &mut Job, answer: Option<bool>) -> Action {
         let (text, number) = (Self::text(job), job.answers.len());
         self.world.deed(Deed::of_question(&job.who, number, self.expires, answer.is_none()));

@@ -78,8 +78,8 @@ pub(crate) fn options(script: &Script, life: usize) -> StoreOptions {
     }
 }
 
-/// Drives everything in a store that was just opened to its end, from wherever earlier drivers left it; `before` is what
-/// they wrote down.
+/// Drives everything in a store that was just opened to its end, from wherever earlier drivers left it; `before` is
+/// what they wrote down.
 pub(crate) async fn drive(
     store: &Store,
     script: &Script,

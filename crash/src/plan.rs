@@ -83,7 +83,8 @@ pub(crate) enum Fate {
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) id: String,
-    /// The flow's place among the seed's: those that kill their process have the last but one, those to be pruned the last.
+    /// The flow's place among the seed's: those that kill their process have the last but one, those to be pruned the
+    /// last.
     pub(crate) flow: usize,
     pub(crate) job: Job,
     pub(crate) fate: Fate,
@@ -215,8 +216,8 @@ fn plan(random: &mut Random, run: usize, (flows, soon): (usize, u64)) -> Plan {
     Plan { id, flow, job, fate, by }
 }
 
-/// Four lives that end too early, and one that does not. Each seed takes the next two points, so that many seeds in a row
-/// take all.
+/// Four lives that end too early, and one that does not. Each seed takes the next two points, so that many seeds in a
+/// row take all.
 fn lives(seed: u64) -> Vec<Life> {
     let mut random = Random::of(seed, "lives");
     let points = JOBS.len() * MOMENTS.len();

@@ -3,7 +3,7 @@
 //! ```text
 //! run once undisturbed ─▶ so many syncs and changes
 //! for each sync, and for random changes:   a chain
-//!     drive ─ cut ─▶ what the disk has left ─▶ check ─▶ drive again ─ perhaps a cut soon after ─▶ … ─▶ drive to the end
+//!   drive ─ cut ─▶ what the disk has left ─▶ check ─▶ drive again ─ perhaps a cut soon after ─▶ … ─▶ drive to the end
 //! ```
 //!
 //! The ledger and what callers were told are kept in memory, and grow only while the power is on.

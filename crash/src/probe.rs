@@ -1,7 +1,7 @@
 //! A pool that is full: every thread for blocking work waits for something that must come without such a thread.
 //!
-//! Two runs beside those of the seed are started, listed, answered, cancelled and woken meanwhile; only then do the threads
-//! go on. If any of that wanted a thread of the pool, nothing would ever go on.
+//! Two runs beside those of the seed are started, listed, answered, cancelled and woken meanwhile; only then do the
+//! threads go on. If any of that wanted a thread of the pool, nothing would ever go on.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 

@@ -155,8 +155,8 @@ impl Trial {
         (self.script.lives.len(), &Life::Whole)
     }
 
-    /// Lets a process live, alone or beside another. A request that is made when nobody drives the store empties the log,
-    /// which is to be damaged.
+    /// Lets a process live, alone or beside another. A request that is made when nobody drives the store empties the
+    /// log, which is to be damaged.
     fn live(
         &mut self,
         place: &Place,

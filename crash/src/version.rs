@@ -1,9 +1,9 @@
 //! The versions of the program: what each life of a seed's store has changed since the one before.
 //!
-//! Nodes get other names, with `FlowOptions::rename` for the old ones, and so do flows, with `FlowOptions::renamed_from`; the
-//! lists of batches come in another order, and with other items; one flow may be missing for a life; in some lives the pool
-//! for blocking work is full for a while, in some not all runs may be at work at once. What is compared with a run in memory is
-//! compared by the names of the first version.
+//! Nodes get other names, with `FlowOptions::rename` for the old ones, and so do flows, with
+//! `FlowOptions::renamed_from`; the lists of batches come in another order, and with other items; one flow may be
+//! missing for a life; in some lives the pool for blocking work is full for a while, in some not all runs may be at
+//! work at once. What is compared with a run in memory is compared by the names of the first version.
 
 use std::collections::BTreeSet;
 
@@ -54,8 +54,8 @@ impl Limits {
 }
 
 impl Version {
-    /// The program of a seed's life of this number; each renames some nodes and flows, or none. The first `flows` are those that
-    /// may be missing.
+    /// The program of a seed's life of this number; each renames some nodes and flows, or none. The first `flows` are
+    /// those that may be missing.
     pub(crate) fn of(seed: u64, life: usize, flows: usize) -> Self {
         let mut random = Random::of(seed, "versions");
         let (mut renamings, mut lacks, mut lists, mut full_pool) = (0, None, None, false);

@@ -25,7 +25,8 @@ pub fn folded(name: &str) -> String {
     name.trim().to_lowercase().chars().map(without_accent).collect()
 }
 
-/// Returns the city whose name is the least number of typing mistakes away from `name`, if it is near enough to mean it.
+/// Returns the city whose name is the least number of typing mistakes away from `name`, if it is near enough to mean
+/// it.
 ///
 /// # Example
 ///

@@ -163,7 +163,8 @@ impl OpenMeteo {
     }
 }
 
-/// Another attempt can help where the service failed, or was too slow or too busy; where the request is wrong it cannot.
+/// Another attempt can help where the service failed, or was too slow or too busy; where the request is wrong it
+/// cannot.
 fn refused(answer: &Answer) -> NodeError {
     #[derive(Deserialize)]
     struct Refusal {

@@ -1,7 +1,7 @@
 //! `invoices`, killed again and again: what was extracted is not asked for again, and each invoice is posted once.
 //!
-//! Kills are SIGKILL on Unix, as soon as the service or the ledger has so many lines. The service, a process of its own,
-//! must then end by itself.
+//! Kills are SIGKILL on Unix, as soon as the service or the ledger has so many lines. The service, a process of its
+//! own, must then end by itself.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

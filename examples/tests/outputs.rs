@@ -1,7 +1,8 @@
 //! Every example prints what is in `expected/`; `UPDATE_EXPECT=1` writes it anew.
 //!
 //! One fact a test: the example of that name, run as its own process, ends well and prints the lines of its file.
-//! `cargo test -p flowstone-examples --all-features` builds the examples first; with `--test outputs` besides it does not.
+//! `cargo test -p flowstone-examples --all-features` builds the examples first; with `--test outputs` besides it does
+//! not.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

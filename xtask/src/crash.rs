@@ -1,8 +1,8 @@
-//! `cargo xtask crash`: kills durable runs at random times and at every write, or cuts the power of their disk, and looks at
-//! what is left.
+//! `cargo xtask crash`: kills durable runs at random times and at every write, or cuts the power of their disk, and
+//! looks at what is left.
 //!
-//! The program is `flowstone-crash`, built in release mode; `docs/reliability.md` says what it checks. The tests run a few
-//! seeds of it, too.
+//! The program is `flowstone-crash`, built in release mode; `docs/reliability.md` says what it checks. The tests run a
+//! few seeds of it, too.
 
 use std::process::Command;
 

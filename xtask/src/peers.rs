@@ -25,7 +25,8 @@ const NODE: [&str; 2] =
 
 /// Installs what is not there yet, and returns the variables that the tests find it by.
 ///
-/// A package that cannot be installed is said in a line, and the tests go on without it; where `CI` is set, it is an error.
+/// A package that cannot be installed is said in a line, and the tests go on without it; where `CI` is set, it is an
+/// error.
 pub(crate) fn install(root: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
     let peers = [
         ("FLOWSTONE_PEERS_PYTHON", PYTHON.to_owned(), venv::python(root, "peers", PYTHON)),

@@ -1,11 +1,11 @@
 //! A disk whose power is cut: the files of one folder, as they are on the disk and as programs see them.
 //!
-//! The model is that of "Atomic Commit In SQLite": a write is in the system's cache until its file is synced. When the power
-//! goes, each part of it that lies in one sector of 512 bytes is on the disk or not, by itself, in any order; where a file
-//! has grown may be zeros or noise; that a file was made or deleted may be lost until its folder is synced. A sync makes
-//! durable what was done to that file before. What SQLite is told of it is `SQLITE_IOCAP_POWERSAFE_OVERWRITE` and no more:
-//! not that writes are atomic, nor that they are in order, nor that a file grows after it is written. Why so:
-//! `docs/decisions/0027-a-disk-that-loses-what-was-not-synced.md`.
+//! The model is that of "Atomic Commit In SQLite": a write is in the system's cache until its file is synced. When the
+//! power goes, each part of it that lies in one sector of 512 bytes is on the disk or not, by itself, in any order;
+//! where a file has grown may be zeros or noise; that a file was made or deleted may be lost until its folder is
+//! synced. A sync makes durable what was done to that file before. What SQLite is told of it is
+//! `SQLITE_IOCAP_POWERSAFE_OVERWRITE` and no more: not that writes are atomic, nor that they are in order, nor that a
+//! file grows after it is written. Why so: `docs/decisions/0027-a-disk-that-loses-what-was-not-synced.md`.
 
 use std::{
     collections::BTreeMap,

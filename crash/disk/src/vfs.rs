@@ -1,8 +1,9 @@
 //! The binding to SQLite's C interface of file systems.
 //!
-//! A VFS here is SQLite's default one but for a few functions: `open` and `delete`, and of an open file `write`, `sync`,
-//! `truncate`, `close`. A file is the default's own object, with a table of methods in which those are replaced, and with
-//! the [`DeviceFile`] behind it. All else, shared memory and locks included, is therefore the default's to the byte.
+//! A VFS here is SQLite's default one but for a few functions: `open` and `delete`, and of an open file `write`,
+//! `sync`, `truncate`, `close`. A file is the default's own object, with a table of methods in which those are
+//! replaced, and with the [`DeviceFile`] behind it. All else, shared memory and locks included, is therefore the
+//! default's to the byte.
 //!
 //! ```text
 //!  sqlite3_vfs  ── copied, xOpen and xDelete replaced ──▶ Vfs   { vfs, default, device }
@@ -163,9 +164,9 @@ unsafe extern "C" fn open(
     };
     let flags = if is_read_only { read_only(flags) } else { flags };
 
-    // SAFETY: the arguments are SQLite's own, passed on to the function that they are meant for: `szOsFile` is larger than
-    // the default's, so `file` has the room that the default needs, and behind it that of a `Behind`, which is aligned
-    // since SQLite aligns the whole. Its methods, if it set any, are a table that lives forever.
+    // SAFETY: the arguments are SQLite's own, passed on to the function that they are meant for: `szOsFile` is larger
+    // than the default's, so `file` has the room that the default needs, and behind it that of a `Behind`, which is
+    // aligned since SQLite aligns the whole. Its methods, if it set any, are a table that lives forever.
     unsafe {
         let Some(default_open) = (*ours.default).xOpen else { return SQLITE_CANTOPEN };
         let done = default_open(ours.default, name, file, flags, out_flags);
@@ -235,8 +236,8 @@ unsafe fn behind(file: *mut sqlite3_file, offset: usize) -> *mut Behind {
 ///
 /// `file` was opened by [`open`], which put our table into it, and is not closed.
 unsafe fn of<'a>(file: *mut sqlite3_file) -> (&'a dyn DeviceFile, &'static sqlite3_io_methods) {
-    // SAFETY: `open` made the file's methods the front of a leaked `Table`, whose default lives forever, and wrote what is
-    // behind the file.
+    // SAFETY: `open` made the file's methods the front of a leaked `Table`, whose default lives forever, and wrote what
+    // is behind the file.
     unsafe {
         let table: &'static Table = &*(*file).pMethods.cast::<Table>();
         let heard: &'a Behind = &*behind(file, table.behind);

@@ -1,8 +1,8 @@
 //! The extraction service: HTTP, slow and flaky, and it writes down what it served.
 //!
 //! Of a hundred requests about 3 are told to come back in a second, 6 fail, and 1 gets no answer at all; which, follows
-//! from the seed. The fourth request for an invoice is always served, also when the service was started anew in between.
-//! In the file of counts each request leaves a line: the number of the invoice, and what became of it.
+//! from the seed. The fourth request for an invoice is always served, also when the service was started anew in
+//! between. In the file of counts each request leaves a line: the number of the invoice, and what became of it.
 
 use std::{
     collections::HashMap,

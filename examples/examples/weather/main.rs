@@ -12,9 +12,9 @@
 //! is a line on standard error, and the others go on. The exit code is 0 if every city has its weather, 1 if one has
 //! not, 2 if there was nothing to ask for.
 //!
-//! `--live` asks the real Open-Meteo. With `--store` the run is kept in a file: killed in the middle and started again with
-//! the same command, it goes on, and says which cities it does not ask again. Both take longer to compile, so each has a
-//! feature.
+//! `--live` asks the real Open-Meteo. With `--store` the run is kept in a file: killed in the middle and started again
+//! with the same command, it goes on, and says which cities it does not ask again. Both take longer to compile, so each
+//! has a feature.
 //!
 //! `flow` has the flows: one over a city, and the one around it. `terminal` has everything that a person sees. `store`
 //! runs the same flow in a file.

@@ -1,8 +1,8 @@
 //! An agent with the tools of an MCP server, which is a program of any kind.
 //!
 //! ```text
-//! cargo run --release -p flowstone-examples-models --example mcp -- --model openai:gpt-5-mini "What is in this folder?" \\
-//!     -- npx -y @modelcontextprotocol/server-filesystem .
+//! cargo run --release -p flowstone-examples-models --example mcp -- \
+//!     --model openai:gpt-5-mini "What is in this folder?" -- npx -y @modelcontextprotocol/server-filesystem .
 //! ```
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the command line")]
 

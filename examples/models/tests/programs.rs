@@ -1,4 +1,5 @@
-//! The programs that speak with a model, without one: the scripted model replies, and what they print is in `expected/`.
+//! The programs that speak with a model, without one: the scripted model replies, and what they print is in
+//! `expected/`.
 //!
 //! `UPDATE_EXPECT=1` writes those files anew. `cargo test -p flowstone-examples-models` builds the programs first; with
 //! `--test programs` besides it does not.

@@ -1,4 +1,5 @@
-//! Folders are layers inside a crate as well: a module imports from its own layer and from those below, and never in a circle.
+//! Folders are layers inside a crate as well: a module imports from its own layer and from those below, and never in a
+//! circle.
 //!
 //! Every file is a module. A path counts wherever it stands: in a `use`, inline, and also `super::…` and `child::…`.
 

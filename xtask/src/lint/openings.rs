@@ -1,4 +1,5 @@
-//! A comment says its thing in a sentence: one that opens with What, Whether, Who, How or Why is a question, or a riddle.
+//! A comment says its thing in a sentence: one that opens with What, Whether, Who, How or Why is a question, or a
+//! riddle.
 
 use super::tree::{Fault, File};
 

@@ -22,7 +22,8 @@ struct Weight {
 const WEIGHTS: [Weight; 2] = [
     // Elsewhere everyone pays for everything, a database driver included.
     Weight { package: "flowstone-core", manifest: "crates/core/Cargo.toml", edges: "normal", most: 27 },
-    // `cargo run --release --example weather`, the first command of the README. Cargo compiles what tests need for it, too.
+    // `cargo run --release --example weather`, the first command of the README. Cargo compiles what tests need for it,
+    // too.
     Weight { package: "flowstone-examples", manifest: "examples/Cargo.toml", edges: "normal,build,dev", most: 119 },
 ];
 
@@ -44,8 +45,8 @@ pub(super) fn check(root: &Path) -> Result<Vec<Fault>> {
 /// Crates that are small, and may be compiled with more features for programs than for build scripts.
 const MAY_BE_TWICE: [&str; 1] = ["libc"];
 
-/// Finds crates that the tests would compile twice, with different features: for this machine, and for the macros and build
-/// scripts that run on it. What a macro's package needs for its tests is compiled so.
+/// Finds crates that the tests would compile twice, with different features: for this machine, and for the macros and
+/// build scripts that run on it. What a macro's package needs for its tests is compiled so.
 pub(super) fn check_twice(root: &Path) -> Result<Vec<Fault>> {
     let mut tree = cargo(root);
     tree.args(["tree", "--workspace", "--exclude", "flowstone-bench", "--all-features", "--edges", "normal,build,dev"]);

@@ -22,8 +22,8 @@ const PAGE: usize = 256;
 pub enum Seen {
     /// A step: each, once, in order.
     Step(StepInfo),
-    /// Something inside the visit under way: attempts, items, what nodes emit. What happened before the follower came is
-    /// not told.
+    /// Something inside the visit under way: attempts, items, what nodes emit. What happened before the follower came
+    /// is not told.
     Event(Arc<Event>),
     /// The follower was too slow: so many events are lost to it. Steps never are.
     Missed(u64),
@@ -117,8 +117,8 @@ impl<S: State + Serialize + DeserializeOwned> Follower<S> {
     /// Reads steps, or waits for something to happen.
     async fn advance(&mut self) -> Result<Option<Seen>, DriveError> {
         if let Some(last) = self.until.take() {
-            // In this order nothing falls between history and life: who listens first, and reads then, hears what it did
-            // not read.
+            // In this order nothing falls between history and life: who listens first, and reads then, hears what it
+            // did not read.
             self.news.mark_unchanged();
             if self.live.is_none() {
                 self.live = self.run.shared().observer(self.run.run).map(|observer| observer.follow());

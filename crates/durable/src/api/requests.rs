@@ -101,10 +101,10 @@ impl Requests {
     /// Answers the open question of a run at a node, once.
     ///
     /// The node is known by the names that it had, too; in a child it is named by its path, as in
-    /// [`Question::node`](crate::Question::node). The answer is checked against the schema that is stored with the question; the
-    /// process that drives the run checks it against its type, too, and asks again if it does not fit
-    /// ([`Question::refused`](crate::Question::refused)). If the run's flow cannot take the run any more, the answer is kept
-    /// for a program that can ([`RunInfo::refused`](crate::RunInfo::refused)).
+    /// [`Question::node`](crate::Question::node). The answer is checked against the schema that is stored with the
+    /// question; the process that drives the run checks it against its type, too, and asks again if it does not fit
+    /// ([`Question::refused`](crate::Question::refused)). If the run's flow cannot take the run any more, the answer is
+    /// kept for a program that can ([`RunInfo::refused`](crate::RunInfo::refused)).
     ///
     /// # Errors
     ///
@@ -118,8 +118,8 @@ impl Requests {
         self.give(&run.into(), &Which::At(node.into()), answer)
     }
 
-    /// Answers this question, see [`answer`](Self::answer), so that a late answer cannot go to a later question of the same
-    /// node.
+    /// Answers this question, see [`answer`](Self::answer), so that a late answer cannot go to a later question of the
+    /// same node.
     ///
     /// # Errors
     ///
@@ -168,8 +168,9 @@ impl Requests {
         })
     }
 
-    /// Lets a run that failed or was cancelled go on, from the node where it stopped. If the process that drives the store finds
-    /// that its flow cannot take it, it is again what it was, and says why ([`RunInfo::refused`](crate::RunInfo::refused)).
+    /// Lets a run that failed or was cancelled go on, from the node where it stopped. If the process that drives the
+    /// store finds that its flow cannot take it, it is again what it was, and says why
+    /// ([`RunInfo::refused`](crate::RunInfo::refused)).
     ///
     /// # Errors
     ///
@@ -183,8 +184,8 @@ impl Requests {
         })
     }
 
-    /// Begins another run where a run was after a step, with its state as `edit` changes it: as it is stored, since the types
-    /// of its flow are not at hand here.
+    /// Begins another run where a run was after a step, with its state as `edit` changes it: as it is stored, since the
+    /// types of its flow are not at hand here.
     ///
     /// # Errors
     ///

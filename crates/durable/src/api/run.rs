@@ -212,8 +212,8 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         self.shared().read(move |reader| reader.diff(id, from, to)).await
     }
 
-    /// Returns its questions with their answers, oldest first, and then those of its children. One that is open is asked as its
-    /// flow asks it now, see [`FlowOptions::migrate_questions`](crate::FlowOptions::migrate_questions).
+    /// Returns its questions with their answers, oldest first, and then those of its children. One that is open is
+    /// asked as its flow asks it now, see [`FlowOptions::migrate_questions`](crate::FlowOptions::migrate_questions).
     ///
     /// # Errors
     ///
@@ -237,8 +237,8 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         answers::answer(self.shared(), (self.run, &self.id), Which::At(node.into()), answer).await
     }
 
-    /// Answers this question of the run, or of one of its children, so that a late answer cannot go to a later question of the
-    /// same node.
+    /// Answers this question of the run, or of one of its children, so that a late answer cannot go to a later question
+    /// of the same node.
     ///
     /// # Errors
     ///
@@ -256,7 +256,8 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         changes::cancel(self.shared(), self.run).await
     }
 
-    /// Lets it go on after it failed or was cancelled, from the node where it stopped, with the items that are recorded.
+    /// Lets it go on after it failed or was cancelled, from the node where it stopped, with the items that are
+    /// recorded.
     ///
     /// # Errors
     ///

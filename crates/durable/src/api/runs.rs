@@ -126,8 +126,8 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
 
     /// Starts a run under an id of the user's own, and returns when its start is on disk.
     ///
-    /// If there is a run of this flow with this id, that one is returned, and goes on if it was left unfinished; `state`
-    /// is then not used.
+    /// If there is a run of this flow with this id, that one is returned, and goes on if it was left unfinished;
+    /// `state` is then not used.
     ///
     /// # Errors
     ///
@@ -217,8 +217,8 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         self.shared().read(move |reader| reader.list(&filter)).await
     }
 
-    /// Goes on with the runs of this flow that are neither parked nor at an end: what to do first after opening. Those that
-    /// are parked are looked at, so that what they need is known before somebody answers.
+    /// Goes on with the runs of this flow that are neither parked nor at an end: what to do first after opening. Those
+    /// that are parked are looked at, so that what they need is known before somebody answers.
     ///
     /// # Errors
     ///
@@ -242,8 +242,8 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     ///
     /// # Errors
     ///
-    /// If there is no such question, it is answered or has expired already, or the answer does not fit its schema or its
-    /// type.
+    /// If there is no such question, it is answered or has expired already, or the answer does not fit its schema or
+    /// its type.
     pub async fn answer(
         &self,
         run: impl Into<RunId>,
@@ -289,8 +289,8 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     ///
     /// # Errors
     ///
-    /// If there is no such run or step, the run is at its end there, the new id is taken, or the state that `edit` leaves does
-    /// not fit its type.
+    /// If there is no such run or step, the run is at its end there, the new id is taken, or the state that `edit`
+    /// leaves does not fit its type.
     pub async fn fork(
         &self,
         run: impl Into<RunId>,

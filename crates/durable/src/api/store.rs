@@ -82,8 +82,8 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens a store to drive it, with default [options](StoreOptions); it is made if it is not there, and upgraded if an
-    /// older version wrote it.
+    /// Opens a store to drive it, with default [options](StoreOptions); it is made if it is not there, and upgraded if
+    /// an older version wrote it.
     ///
     /// # Errors
     ///
@@ -104,8 +104,8 @@ impl Store {
         Ok(Self { handle: Arc::new(Handle { shared, ended }) })
     }
 
-    /// Goes on with the runs of all registered flows that are neither parked nor at an end. Those that are parked are looked
-    /// at, so that what they need is known before somebody answers; those of other flows are counted.
+    /// Goes on with the runs of all registered flows that are neither parked nor at an end. Those that are parked are
+    /// looked at, so that what they need is known before somebody answers; those of other flows are counted.
     ///
     /// # Errors
     ///
@@ -128,8 +128,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// If there is no such question, it is answered already, the answer fits neither its schema nor its type, or the flow
-    /// of the run is not registered or cannot take it.
+    /// If there is no such question, it is answered already, the answer fits neither its schema nor its type, or the
+    /// flow of the run is not registered or cannot take it.
     pub async fn answer(
         &self,
         run: impl Into<RunId>,
@@ -207,10 +207,10 @@ impl Store {
     /// Stops all runs where they are, and closes the file. Other clones get
     /// [`StoreFault::Closed`](crate::StoreFault::Closed).
     ///
-    /// Waits for what cannot be interrupted: a blocking `exec` or [job](flowstone_core::Context::blocking) that is on the
-    /// pool, and a spawned item until its next `.await`. They are told through
-    /// [`Context::cancelled`](flowstone_core::Context::cancelled); [`close_within`](Self::close_within) does not wait for
-    /// ever.
+    /// Waits for what cannot be interrupted: a blocking `exec` or [job](flowstone_core::Context::blocking) that is on
+    /// the pool, and a spawned item until its next `.await`. They are told through
+    /// [`Context::cancelled`](flowstone_core::Context::cancelled); [`close_within`](Self::close_within) does not wait
+    /// for ever.
     pub async fn close(&self) {
         self.handle.shared.closing.cancel();
         self.handle.shared.tasks.close();
@@ -218,11 +218,12 @@ impl Store {
         self.end(true).await;
     }
 
-    /// Stops all runs where they are, waits at most so long for what cannot be interrupted, closes the file, and returns
-    /// what is left. What can be interrupted has a second, if `within` is less.
+    /// Stops all runs where they are, waits at most so long for what cannot be interrupted, closes the file, and
+    /// returns what is left. What can be interrupted has a second, if `within` is less.
     ///
-    /// The store stays locked until what is left has ended, so that no other driver, in this process or in another, runs a
-    /// second time beside it: who opens the store until then gets [`OpenError::StillRuns`]. What it gives is discarded.
+    /// The store stays locked until what is left has ended, so that no other driver, in this process or in another,
+    /// runs a second time beside it: who opens the store until then gets [`OpenError::StillRuns`]. What it gives is
+    /// discarded.
     ///
     /// # Example
     ///
@@ -262,7 +263,8 @@ impl Store {
     ///
     /// let left = runs.store().close_within(Duration::from_millis(10)).await;
     /// assert_eq!((left[0].run.as_str(), left[0].node.as_str()), ("long", "compute"));
-    /// assert!(matches!(Store::open(&path).await, Err(OpenError::StillRuns { left, .. }) if left[0].run.as_str() == "long"));
+    /// let refused = Store::open(&path).await;
+    /// assert!(matches!(refused, Err(OpenError::StillRuns { left, .. }) if left[0].run.as_str() == "long"));
     /// # both.wait();
     /// # Ok(())
     /// # }

@@ -1,7 +1,8 @@
 //! The files of a store that is open: are they still the ones at its path?
 //!
-//! A file that was deleted or renamed can be written for as long as it is open, and what is written there is found by nobody.
-//! So whoever has a store open compares its files with those at its path: the writer in each commit, a reader in each call.
+//! A file that was deleted or renamed can be written for as long as it is open, and what is written there is found by
+//! nobody. So whoever has a store open compares its files with those at its path: the writer in each commit, a reader
+//! in each call.
 //!
 //! The main file, its log and its index are one thing, which SQLite keeps together by their names alone.
 
@@ -18,8 +19,8 @@ use crate::words::{
 
 /// The stores that this process has open, by their main files, with how often.
 ///
-/// A process loses its POSIX locks on a file when it closes any handle to that file, so nobody may open one of these beside
-/// SQLite.
+/// A process loses its POSIX locks on a file when it closes any handle to that file, so nobody may open one of these
+/// beside SQLite.
 static OPEN: Mutex<BTreeMap<Id, usize>> = Mutex::new(BTreeMap::new());
 
 /// The number of links that are followed at most, as on Linux.
@@ -144,7 +145,8 @@ pub(crate) fn beside(main: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-/// Returns where a store's main file is, or would be: SQLite has the other files beside that, also where a link leads to it.
+/// Returns where a store's main file is, or would be: SQLite has the other files beside that, also where a link leads
+/// to it.
 pub(crate) fn real(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
     for _ in 0..LINKS {

@@ -1,11 +1,11 @@
 //! One writer: the process that drives a store holds a lock beside it.
 //!
-//! The lock is the system's, on the file `<store>-lock`, so that it ends with the process however that ends. Who gets past
-//! it all the same, because the file was deleted, is stopped by the epoch in the store itself, which
+//! The lock is the system's, on the file `<store>-lock`, so that it ends with the process however that ends. Who gets
+//! past it all the same, because the file was deleted, is stopped by the epoch in the store itself, which
 //! [the writer](crate::disk::writer) checks in every commit. Why both: `docs/decisions/0008-a-lock-and-an-epoch.md`.
 //!
-//! A driver that is closed cannot interrupt everything: what is left holds the lock, too, and is written into its file, so
-//! that whoever opens the store is told the runs. Why so: `docs/decisions/0021-what-is-left-holds-the-lock.md`.
+//! A driver that is closed cannot interrupt everything: what is left holds the lock, too, and is written into its file,
+//! so that whoever opens the store is told the runs. Why so: `docs/decisions/0021-what-is-left-holds-the-lock.md`.
 
 use std::{
     collections::BTreeMap,

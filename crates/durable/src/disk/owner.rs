@@ -10,7 +10,8 @@ use crate::{
     },
 };
 
-/// Writes down that this process drives the store, and returns the number that says so, and whether the last one has died.
+/// Writes down that this process drives the store, and returns the number that says so, and whether the last one has
+/// died.
 pub(crate) fn take_over(connection: &Connection) -> Result<(i64, bool), StoreError> {
     let before = connection.query_row("SELECT epoch > 0 AND clean = 0 FROM owner WHERE one = 1", [], |row| row.get(0));
     let died = before.optional()?.unwrap_or_default();

@@ -1,8 +1,8 @@
 //! A main file and its log: two files that are one store.
 //!
-//! SQLite takes any log that is beside a file for the log of that file. Where the main file is gone it makes a new one and
-//! throws the log away; where it is another one, it mixes the pages of both. So the two are looked at before SQLite is let to
-//! them: why and how far, see `docs/decisions/0019-a-log-is-known-by-its-marker.md`.
+//! SQLite takes any log that is beside a file for the log of that file. Where the main file is gone it makes a new one
+//! and throws the log away; where it is another one, it mixes the pages of both. So the two are looked at before SQLite
+//! is let to them: why and how far, see `docs/decisions/0019-a-log-is-known-by-its-marker.md`.
 //!
 //! **Invariant:** a pair that is refused is left as it is.
 
@@ -118,8 +118,8 @@ fn of_header(path: &Path, main: &Path) -> Result<Alone, OpenError> {
     }
     let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let (uses_log, application, tables) = (header[18..20] == [2, 2], i64::from(number(68)), number(40));
-    // No table was ever moved into it, whatever its length: it grows before its header says so. That it uses a log may be in
-    // the log only, if the power went while it was made.
+    // No table was ever moved into it, whatever its length: it grows before its header says so. That it uses a log may
+    // be in the log only, if the power went while it was made.
     let is_young = application == 0 && tables == 0;
     let is_store = application == APPLICATION && uses_log;
     if &header[..16] != MAGIC || !(is_store || is_young) {
@@ -187,8 +187,8 @@ pub(crate) fn new_marker() -> i64 {
     marker(RandomState::new().hash_one(SystemTime::now()) as u32)
 }
 
-/// Makes a marker of a random number, and of a check of it: where the power went while the log was moved into the main file,
-/// that has halves of pages, and what it seems to hold says nothing.
+/// Makes a marker of a random number, and of a check of it: where the power went while the log was moved into the main
+/// file, that has halves of pages, and what it seems to hold says nothing.
 fn marker(random: u32) -> i64 {
     let check = random.wrapping_mul(0x9e37_79b9).rotate_left(16) ^ 0x7f4a_7c15;
     (u64::from(random) << 32 | u64::from(check)).cast_signed()

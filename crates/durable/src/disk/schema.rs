@@ -117,7 +117,8 @@ fn check(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
     Err(OpenError::NotAStore { path: path.to_owned(), what: "it is a SQLite database of another program".to_owned() })
 }
 
-/// Returns `true` if a store has reached a schema: a reader may be at one that nobody has upgraded yet, or upgrades just now.
+/// Returns `true` if a store has reached a schema: a reader may be at one that nobody has upgraded yet, or upgrades
+/// just now.
 pub(crate) fn reaches(db: &Connection, schema: i64) -> rusqlite::Result<bool> {
     let mut found = db.prepare_cached("PRAGMA user_version")?;
     found.query_row([], |row| Ok(row.get::<_, i64>(0)? >= schema))
@@ -135,8 +136,8 @@ fn prepare(connection: &mut Connection, schema: i64) -> rusqlite::Result<()> {
     if schema == SCHEMA { Ok(()) } else { upgrade(connection, schema, &UPGRADES) }
 }
 
-/// Gives up the log of a store that is not made yet. Where the power went while an earlier process made it, the file may say
-/// that it has none, and SQLite uses what is there all the same; the file would say so ever after.
+/// Gives up the log of a store that is not made yet. Where the power went while an earlier process made it, the file
+/// may say that it has none, and SQLite uses what is there all the same; the file would say so ever after.
 fn leave_log(connection: &Connection) -> rusqlite::Result<()> {
     let begun = Instant::now();
     loop {

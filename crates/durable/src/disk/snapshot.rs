@@ -6,8 +6,8 @@
 //!           └──────┴──────┴─────┘ unfolded in this order, from a full one on
 //! ```
 //!
-//! A [`Chain`] is the writer's side: it is given each state of a run in turn and says what to store. An [`Unfolding`] is
-//! the reader's: it is given what was stored, and has the state. Why a body looks as it does, with figures, is in
+//! A [`Chain`] is the writer's side: it is given each state of a run in turn and says what to store. An [`Unfolding`]
+//! is the reader's: it is given what was stored, and has the state. Why a body looks as it does, with figures, is in
 //! `docs/decisions/0006-a-snapshot-is-a-splice-or-a-zstd-delta.md`.
 //!
 //! **Invariant:** every body has a check of the state that it leads to, so a damaged one, or one that is applied to

@@ -27,8 +27,8 @@ pub(crate) fn give_some_back(db: &Connection) -> Result<bool, StoreError> {
     Ok(left > 0 && left < before)
 }
 
-/// Writes the log into the file and cuts it off, and returns whether that was possible: if somebody reads just then, the next
-/// one does it.
+/// Writes the log into the file and cuts it off, and returns whether that was possible: if somebody reads just then,
+/// the next one does it.
 pub(crate) fn cut_log(db: &Connection) -> Result<bool, StoreError> {
     db.busy_timeout(Duration::ZERO)?;
     let is_held = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));

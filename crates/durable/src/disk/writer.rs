@@ -6,8 +6,8 @@
 //!
 //! While a commit is on its way to the disk the next jobs gather in the queue, so that the group grows with the load.
 //!
-//! **Invariant:** a job that returns an error has written nothing, and is refused alone; where the file itself fails, the
-//! whole group is undone. What a caller is told is on disk.
+//! **Invariant:** a job that returns an error has written nothing, and is refused alone; where the file itself fails,
+//! the whole group is undone. What a caller is told is on disk.
 
 use std::{
     fmt,
@@ -40,8 +40,8 @@ use crate::{
     },
 };
 
-/// The number of jobs that may wait: enough that a group fills while the last one is synced, and a bound for the memory that they
-/// hold. Callers wait for room.
+/// The number of jobs that may wait: enough that a group fills while the last one is synced, and a bound for the memory
+/// that they hold. Callers wait for room.
 const QUEUE: usize = 1024;
 
 /// The most jobs that one commit takes, so that the first of them does not wait for long.
@@ -50,7 +50,8 @@ const GROUP: usize = 512;
 /// The time for which the thread looks for the next job before it falls asleep.
 const AWAKE: Duration = Duration::from_micros(40);
 
-/// The time between two looks at all files of the store, and its log; the main file and the log are looked at in each commit.
+/// The time between two looks at all files of the store, and its log; the main file and the log are looked at in each
+/// commit.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The way to the writer thread; cheap to clone. The thread ends when the last one is dropped.
@@ -109,8 +110,8 @@ struct Hooks {
     halt: CancellationToken,
 }
 
-/// Opens a store on a thread of its own, takes it over from whoever drove it before, and writes there what is put into the
-/// queue. The thread holds the lock until it ends.
+/// Opens a store on a thread of its own, takes it over from whoever drove it before, and writes there what is put into
+/// the queue. The thread holds the lock until it ends.
 pub(crate) async fn open(path: &Path, options: StoreOptions, halt: CancellationToken) -> Result<Driven, OpenError> {
     let (queue, jobs) = mpsc::channel(QUEUE);
     let (tell, told) = oneshot::channel();
@@ -145,8 +146,8 @@ impl Writer {
         self.ticks.now()
     }
 
-    /// Puts a job in the queue, waits for room if there is none, and returns what tells its end. `then` is called when it is
-    /// on disk, whoever waits for it, and before anything else is written.
+    /// Puts a job in the queue, waits for room if there is none, and returns what tells its end. `then` is called when
+    /// it is on disk, whoever waits for it, and before anything else is written.
     ///
     /// Jobs of one caller are done in the order in which they are put.
     pub(crate) async fn put<T: Send + 'static, E: JobError>(
@@ -287,8 +288,8 @@ impl Thread {
 
     /// Waits for messages; `false` at the end.
     fn receive(&mut self, messages: &mut Vec<Message>) -> bool {
-        // A run that was told a moment ago has its next visit ready within microseconds, as a rule: to fall asleep and be woken
-        // takes longer than that.
+        // A run that was told a moment ago has its next visit ready within microseconds, as a rule: to fall asleep and
+        // be woken takes longer than that.
         let asleep = Instant::now() + AWAKE;
         while self.jobs.is_empty() && Instant::now() < asleep {
             std::hint::spin_loop();

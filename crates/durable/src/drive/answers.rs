@@ -150,7 +150,8 @@ fn at_node(
     Ok(asked.map(|asked| (asking, asked)))
 }
 
-/// Returns a question as it stands now, if it is one of this run and its children. Another life of the run has other ones.
+/// Returns a question as it stands now, if it is one of this run and its children. Another life of the run has other
+/// ones.
 fn again(reader: &Reader, run: &RunId, known: &Question) -> Result<Option<(i64, Question)>, AnswerError> {
     let (number, asking) = (reader.number(run)?, known.asking);
     if !parked::is_within(&reader.db, asking, number)? {

@@ -1,7 +1,7 @@
 //! Changes of a run by its id, whatever the type of its state: it is cancelled, retried, forked or deleted.
 //!
-//! **Invariant:** a run that is to go on is read back first, as its flow is now. What refuses it has not changed it, and
-//! notes why (`docs/decisions/0018-load-first-then-change.md`).
+//! **Invariant:** a run that is to go on is read back first, as its flow is now. What refuses it has not changed it,
+//! and notes why (`docs/decisions/0018-load-first-then-change.md`).
 
 use std::sync::Arc;
 
@@ -107,8 +107,8 @@ impl Limits {
     }
 }
 
-/// Makes of a state, edited, the beginning of another run. Where its flow is at hand, the state is of the newest version
-/// before it is edited, and fits its type afterwards.
+/// Makes of a state, edited, the beginning of another run. Where its flow is at hand, the state is of the newest
+/// version before it is edited, and fits its type afterwards.
 pub(crate) fn fork(
     reader: &Reader,
     (run, step): (&RunId, u64),
@@ -163,7 +163,8 @@ pub(crate) fn fork(
     })
 }
 
-/// Edits the state of a run to be that of another; one that is left as it was stays as it was written, to the last digit.
+/// Edits the state of a run to be that of another; one that is left as it was stays as it was written, to the last
+/// digit.
 fn edited(
     (run, state): (&RunId, &[u8]),
     (id, node): (&RunId, &NodePath),

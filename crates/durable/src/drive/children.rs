@@ -1,12 +1,12 @@
 //! The runs of children: what a journaled batch flow runs for each of its items, and what an `exec` runs.
 //!
-//! A child is a run of its own in the store, with a history of its own, that knows the visit and the item that it belongs
-//! to. It is driven inside the visit of its parent, by the same loop, and never by itself.
+//! A child is a run of its own in the store, with a history of its own, that knows the visit and the item that it
+//! belongs to. It is driven inside the visit of its parent, by the same loop, and never by itself.
 //!
 //! An `exec` that is tried again calls for its child again: it then goes on where its last commit put it.
 //!
-//! After a restart a child is found by the key of its item, wherever that stands now; one whose item is gone is cancelled when
-//! the visit is committed.
+//! After a restart a child is found by the key of its item, wherever that stands now; one whose item is gone is
+//! cancelled when the visit is committed.
 //!
 //! **Invariant:** an item of a visit has one child.
 

@@ -1,6 +1,7 @@
 //! Drives: a run is read back, driven until it comes to a halt, and again while it is to go on.
 //!
-//! **Invariant:** as long as something that a drive started still runs, its run stays on the list of those that are driven.
+//! **Invariant:** as long as something that a drive started still runs, its run stays on the list of those that are
+//! driven.
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
@@ -53,8 +54,8 @@ pub(super) struct Begin {
 }
 
 impl Shared {
-    /// Drives a run that has just been written down. It is called on the writer's thread before anything else is written,
-    /// so that nobody can find the run and not find it driven.
+    /// Drives a run that has just been written down. It is called on the writer's thread before anything else is
+    /// written, so that nobody can find the run and not find it driven.
     pub(crate) fn begin(self: &Arc<Self>, run: i64, flow: Arc<dyn AnyFlow>, states: States, new: New) {
         let New { execution, cancel, observer } = new;
         let cancel = Cancel::by(cancel);
@@ -128,8 +129,8 @@ impl Shared {
 
     /// Drives a run until it comes to a halt, and nothing that it started still runs.
     ///
-    /// **Invariant:** as long as something does, the run stays on the list of those that are driven: at most one `exec` of a
-    /// visit runs at a time.
+    /// **Invariant:** as long as something does, the run stays on the list of those that are driven: at most one `exec`
+    /// of a visit runs at a time.
     async fn drive_to_end(
         self: &Arc<Self>,
         run: i64,

@@ -51,7 +51,8 @@ pub(crate) struct RunJournal {
     pub(super) items: Mutex<Items>,
     /// The children that an earlier process began, and nobody has called for yet.
     pub(crate) children: Mutex<Vec<KnownChild>>,
-    /// The children that an earlier process began, and whose items have other places now that are yet to be written down.
+    /// The children that an earlier process began, and whose items have other places now that are yet to be written
+    /// down.
     pub(super) moved: Mutex<Vec<(i64, usize)>>,
     /// The items of the children, by number, that this visit has called for.
     pub(super) forks: Mutex<HashMap<i64, usize>>,

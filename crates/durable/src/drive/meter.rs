@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cx.spend ─▶ event `Used` ─▶ UsageMeters ─▶ the UsageMeter of the run, or child, whose node it is
-//!                                              └▶ written with the next that is: an item, a wait, the visit, its failure
+//!                                            └▶ written with the next that is: an item, a wait, the visit, its failure
 //! ```
 //!
 //! A child that is no run of its own, since its batch is not journaled, counts on the meter of the run around it.

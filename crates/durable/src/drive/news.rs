@@ -19,8 +19,8 @@ struct News {
     fault: Option<DriveError>,
 }
 
-/// The most faults that are kept of runs that nobody waits for. Whoever asks later is told why the flow refuses a run all the
-/// same: it is looked at again.
+/// The most faults that are kept of runs that nobody waits for. Whoever asks later is told why the flow refuses a run
+/// all the same: it is looked at again.
 const KEPT: usize = 1000;
 
 /// The runs that somebody waits for.
@@ -41,7 +41,8 @@ impl Waiting {
         Waiter { waiting: Arc::clone(self), run, news }
     }
 
-    /// Tells those who wait for a run that something changed. A fault is kept for those who ask later, until the run goes on.
+    /// Tells those who wait for a run that something changed. A fault is kept for those who ask later, until the run
+    /// goes on.
     pub(crate) fn tell(&self, run: i64, fault: Option<DriveError>) {
         let mut list = lock(&self.list);
         if fault.is_some() {

@@ -1,4 +1,5 @@
-//! The observer of a run that is driven: it gathers attempts and their errors for the history, and passes events to followers.
+//! The observer of a run that is driven: it gathers attempts and their errors for the history, and passes events to
+//! followers.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -27,8 +28,8 @@ const FOLLOW: usize = 256;
 /// Listens to one run and its children.
 #[derive(Debug, Default)]
 pub(crate) struct Observer {
-    /// The visits under way that will be written down, by path. Those of other children leave nothing here, however many
-    /// there are.
+    /// The visits under way that will be written down, by path. Those of other children leave nothing here, however
+    /// many there are.
     visits: Mutex<HashMap<NodePath, VisitNotes>>,
     pub(crate) meters: Arc<UsageMeters>,
     followers: Mutex<Option<broadcast::Sender<Live>>>,

@@ -28,14 +28,15 @@ impl Shared {
         Terms { is_placed: false, is_limited, died: self.died, max_resumes, since: None }
     }
 
-    /// Returns whether the store has to be told before a run goes on: that nothing keeps it from that, that it waits, or that
-    /// it was under way when its process died.
+    /// Returns whether the store has to be told before a run goes on: that nothing keeps it from that, that it waits,
+    /// or that it was under way when its process died.
     pub(crate) fn is_taken_up(&self, standing: &Standing, terms: Terms) -> bool {
         let known = standing.epoch.is_some_and(|epoch| epoch == self.epoch || !self.died);
         standing.refused || standing.queued || standing.suspect || terms.is_placed || terms.is_limited || !known
     }
 
-    /// Returns on what terms a run that runs is to be taken up, if the store has to be told of it first. It is read back then.
+    /// Returns on what terms a run that runs is to be taken up, if the store has to be told of it first. It is read
+    /// back then.
     pub(crate) fn is_asked(&self, reader: &Reader, run: i64) -> Result<Option<Terms>, DriveError> {
         let Some(head) = standing(&reader.db, run)? else { return Ok(None) };
         let Some(flow) = self.flows.get(&head.flow_name) else {
@@ -79,7 +80,8 @@ impl Shared {
         wanted
     }
 
-    /// Gives places to those that wait and whose turn it is, and drives them; returns whether more may have their turn now.
+    /// Gives places to those that wait and whose turn it is, and drives them; returns whether more may have their turn
+    /// now.
     pub(crate) fn give_places(self: &Arc<Self>, mut due: Due) -> bool {
         // One that is driven already is found as long as that is not written down.
         due.runs.values_mut().for_each(|runs| runs.retain(|due| !self.is_active(due.run)));

@@ -4,8 +4,8 @@
 //! read(job) ─▶ queue ─▶ thread, at most four ─▶ the caller gets the result
 //! ```
 //!
-//! They are not those of the runtime's blocking pool, which may all be taken by nodes that block: whoever lists, answers or
-//! cancels runs does not wait for these.
+//! They are not those of the runtime's blocking pool, which may all be taken by nodes that block: whoever lists,
+//! answers or cancels runs does not wait for these.
 //!
 //! **Invariant:** a job that nobody waits for any more takes no thread beyond those that there are.
 

@@ -33,7 +33,8 @@ pub(super) type Note = (i64, Option<String>);
 pub struct Resumed {
     /// The runs that go on.
     pub runs: Vec<RunId>,
-    /// The errors of those that cannot go on, also of parked ones: their flow or their state has changed too much. They stay as they are.
+    /// The errors of those that cannot go on, also of parked ones: their flow or their state has changed too much. They
+    /// stay as they are.
     pub refused: Vec<DriveError>,
     /// The number of runs that wait for their turn in the store: for room, where not all can be driven at once, or
     /// since their process died in the same visit twice.
@@ -52,8 +53,8 @@ pub struct Unregistered {
     pub runs: u64,
 }
 
-/// Goes on with every run of one flow, or of all that are registered, that is neither parked nor at an end; and looks at those
-/// that are parked.
+/// Goes on with every run of one flow, or of all that are registered, that is neither parked nor at an end; and looks
+/// at those that are parked.
 pub(crate) async fn resume_all(shared: &Arc<Shared>, flow: Option<&str>) -> Result<Resumed, DriveError> {
     // Requests that came while nobody drove the store come first: a run that was cancelled must not go on.
     read_inbox(shared).await?;
@@ -131,7 +132,8 @@ impl Look {
         Ok(())
     }
 
-    /// Looks at the runs that wait for their turn, and could not go on when it came: with a flow that takes them they wait again.
+    /// Looks at the runs that wait for their turn, and could not go on when it came: with a flow that takes them they
+    /// wait again.
     fn at_queued(&mut self, shared: &Shared, reader: &Reader, flows: &[String]) -> Result<(), DriveError> {
         for flow in reader.flow_numbers(flows)? {
             let mut after = 0;
@@ -153,8 +155,8 @@ impl Look {
         Ok(())
     }
 
-    /// Takes up those of a page of runs that do not just go on: they wait for their turn, or are counted first. Returns the
-    /// others, and those that begin now. So none that waits has a task.
+    /// Takes up those of a page of runs that do not just go on: they wait for their turn, or are counted first. Returns
+    /// the others, and those that begin now. So none that waits has a task.
     fn take_up(&mut self, shared: &Arc<Shared>, reader: &Reader, page: Vec<Found>) -> Result<Vec<Found>, DriveError> {
         let (mut rest, mut asks) = (Vec::new(), Vec::new());
         for found in page {

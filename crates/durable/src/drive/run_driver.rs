@@ -7,7 +7,8 @@
 //! It knows a run as an [`Execution`], without its types, so that the runs of users and their children go through one
 //! loop (`docs/decisions/0009-a-driver-sees-an-execution.md`).
 //!
-//! **Invariant:** the next visit begins when the last is on disk, or with [`Durability::Behind`] at most so many are not.
+//! **Invariant:** the next visit begins when the last is on disk, or with [`Durability::Behind`] at most so many are
+//! not.
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -84,8 +85,8 @@ impl RunDriver {
 
     /// Makes what keeps a stored run. It takes over its states, and what its visit under way had done.
     pub(crate) fn resuming(storage: &Arc<Storage>, loaded: Loaded, version: u32, around: Surroundings) -> Self {
-        // The run moves to the flow as it is now with its next step: until then the names that are stored are those of the
-        // version before, and the older program can take it back.
+        // The run moves to the flow as it is now with its next step: until then the names that are stored are those of
+        // the version before, and the older program can take it back.
         let flow = Some(around.flow.row()).filter(|flow| *flow != loaded.flow);
         // A state that was migrated is no change of the one before, but a whole one.
         let states = if loaded.version == version {

@@ -109,7 +109,8 @@ impl Shared {
         self.waiting.tell(run, fault);
     }
 
-    /// Goes on with a run that can: if it is a child, the run that the user started is driven, or told if it is already.
+    /// Goes on with a run that can: if it is a child, the run that the user started is driven, or told if it is
+    /// already.
     pub(crate) fn go_on(self: &Arc<Self>, goes_on: &GoesOn) {
         if !goes_on.children.is_empty()
             && let Some(observer) = self.observer(goes_on.root)
@@ -262,7 +263,8 @@ impl Shared {
     }
 }
 
-/// The place of a run that is changed while nobody drives it; when dropped, it is driven if that was asked for meanwhile.
+/// The place of a run that is changed while nobody drives it; when dropped, it is driven if that was asked for
+/// meanwhile.
 pub(crate) struct Reserved {
     shared: Arc<Shared>,
     run: i64,

@@ -1,4 +1,5 @@
-//! Whose turn it is, as this process sees it: the places of runs that are driven, and who of those that wait gets the next.
+//! Whose turn it is, as this process sees it: the places of runs that are driven, and who of those that wait gets the
+//! next.
 
 use std::{
     collections::BTreeMap,
@@ -74,8 +75,8 @@ impl Drop for Place {
     }
 }
 
-/// Chooses whose turn it is, in order: the flow with the fewest that have a place first, and of a flow those that are due
-/// first.
+/// Chooses whose turn it is, in order: the flow with the fewest that have a place first, and of a flow those that are
+/// due first.
 pub(crate) fn choose(
     mut runs: BTreeMap<String, Vec<Candidate>>,
     mut placed: BTreeMap<String, usize>,

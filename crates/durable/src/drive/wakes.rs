@@ -55,8 +55,8 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
 
 /// Goes on with the runs whose time or turn has come, and returns how long until there may be more.
 ///
-/// A sleeper is read back before it is awake. Those that their flow cannot take sleep on, and are not found again until a flow
-/// is registered.
+/// A sleeper is read back before it is awake. Those that their flow cannot take sleep on, and are not found again until
+/// a flow is registered.
 async fn wake(shared: &Arc<Shared>) -> Result<Duration, DriveError> {
     let flows = sleeping(shared);
     if flows.is_empty() {
@@ -175,8 +175,8 @@ struct Awake {
     is_queued: bool,
 }
 
-/// Marks those runs as running that sleep, or whose questions expire; others were cancelled or deleted a moment ago. Where not
-/// all can run at once, the run that the user started waits for its turn, unless it ran already.
+/// Marks those runs as running that sleep, or whose questions expire; others were cancelled or deleted a moment ago.
+/// Where not all can run at once, the run that the user started waits for its turn, unless it ran already.
 fn set_awake(db: &Connection, due: Vec<Sleeper>, now: Moment) -> Result<Vec<Awake>, DriveError> {
     let mut awake = Vec::with_capacity(due.len());
     for Sleeper { wait, run, terms, .. } in due {

@@ -1,12 +1,13 @@
-//! Work that a drive has under way beside its own future: it cannot be interrupted, and holds the store's lock until it ends.
+//! Work that a drive has under way beside its own future: it cannot be interrupted, and holds the store's lock until it
+//! ends.
 //!
 //! ```text
 //! drive ─▶ Working ─▶ Work ◀─ each blocking job, each spawned item of the run and its children
 //!                      └▶ Lock
 //! ```
 //!
-//! A drive that is dropped lets go of its [`Work`], and waits until nobody else holds it: only then may the run be driven
-//! again. Why the lock is held by the work itself: `docs/decisions/0021-what-is-left-holds-the-lock.md`.
+//! A drive that is dropped lets go of its [`Work`], and waits until nobody else holds it: only then may the run be
+//! driven again. Why the lock is held by the work itself: `docs/decisions/0021-what-is-left-holds-the-lock.md`.
 
 use std::{
     any::Any,

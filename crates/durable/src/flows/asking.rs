@@ -1,7 +1,7 @@
 //! Questions that an older version of a flow asked, as the newest asks them.
 //!
-//! **Invariant:** an answer has the version of its question. So an open question stays as it was asked, and is migrated each time
-//! that it is looked at; with an answer to the migrated one, that is written down.
+//! **Invariant:** an answer has the version of its question. So an open question stays as it was asked, and is migrated
+//! each time that it is looked at; with an answer to the migrated one, that is written down.
 
 use flowstone_core::{NodePath, RunId};
 use serde_json::Value;
@@ -21,8 +21,8 @@ use crate::{
 const LEFT_OUT: &str = "it was given to an older version of the flow, and `migrate_questions` left it out";
 
 impl Asked {
-    /// Brings the question to the newest version, with its answer. One that does not fit any more is refused by the driver,
-    /// and the question open again.
+    /// Brings the question to the newest version, with its answer. One that does not fit any more is refused by the
+    /// driver, and the question open again.
     pub(crate) fn migrate(&mut self, flow: &dyn AnyFlow, run: &RunId, node: &NodePath) -> Result<(), ReadError> {
         let answer = self.answer.as_ref().and_then(|answer| answer.as_ref().ok()).cloned();
         let had_answer = answer.is_some();

@@ -56,7 +56,8 @@ impl Flows {
     }
 }
 
-/// Additions of a drive to a run: the listener of its events, its cancellation, and a value that everything it starts holds on to.
+/// Additions of a drive to a run: the listener of its events, its cancellation, and a value that everything it starts
+/// holds on to.
 #[derive(Clone, Default)]
 pub(crate) struct Hooks {
     pub(crate) cancel: CancellationToken,
@@ -104,8 +105,8 @@ pub(crate) trait AnyFlow: Send + Sync {
         asking: Asking,
     ) -> Result<Option<Asking>, ReadError>;
 
-    /// Checks that a child, given by the path of its node, could go on with its state. `run` is the one that the user started, with
-    /// the version of its flow.
+    /// Checks that a child, given by the path of its node, could go on with its state. `run` is the one that the user
+    /// started, with the version of its flow.
     fn takes_child(&self, run: (&RunId, i64), node: &NodePath, step: u64, state: &[u8]) -> Result<(), DriveError>;
 
     /// Returns whether two names are of one node.
@@ -117,8 +118,8 @@ pub(crate) trait AnyFlow: Send + Sync {
     /// Returns a state of an older version in the newest; `None` if it is in that.
     fn migrated(&self, run: &RunId, version: u32, state: &[u8]) -> Result<Option<Vec<u8>>, ReadError>;
 
-    /// Checks that a run could begin at a node of a version of the flow, with a state of the newest version; returns the name
-    /// that the node has now.
+    /// Checks that a run could begin at a node of a version of the flow, with a state of the newest version; returns
+    /// the name that the node has now.
     fn begins(&self, run: &RunId, flow: i64, node: &NodePath, state: &[u8]) -> Result<NodePath, DriveError>;
 }
 
@@ -160,8 +161,8 @@ where
         }
     }
 
-    /// Returns the name that a node has now of a run that made its last step under a version of the flow. A name that was
-    /// stored under this version is meant as it is, also if another node had it once.
+    /// Returns the name that a node has now of a run that made its last step under a version of the flow. A name that
+    /// was stored under this version is meant as it is, also if another node had it once.
     fn now(&self, flow: i64, node: &NodePath) -> NodePath {
         if flow == self.row && self.flow.position(node.as_str()).is_some() { node.clone() } else { self.renamed(node) }
     }
@@ -171,7 +172,8 @@ where
         self.options.renamed.now(node, |node| self.flow.position(node.as_str()).is_some())
     }
 
-    /// Returns the path that a node has now, which may be one of a child; `now` knows the names of the nodes of the run itself.
+    /// Returns the path that a node has now, which may be one of a child; `now` knows the names of the nodes of the run
+    /// itself.
     fn path_now(node: &NodePath, now: impl Fn(&NodePath) -> NodePath) -> NodePath {
         match node.into_child().find(|(outer, ..)| now(outer) != *outer) {
             Some((outer, item, inner)) => format!("{}[{item}]/{inner}", now(&outer)).into(),

@@ -4,8 +4,9 @@
 //! mark: no row in `runs`, one in `deleting` ─▶ piece ─▶ piece … ─▶ no row in `deleting`
 //! ```
 //!
-//! From the first transaction on the run is none: its id is free. A process that ends between two pieces leaves the rest to
-//! whoever drives the store next, or deletes something. Why so: `docs/decisions/0020-a-run-is-deleted-in-pieces.md`.
+//! From the first transaction on the run is none: its id is free. A process that ends between two pieces leaves the
+//! rest to whoever drives the store next, or deletes something. Why so:
+//! `docs/decisions/0020-a-run-is-deleted-in-pieces.md`.
 //!
 //! **Invariant:** a child whose parent is no run is none either, and nothing goes on with it.
 

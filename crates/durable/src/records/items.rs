@@ -29,7 +29,8 @@ pub(crate) enum Did {
     Wait { attempt: u32, wake_at: i64, length: Duration },
 }
 
-/// Keeps what an item of a visit under way has done, if the step before is there: with `Behind` its commit may have failed.
+/// Keeps what an item of a visit under way has done, if the step before is there: with `Behind` its commit may have
+/// failed.
 pub(crate) fn keep_item(db: &Connection, run: i64, seq: u64, item: &NewItem) -> Result<(), DriveError> {
     let mut upsert = db.prepare_cached(
         "INSERT INTO items (run, seq, item, output, attempt, wake_at, item_key, wait_ms, version)

@@ -272,8 +272,8 @@ fn under_way(db: &Connection, run: i64, seq: u64) -> Result<UnderWay, ReadError>
     Ok(found)
 }
 
-/// Reads JSON of a run that was written as text. What an older version wrote, and nested deeper than can be read, is given as
-/// the text that it is.
+/// Reads JSON of a run that was written as text. What an older version wrote, and nested deeper than can be read, is
+/// given as the text that it is.
 pub(crate) fn json_or_text(run: &RunId, text: String) -> Result<Value, ReadError> {
     match serde_json::from_str(&text) {
         Ok(json) => Ok(json),

@@ -192,13 +192,14 @@ fn expire(db: &Connection, run: i64, now: i64) -> Result<bool, StoreError> {
     Ok(update.execute((run, now))? > 0)
 }
 
-/// Knows a node of the run that the user started by all its names: the one that was asked for, and the one that is stored.
+/// Knows a node of the run that the user started by all its names: the one that was asked for, and the one that is
+/// stored.
 pub(crate) type IsNode<'a> = &'a dyn Fn(&NodePath, &NodePath) -> bool;
 
 /// Finds the run at whose node a path ends that leads from a run through its children, and the path from there.
 ///
-/// `is_node` knows the nodes of the run itself by all their names. Where an item that is gone had this place, too, its child is
-/// left out if it is at an end.
+/// `is_node` knows the nodes of the run itself by all their names. Where an item that is gone had this place, too, its
+/// child is left out if it is at an end.
 pub(crate) fn resolve(
     db: &Connection,
     run: i64,

@@ -15,8 +15,8 @@ use crate::{
 };
 
 impl Reader {
-    /// Returns the questions of a run with their answers, oldest first, and then those of its children, in order. Of a run
-    /// that is paused, some have no answer; see [`Question::is_open`].
+    /// Returns the questions of a run with their answers, oldest first, and then those of its children, in order. Of a
+    /// run that is paused, some have no answer; see [`Question::is_open`].
     ///
     /// # Errors
     ///
@@ -39,7 +39,8 @@ impl Reader {
     }
 }
 
-/// The questions of a run, oldest first, and then those of its children, with the paths from the run that the user started.
+/// The questions of a run, oldest first, and then those of its children, with the paths from the run that the user
+/// started.
 pub(crate) fn of_tree(db: &Connection, run: i64) -> Result<Vec<Question>, ReadError> {
     // A child is younger than its parent: a damaged store must not lead in a circle.
     let mut select = db.prepare_cached(

@@ -146,8 +146,8 @@ impl Reader {
         })
     }
 
-    /// Returns the children of a run, in order: the runs that journaled batch flows made for their items, and those that
-    /// its `exec`s ran (`AsyncFlow::run_in`).
+    /// Returns the children of a run, in order: the runs that journaled batch flows made for their items, and those
+    /// that its `exec`s ran (`AsyncFlow::run_in`).
     ///
     /// # Errors
     ///
@@ -163,8 +163,8 @@ impl Reader {
         })
     }
 
-    /// Returns what a run has used of paid services so far, its children included: also in visits that failed, or were cut
-    /// off between two commits. What a crash cut off is not known. A fork begins at nothing.
+    /// Returns what a run has used of paid services so far, its children included: also in visits that failed, or were
+    /// cut off between two commits. What a crash cut off is not known. A fork begins at nothing.
     ///
     /// # Errors
     ///
@@ -173,7 +173,8 @@ impl Reader {
         self.at_once(|reader| Ok(usage::total(&reader.db, reader.number(&id.into())?)?))
     }
 
-    /// Returns how many items the visit under way has recorded so far, see [`journaled`](flowstone_core::NodeExt::journaled).
+    /// Returns how many items the visit under way has recorded so far, see
+    /// [`journaled`](flowstone_core::NodeExt::journaled).
     ///
     /// # Errors
     ///

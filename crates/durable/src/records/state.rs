@@ -24,8 +24,8 @@ pub(crate) struct Restored {
 
 /// Reads the state after a step: from the last whole one, over the changes since.
 ///
-/// Each row names the one that it changes, so that it takes a look at each change, however many visits left the state as
-/// it was.
+/// Each row names the one that it changes, so that it takes a look at each change, however many visits left the state
+/// as it was.
 pub(crate) fn state_at(db: &Connection, run: i64, seq: u64, full_every: u32) -> Result<Restored, ReadError> {
     let mut select =
         db.prepare_cached("SELECT kind, body, version, base, size FROM visits WHERE run = ?1 AND seq = ?2")?;

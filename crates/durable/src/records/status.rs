@@ -35,8 +35,8 @@ pub(crate) struct Change {
     pub(crate) changed_at: Option<i64>,
 }
 
-/// Changes the status of a run by what happened to it, see [`Status::after`]: every change of a status is this statement.
-/// With a run that fails or is cancelled, its children are cancelled that are not at an end.
+/// Changes the status of a run by what happened to it, see [`Status::after`]: every change of a status is this
+/// statement. With a run that fails or is cancelled, its children are cancelled that are not at an end.
 ///
 /// # Errors
 ///
@@ -118,7 +118,8 @@ pub(crate) fn was(db: &Connection, run: i64) -> Result<Option<String>, StoreErro
     Ok(was.optional()?.and_then(|was| serde_json::to_string(&was).ok()))
 }
 
-/// Keeps what runs were before they were let go on. No driver has let those run that were parked: none can die of it yet.
+/// Keeps what runs were before they were let go on. No driver has let those run that were parked: none can die of it
+/// yet.
 pub(crate) fn set_was(db: &Connection, before: &[(i64, String)]) -> Result<(), StoreError> {
     let mut update =
         db.prepare_cached("UPDATE runs SET was = ?2, epoch = iif(?2 ->> 'status' = 0, epoch, NULL) WHERE run = ?1")?;
@@ -126,8 +127,8 @@ pub(crate) fn set_was(db: &Connection, before: &[(i64, String)]) -> Result<(), S
     Ok(())
 }
 
-/// Notes why a run cannot go on, unless it has ended by now. With its children, it is what it was before another process let it
-/// go on.
+/// Notes why a run cannot go on, unless it has ended by now. With its children, it is what it was before another
+/// process let it go on.
 pub(crate) fn refuse(db: &Connection, run: i64, why: &str) -> Result<(), StatusError> {
     for run in tree(db, run)? {
         take_back(db, run)?;

@@ -47,8 +47,8 @@ impl Reader {
         Ok(steps)
     }
 
-    /// Returns the state after a step; the last one, if none is given. It is given as it is stored, in the version that it had
-    /// then.
+    /// Returns the state after a step; the last one, if none is given. It is given as it is stored, in the version that
+    /// it had then.
     ///
     /// # Errors
     ///

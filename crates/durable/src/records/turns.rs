@@ -1,16 +1,17 @@
-//! Whose turn it is, where not all runs can be driven at once: those beyond a limit, and those that may kill their process.
+//! Whose turn it is, where not all runs can be driven at once: those beyond a limit, and those that may kill their
+//! process.
 //!
 //! ```text
 //! runs ─▶ take_up ─┬─ begins
 //!                  └─ waits: runs.queued_at ─▶ due ─▶ choose ─▶ Place ─▶ begins
 //! ```
 //!
-//! A run that waits is a mark in the store, and nothing else: no task, no memory. Children have no turns: they belong to the run
-//! that the user started.
+//! A run that waits is a mark in the store, and nothing else: no task, no memory. Children have no turns: they belong
+//! to the run that the user started.
 //!
-//! A run that was under way when its process died is counted when it is taken up again, once a death. From the second death of
-//! one visit on it is a *suspect*: suspects are taken up one at a time, those with the fewest deaths first, so that the next
-//! death is put on the one that ran. Why so: `docs/decisions/0022-suspects-run-one-at-a-time.md`.
+//! A run that was under way when its process died is counted when it is taken up again, once a death. From the second
+//! death of one visit on it is a *suspect*: suspects are taken up one at a time, those with the fewest deaths first, so
+//! that the next death is put on the one that ran. Why so: `docs/decisions/0022-suspects-run-one-at-a-time.md`.
 
 use std::collections::BTreeMap;
 

@@ -9,8 +9,8 @@
 //! | cancelling, retrying, forking, deleting, pruning | [`ChangeError`] |
 //! | driving, and waiting for it | [`DriveError`] |
 //!
-//! A failing file is a [`StoreError`] inside each of them, and what cannot be kept a [`KeepError`]. The end of a run is none:
-//! it is the value of [`Run::finished`](crate::Run::finished).
+//! A failing file is a [`StoreError`] inside each of them, and what cannot be kept a [`KeepError`]. The end of a run is
+//! none: it is the value of [`Run::finished`](crate::Run::finished).
 
 use flowstone_core::{NodePath, RunId};
 

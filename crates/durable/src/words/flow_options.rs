@@ -84,8 +84,8 @@ impl FlowOptions {
     }
 
     /// Numbers the state type, and says how a state of an older version becomes one of this: `migrate` gets the older
-    /// version's number and the state as JSON. It is called when a run of an older version goes on, and when such a state is read as its
-    /// type. It should do nothing else: it may be called often for one state.
+    /// version's number and the state as JSON. It is called when a run of an older version goes on, and when such a
+    /// state is read as its type. It should do nothing else: it may be called often for one state.
     #[must_use]
     pub fn version(
         mut self,
@@ -98,11 +98,11 @@ impl FlowOptions {
     }
 
     /// Says how what an item of a [journaled](flowstone_core::NodeExt::journaled) batch gave under an older
-    /// [`version`](Self::version) becomes an output of this one: `migrate` gets the older version's number, the path of the
-    /// node, and the output as JSON. It is called when a run goes on that was in the middle of a batch.
+    /// [`version`](Self::version) becomes an output of this one: `migrate` gets the older version's number, the path of
+    /// the node, and the output as JSON. It is called when a run goes on that was in the middle of a batch.
     ///
-    /// Without it, an output that does not decode any more refuses its run, which stays as it is. Outputs in children have
-    /// no versions.
+    /// Without it, an output that does not decode any more refuses its run, which stays as it is. Outputs in children
+    /// have no versions.
     ///
     /// # Example
     ///
@@ -124,15 +124,15 @@ impl FlowOptions {
         self
     }
 
-    /// Says how a question that was asked under an older [`version`](Self::version) is asked in this one: `migrate` gets the
-    /// older version's number, the path of the node (`review[3]/approve` in a child), and the question with the schema of its
-    /// answer. If the run was answered and has not gone on yet, it gets the answer, too; without one in what it returns, or
-    /// with one that does not fit, the question is open again.
+    /// Says how a question that was asked under an older [`version`](Self::version) is asked in this one: `migrate`
+    /// gets the older version's number, the path of the node (`review[3]/approve` in a child), and the question with
+    /// the schema of its answer. If the run was answered and has not gone on yet, it gets the answer, too; without one
+    /// in what it returns, or with one that does not fit, the question is open again.
     ///
-    /// It is called when such a question is read by [`Run::questions`](crate::Run::questions), when it is answered, and when
-    /// its run goes on; it is written down with its answer. Without it a question keeps its schema, and an answer has to fit
-    /// that and the type that the node has now. From beside, by [`Requests`](crate::Requests), a question is read and answered
-    /// as it is stored; that answer then goes through `migrate`.
+    /// It is called when such a question is read by [`Run::questions`](crate::Run::questions), when it is answered, and
+    /// when its run goes on; it is written down with its answer. Without it a question keeps its schema, and an answer
+    /// has to fit that and the type that the node has now. From beside, by [`Requests`](crate::Requests), a question is
+    /// read and answered as it is stored; that answer then goes through `migrate`.
     ///
     /// # Example
     ///
@@ -158,11 +158,11 @@ impl FlowOptions {
 
     /// Lets at most so many runs of this flow be driven at once; by default there is no limit. With 0 none is.
     ///
-    /// The others wait in the store, without a task and without memory, and take their turns in the order in which they are
-    /// due: by the time at which they were started, answered or retried, or at which they wake or their question expires. A start returns when it is on
-    /// disk, also if the run has to wait; its status is then [`Running`](crate::Status::Running), and
-    /// [`RunInfo::queued_at`](crate::RunInfo::queued_at) says since when. One that is parked takes no place. Children belong
-    /// to their run.
+    /// The others wait in the store, without a task and without memory, and take their turns in the order in which they
+    /// are due: by the time at which they were started, answered or retried, or at which they wake or their question
+    /// expires. A start returns when it is on disk, also if the run has to wait; its status is then
+    /// [`Running`](crate::Status::Running), and [`RunInfo::queued_at`](crate::RunInfo::queued_at) says since when. One
+    /// that is parked takes no place. Children belong to their run.
     ///
     /// # Example
     ///
@@ -192,21 +192,21 @@ impl FlowOptions {
         self
     }
 
-    /// Sets how often one visit of a run may be begun again after its process has died; the default is 5. A run whose process
-    /// dies once more [fails](crate::DriveError::KillsItsProcess), so that the others go on;
+    /// Sets how often one visit of a run may be begun again after its process has died; the default is 5. A run whose
+    /// process dies once more [fails](crate::DriveError::KillsItsProcess), so that the others go on;
     /// [`retry_failed`](crate::Runs::retry_failed) lets it try again.
     ///
-    /// A process that closes its store, or ends after its handles were dropped, has not died. A visit that has kept more items
-    /// than when it was begun last begins to count anew. Runs whose process has died twice in the same visit are taken up one at
-    /// a time, so that one which kills its process does not take others along.
+    /// A process that closes its store, or ends after its handles were dropped, has not died. A visit that has kept
+    /// more items than when it was begun last begins to count anew. Runs whose process has died twice in the same visit
+    /// are taken up one at a time, so that one which kills its process does not take others along.
     #[must_use]
     pub fn max_resumes(mut self, times: u32) -> Self {
         self.max_resumes = times;
         self
     }
 
-    /// Fails a run before it makes more visits than this, counted over all its processes; children's are included while they
-    /// run.
+    /// Fails a run before it makes more visits than this, counted over all its processes; children's are included while
+    /// they run.
     ///
     /// # Example
     ///
@@ -237,8 +237,8 @@ impl FlowOptions {
         self
     }
 
-    /// Bounds what a run and its children may use of paid services, counted over all its processes: a call beyond it fails
-    /// the run with [`OverBudget`](flowstone_core::OverBudget). The state is kept, and the run can be
+    /// Bounds what a run and its children may use of paid services, counted over all its processes: a call beyond it
+    /// fails the run with [`OverBudget`](flowstone_core::OverBudget). The state is kept, and the run can be
     /// [tried again](crate::Runs::retry_failed) once its flow has a larger budget.
     ///
     /// # Example
@@ -296,17 +296,17 @@ impl FlowOptions {
         self
     }
 
-    /// Sends what happens in this flow's runs to a listener, while this process drives them, after those listeners that there
-    /// are.
+    /// Sends what happens in this flow's runs to a listener, while this process drives them, after those listeners that
+    /// there are.
     ///
-    /// It hears each run as a whole, once what it hears is on disk: `RunStarted` whenever this process begins to drive it, and
-    /// then one of `Sleeping`, `Paused`, `Ended` and `Failed`, which also tells that it was cancelled, driven or parked, here
-    /// or by another process. No later process tells it again. If the process ends in the middle, the next one begins with
-    /// `RunStarted { resumed: true }`. A child that asks is heard as `Asked`.
+    /// It hears each run as a whole, once what it hears is on disk: `RunStarted` whenever this process begins to drive
+    /// it, and then one of `Sleeping`, `Paused`, `Ended` and `Failed`, which also tells that it was cancelled, driven
+    /// or parked, here or by another process. No later process tells it again. If the process ends in the middle, the
+    /// next one begins with `RunStarted { resumed: true }`. A child that asks is heard as `Asked`.
     ///
-    /// Unlike one who [follows](crate::Run::follow) a run, it misses nothing, from the first visit on, and gets nothing a
-    /// second time that is history; a visit that was under way at a crash is made again, and heard again, with the items that
-    /// were kept as `recalled`. It is called in the way of the run, see [`Listener`].
+    /// Unlike one who [follows](crate::Run::follow) a run, it misses nothing, from the first visit on, and gets nothing
+    /// a second time that is history; a visit that was under way at a crash is made again, and heard again, with the
+    /// items that were kept as `recalled`. It is called in the way of the run, see [`Listener`].
     ///
     /// # Example
     ///
@@ -344,19 +344,19 @@ impl FlowOptions {
         self
     }
 
-    /// Says that a node has another path now, so that runs that are at the old one go on at the new one, and questions are
-    /// answered under both. Of a flow inside the flow, all its nodes have.
+    /// Says that a node has another path now, so that runs that are at the old one go on at the new one, and questions
+    /// are answered under both. Of a flow inside the flow, all its nodes have.
     ///
-    /// The [key](flowstone_core::Context::idempotency_key) of a visit that is under way stays as it was. Another node may have
-    /// the old name now: a run that made its last step with this version of the flow stands at that one.
+    /// The [key](flowstone_core::Context::idempotency_key) of a visit that is under way stays as it was. Another node
+    /// may have the old name now: a run that made its last step with this version of the flow stands at that one.
     #[must_use]
     pub fn rename(mut self, from: impl Into<NodePath>, to: impl Into<NodePath>) -> Self {
         self.renamed.push(from.into(), to.into());
         self
     }
 
-    /// Says that the flow had another name, so that runs which began under it are found, and go on: with the first step that
-    /// one makes it belongs to the flow of the new name, and until then the older program can take it back.
+    /// Says that the flow had another name, so that runs which began under it are found, and go on: with the first step
+    /// that one makes it belongs to the flow of the new name, and until then the older program can take it back.
     ///
     /// If a flow of that name is registered as well, its runs are its own.
     ///

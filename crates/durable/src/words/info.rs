@@ -32,8 +32,8 @@ pub struct RunInfo {
     pub action: Option<Action>,
     /// The failure of a run that failed.
     pub error: Option<RunFailure>,
-    /// The reason why the program that drives the store cannot go on with it, as a rule that its flow has changed too much. Nothing
-    /// else of it has changed, and a program that can goes on with it.
+    /// The reason why the program that drives the store cannot go on with it, as a rule that its flow has changed too
+    /// much. Nothing else of it has changed, and a program that can goes on with it.
     pub refused: Option<String>,
     /// When it was started.
     pub created_at: SystemTime,
@@ -41,8 +41,8 @@ pub struct RunInfo {
     pub changed_at: SystemTime,
     /// When it wakes, if it sleeps; when its question expires, if it is paused.
     pub wake_at: Option<SystemTime>,
-    /// The number of times that the visit under way was begun again after its process had died; from two on the run waits for a turn of
-    /// its own, see [`FlowOptions::max_resumes`](crate::FlowOptions::max_resumes).
+    /// The number of times that the visit under way was begun again after its process had died; from two on the run
+    /// waits for a turn of its own, see [`FlowOptions::max_resumes`](crate::FlowOptions::max_resumes).
     pub resumes: u64,
     /// Since when it waits for its turn, see [`FlowOptions::concurrency`](crate::FlowOptions::concurrency).
     pub queued_at: Option<SystemTime>,
@@ -94,8 +94,8 @@ pub struct RunFailure {
     pub deaths: Option<u32>,
 }
 
-/// A run of a store that was closed of which something still runs, since it cannot be interrupted: a blocking `exec`, a job of
-/// [`Context::blocking`](flowstone_core::Context::blocking), or a spawned item between two `.await`s.
+/// A run of a store that was closed of which something still runs, since it cannot be interrupted: a blocking `exec`, a
+/// job of [`Context::blocking`](flowstone_core::Context::blocking), or a spawned item between two `.await`s.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Left {

@@ -120,8 +120,8 @@ impl StoreOptions {
         self
     }
 
-    /// Sets after how many changes a state is stored whole, at the latest; the default is 1,000. It is stored whole earlier
-    /// once the changes weigh some times what it does.
+    /// Sets after how many changes a state is stored whole, at the latest; the default is 1,000. It is stored whole
+    /// earlier once the changes weigh some times what it does.
     ///
     /// More take less room, and longer to read back.
     #[must_use]
@@ -130,8 +130,8 @@ impl StoreOptions {
         self
     }
 
-    /// Sets how many bytes a state may have as JSON; the default is 64 MiB. A question, an answer and the output of a journaled
-    /// item may have as many.
+    /// Sets how many bytes a state may have as JSON; the default is 64 MiB. A question, an answer and the output of a
+    /// journaled item may have as many.
     #[must_use]
     pub fn max_state(mut self, bytes: usize) -> Self {
         self.max_state = bytes;
@@ -146,9 +146,9 @@ impl StoreOptions {
         self
     }
 
-    /// Lets at most so many runs of the store be driven at once, of all flows together; by default there is no limit. The
-    /// others wait as with [`FlowOptions::concurrency`](crate::FlowOptions::concurrency); the flow with the fewest runs
-    /// under way is next.
+    /// Lets at most so many runs of the store be driven at once, of all flows together; by default there is no limit.
+    /// The others wait as with [`FlowOptions::concurrency`](crate::FlowOptions::concurrency); the flow with the fewest
+    /// runs under way is next.
     #[must_use]
     pub fn concurrency(mut self, runs: usize) -> Self {
         self.concurrency = Some(runs);

@@ -5,9 +5,9 @@
 //!       or    its length has passed since this process saw it, by the monotonic clock
 //! ```
 //!
-//! So a clock that is wrong when a machine starts, or is set back, makes no wait longer than it was to be, and one that is
-//! set right in the meantime is believed. Parked runs are many, and have no task: for them the store itself counts the time
-//! that it is driven, in [`Ticks`]. Why so: `docs/decisions/0016-a-wait-ends-by-either-of-two-clocks.md`.
+//! So a clock that is wrong when a machine starts, or is set back, makes no wait longer than it was to be, and one that
+//! is set right in the meantime is believed. Parked runs are many, and have no task: for them the store itself counts
+//! the time that it is driven, in [`Ticks`]. Why so: `docs/decisions/0016-a-wait-ends-by-either-of-two-clocks.md`.
 
 use std::time::Duration;
 

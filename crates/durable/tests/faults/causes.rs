@@ -133,7 +133,7 @@ async fn whoever_waits_for_a_sleeper_that_cannot_be_woken_is_told_and_it_wakes_w
     assert_eq!(run.info().await.unwrap().status, Status::Sleeping);
     faults.heal();
     let ended = loop {
-        // What was told before the disk had room may be told once more.
+        // The same fault may be told once more, from before the disk had room.
         if let Ok(finished) = run.finished().await {
             break finished.ended().unwrap();
         }

@@ -24,7 +24,8 @@ struct Order {
     note: String,
 }
 
-/// Pays the orders of a list that belongs to the program, not to the state; waits at the gate from the `stops`th call on.
+/// Pays the orders of a list that belongs to the program, not to the state; waits at the gate from the `stops`th call
+/// on.
 #[derive(Clone)]
 struct Pay {
     orders: Vec<Order>,
@@ -84,7 +85,8 @@ macro_rules! flow {
     }};
 }
 
-/// Runs the first flow until so many items are kept and another is under way, closes the store, and goes on with the second.
+/// Runs the first flow until so many items are kept and another is under way, closes the store, and goes on with the
+/// second.
 async fn cut(
     (folder, ledger): (&Folder, &Ledger),
     first: AsyncFlow<Orders>,

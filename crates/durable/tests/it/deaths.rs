@@ -1,5 +1,5 @@
-//! Visits that kill their process: each test starts processes of its own, which drive a store until nothing is left to do or
-//! one of their nodes aborts.
+//! Visits that kill their process: each test starts processes of its own, which drive a store until nothing is left to
+//! do or one of their nodes aborts.
 
 use std::{
     path::Path,
@@ -54,7 +54,8 @@ fn walk() -> AsyncFlow<Walk> {
     flow.build().unwrap()
 }
 
-/// A journaled batch of ten items; each but the first kills the process once it is begun, so that a process gets through one.
+/// A journaled batch of ten items; each but the first kills the process once it is begun, so that a process gets
+/// through one.
 struct OneEach;
 
 impl AsyncBatchNode<u32> for OneEach {

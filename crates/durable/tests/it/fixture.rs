@@ -1,7 +1,7 @@
 //! A store that an earlier version wrote opens, lists, reads and resumes.
 //!
-//! The files `tests/fixtures/schema-*.db` are never changed, only others are added, one for each schema. They were written
-//! by this module: `FLOWSTONE_WRITE_FIXTURE=1 cargo test -p flowstone-durable --test it fixture`.
+//! The files `tests/fixtures/schema-*.db` are never changed, only others are added, one for each schema. They were
+//! written by this module: `FLOWSTONE_WRITE_FIXTURE=1 cargo test -p flowstone-durable --test it fixture`.
 //!
 //! Since schema 2 there is what visits used: in a run that ended, and in one whose second visit failed.
 

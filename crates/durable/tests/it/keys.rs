@@ -138,8 +138,8 @@ async fn keys_of_children_are_the_same_after_a_restart_in_their_middle() {
     assert_eq!(ledger.take().into_iter().collect::<BTreeSet<_>>(), wanted);
 }
 
-/// Pays once and waits at the gate, in a node, a batch, the children of a batch flow and a child of an `exec`. `name` makes
-/// the names of the nodes; `inside` puts them all into a flow of that name.
+/// Pays once and waits at the gate, in a node, a batch, the children of a batch flow and a child of an `exec`. `name`
+/// makes the names of the nodes; `inside` puts them all into a flow of that name.
 fn paying(ledger: &Ledger, gate: &Gate, name: fn(&str) -> String, inside: Option<&str>) -> AsyncFlow<Numbers> {
     let pay = {
         let (ledger, gate) = (ledger.clone(), gate.clone());

@@ -1,8 +1,8 @@
 //! Random flows × random kills: a durable run ends as one in memory does, in trace and state.
 //!
-//! A flow is a graph of nodes over one state. What a node does follows from its number and the state alone, so that a run
-//! in memory is the model. A kill is a copy of the store's files at a random moment of its writer: what is resumed is
-//! exactly what a process that was killed there would find.
+//! A flow is a graph of nodes over one state. What a node does follows from its number and the state alone, so that a
+//! run in memory is the model. A kill is a copy of the store's files at a random moment of its writer: what is resumed
+//! is exactly what a process that was killed there would find.
 
 mod flow;
 

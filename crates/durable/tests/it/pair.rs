@@ -125,8 +125,8 @@ fn end_of_owner(folder: &Folder) -> usize {
     page as usize * 4096
 }
 
-/// A store whose machine lost its power while SQLite copied the log into the main file: the log has everything, and the file
-/// parts of it, torn at sectors.
+/// A store whose machine lost its power while SQLite copied the log into the main file: the log has everything, and the
+/// file parts of it, torn at sectors.
 #[tokio::test]
 async fn a_main_file_of_which_half_a_page_was_written_is_opened_with_its_log() {
     type Tear<'a> = &'a dyn Fn(&mut [u8]);

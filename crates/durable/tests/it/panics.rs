@@ -1,5 +1,5 @@
-//! Code of the user's panics, each kind: the run fails with an error that names it and the place, and nobody believes that it
-//! is still driven.
+//! Code of the user's panics, each kind: the run fails with an error that names it and the place, and nobody believes
+//! that it is still driven.
 
 use flowstone_core::{
     Action, Ask, AsyncBatchNode, AsyncFlow, AsyncKind, Context, Event, IntoNode, Label, Result, Sleep, State,

@@ -1,4 +1,5 @@
-//! Runs that their flow cannot take as it is now: nothing of them is changed, why is seen, and the older program goes on.
+//! Runs that their flow cannot take as it is now: nothing of them is changed, why is seen, and the older program goes
+//! on.
 
 use std::{
     sync::{

@@ -136,7 +136,8 @@ async fn a_run_that_was_cancelled_while_nobody_drove_it_does_not_go_on() {
     assert_eq!(ledger.take(), [""; 0]);
 }
 
-/// Another process retries a run in the moment in which its cancelling is on disk: it must not be cancelled a second time.
+/// Another process retries a run in the moment in which its cancelling is on disk: it must not be cancelled a second
+/// time.
 #[tokio::test]
 async fn a_retry_right_after_a_cancel_is_not_lost() {
     let (folder, ledger, gate) = (Folder::new(), Ledger::default(), Gate::closed());

@@ -1,5 +1,6 @@
-//! Work that cannot be interrupted goes on after its drive was dropped. It must never run beside itself: the key of a visit or
-//! of an item is at work once at a time, whoever closes, cancels, deletes, retries, drops or opens again meanwhile.
+//! Work that cannot be interrupted goes on after its drive was dropped. It must never run beside itself: the key of a
+//! visit or of an item is at work once at a time, whoever closes, cancels, deletes, retries, drops or opens again
+//! meanwhile.
 
 use std::{
     collections::BTreeMap,
@@ -432,8 +433,8 @@ async fn a_run_that_failed_has_no_sibling_at_work() {
     assert_eq!((site.now(), site.most()), (0, 1));
 }
 
-/// A driver that finds another in its place stops everything, and what is left of it is known in this process, also if the
-/// file of the lock is gone.
+/// A driver that finds another in its place stops everything, and what is left of it is known in this process, also if
+/// the file of the lock is gone.
 #[tokio::test]
 async fn a_driver_that_lost_its_lock_stops_and_leaves_nothing_that_could_run_twice() {
     let (folder, site) = (Folder::new(), Site::default());

@@ -26,8 +26,8 @@ pub(super) const PATCH: u8 = 3;
 /// A change of up to so many bytes is stored as it is: zstd would save a few dozen bytes, for five times the time.
 const SHORT: usize = 100;
 
-/// The length of the predecessor on either side of the change that is part of the dictionary. It holds what the change is
-/// likely to resemble, such as the messages before a new one; to load more would cost more than it saves.
+/// The length of the predecessor on either side of the change that is part of the dictionary. It holds what the change
+/// is likely to resemble, such as the messages before a new one; to load more would cost more than it saves.
 const AROUND: usize = 16 << 10;
 
 /// Puts a body together: what its content means, the check of the state that it leads to, the content.

@@ -1,10 +1,11 @@
-//! The items of the visit under way: under which number each is kept, and whether those of an earlier process are the same.
+//! The items of the visit under way: under which number each is kept, and whether those of an earlier process are the
+//! same.
 //!
-//! A row has a number, and an item of a batch that tells its items apart has a key. A row that was found keeps its number,
-//! wherever its item stands now; items that are new get numbers that no row has.
+//! A row has a number, and an item of a batch that tells its items apart has a key. A row that was found keeps its
+//! number, wherever its item stands now; items that are new get numbers that no row has.
 //!
-//! **Invariant:** a row is found by its key, or by its number if that was the rule when it was written: the user says so,
-//! or an older version wrote it. Rows of an older version get their keys when the batch goes on.
+//! **Invariant:** a row is found by its key, or by its number if that was the rule when it was written: the user says
+//! so, or an older version wrote it. Rows of an older version get their keys when the batch goes on.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -158,8 +159,8 @@ impl Items {
         *self.ends.get_or_insert_with(begin)
     }
 
-    /// Returns what to write down of the visit as a whole, if there is something that is not: with every wait, since some of
-    /// its time is used up by then.
+    /// Returns what to write down of the visit as a whole, if there is something that is not: with every wait, since
+    /// some of its time is used up by then.
     pub(crate) fn note(&mut self, with_wait: bool, now: i64) -> Option<VisitUnderWay> {
         let is_new = !std::mem::replace(&mut self.is_noted, true);
         let ends = self.ends.map(|ends| (ends.ends_at, ends.left(now)));

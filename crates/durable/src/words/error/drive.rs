@@ -75,8 +75,8 @@ pub enum DriveError {
         /// The reason.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
-    /// A batch whose items are known by their places alone has not as many as when it was begun: which is which cannot be
-    /// told.
+    /// A batch whose items are known by their places alone has not as many as when it was begun: which is which cannot
+    /// be told.
     #[error(
         "run `{run}`: node `{node}` has {items} item(s), and had {kept} when its batch was begun; as `journaled_in_order` \
          only their places tell them apart: start the program that began it, or fork the run"
@@ -92,7 +92,8 @@ pub enum DriveError {
         /// The number of items that there are now.
         items: u64,
     },
-    /// A batch that goes by keys finds items that were kept without, or the other way round: which is which cannot be told.
+    /// A batch that goes by keys finds items that were kept without, or the other way round: which is which cannot be
+    /// told.
     #[error("run `{run}`: node `{node}` has kept its items {}", Kept(*.keyed))]
     #[non_exhaustive]
     ItemKeys {
@@ -103,8 +104,8 @@ pub enum DriveError {
         /// `true` if the batch goes by keys now.
         keyed: bool,
     },
-    /// An `exec` ran a second flow for the same visit and item, or the same one with another state than before: which of
-    /// them a later process is to go on with could not be told.
+    /// An `exec` ran a second flow for the same visit and item, or the same one with another state than before: which
+    /// of them a later process is to go on with could not be told.
     #[error(
         "run `{run}`: node `{node}` runs more than one flow as its number {item}, or not always with the same state: \
          give each a number of its own, by `Context::with_item`"
@@ -143,7 +144,8 @@ pub enum DriveError {
         /// The number of deaths.
         deaths: u32,
     },
-    /// The driving of the run panicked, outside of all that is guarded. Its last commit stands, and it is marked as failed.
+    /// The driving of the run panicked, outside of all that is guarded. Its last commit stands, and it is marked as
+    /// failed.
     #[error("run `{run}`: its driving panicked: {message}; retry it from its last commit")]
     #[non_exhaustive]
     Panicked {

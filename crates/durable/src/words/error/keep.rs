@@ -27,7 +27,8 @@ pub enum KeepError {
     Unstorable {
         /// The run.
         run: RunId,
-        /// The node that it belongs to; for a state, the one after which it was to be kept, or with which the run begins.
+        /// The node that it belongs to; for a state, the one after which it was to be kept, or with which the run
+        /// begins.
         node: NodePath,
         /// The kind of thing: a state, an answer.
         what: Written,

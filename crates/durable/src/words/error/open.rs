@@ -54,8 +54,8 @@ pub enum OpenError {
         /// The process that drives it, if it could be told.
         pid: Option<u32>,
     },
-    /// The store was closed, but something of its runs cannot be interrupted, and still runs: to drive it now could run that a
-    /// second time beside it.
+    /// The store was closed, but something of its runs cannot be interrupted, and still runs: to drive it now could run
+    /// that a second time beside it.
     #[error(
         "the store `{}` was closed, but {} still runs what cannot be interrupted, of {}: wait until that has ended, or end the process",
         .path.display(), Owner(*.pid), Lefts(.left)

@@ -119,7 +119,8 @@ impl JobError for ReadError {
 }
 
 impl ReadError {
-    /// Returns, with its causes and in one line, why a program cannot read a run; `None` if nothing of the run is at fault.
+    /// Returns, with its causes and in one line, why a program cannot read a run; `None` if nothing of the run is at
+    /// fault.
     pub(crate) fn refusal(&self) -> Option<String> {
         let is_of_run = match self {
             Self::Migrate { .. } | Self::Decode { .. } | Self::MigrateQuestion { .. } => true,

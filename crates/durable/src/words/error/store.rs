@@ -43,8 +43,8 @@ pub enum StoreFault {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
-    /// A statement or a job failed that cannot: a fault of this library, which is worth a report, or of a file whose tables
-    /// somebody changed.
+    /// A statement or a job failed that cannot: a fault of this library, which is worth a report, or of a file whose
+    /// tables somebody changed.
     #[error("the store could not do what was asked of it, by a fault of this library or of the file's tables")]
     Internal,
 }
