@@ -1,10 +1,9 @@
-//! The files of a store that is open: are they still the ones at its path?
+//! The files of an open store, and the check that they are still the ones at its path.
 //!
-//! A file that was deleted or renamed can be written for as long as it is open, and what is written there is found by
-//! nobody. So whoever has a store open compares its files with those at its path: the writer in each commit, a reader
-//! in each call.
+//! A file that was deleted or renamed can be written for as long as it is open, but nobody will find those writes. So
+//! the open files are compared with those at the path: by the writer in each commit, by a reader in each call.
 //!
-//! The main file, its log and its index are one thing, which SQLite keeps together by their names alone.
+//! The main file, its log and its index belong together; only their names tell SQLite so.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +16,7 @@ use crate::words::{
     guard::lock,
 };
 
-/// The stores that this process has open, by their main files, with how often.
+/// The stores that this process has open: for each main file, the number of times that it is open.
 ///
 /// A process loses its POSIX locks on a file when it closes any handle to that file, so nobody may open one of these
 /// beside SQLite.
@@ -42,7 +41,7 @@ impl Id {
         Some(Self { device: known.dev(), inode: known.ino() })
     }
 
-    /// Elsewhere an open file can be neither deleted nor replaced.
+    /// Returns `None`: on other systems an open file can be neither deleted nor replaced.
     #[cfg(not(unix))]
     fn of(_: &Path) -> Option<Self> {
         None
@@ -54,7 +53,7 @@ impl Id {
 pub(crate) struct Files(Arc<[(PathBuf, Id)]>);
 
 impl Files {
-    /// Notes which files are open now. The lock is one of them for whoever drives the store.
+    /// Notes which files are open now. For the process that drives the store, the lock is one of them.
     pub(crate) fn of(main: &Path, drives: bool) -> Self {
         let mut ends = vec!["", "-wal", "-shm"];
         ends.extend(drives.then_some("-lock"));
@@ -80,13 +79,13 @@ impl Files {
     }
 }
 
-/// A main file that this process has open, for as long as this is there.
+/// Marks a main file as open in this process until the mark is dropped.
 #[derive(Debug)]
 pub(crate) struct Held(Option<Id>);
 
 impl Held {
-    /// Notes that a store is about to be opened. `first` is called if this process does not have it open yet, and while
-    /// nobody else here can open it.
+    /// Notes that a store is about to be opened. If this process does not have it open yet, `first` is called while no
+    /// other thread can open it.
     pub(crate) fn opening<E>(main: &Path, first: impl FnOnce() -> Result<(), E>) -> Result<Self, E> {
         let mut open = lock(&OPEN);
         let id = Id::of(main);
@@ -99,7 +98,7 @@ impl Held {
         Ok(Self(id))
     }
 
-    /// Notes which file a store that was made has. Fails if one that was there was replaced while it was opened.
+    /// Notes the file of a store that was just made. Fails if an existing file was replaced while it was opened.
     pub(crate) fn opened(&mut self, main: &Path) -> Result<(), StoreError> {
         if let Some(id) = self.0 {
             return same(main, Id::of(main), id);
@@ -138,15 +137,15 @@ fn same(path: &Path, found: Option<Id>, wanted: Id) -> Result<(), StoreError> {
     Err(StoreError::because(StoreFault::Moved, format!("`{}` {what}", path.display())))
 }
 
-/// Returns the name of the file beside a store that ends like this.
+/// Returns the path of a store's file with this ending, such as `-wal`.
 pub(crate) fn beside(main: &Path, end: &str) -> PathBuf {
     let mut name = main.as_os_str().to_owned();
     name.push(end);
     name.into()
 }
 
-/// Returns where a store's main file is, or would be: SQLite has the other files beside that, also where a link leads
-/// to it.
+/// Returns the path of a store's main file, which need not be there yet, with links resolved: SQLite puts the other
+/// files beside the file that a link leads to.
 pub(crate) fn real(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
     for _ in 0..LINKS {

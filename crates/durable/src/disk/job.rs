@@ -1,4 +1,4 @@
-//! Jobs: what callers put in the writer's queue.
+//! Jobs: the work that callers put in the writer's queue.
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -9,11 +9,11 @@ use crate::words::error::{JobError, StoreError, StoreFault};
 pub(crate) trait Job: Send {
     fn name(&self) -> &'static str;
 
-    /// Writes it, in the transaction of its group.
+    /// Writes the rows, in the transaction of its group.
     ///
     /// # Errors
     ///
-    /// The file fails, which undoes the group.
+    /// If the file fails; the group is then undone.
     fn apply(&mut self, connection: &Connection) -> Result<(), StoreError>;
 
     /// Tells the caller the result of the job, or why its group failed.
@@ -26,7 +26,7 @@ pub(crate) struct TypedJob<T, E, W, D> {
     pub(crate) work: Option<W>,
     pub(crate) result: Option<Result<T, E>>,
     pub(crate) reply: oneshot::Sender<Result<T, E>>,
-    /// Called when the job is on disk.
+    /// Is called when the job is on disk.
     pub(crate) then: D,
 }
 
@@ -43,7 +43,7 @@ where
 
     fn apply(&mut self, connection: &Connection) -> Result<(), StoreError> {
         let work = self.work.take().expect("invariant: a job is applied once");
-        // A job that is refused leaves nothing, and those beside it in the group stand.
+        // A job that is refused writes nothing, and the other jobs of the group stand.
         run_cached(connection, "SAVEPOINT job")?;
         let result = catch(|| work(connection));
         if let Err(error) = &result {
@@ -64,17 +64,17 @@ where
         if let Ok(result) = &result {
             then(result);
         }
-        // Whoever asked may have gone: what was committed stands.
+        // The caller may have stopped waiting; the commit stands.
         drop(reply.send(result));
     }
 }
 
-/// Returns whether a fault is one of the file as a whole, and not of the rows that one job read.
+/// Returns `true` if a fault is one of the whole file, and not of the rows that one job read.
 fn undoes_group(fault: StoreFault) -> bool {
     !matches!(fault, StoreFault::Corrupt | StoreFault::Internal)
 }
 
-/// Does the work of a job; one that panics is refused.
+/// Does the work of a job; a job that panics is refused.
 fn catch<T, E: JobError>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(StoreError::because(StoreFault::Internal, "a job panicked").into()))

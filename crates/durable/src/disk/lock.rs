@@ -1,11 +1,13 @@
 //! One writer: the process that drives a store holds a lock beside it.
 //!
-//! The lock is the system's, on the file `<store>-lock`, so that it ends with the process however that ends. Who gets
-//! past it all the same, because the file was deleted, is stopped by the epoch in the store itself, which
-//! [the writer](crate::disk::writer) checks in every commit. Why both: `docs/decisions/0008-a-lock-and-an-epoch.md`.
+//! The operating system holds the lock, on the file `<store>-lock`, so it ends with the process, however the process
+//! ends. If the lock file was deleted, a second process can get past it; the epoch in the store then stops the older
+//! one, since [the writer](crate::disk::writer) checks it in every commit. The reasons for both are in
+//! `docs/decisions/0008-a-lock-and-an-epoch.md`.
 //!
-//! A driver that is closed cannot interrupt everything: what is left holds the lock, too, and is written into its file,
-//! so that whoever opens the store is told the runs. Why so: `docs/decisions/0021-what-is-left-holds-the-lock.md`.
+//! A driver that closes cannot interrupt all work. The work that is left keeps the lock and is listed in the lock file,
+//! so that the next process to open the store is told which runs still work. The reasons are in
+//! `docs/decisions/0021-what-is-left-holds-the-lock.md`.
 
 use std::{
     collections::BTreeMap,
@@ -21,10 +23,10 @@ use crate::{
     words::{error::OpenError, guard::lock, info::Left},
 };
 
-/// The locks of this process: to find what is left of a store whose lock file was deleted.
+/// The locks of this process, in which the work that is left is found even if the lock file was deleted.
 static TAKEN: Mutex<Vec<Weak<Lock>>> = Mutex::new(Vec::new());
 
-/// Held while a store is driven, and until nothing of its runs is under way any more.
+/// The lock of a store: held while the store is driven, and until all work of its runs has ended.
 #[derive(Debug)]
 pub(crate) struct Lock {
     store: PathBuf,
@@ -33,7 +35,7 @@ pub(crate) struct Lock {
     notes: Mutex<Notes>,
 }
 
-/// The file of a lock: the process on its first line, then what is left, one a line.
+/// The file of a lock: the process on its first line, then the work that is left, one run a line.
 #[derive(Debug)]
 struct Notes {
     file: File,
@@ -51,7 +53,7 @@ impl Lock {
             let mut options = OpenOptions::new();
             let mut file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
             match try_for_a_while(&file) {
-                // Whoever had it may have deleted it before it was locked: then it keeps nobody out.
+                // Its last holder may have deleted the file before it was locked here: such a lock keeps nobody out.
                 Ok(()) if !is_at(&file, &path) => {}
                 Ok(()) => break file,
                 Err(TryLockError::WouldBlock) => return Err(held(store, &mut file)),
@@ -70,7 +72,7 @@ impl Lock {
         Ok(taken)
     }
 
-    /// Gives the lock of a file back that is no store after all, and leaves nothing beside it.
+    /// Releases the lock of a file that turned out to be no store, and deletes the lock file.
     pub(crate) fn discard(&self) {
         if let Some(made) = &self.made {
             // If it stays, it is an empty file that nobody holds.
@@ -78,7 +80,7 @@ impl Lock {
         }
     }
 
-    /// Notes that something of a run is left, and returns the number of the note.
+    /// Notes that work of a run is left, and returns the number of the note.
     pub(crate) fn note(&self, left: Left) -> u64 {
         let mut notes = lock(&self.notes);
         let number = notes.next;
@@ -88,7 +90,7 @@ impl Lock {
         number
     }
 
-    /// Takes a note back: that has ended.
+    /// Removes a note, since its work has ended.
     pub(crate) fn forget(&self, number: u64) {
         let mut notes = lock(&self.notes);
         notes.left.remove(&number);
@@ -97,7 +99,7 @@ impl Lock {
 }
 
 impl Notes {
-    /// Writes the file, which only makes an error say more.
+    /// Writes the file. Its text is only for the messages of errors.
     fn keep(&self) {
         if let Err(error) = self.write() {
             tracing::debug!(target: "flowstone", %error, "the lock's file cannot be written");
@@ -117,7 +119,7 @@ impl Notes {
     }
 }
 
-/// Returns the work that is left in this process of a store that it drove.
+/// Returns the work that is left in this process of a store that the process drove.
 fn left_here(store: &Path) -> Vec<Left> {
     let mut taken = lock(&TAKEN);
     taken.retain(|lock| lock.strong_count() > 0);
@@ -125,7 +127,7 @@ fn left_here(store: &Path) -> Vec<Left> {
     of_store.flat_map(|taken| lock(&taken.notes).left.values().cloned().collect::<Vec<_>>()).collect()
 }
 
-/// The error of a store whose lock somebody holds.
+/// Returns the error of opening a store whose lock is held.
 fn held(store: &Path, file: &mut File) -> OpenError {
     let mut text = String::new();
     let path = store.to_owned();
@@ -138,7 +140,7 @@ fn held(store: &Path, file: &mut File) -> OpenError {
     if left.is_empty() { OpenError::Locked { path, pid } } else { OpenError::StillRuns { path, pid, left } }
 }
 
-/// Returns whether a file that is open is the one at a path.
+/// Returns `true` if an open file is the one at a path.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -147,13 +149,14 @@ fn is_at(file: &File, path: &Path) -> bool {
     (ours.dev(), ours.ino()) == (there.dev(), there.ino())
 }
 
-/// Elsewhere a file that is open cannot be deleted.
+/// Returns `true`: on other systems an open file cannot be deleted.
 #[cfg(not(unix))]
 fn is_at(_: &File, _: &Path) -> bool {
     true
 }
 
-/// Takes the lock; waits for a process that was killed a moment ago, and holds it until the system has buried it.
+/// Takes the lock. A process that was killed a moment ago holds it until the system has cleaned up, so this waits a
+/// little.
 fn try_for_a_while(file: &File) -> Result<(), TryLockError> {
     const TRIES: u32 = 25;
     const WAIT: Duration = Duration::from_millis(20);
@@ -167,12 +170,12 @@ fn try_for_a_while(file: &File) -> Result<(), TryLockError> {
     file.try_lock()
 }
 
-/// Returns whether a process drives the store, without waiting and without taking the lock for longer than a look.
+/// Returns `true` if a process drives the store. It does not wait, and holds the lock only for a moment.
 pub(crate) fn is_driven(store: &Path) -> bool {
     OpenOptions::new().read(true).write(true).open(path(store)).is_ok_and(|file| file.try_lock().is_err())
 }
 
 fn path(store: &Path) -> PathBuf {
-    // Beside the file itself, also where a link leads to it.
+    // The lock is beside the file itself, also where the path is a link.
     beside(&real(store), "-lock")
 }

@@ -1,4 +1,4 @@
-//! The tables of a store, and how a file becomes one.
+//! The tables of a store, and the steps that make a store of a file.
 //!
 //! ```text
 //! flows ──< runs ──< visits   one row a visit, append only: what happened, and the state after it
@@ -32,11 +32,11 @@ use crate::{
 /// The schema that this version writes.
 pub(crate) const SCHEMA: i64 = 3;
 
-/// For each schema, what makes the next one of it; the first makes an empty file a store.
+/// For each schema, the SQL that makes the next one of it; the first makes an empty file a store.
 const UPGRADES: [&str; SCHEMA as usize] =
     [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
-/// A store that is open. Invariant: the connection is closed before it stops being held.
+/// An open store. Invariant: the connection is closed before the mark that it is open is dropped.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) db: Connection,
@@ -44,10 +44,11 @@ pub(crate) struct Opened {
     pub(crate) held: Held,
 }
 
-/// Opens a store, and makes it one or upgrades it where its access allows.
+/// Opens a store. If the access allows it, an empty file is made a store, and an older one is upgraded.
 pub(crate) fn open(path: &Path, vfs: Option<&str>, access: Access) -> Result<Opened, OpenError> {
     match open_once(path, vfs, access) {
-        // It was replaced just then; some file systems also give a file another inode when it is first written.
+        // The file was replaced at this moment; some file systems also give a file another inode when it is first
+        // written.
         Err(OpenError::Store { source, .. }) if source.fault() == StoreFault::Moved => open_once(path, vfs, access),
         opened => opened,
     }
@@ -60,12 +61,13 @@ fn open_once(path: &Path, vfs: Option<&str>, access: Access) -> Result<Opened, O
     if access != Access::Read && db.is_readonly(MAIN_DB).map_err(failed)? {
         return Err(OpenError::Store { path: path.to_owned(), source: StoreError::new(StoreFault::ReadOnly) });
     }
-    // The last one to close a file moves its log into it: not before it is known that the two belong together.
+    // The last connection that is closed moves the log into the file. It must not, until the two are known to belong
+    // together.
     let keep_log = |db: &Connection, keep| db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep);
     keep_log(&db, alone.has_log).map_err(failed)?;
     db.busy_timeout(BUSY).map_err(failed)?;
     db.set_prepared_statement_cache_capacity(64);
-    // Else SQLite plans a statement anew for each value that it is given.
+    // Otherwise SQLite plans a statement anew for each value that it is given.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
     let schema = check(&db, path)?;
     alone.check(path, &db)?;
@@ -124,11 +126,11 @@ pub(crate) fn reaches(db: &Connection, schema: i64) -> rusqlite::Result<bool> {
     found.query_row([], |row| Ok(row.get::<_, i64>(0)? >= schema))
 }
 
-/// Makes the newest schema of what is there, in one transaction.
+/// Upgrades the schema that is there to the newest, in one transaction.
 fn prepare(connection: &mut Connection, schema: i64) -> rusqlite::Result<()> {
     if schema == 0 {
         leave_log(connection)?;
-        // Before the first table: only then can freed pages be given back one by one.
+        // This has to come before the first table: only then can freed pages be given back one by one.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     }
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -136,12 +138,12 @@ fn prepare(connection: &mut Connection, schema: i64) -> rusqlite::Result<()> {
     if schema == SCHEMA { Ok(()) } else { upgrade(connection, schema, &UPGRADES) }
 }
 
-/// Gives up the log of a store that is not made yet. Where the power went while an earlier process made it, the file
-/// may say that it has none, and SQLite uses what is there all the same; the file would say so ever after.
+/// Removes the log of a store that is not made yet. If the power failed while an earlier process made it, the file may
+/// say that it has no log while SQLite still uses the one that is there; and the file would say so for ever.
 fn leave_log(connection: &Connection) -> rusqlite::Result<()> {
     let begun = Instant::now();
     loop {
-        // SQLite does not wait here for those who look at the file, which is over soon.
+        // SQLite does not wait here for other readers of the file, which are done soon.
         match connection.pragma_update(None, "journal_mode", "DELETE") {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && begun.elapsed() < BUSY => {
                 std::thread::sleep(Duration::from_millis(5));
@@ -151,7 +153,7 @@ fn leave_log(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// Makes of a schema the last one that the steps lead to, or leaves it as it is.
+/// Takes the steps from a schema to the newest; a schema that is the newest already stays as it is.
 fn upgrade(connection: &mut Connection, from: i64, steps: &[&str]) -> rusqlite::Result<()> {
     let upgrade = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for step in steps.iter().skip(usize::try_from(from).unwrap_or_default()) {

@@ -24,11 +24,12 @@ use thiserror::Error;
 
 pub(crate) use form::{MAX_STATE, Unreadable};
 
-/// A full snapshot is due once what followed the last one weighs so many times as much. So full ones cost at most a
-/// quarter of what deltas do, however large the state, and a reader reads at most five times the bytes of a full one.
+/// A full snapshot is due once the deltas since the last one weigh this many times as much as it. So full snapshots
+/// cost at most a quarter of what deltas cost, however large the state is, and a reader reads at most five times the
+/// bytes of a full one.
 const DELTAS_PER_FULL: usize = 4;
 
-/// The weight of a delta beyond its body: to find and read a row takes as long as so many bytes of it.
+/// The weight of a delta beyond its body, in bytes: finding a row takes as long as reading this many bytes of it.
 const ROW: usize = 100;
 
 /// The kind of a snapshot's body.
@@ -43,7 +44,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The number that stands for it in a store. Invariant: never changed.
+    /// Returns the number that stands for it in a store. Invariant: these numbers never change.
     pub(crate) fn code(self) -> i64 {
         match self {
             Self::Same => 0,
@@ -52,7 +53,7 @@ impl Kind {
         }
     }
 
-    /// The kind that a store's number stands for.
+    /// Returns the kind that a number in a store stands for.
     pub(crate) fn from_code(code: i64) -> Result<Self, Unreadable> {
         match code {
             0 => Ok(Self::Same),
@@ -71,7 +72,7 @@ pub(crate) struct Snapshot {
     pub(crate) body: Vec<u8>,
 }
 
-/// A state has more than [`MAX_STATE`] bytes.
+/// The error of a state that has more than [`MAX_STATE`] bytes.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("the state has {bytes} bytes as JSON, and a stored one at most {MAX_STATE}")]
 pub(crate) struct TooLarge {
@@ -86,7 +87,7 @@ pub(crate) struct Chain {
     full_every: u32,
 }
 
-/// The bytes that were stored since the last full snapshot, whose size is `full`; there is none yet if that is 0.
+/// The bytes that were stored since the last full snapshot. `full` is the size of that one, or 0 if there is none yet.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 struct Since {
     full: usize,
@@ -101,17 +102,17 @@ impl Chain {
         Self { last: Vec::new(), since: Since::default(), full_every }
     }
 
-    /// The state that was stored last.
+    /// Returns the state that was stored last.
     pub(crate) fn state(&self) -> &[u8] {
         &self.last
     }
 
-    /// Says what to store of the next state, given as JSON. A refused state leaves the chain as it was.
+    /// Returns what to store of the next state, given as JSON. A refused state leaves the chain as it was.
     pub(crate) fn next(&mut self, mut json: Vec<u8>) -> Result<Snapshot, TooLarge> {
         if json.len() > MAX_STATE {
             return Err(TooLarge { bytes: json.len() });
         }
-        // A serializer leaves up to as much room again, which would be kept for as long as the run waits.
+        // A serializer may leave a buffer of twice the size, which would be kept for as long as the run waits.
         if json.capacity() - json.len() > json.len() / 4 {
             json.shrink_to_fit();
         }
@@ -122,7 +123,8 @@ impl Chain {
         Ok(snapshot)
     }
 
-    /// The smaller of delta and full. What a full one costs is known from the last; only beyond that it is worth a try.
+    /// Returns the smaller of delta and full snapshot. A full one is tried only if the delta is larger than the last
+    /// full one.
     fn follow(&self, json: &[u8]) -> Snapshot {
         let Some(body) = delta::write(&self.last, json) else {
             return Snapshot { kind: Kind::Same, body: Vec::new() };
@@ -163,7 +165,7 @@ pub(crate) struct Unfolding {
 }
 
 impl Unfolding {
-    /// Goes one snapshot further.
+    /// Applies the next snapshot.
     pub(crate) fn push(&mut self, kind: Kind, body: &[u8]) -> Result<(), Unreadable> {
         self.read = Some(match (kind, self.read.take()) {
             (Kind::Full, _) => whole(body)?,
@@ -176,7 +178,7 @@ impl Unfolding {
         Ok(())
     }
 
-    /// The chain that goes on after the last snapshot, with its state.
+    /// Returns the chain that continues after the last snapshot, with its state.
     ///
     /// Only the last check counts: a mistake on the way shows at the end, and each costs as much as a small delta.
     pub(crate) fn into_chain(self, full_every: u32) -> Result<Chain, Unreadable> {
@@ -188,7 +190,7 @@ impl Unfolding {
     }
 }
 
-/// The state in the body of a full snapshot, and its check.
+/// Returns the state in the body of a full snapshot, and its check.
 fn whole(body: &[u8]) -> Result<(Vec<u8>, u32), Unreadable> {
     let (form, check, content) = delta::open(body)?;
     let state = match form {
@@ -199,7 +201,7 @@ fn whole(body: &[u8]) -> Result<(Vec<u8>, u32), Unreadable> {
     Ok((state, check))
 }
 
-/// The state that the body of a delta makes of its predecessor, and its check.
+/// Returns the state that the body of a delta makes of its predecessor, and its check.
 fn follow(state: Vec<u8>, body: &[u8]) -> Result<(Vec<u8>, u32), Unreadable> {
     let (form, check, content) = delta::open(body)?;
     let state = match form {

@@ -1,4 +1,4 @@
-//! The room that a store takes: how much, and giving back what is free.
+//! The size of a store, and giving its free pages back to the system.
 
 use std::time::Duration;
 
@@ -23,12 +23,12 @@ pub(crate) fn give_some_back(db: &Connection) -> Result<bool, StoreError> {
     let mut rows = vacuum.query([])?;
     while rows.next()?.is_some() {}
     let left = free()?;
-    // Where nothing could be moved the rest is given back the next time.
+    // If no page could be moved, the rest is given back the next time.
     Ok(left > 0 && left < before)
 }
 
-/// Writes the log into the file and cuts it off, and returns whether that was possible: if somebody reads just then,
-/// the next one does it.
+/// Writes the log into the file and truncates the log. Returns `false` if a reader was in the way; the next call does
+/// it then.
 pub(crate) fn cut_log(db: &Connection) -> Result<bool, StoreError> {
     db.busy_timeout(Duration::ZERO)?;
     let is_held = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));

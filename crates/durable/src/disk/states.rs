@@ -1,11 +1,11 @@
-//! The states of a run, one after the other, as they are stored.
+//! The states of a run in the form in which they are stored, one after the other.
 
 use crate::disk::snapshot::{Chain, Kind, Snapshot, TooLarge};
 
-/// Makes what is stored of each state of a run in turn.
+/// Makes the stored form of each state of a run in turn.
 pub(crate) struct States {
     chain: Chain,
-    /// The step that changed the state last: what the next change is a change of.
+    /// The step that changed the state last: the next change is based on it.
     changed: u64,
     /// The version of the state, as the flow numbers it.
     version: u32,
@@ -22,12 +22,12 @@ pub(crate) struct Stored {
 }
 
 impl States {
-    /// Begins with the states of a new run; the first is stored whole, and one after each `full_every` changes.
+    /// Begins with the states of a new run. The first is stored whole, and so is one after each `full_every` changes.
     pub(crate) fn starting(full_every: u32, version: u32) -> Self {
         Self { chain: Chain::starting(full_every), changed: 0, version }
     }
 
-    /// Goes on after a state that was read back.
+    /// Continues after a state that was read back.
     pub(crate) fn resuming(chain: Chain, changed: u64, version: u32) -> Self {
         Self { chain, changed, version }
     }

@@ -40,8 +40,8 @@ use crate::{
     },
 };
 
-/// The number of jobs that may wait: enough that a group fills while the last one is synced, and a bound for the memory
-/// that they hold. Callers wait for room.
+/// The number of jobs that may wait in the queue; further callers wait for room. It is enough to fill a group while the
+/// last one is synced, and it bounds the memory that jobs hold.
 const QUEUE: usize = 1024;
 
 /// The most jobs that one commit takes, so that the first of them does not wait for long.
@@ -50,8 +50,7 @@ const GROUP: usize = 512;
 /// The time for which the thread looks for the next job before it falls asleep.
 const AWAKE: Duration = Duration::from_micros(40);
 
-/// The time between two looks at all files of the store, and its log; the main file and the log are looked at in each
-/// commit.
+/// The time between two checks of all files of the store; the main file and the log are checked in each commit.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The way to the writer thread; cheap to clone. The thread ends when the last one is dropped.
@@ -63,11 +62,11 @@ pub(crate) struct Writer {
 
 /// A message to the thread.
 enum Message {
-    /// Something to write, together with others.
+    /// A job to write in a group with others.
     Job(Box<dyn Job>),
-    /// Something that takes no transaction around it, such as making the file smaller.
+    /// Work that must run outside a transaction, such as making the file smaller.
     Alone(Box<dyn FnOnce(&Connection) + Send>),
-    /// The end; whether nothing of the runs is left.
+    /// The end of the thread; `true` if no work of the runs is left.
     Close { clean: bool },
 }
 
@@ -90,12 +89,12 @@ impl<T, E: JobError> Reply<T, E> {
 /// A store that was opened to be driven.
 pub(crate) struct Driven {
     pub(crate) writer: Writer,
-    /// Where its main file is.
+    /// The path of its main file.
     pub(crate) path: PathBuf,
     pub(crate) files: Files,
     /// Cancelled when the thread has ended, and has given up the file and its lock.
     pub(crate) ended: CancellationToken,
-    /// Cancelled also when another process is found to drive the store: nothing is to go on.
+    /// Cancelled when the store is closed, and when another process is found to drive it: no run may go on.
     pub(crate) halt: CancellationToken,
     pub(crate) lock: Weak<Lock>,
     pub(crate) epoch: i64,
@@ -103,15 +102,15 @@ pub(crate) struct Driven {
     pub(crate) died: bool,
 }
 
-/// Those who are told of what the writer meets.
+/// The receivers of what the writer finds out.
 struct Hooks {
     on_write: Option<OnWrite>,
     /// Cancelled when another process is found to drive the store.
     halt: CancellationToken,
 }
 
-/// Opens a store on a thread of its own, takes it over from whoever drove it before, and writes there what is put into
-/// the queue. The thread holds the lock until it ends.
+/// Opens a store on a thread of its own and takes it over from the driver before. The thread then writes the jobs of
+/// the queue, and holds the lock until it ends.
 pub(crate) async fn open(path: &Path, options: StoreOptions, halt: CancellationToken) -> Result<Driven, OpenError> {
     let (queue, jobs) = mpsc::channel(QUEUE);
     let (tell, told) = oneshot::channel();
@@ -146,8 +145,8 @@ impl Writer {
         self.ticks.now()
     }
 
-    /// Puts a job in the queue, waits for room if there is none, and returns what tells its end. `then` is called when
-    /// it is on disk, whoever waits for it, and before anything else is written.
+    /// Puts a job in the queue, waiting for room if there is none, and returns a receiver of its result. `then` is
+    /// called when the job is on disk, before anything else is written, also if nobody waits for the result.
     ///
     /// Jobs of one caller are done in the order in which they are put.
     pub(crate) async fn put<T: Send + 'static, E: JobError>(
@@ -184,7 +183,7 @@ impl Writer {
         done.blocking_recv().unwrap_or_else(|_| Err(closed().into()))
     }
 
-    /// Does something that takes no transaction around it.
+    /// Does work that must run outside a transaction.
     pub(crate) async fn alone<T: Send + 'static, E: JobError>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -194,9 +193,9 @@ impl Writer {
         Reply(done).done().await
     }
 
-    /// Ends the thread when it has written what is in the queue. `clean` says that nothing of the runs is left.
+    /// Ends the thread when it has written what is in the queue. `clean` says that no work of the runs is left.
     pub(crate) async fn close(&self, clean: bool) {
-        // If it has ended already, that is what was asked for.
+        // An error means that it has ended already, as wanted.
         drop(self.send(Message::Close { clean }).await);
     }
 
@@ -211,10 +210,10 @@ struct Thread {
     ticks: Arc<Ticks>,
     /// `true` if the process that drove the store before has died.
     died: bool,
-    /// `true` if nothing of the runs will be left when this ends.
+    /// `true` if no work of the runs will be left when this ends.
     leaves_clean: bool,
     log: Log,
-    /// When all of the files were looked at last.
+    /// The time of the last check of all files.
     looked: Instant,
     jobs: mpsc::Receiver<Message>,
     hooks: Hooks,
@@ -222,7 +221,7 @@ struct Thread {
 }
 
 impl Thread {
-    /// Opens a store, and takes it over from whoever drove it before.
+    /// Opens a store, and takes it over from the driver before.
     fn open(
         path: &Path,
         options: &StoreOptions,
@@ -270,13 +269,13 @@ impl Thread {
             }
             self.commit(&mut group);
         }
-        // If it fails, the visits that were under way are counted as those of a process that died.
+        // If this fails, the visits that were under way count as those of a process that died.
         drop(self.note_end());
-        // The file should stand alone when nobody drives it; if this fails, whoever opens it next does it.
+        // The file should stand alone when nobody drives it; if this fails, the next process to open it does it.
         drop(cut_log(&self.store.db));
     }
 
-    /// Writes down for how long the store was driven, and whether this process ends in good order.
+    /// Writes down for how long the store was driven, and if this process ends in good order.
     fn note_end(&self) -> Result<(), StoreError> {
         self.store.files.check()?;
         self.store.db.execute(
@@ -288,8 +287,8 @@ impl Thread {
 
     /// Waits for messages; `false` at the end.
     fn receive(&mut self, messages: &mut Vec<Message>) -> bool {
-        // A run that was told a moment ago has its next visit ready within microseconds, as a rule: to fall asleep and
-        // be woken takes longer than that.
+        // A run that has just got its result usually has its next visit ready within microseconds, which is less than
+        // it takes to fall asleep and be woken.
         let asleep = Instant::now() + AWAKE;
         while self.jobs.is_empty() && Instant::now() < asleep {
             std::hint::spin_loop();
@@ -333,7 +332,7 @@ impl Thread {
             job.apply(&self.store.db)?;
             self.point(job.name(), WriteMoment::Applied);
         }
-        // As late as can be, so that nothing is written where nobody finds it.
+        // The files are checked as late as possible, so that nothing is written where nobody finds it.
         if looks {
             self.store.files.check()?
         } else {

@@ -4,11 +4,11 @@
 //! mark: no row in `runs`, one in `deleting` ─▶ piece ─▶ piece … ─▶ no row in `deleting`
 //! ```
 //!
-//! From the first transaction on the run is none: its id is free. A process that ends between two pieces leaves the
-//! rest to whoever drives the store next, or deletes something. Why so:
+//! After the first transaction the run no longer exists, and its id is free. If the process ends between two pieces,
+//! the next process that drives the store or deletes a run deletes the rest. The reasons are in
 //! `docs/decisions/0020-a-run-is-deleted-in-pieces.md`.
 //!
-//! **Invariant:** a child whose parent is no run is none either, and nothing goes on with it.
+//! **Invariant:** a child whose parent no longer exists does not exist either, and nothing drives it.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -17,10 +17,10 @@ use crate::words::{columns::int, error::StoreError};
 /// The most rows that are deleted in one transaction, which takes a few milliseconds.
 const ROWS: usize = 500;
 
-/// The bytes of bodies after which a transaction deletes no more: SQLite reads the pages of a large one to free them.
+/// The bytes of bodies after which a transaction deletes no more: SQLite reads the pages of a large body to free them.
 const BYTES: i64 = 4 << 20;
 
-/// For each table with rows of runs, how to find some of them with their sizes, and how to delete one.
+/// For each table with rows of runs, the SQL that finds some of them with their sizes, and the SQL that deletes one.
 const TABLES: [(&str, &str); 5] = [
     (
         "SELECT seq, length(body) FROM visits WHERE run = ?1 ORDER BY seq LIMIT ?2",
@@ -41,7 +41,7 @@ const TABLES: [(&str, &str); 5] = [
     ),
 ];
 
-/// Makes of a run none, in the transaction around it. What else it has is deleted by [`piece`].
+/// Marks a run as deleted, in the transaction around it. Its rows are deleted by [`piece`].
 pub(crate) fn mark(db: &Connection, run: i64) -> Result<(), StoreError> {
     db.prepare_cached("DELETE FROM inbox WHERE run = ?1")?.execute([run])?;
     db.prepare_cached("DELETE FROM runs WHERE run = ?1")?.execute([run])?;
@@ -49,9 +49,9 @@ pub(crate) fn mark(db: &Connection, run: i64) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Deletes some of what deleted runs have left, in the transaction around it, and returns whether there may be more.
+/// Deletes some rows of deleted runs, in the transaction around it, and returns `true` if there may be more.
 pub(crate) fn piece(db: &Connection) -> Result<bool, StoreError> {
-    // The number of a child is larger than that of its parent: children first.
+    // Children come first: their numbers are larger than those of their parents.
     let mut next = db.prepare_cached("SELECT run FROM deleting ORDER BY run DESC LIMIT 1")?;
     let mut left = Left { rows: ROWS, bytes: BYTES };
     while !left.is_used_up() {
@@ -100,7 +100,7 @@ impl Left {
     }
 }
 
-/// Marks some children of a run, and returns whether there were any.
+/// Marks some children of a run as deleted, and returns `true` if there were any.
 fn mark_children(db: &Connection, run: i64, left: &mut Left) -> Result<bool, StoreError> {
     let mut select = db.prepare_cached("SELECT run FROM runs WHERE parent = ?1 AND parent IS NOT NULL LIMIT ?2")?;
     let found = select.query_map((run, int(left.rows.div_ceil(2))), |row| row.get(0))?;
@@ -112,7 +112,7 @@ fn mark_children(db: &Connection, run: i64, left: &mut Left) -> Result<bool, Sto
     Ok(!children.is_empty())
 }
 
-/// Deletes some rows that a run has in a table.
+/// Deletes some rows of a run from a table.
 fn delete_some(db: &Connection, run: i64, (find, delete): (&str, &str), left: &mut Left) -> Result<(), StoreError> {
     let mut select = db.prepare_cached(find)?;
     let found = select.query_map((run, int(left.rows)), |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)))?;

@@ -4,7 +4,8 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::words::error::StoreError;
 
-/// Writes down a version of a flow, and returns its number; and for all versions of it how its nodes are called now.
+/// Writes down a version of a flow, and returns its number. All versions of the flow get the present names of its
+/// nodes.
 pub(crate) fn flow(db: &Connection, flow: &FlowRow) -> Result<i64, StoreError> {
     let row = version(db, flow)?;
     let mut update = db.prepare_cached("UPDATE flows SET renamed = ?2 WHERE name = ?1 AND renamed IS NOT ?2")?;

@@ -1,17 +1,18 @@
-//! Runs by their numbers: their ids, for an error, and the numbers of what is below them.
+//! Lookups by the number of a run: its id, for errors, and the numbers of its children.
 
 use flowstone_core::RunId;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::words::error::{ReadError, StoreError, damaged};
 
-/// The id of a run, for an error.
+/// Returns the id of a run, for an error.
 pub(crate) fn id_of(db: &Connection, run: i64) -> Result<RunId, StoreError> {
     let id = db.query_row("SELECT id FROM runs WHERE run = ?1", [run], |row| row.get::<_, String>(0)).optional()?;
     Ok(id.map_or_else(|| format!("#{run}").into(), RunId::from))
 }
 
-/// The error of a run that lacks what every run has: it was deleted a moment ago, or the store is damaged.
+/// Returns the error of a run that lacks a row which every run has: it was deleted a moment ago, or the store is
+/// damaged.
 pub(crate) fn gone(db: &Connection, run: i64, what: &str) -> ReadError {
     let look = || db.prepare_cached("SELECT 1 FROM runs WHERE run = ?1")?.exists([run]);
     match look() {
@@ -21,7 +22,7 @@ pub(crate) fn gone(db: &Connection, run: i64, what: &str) -> ReadError {
     }
 }
 
-/// Returns a run with all its children and theirs.
+/// Returns the numbers of a run, of its children, and of all below them.
 pub(crate) fn tree(db: &Connection, run: i64) -> Result<Vec<i64>, StoreError> {
     // Not `UNION ALL`: parents that lead in a circle, as a damaged store may have, must come to an end.
     let mut select = db.prepare_cached(

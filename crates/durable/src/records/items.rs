@@ -1,4 +1,4 @@
-//! Rows of a visit under way: what its items have done, and what is known of it as a whole.
+//! Rows of a visit under way: one for each item that has done something, and one for the visit as a whole.
 
 use std::time::Duration;
 
@@ -16,21 +16,21 @@ use crate::{
 /// The number of the node itself in the column `item`.
 pub(crate) const NODE: i64 = -1;
 
-/// The deed of an item, or of the node itself, to be kept.
+/// An output or a wait to be kept, of an item or of the node itself.
 pub(crate) struct NewItem {
     pub(crate) number: i64,
     pub(crate) key: Option<ItemKey>,
     pub(crate) did: Did,
 }
 
-/// Something that an item did: it gave its output, or began to wait before an attempt.
+/// The content of such a row: an output, or the wait before an attempt.
 pub(crate) enum Did {
     Give { output: Vec<u8>, version: u32 },
     Wait { attempt: u32, wake_at: i64, length: Duration },
 }
 
-/// Keeps what an item of a visit under way has done, if the step before is there: with `Behind` its commit may have
-/// failed.
+/// Keeps the output or wait of an item of a visit under way, if the step before is in the store: with `Behind` its
+/// commit may have failed.
 pub(crate) fn keep_item(db: &Connection, run: i64, seq: u64, item: &NewItem) -> Result<(), DriveError> {
     let mut upsert = db.prepare_cached(
         "INSERT INTO items (run, seq, item, output, attempt, wake_at, item_key, wait_ms, version)
@@ -56,13 +56,13 @@ pub(crate) fn keep_item(db: &Connection, run: i64, seq: u64, item: &NewItem) -> 
 pub(crate) struct VisitUnderWay {
     /// The number of items of its batch.
     pub(crate) items: Option<u64>,
-    /// When its time is over, and how much of it is left.
+    /// The time at which its `total_timeout` is over, and the part of it that is left.
     pub(crate) ends: Option<(i64, Duration)>,
-    /// Keys of items that an older version kept without.
+    /// Keys of items that an older version kept without keys.
     pub(crate) adopted: Vec<(i64, ItemKey)>,
 }
 
-/// Keeps what is known of a visit under way as a whole. Its time, once it has begun, ends no later than before.
+/// Keeps the row of a visit under way. Its time, once it has begun, never ends later than the row says already.
 pub(crate) fn keep_visit(db: &Connection, run: i64, seq: u64, visit: &VisitUnderWay) -> Result<(), StoreError> {
     let mut upsert = db.prepare_cached(
         "INSERT INTO under_way (run, seq, items, ends_at, left_ms) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -79,22 +79,22 @@ pub(crate) fn keep_visit(db: &Connection, run: i64, seq: u64, visit: &VisitUnder
     Ok(())
 }
 
-/// Forgets what the visit had done before it was committed.
+/// Deletes the rows of a visit, once it is committed.
 pub(crate) fn forget_items(db: &Connection, run: i64, seq: u64) -> Result<(), StoreError> {
     db.prepare_cached("DELETE FROM items WHERE run = ?1 AND seq = ?2")?.execute((run, int(seq)))?;
     db.prepare_cached("DELETE FROM under_way WHERE run = ?1 AND seq = ?2")?.execute((run, int(seq)))?;
     Ok(())
 }
 
-/// Forgets the waits of a visit that failed, and how much of its time is left, so that it begins with its first attempt
-/// again; what items gave stays.
+/// Deletes the waits of a visit that failed, and the end of its time, so that it starts again with its first attempt.
+/// The outputs of items stay.
 pub(crate) fn forget_waits(db: &Connection, run: i64) -> Result<(), StoreError> {
     db.prepare_cached("DELETE FROM items WHERE run = ?1 AND output IS NULL")?.execute([run])?;
     db.prepare_cached("UPDATE under_way SET ends_at = NULL, left_ms = NULL WHERE run = ?1")?.execute([run])?;
     Ok(())
 }
 
-/// Notes that a visit is tried again: what its items gave and cannot be read runs again then.
+/// Notes that a visit is tried again: items whose outputs cannot be read then run again.
 pub(crate) fn set_retried(db: &Connection, run: i64) -> Result<(), StoreError> {
     let mut upsert = db.prepare_cached(
         "INSERT INTO under_way (run, seq, retried)
@@ -105,7 +105,7 @@ pub(crate) fn set_retried(db: &Connection, run: i64) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Ends the wait of a node whose run wakes, by whichever clock.
+/// Ends the wait of a node whose run wakes, by either of the two clocks.
 pub(crate) fn end_sleep(db: &Connection, run: i64) -> Result<(), StoreError> {
     let mut update =
         db.prepare_cached("UPDATE items SET wait_ms = 0 WHERE run = ?1 AND item = ?2 AND output IS NULL")?;

@@ -14,12 +14,12 @@ use crate::{
     },
 };
 
-/// Which runs [`Reader::list`] gives, newest first.
+/// A filter of the runs that [`Reader::list`] returns, newest first.
 ///
 /// Without further conditions: the newest hundred of all flows, in any status, children of batch flows left out.
 #[derive(Clone, Debug)]
 pub struct Filter {
-    /// Any, if there is none.
+    /// The names of flows to take; all flows if it is empty.
     flows: Vec<String>,
     statuses: Vec<Status>,
     since: Option<SystemTime>,
@@ -110,7 +110,7 @@ impl Reader {
         let oldest = filter.since.map(|at| self.first_since(at)).transpose()?.unwrap_or(0);
         let newest = filter.until.map(|at| self.first_since(at)).transpose()?.unwrap_or(i64::MAX);
         let newest = newest.min(filter.after.map_or(i64::MAX, |cursor| cursor.0));
-        // One short walk along the index for each flow and status, since only there the runs are in order.
+        // The index has runs in order only within one flow and status, so each pair of these gets one short walk.
         let mut numbers = Vec::new();
         let mut select = self.db.prepare_cached(
             "SELECT run FROM runs WHERE flow = ?1 AND status = ?2 AND parent IS NULL AND run >= ?3 AND run < ?4
@@ -132,7 +132,7 @@ impl Reader {
     pub(crate) fn flow_numbers(&self, names: &[String]) -> Result<Vec<i64>, ReadError> {
         let mut numbers: Vec<i64> = Vec::new();
         if names.is_empty() {
-            // From one to the next along the index: versions come with each deployment.
+            // This goes from version to version along the index: each deployment may add a version.
             let mut select = self.db.prepare_cached(
                 "WITH RECURSIVE used (flow) AS (
                      SELECT min(flow) FROM runs WHERE parent IS NULL
@@ -151,7 +151,8 @@ impl Reader {
         Ok(numbers)
     }
 
-    /// The number of the first run that was started at a time or later, by halving: numbers and times grow together.
+    /// Returns the number of the first run that was started at a time or later. It is found by halving, since numbers
+    /// and times grow together.
     fn first_since(&self, at: SystemTime) -> Result<i64, ReadError> {
         let at = millis(at);
         let mut look =

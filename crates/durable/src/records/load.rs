@@ -1,4 +1,4 @@
-//! A stored run as a driver needs it to go on: its last state, and what the visit under way had done.
+//! Loading a stored run, so that a driver can continue it: its last state, and the rows of the visit under way.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// The depth to which JSON may be nested that is read: as far as `serde_json` follows.
+/// The deepest nesting of JSON that is read: the limit of `serde_json`.
 const DEPTH: usize = 127;
 
 /// A run with its last checkpoint.
@@ -45,21 +45,21 @@ pub(crate) struct Loaded {
     pub(crate) version: u32,
     /// The step that changed the state last.
     pub(crate) changed: u64,
-    /// Holds the state, and is what the next snapshot continues.
+    /// The chain that holds the state, and that the next snapshot continues.
     pub(crate) chain: Chain,
     /// The question of the visit under way, if it has one.
     pub(crate) asked: Option<Asked>,
     pub(crate) under_way: UnderWay,
 }
 
-/// Facts in the store about a run that decide if the store has to be told before the run goes on.
+/// Facts about a stored run. They decide if something must be written before the run goes on.
 pub(crate) struct Standing {
     pub(crate) flow_name: String,
-    /// `true` if the store says more of it than a run that goes on has: why it could not, or what it was before.
+    /// `true` if its row still says why the run could not go on, or which status it had before.
     pub(crate) refused: bool,
     /// `true` if it waits for its turn.
     pub(crate) queued: bool,
-    /// The driver that let it run, if one did.
+    /// The number of the driver that let it run, if one did.
     pub(crate) epoch: Option<i64>,
     /// `true` if its process has died more than once in the visit under way.
     pub(crate) suspect: bool,
@@ -71,14 +71,14 @@ pub(crate) struct Asked {
     pub(crate) version: u32,
     pub(crate) question: Value,
     pub(crate) schema: Value,
-    /// The answer, or why it cannot be read: an older version kept one unseen.
+    /// The answer, or the reason why it cannot be read: an older version kept answers unchecked.
     pub(crate) answer: Option<Result<Value, String>>,
     /// `true` if it has expired.
     pub(crate) expired: bool,
 }
 
 impl Asked {
-    /// Returns `true` if the run goes on with it.
+    /// Returns `true` if the run can go on, with the answer or since the question has expired.
     pub(crate) fn is_over(&self) -> bool {
         self.expired || self.answer.is_some()
     }
@@ -87,12 +87,12 @@ impl Asked {
 /// The kept part of a visit that was under way when its process ended.
 #[derive(Default)]
 pub(crate) struct UnderWay {
-    /// By number; the node itself has one, too.
+    /// The rows of items by number; the node itself has a number, too.
     pub(crate) items: BTreeMap<i64, KeptItem>,
     pub(crate) children: Vec<KnownChild>,
     /// The number of items that its batch had.
     pub(crate) began_with: Option<u64>,
-    /// When its time is over.
+    /// The time at which its `total_timeout` is over.
     pub(crate) ends: Option<Wait>,
     /// `true` if it is tried again after it failed or was cancelled.
     pub(crate) retried: bool,
@@ -100,7 +100,7 @@ pub(crate) struct UnderWay {
     pub(crate) has_row: bool,
 }
 
-/// The kept part of an item, or of the node itself.
+/// The row of an item, or of the node itself.
 pub(crate) struct KeptItem {
     pub(crate) key: Option<ItemKey>,
     /// The version of the flow that kept it, if that is known.
@@ -125,13 +125,13 @@ pub(crate) struct KnownChild {
 }
 
 impl KnownChild {
-    /// Returns `true` if it is the child of this item, whatever the order of the items.
+    /// Returns `true` if it is the child of this item, also if the items have another order now.
     pub(crate) fn is_of(&self, item: ItemId) -> bool {
         self.item.key == item.key && (item.key.is_some() || self.item.index == item.index)
     }
 }
 
-/// Reads how a run stands; `None` if there is none of this number.
+/// Reads the facts about a run; `None` if there is no run of this number.
 pub(crate) fn standing(db: &Connection, run: i64) -> Result<Option<Standing>, ReadError> {
     let mut select = db.prepare_cached(
         "SELECT name, refused IS NOT NULL OR was IS NOT NULL, queued_at IS NOT NULL, epoch,
@@ -150,7 +150,7 @@ pub(crate) fn standing(db: &Connection, run: i64) -> Result<Option<Standing>, Re
     Ok(standing.optional()?)
 }
 
-/// Reads a run with what it needs to go on; `None` if there is none of this number.
+/// Loads a run so that it can be continued; `None` if there is no run of this number.
 pub(crate) fn load(db: &Connection, run: i64, full_every: u32) -> Result<Option<Loaded>, ReadError> {
     let Some(standing) = standing(db, run)? else { return Ok(None) };
     let mut head = db.prepare_cached(
@@ -215,7 +215,7 @@ fn asked(db: &Connection, id: &RunId, run: i64, seq: u64) -> Result<Option<Asked
     let Some((question, schema, answer, expired, version)) = row else { return Ok(None) };
     let readable = |answer: String| match serde_json::from_str(&answer) {
         Ok(answer) => Ok(Ok(answer)),
-        // Nobody damaged it: it was written before such JSON was refused.
+        // This is no damage: older versions wrote such JSON, which is refused now.
         Err(error) if is_deep(&answer) => Ok(Err(error.to_string())),
         Err(error) => Err(ReadError::from(damaged(format!("an answer to run `{id}`: {error}")))),
     };
@@ -272,8 +272,8 @@ fn under_way(db: &Connection, run: i64, seq: u64) -> Result<UnderWay, ReadError>
     Ok(found)
 }
 
-/// Reads JSON of a run that was written as text. What an older version wrote, and nested deeper than can be read, is
-/// given as the text that it is.
+/// Reads JSON that was stored as text. JSON of an older version that is nested too deep to be read is returned as a
+/// string.
 pub(crate) fn json_or_text(run: &RunId, text: String) -> Result<Value, ReadError> {
     match serde_json::from_str(&text) {
         Ok(json) => Ok(json),
@@ -282,7 +282,7 @@ pub(crate) fn json_or_text(run: &RunId, text: String) -> Result<Value, ReadError
     }
 }
 
-/// Returns whether JSON is nested deeper than can be read.
+/// Returns `true` if JSON is nested too deep to be read.
 fn is_deep(text: &str) -> bool {
     let (mut depth, mut is_text, mut is_escaped) = (0_usize, false, false);
     text.bytes().any(|byte| {

@@ -1,4 +1,4 @@
-//! Runs that are put away, and the runs around them: a parent whose children wait is put away with them.
+//! Parked runs, and the runs around them: a parent whose children all wait is parked with them.
 //!
 //! ```text
 //! child asks ─▶ paused ┐
@@ -27,9 +27,9 @@ use crate::{
 /// A run that can go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GoesOn {
-    /// The run, and those around it below the root: each is waited for by the visit of the next.
+    /// The run, and those around it below the root, from the inside out: the visit of each waits for the one before.
     pub(crate) children: Vec<i64>,
-    /// The run that the user started, which is driven; the same if it is no child.
+    /// The run that the user started, which is the one to drive; the same run if it is no child.
     pub(crate) root: i64,
 }
 
@@ -63,18 +63,19 @@ pub(crate) fn root_of(db: &Connection, run: i64) -> Result<i64, StoreError> {
     Ok(around(db, run)?.last().map_or(run, |(root, _)| *root))
 }
 
-/// Returns a run that was let go on, with the runs around it.
+/// Returns a run that can go on, with the runs around it.
 pub(crate) fn goes_on(db: &Connection, run: i64) -> Result<GoesOn, StoreError> {
     Ok(GoesOn::of(run, &around(db, run)?))
 }
 
-/// Returns what a run and those around it are, before it is let go on by a process that does not have its flow.
+/// Returns a run and the runs around it as they are, before a process without their flow lets the run go on.
 pub(crate) fn remember(db: &Connection, run: i64) -> Result<Vec<(i64, String)>, StoreError> {
     let line = std::iter::once(run).chain(around(db, run)?.into_iter().map(|(run, _)| run));
     line.filter_map(|run| status::was(db, run).map(|was| was.map(|was| (run, was))).transpose()).collect()
 }
 
-/// Returns those of a run and its children that are paused and have an answer, which no program could take yet.
+/// Returns the runs, of a run and its children, that are paused although they have an answer: no program could take it
+/// yet.
 pub(crate) fn answered(db: &Connection, run: i64) -> Result<Vec<i64>, StoreError> {
     let mut look = db.prepare_cached(
         "SELECT 1 FROM runs JOIN pauses USING (run) WHERE run = ?1 AND status = ?2 AND answer IS NOT NULL
@@ -89,11 +90,11 @@ pub(crate) fn answered(db: &Connection, run: i64) -> Result<Vec<i64>, StoreError
     Ok(found)
 }
 
-/// Lets a run go on that is parked, and the runs around it.
+/// Lets a parked run go on, and the runs around it.
 ///
 /// # Errors
 ///
-/// If a run around it is at an end: nobody would go on with it.
+/// If a run around it is at an end, since nobody would drive it.
 pub(crate) fn go_on(db: &Connection, run: i64, happened: Happened) -> Result<GoesOn, StatusError> {
     let around = around(db, run)?;
     if let Some((over, status)) = around.iter().find(|(_, status)| status.is_final()) {
@@ -108,9 +109,9 @@ pub(crate) fn go_on(db: &Connection, run: i64, happened: Happened) -> Result<Goe
     Ok(GoesOn::of(run, &around))
 }
 
-/// Parks a run whose visit under way waits for its children; `left` are those that it has no more use for.
+/// Parks a run whose visit under way waits for its children. `left` are the children that the visit no longer needs.
 ///
-/// Returns whether it is parked: not if one of its children can go on.
+/// Returns `true` if it is parked, and `false` if one of its children can go on.
 pub(crate) fn park(db: &Connection, run: i64, seq: u64, left: &[i64]) -> Result<bool, StatusError> {
     left.iter().try_for_each(|child| cancel_open(db, *child))?;
     let mut select = db.prepare_cached(
@@ -130,7 +131,7 @@ pub(crate) fn park(db: &Connection, run: i64, seq: u64, left: &[i64]) -> Result<
     }
     let (happened, wake_at) = if asks { (Happened::Asked, None) } else { (Happened::FellAsleep, wake_at) };
     status::change(db, run, happened, &Change { wake_at, ..Change::default() })?;
-    // A child that came due in the meantime could not go on.
+    // Otherwise a child that came due in the meantime could not go on.
     refused.map_or(Ok(()), |why| status::refuse(db, run, &why))?;
     Ok(true)
 }
@@ -144,7 +145,7 @@ pub(crate) fn due_children(db: &Connection, run: i64, now: Moment) -> Result<Vec
     Ok(select.query_map((run, now.clock, now.ticks), |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Cancels a run, and what is below it, if it is not at an end.
+/// Cancels a run and its children, if it is not at an end.
 fn cancel_open(db: &Connection, run: i64) -> Result<(), StatusError> {
     match status(db, run)? {
         status if status.is_final() => Ok(()),
@@ -152,14 +153,14 @@ fn cancel_open(db: &Connection, run: i64) -> Result<(), StatusError> {
     }
 }
 
-/// Returns whether the time has come at which a run wakes, or its question expires: by either of two clocks.
+/// Returns `true` if a run is due to wake, or its question to expire, by either of the two clocks.
 pub(crate) fn is_due(db: &Connection, run: i64, now: Moment) -> Result<bool, StoreError> {
     let mut select = db.prepare_cached("SELECT 1 FROM runs WHERE run = ?1 AND (wake_at <= ?2 OR wake_tick <= ?3)")?;
     Ok(select.exists((run, now.clock, now.ticks))?)
 }
 
-/// Lets a run go on whose time has come: it has slept, or its question has expired. `None` if it waits no more, or for
-/// something else than it did a moment ago.
+/// Lets a run go on whose sleep is over, or whose question has expired. Returns `None` if the run no longer waits, or
+/// waits for something else by now.
 pub(crate) fn wake(db: &Connection, run: i64, now: Moment) -> Result<Option<GoesOn>, StatusError> {
     if !is_due(db, run, now)? {
         return Ok(None);
@@ -182,7 +183,7 @@ pub(crate) fn wake(db: &Connection, run: i64, now: Moment) -> Result<Option<Goes
     }
 }
 
-/// Notes that the open question of a run has expired; returns whether there is one that has.
+/// Notes that the open question of a run has expired; returns `true` if there is such a question.
 fn expire(db: &Connection, run: i64, now: i64) -> Result<bool, StoreError> {
     let mut update = db.prepare_cached(
         "UPDATE pauses SET expired_at = ?2
@@ -192,14 +193,15 @@ fn expire(db: &Connection, run: i64, now: i64) -> Result<bool, StoreError> {
     Ok(update.execute((run, now))? > 0)
 }
 
-/// Knows a node of the run that the user started by all its names: the one that was asked for, and the one that is
-/// stored.
+/// A function that says if two names are of one node of the run that the user started: the name that was asked for, and
+/// the one that is stored.
 pub(crate) type IsNode<'a> = &'a dyn Fn(&NodePath, &NodePath) -> bool;
 
-/// Finds the run at whose node a path ends that leads from a run through its children, and the path from there.
+/// Follows a path of a node through the children of a run, and returns the child that the node belongs to, with the
+/// rest of the path.
 ///
-/// `is_node` knows the nodes of the run itself by all their names. Where an item that is gone had this place, too, its
-/// child is left out if it is at an end.
+/// `is_node` knows all names of the run's own nodes. If an item that no longer exists had the same place, its child is
+/// left out if that is at an end.
 pub(crate) fn resolve(
     db: &Connection,
     run: i64,
@@ -228,7 +230,7 @@ pub(crate) fn resolve(
     }
 }
 
-/// Returns whether a run is another one, or a child of it, or a child of such a child.
+/// Returns `true` if a run is the other one, or a child of it, or a child of such a child.
 pub(crate) fn is_within(db: &Connection, run: i64, around: i64) -> Result<bool, StoreError> {
     let mut select = db.prepare_cached("SELECT parent FROM runs WHERE run = ?1 AND parent < run")?;
     let mut at = Some(run);
@@ -238,7 +240,8 @@ pub(crate) fn is_within(db: &Connection, run: i64, around: i64) -> Result<bool, 
     Ok(at == Some(around))
 }
 
-/// The path of a run's nodes from the run that the user started: `review[3]/`, or nothing if it is that run.
+/// Returns the text before the paths of a run's nodes: `review[3]/` for a child, and nothing for the run that the user
+/// started.
 pub(crate) fn prefix(db: &Connection, run: i64) -> Result<String, StoreError> {
     let mut select = db.prepare_cached(
         "SELECT runs.parent, visits.next, runs.item FROM runs

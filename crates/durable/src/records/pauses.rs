@@ -23,7 +23,7 @@ pub(crate) struct NewPause {
     pub(crate) schema: String,
     /// The version of the flow that asks.
     pub(crate) version: u32,
-    /// When it expires, if it does.
+    /// The time at which it expires, if it does.
     pub(crate) expires: Option<Expiry>,
 }
 
@@ -41,14 +41,14 @@ pub(crate) fn pause(db: &Connection, pause: &NewPause) -> Result<(), StatusError
     change(db, *run, Happened::Asked, &Change { wake_at, wake_tick, ..Change::default() })
 }
 
-/// A question as it is written down again, with an answer to it.
+/// A migrated question, to be written down with the answer to it.
 pub(crate) struct AskedNow {
     pub(crate) question: String,
     pub(crate) schema: String,
     pub(crate) version: u32,
 }
 
-/// Gives an answer back that does not fit after all: the question waits again.
+/// Takes an answer out that turned out not to fit, so that the question is open again.
 pub(crate) fn refuse_answer(db: &Connection, run: i64, seq: u64, why: &str) -> Result<(), StatusError> {
     let mut update = db.prepare_cached(
         "UPDATE pauses SET answer = NULL, answered_at = NULL, refused = ?3 WHERE run = ?1 AND seq = ?2",
@@ -60,7 +60,7 @@ pub(crate) fn refuse_answer(db: &Connection, run: i64, seq: u64, why: &str) -> R
     change(db, run, Happened::AnswerRefused, &Change { wake_at, wake_tick, ..Change::default() })
 }
 
-/// Forgets that a question expired, at a node that failed for it: it is asked once more.
+/// Deletes an expired question of a node that failed because of it, so that it is asked again.
 pub(crate) fn forget_expired(db: &Connection, run: i64) -> Result<(), StoreError> {
     let mut delete = db.prepare_cached(
         "DELETE FROM pauses WHERE run = ?1 AND seq = (SELECT max(seq) + 1 FROM visits WHERE run = ?1)

@@ -1,4 +1,4 @@
-//! The questions of a run and of its children: which there are, and which one an answer is for.
+//! The questions of a run and of its children, and finding the one that an answer is for.
 
 use flowstone_core::{EventKind, NodePath, RunId};
 use rusqlite::{Connection, Row, params};
@@ -39,7 +39,7 @@ impl Reader {
     }
 }
 
-/// The questions of a run, oldest first, and then those of its children, with the paths from the run that the user
+/// Returns the questions of a run, oldest first, and then those of its children, with paths from the run that the user
 /// started.
 pub(crate) fn of_tree(db: &Connection, run: i64) -> Result<Vec<Question>, ReadError> {
     // A child is younger than its parent: a damaged store must not lead in a circle.
@@ -64,12 +64,12 @@ pub(crate) fn of_tree(db: &Connection, run: i64) -> Result<Vec<Question>, ReadEr
     Ok(questions)
 }
 
-/// The questions of one run, oldest first, by the paths of its own nodes.
+/// Returns the questions of one run, oldest first, with the paths of its own nodes.
 pub(crate) fn of_run(db: &Connection, run: i64) -> Result<Vec<Question>, ReadError> {
     between(db, run, 0, u64::MAX)
 }
 
-/// The question of one run that an answer would complete as this step, if there is one.
+/// Returns the question of one run whose answer would complete this step, if there is one.
 pub(crate) fn at(db: &Connection, run: i64, step: u64) -> Result<Option<Question>, ReadError> {
     Ok(between(db, run, step, step)?.pop())
 }
@@ -102,7 +102,7 @@ fn question(row: &Row<'_>, prefix: &str) -> Result<Question, ReadError> {
     let (question, schema) = (json("question")?, json("schema")?);
     let answer: Option<Value> = answer.map(|answer| json_or_text(&run, answer)).transpose()?;
     let (answered_at, expires_at, expired_at) = (at("answered_at")?, at("expires_at")?, at("expired_at")?);
-    // Nor one for versions.
+    // Such a store has no column for versions either.
     let version = row.as_ref().column_index("version").map_or(Ok(0), |index| row.get(index))?;
     let is_open = row.get::<_, bool>("is_open")? && answer.is_none() && expired_at.is_none();
     Ok(Question {
@@ -123,7 +123,7 @@ fn question(row: &Row<'_>, prefix: &str) -> Result<Question, ReadError> {
     })
 }
 
-/// Returns the reason why a run waits whose children wait: the first open question, or a time.
+/// Returns the reason why a run with waiting children waits: the first open question, or a time.
 pub(crate) fn waits_for(db: &Connection, run: i64) -> Result<(Option<NodePath>, EventKind), ReadError> {
     if status(db, run)? == Status::Paused {
         let open = of_tree(db, run)?.into_iter().find(Question::is_open);

@@ -9,8 +9,8 @@
 //! | cancelling, retrying, forking, deleting, pruning | [`ChangeError`] |
 //! | driving, and waiting for it | [`DriveError`] |
 //!
-//! A failing file is a [`StoreError`] inside each of them, and what cannot be kept a [`KeepError`]. The end of a run is
-//! none: it is the value of [`Run::finished`](crate::Run::finished).
+//! Each of them can hold a [`StoreError`], for a file that fails, or a [`KeepError`], for a value that cannot be kept.
+//! The end of a run is no error: it is the value of [`Run::finished`](crate::Run::finished).
 
 use flowstone_core::{NodePath, RunId};
 
@@ -36,7 +36,7 @@ mod start;
 mod status;
 mod store;
 
-/// Any error of this crate, for whoever does several things with a store.
+/// Any error of this crate, for code that does several things with a store.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -61,13 +61,13 @@ pub enum Error {
     /// A run cannot go on.
     #[error(transparent)]
     Drive(#[from] DriveError),
-    /// A run came to its end in another way than was hoped for.
+    /// A run failed or was cancelled where an exit was expected.
     #[error(transparent)]
     NotEnded(#[from] NotEnded),
 }
 
 impl Error {
-    /// Returns the fault of the store's file, where that is behind the error.
+    /// Returns the fault of the store's file, if that is behind the error.
     #[must_use]
     pub fn fault(&self) -> Option<StoreFault> {
         let store = match self {

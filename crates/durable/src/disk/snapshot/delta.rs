@@ -1,6 +1,6 @@
-//! Bodies, and what two states differ in.
+//! Bodies of snapshots, and the difference between two states.
 //!
-//! A form says how a body's content is meant:
+//! The form of a body says how to read its content:
 //!
 //! | form | content |
 //! |---|---|
@@ -17,20 +17,21 @@ use super::{
     pack,
 };
 
-// Invariant: never changed, since they are in stores.
+// Invariant: these numbers never change, since stores hold them.
 pub(super) const RAW: u8 = 0;
 pub(super) const PACKED: u8 = 1;
 pub(super) const SPLICE: u8 = 2;
 pub(super) const PATCH: u8 = 3;
 
-/// A change of up to so many bytes is stored as it is: zstd would save a few dozen bytes, for five times the time.
+/// The size of a change, in bytes, up to which it is stored uncompressed: zstd would save a few dozen bytes, for five
+/// times the time.
 const SHORT: usize = 100;
 
 /// The length of the predecessor on either side of the change that is part of the dictionary. It holds what the change
 /// is likely to resemble, such as the messages before a new one; to load more would cost more than it saves.
 const AROUND: usize = 16 << 10;
 
-/// Puts a body together: what its content means, the check of the state that it leads to, the content.
+/// Puts a body together: its form, the check of the state that it leads to, its content.
 pub(super) fn body(form: u8, state: &[u8], content: &[&[u8]]) -> Vec<u8> {
     let mut body = Vec::with_capacity(5 + content.iter().map(|part| part.len()).sum::<usize>());
     body.push(form);
@@ -48,7 +49,7 @@ pub(super) fn open(body: &[u8]) -> Result<(u8, u32, &[u8]), Unreadable> {
     Ok((form, u32::from_le_bytes([a, b, c, d]), content))
 }
 
-/// The body of the delta from `old` to `new`; `None` if they are the same.
+/// Returns the body of the delta from `old` to `new`; `None` if they are the same.
 pub(super) fn write(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
     let front = shared_front(old, new);
     if front == old.len() && front == new.len() {
@@ -70,20 +71,20 @@ pub(super) fn write(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
     Some(body(SPLICE, new, &[&numbers, middle]))
 }
 
-/// The state that a [`SPLICE`] makes of its predecessor.
+/// Returns the state that a [`SPLICE`] makes of its predecessor.
 pub(super) fn splice(old: Vec<u8>, content: &[u8]) -> Result<Vec<u8>, Unreadable> {
     let (front, end, middle) = cut(&old, content)?;
     replace(old, front, end, middle)
 }
 
-/// The state that a [`PATCH`] makes of its predecessor.
+/// Returns the state that a [`PATCH`] makes of its predecessor.
 pub(super) fn patch(old: Vec<u8>, content: &[u8]) -> Result<Vec<u8>, Unreadable> {
     let (front, end, packed) = cut(&old, content)?;
     let middle = pack::unpack(packed, dictionary(&old, front, end))?;
     replace(old, front, end, &middle)
 }
 
-/// Puts `middle` in the place of what is between the front and the end, and moves no more than it must.
+/// Replaces the bytes between front and end by `middle`, and moves as few bytes as possible.
 fn replace(mut old: Vec<u8>, front: usize, end: usize, middle: &[u8]) -> Result<Vec<u8>, Unreadable> {
     if front + middle.len() + end > MAX_STATE {
         return Err(Unreadable::Cut);
@@ -97,7 +98,7 @@ fn replace(mut old: Vec<u8>, front: usize, end: usize, middle: &[u8]) -> Result<
     Ok(old)
 }
 
-/// The two numbers before a delta's content, which are true of `old`, and the rest.
+/// Returns the two numbers before a delta's content, checked against `old`, and the rest of the body.
 fn cut<'a>(old: &[u8], content: &'a [u8]) -> Result<(usize, usize, &'a [u8]), Unreadable> {
     let (front, content) = take(content)?;
     let (end, content) = take(content)?;
@@ -108,7 +109,8 @@ fn cut<'a>(old: &[u8], content: &'a [u8]) -> Result<(usize, usize, &'a [u8]), Un
     }
 }
 
-/// The part of the predecessor that a change is compressed with: what it replaces, and what is around it.
+/// Returns the part of the predecessor that serves as the dictionary of a change: the bytes that it replaces, and those
+/// around them.
 fn dictionary(old: &[u8], front: usize, end: usize) -> &[u8] {
     &old[front.saturating_sub(AROUND)..(old.len() - end).saturating_add(AROUND).min(old.len())]
 }

@@ -1,4 +1,4 @@
-//! Bytes to a zstd frame and back, with or without a dictionary.
+//! Compression of bytes to a zstd frame and back, with or without a dictionary.
 //!
 //! A compressor is some hundred kilobytes large and slow to make, so a thread keeps one for all its runs. Only large
 //! states get one of their own, with a window and tables of their size.
@@ -12,10 +12,11 @@ use super::form::{MAX_STATE, Unreadable};
 /// The level without a dictionary: -1 is twice as fast for half as much again, 3 is no smaller.
 const LEVEL: i32 = 1;
 
-/// The level with one. The first whose tables are large enough for all of a dictionary of [`NEAR`] bytes.
+/// The level with a dictionary: the first whose tables are large enough for a whole dictionary of [`NEAR`] bytes.
 const LEVEL_WITH_DICTIONARY: i32 = 2;
 
-/// Up to so many bytes, zstd's usual window and tables see the whole dictionary. Beyond, they forget its front.
+/// The number of bytes up to which zstd's usual window and tables see the whole dictionary. With more, they forget its
+/// front.
 const NEAR: usize = 256 << 10;
 
 /// The largest part of a frame, and the smallest that it may be compressed to, by which a length is judged.
@@ -27,7 +28,7 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
 }
 
-/// Compresses `bytes`, which may refer to `dictionary`. `None`: zstd cannot, for want of memory.
+/// Compresses `bytes`, which may refer to `dictionary`. Returns `None` if zstd gets no memory for it.
 pub(super) fn pack(bytes: &[u8], dictionary: &[u8]) -> Option<Vec<u8>> {
     let mut packed = Vec::new();
     packed.try_reserve_exact(compress_bound(bytes.len())).ok()?;
@@ -63,7 +64,7 @@ fn pack_far(packed: &mut Vec<u8>, bytes: &[u8], dictionary: &[u8]) -> Option<usi
 
 /// Decompresses what [`pack`] made with the same dictionary.
 ///
-/// A frame's word for its length is not taken on trust: the longest that its size could mean bounds what is allocated.
+/// The length that a frame claims is not trusted: no more is allocated than a frame of this size could decompress to.
 pub(super) fn unpack(packed: &[u8], dictionary: &[u8]) -> Result<Vec<u8>, Unreadable> {
     let length = get_frame_content_size(packed).ok().flatten().ok_or(Unreadable::Frame)?;
     let length = usize::try_from(length).map_err(|_| Unreadable::Frame)?;

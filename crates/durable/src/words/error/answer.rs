@@ -12,7 +12,7 @@ use crate::words::error::{
     store::{JobError, Refuses, StoreError},
 };
 
-/// An error of answering a question, which stands as it did.
+/// An error of answering a question, which is not changed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnswerError {
@@ -47,7 +47,7 @@ pub enum AnswerError {
         run: RunId,
         /// The node.
         node: NodePath,
-        /// When it expired.
+        /// The time at which it expired.
         at: SystemTime,
     },
     /// The answer does not fit its schema or its type; the question still waits.
@@ -102,7 +102,7 @@ impl JobError for AnswerError {
     }
 }
 
-/// The part of a message that names the node that asks.
+/// Returns the part of a message that names the node that asks.
 struct Asks<'a>(Option<&'a NodePath>);
 
 impl std::fmt::Display for Asks<'_> {

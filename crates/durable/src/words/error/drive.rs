@@ -75,8 +75,8 @@ pub enum DriveError {
         /// The reason.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
-    /// A batch whose items are known by their places alone has not as many as when it was begun: which is which cannot
-    /// be told.
+    /// A batch knows its items by their places alone, and has another number of them than when it was begun, so they
+    /// cannot be matched.
     #[error(
         "run `{run}`: node `{node}` has {items} item(s), and had {kept} when its batch was begun; as `journaled_in_order` \
          only their places tell them apart: start the program that began it, or fork the run"
@@ -92,8 +92,8 @@ pub enum DriveError {
         /// The number of items that there are now.
         items: u64,
     },
-    /// A batch that goes by keys finds items that were kept without, or the other way round: which is which cannot be
-    /// told.
+    /// A batch has keys for its items now, and had none when they were kept, or the other way round, so they cannot be
+    /// matched.
     #[error("run `{run}`: node `{node}` has kept its items {}", Kept(*.keyed))]
     #[non_exhaustive]
     ItemKeys {
@@ -104,8 +104,8 @@ pub enum DriveError {
         /// `true` if the batch goes by keys now.
         keyed: bool,
     },
-    /// An `exec` ran a second flow for the same visit and item, or the same one with another state than before: which
-    /// of them a later process is to go on with could not be told.
+    /// An `exec` ran a second flow for the same visit and item, or the same flow with another state than before: a
+    /// later process could not tell which of the two to continue.
     #[error(
         "run `{run}`: node `{node}` runs more than one flow as its number {item}, or not always with the same state: \
          give each a number of its own, by `Context::with_item`"
@@ -119,7 +119,7 @@ pub enum DriveError {
         /// The item; 0 for a node that is no batch.
         item: usize,
     },
-    /// Another writer has committed this step: this one is behind, and nothing of it was written.
+    /// Another writer has committed this step; nothing of this one was written.
     #[error("step {step} of run `{run}` was committed by somebody else, or the run is gone")]
     #[non_exhaustive]
     Conflict {
@@ -131,7 +131,7 @@ pub enum DriveError {
     /// The request needs a run in another status.
     #[error(transparent)]
     WrongStatus(#[from] WrongStatus),
-    /// The run failed since its process died again and again in one of its visits: the others go on without it.
+    /// The run failed because its process died again and again in one of its visits. The other runs go on.
     #[error(
         "run `{run}`: the process has died {deaths} times while node `{node}` was visited: mend the node, then retry the run"
     )]
@@ -144,8 +144,7 @@ pub enum DriveError {
         /// The number of deaths.
         deaths: u32,
     },
-    /// The driving of the run panicked, outside of all that is guarded. Its last commit stands, and it is marked as
-    /// failed.
+    /// The engine panicked while it drove the run. The last commit stands, and the run is marked as failed.
     #[error("run `{run}`: its driving panicked: {message}; retry it from its last commit")]
     #[non_exhaustive]
     Panicked {
@@ -154,10 +153,10 @@ pub enum DriveError {
         /// The message of the panic.
         message: String,
     },
-    /// Something of it cannot be kept; see [`KeepError`].
+    /// A value of the run cannot be kept; see [`KeepError`].
     #[error(transparent)]
     Keep(#[from] KeepError),
-    /// A child of it cannot be started; see [`StartError`].
+    /// A child of the run cannot be started; see [`StartError`].
     #[error(transparent)]
     Start(#[from] StartError),
 }
@@ -208,7 +207,7 @@ impl JobError for DriveError {
     }
 }
 
-/// The part of a message that says how items are kept, and what to do.
+/// Returns the part of a message that says how items are kept, and what to do.
 struct Kept(bool);
 
 impl std::fmt::Display for Kept {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flowstone_core::{NodePath, RunId, driver::Unstorable};
 
-/// An error of keeping something that a run gives. Nothing of it was written.
+/// An error of keeping a value that a run gives. Nothing of it was written.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeepError {
@@ -21,7 +21,8 @@ pub enum KeepError {
         /// The most that is allowed.
         most: usize,
     },
-    /// Something was to be written that would not be read back, or not as what it was. Nothing of it was written.
+    /// A value could not be read back after it is written, or would be read as another value. Nothing of it was
+    /// written.
     #[error("run `{run}`, node `{node}`: {what} cannot be kept")]
     #[non_exhaustive]
     Unstorable {
@@ -30,12 +31,12 @@ pub enum KeepError {
         /// The node that it belongs to; for a state, the one after which it was to be kept, or with which the run
         /// begins.
         node: NodePath,
-        /// The kind of thing: a state, an answer.
+        /// The kind of value: a state, an answer.
         what: Written,
         /// The reason, with the place in it.
         source: Arc<Unstorable>,
     },
-    /// A node asks with something as the schema of its answer that is no JSON schema: no answer could fit it.
+    /// A node asks with a value that is no JSON schema as the schema of its answer, so no answer could fit.
     #[error("run `{run}`: the schema of node `{node}` is no JSON schema: {what}")]
     #[non_exhaustive]
     BadSchema {
@@ -46,7 +47,7 @@ pub enum KeepError {
         /// The fault.
         what: String,
     },
-    /// Something beside a state is larger than the store's options allow for one.
+    /// A value beside the state is larger than the store's options allow for a state.
     #[error("run `{run}`, node `{node}`: {what} has {size} bytes, more than the {most} that are allowed{}", Limit(*.what))]
     #[non_exhaustive]
     TooLarge {
@@ -54,7 +55,7 @@ pub enum KeepError {
         run: RunId,
         /// The node that it belongs to.
         node: NodePath,
-        /// The kind of thing: a question, an answer.
+        /// The kind of value: a question, an answer.
         what: Written,
         /// Its size as JSON.
         size: usize,
@@ -63,7 +64,7 @@ pub enum KeepError {
     },
 }
 
-/// A part of what is written for a run.
+/// The kind of a value that is written for a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Written {
@@ -90,7 +91,7 @@ pub enum Written {
     Action,
 }
 
-/// The part of a message that names the option that sets a limit.
+/// Returns the part of a message that names the option that sets a limit.
 struct Limit(Written);
 
 impl std::fmt::Display for Limit {
