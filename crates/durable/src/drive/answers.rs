@@ -22,7 +22,7 @@ use crate::{
         status::status,
     },
     words::{
-        checked::{Slip, fits_schema},
+        checked::{StorageCheck, fits_schema},
         columns::{self, int, now, time},
         error::{AnswerError, KeepError, Written, WrongStatus},
         info::Question,
@@ -83,7 +83,7 @@ pub(crate) async fn answer(
 
 /// Returns an answer as JSON, as it will be read.
 pub(crate) fn to_json(run: &RunId, node: &NodePath, answer: impl Serialize, most: usize) -> Result<Value, KeepError> {
-    Slip { run, node, what: Written::Answer, most }.value(&answer)
+    StorageCheck { run, node, what: Written::Answer, most }.value(&answer)
 }
 
 /// A question that an answer was checked against.

@@ -23,7 +23,7 @@ use crate::{
         status::{self, Change, status},
     },
     words::{
-        checked::Slip,
+        checked::StorageCheck,
         error::{ChangeError, KeepError, ReadError, StartError, Written, WrongStatus},
         status::{Happened, Status},
         store_options::StoreOptions,
@@ -176,7 +176,7 @@ fn edited(
     if after == before {
         return Ok(state.to_vec());
     }
-    let edit = Slip { run: id, node, what: Written::Edit, most: usize::MAX };
+    let edit = StorageCheck { run: id, node, what: Written::Edit, most: usize::MAX };
     Ok(edit.value(&after)?.to_string().into_bytes())
 }
 

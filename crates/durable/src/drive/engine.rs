@@ -18,7 +18,7 @@ use crate::{
         load::KnownChild,
     },
     words::{
-        checked::Slip,
+        checked::StorageCheck,
         error::{DriveError, Written},
         guard::lock,
         status::Status,
@@ -49,8 +49,8 @@ impl Journal for RunJournal {
     fn record(&self, item: ItemId, output: Vec<u8>) -> BoxFuture<'_, Result<(), BoxError>> {
         Box::pin(async move {
             let (node, most) = (self.node(), self.storage.options.max_state);
-            let slip = Slip { run: &self.root, node: &node, what: Written::Output, most };
-            slip.fits(output.len()).map_err(DriveError::from)?;
+            let check = StorageCheck { run: &self.root, node: &node, what: Written::Output, most };
+            check.fits(output.len()).map_err(DriveError::from)?;
             let number = lock(&self.items).number(Some(item));
             let did = Did::Give { output, version: self.version };
             self.keep("item", NewItem { number, key: item.key, did }).await?;

@@ -18,7 +18,7 @@ use crate::{
         status::{self, Change},
     },
     words::{
-        checked::{self, Slip},
+        checked::{self, StorageCheck},
         columns::{length_ms, time},
         error::{DriveError, KeepError, StoreError, StoreFault, Written},
         info::RunFailure,
@@ -50,7 +50,7 @@ impl RunDriver {
     fn question(&self, execution: &dyn Execution, pause: &Pause) -> Result<NewPause, KeepError> {
         check_state(execution)?;
         let (run, node, most) = (&self.journal.root, pause.node(), self.storage.options.max_state);
-        let text = |what, json: &Value| Slip { run, node, what, most }.text(json);
+        let text = |what, json: &Value| StorageCheck { run, node, what, most }.text(json);
         checked::check_schema(pause.schema()).map_err(|what| {
             let (run, node) = (run.clone(), node.clone());
             KeepError::BadSchema { run, node, what }

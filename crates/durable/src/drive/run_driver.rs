@@ -33,7 +33,7 @@ use crate::{
         visits::{self, VisitRow},
     },
     words::{
-        checked::Slip,
+        checked::StorageCheck,
         columns::now,
         error::{DriveError, KeepError, Written},
         status::Happened,
@@ -247,7 +247,8 @@ impl RunDriver {
 
     /// Checks an action, which may be any text, and stands in a row.
     fn action_fits(&self, node: &NodePath, action: &Action) -> Result<(), KeepError> {
-        Slip { run: &self.journal.root, node, what: Written::Action, most: MAX_ACTION }.fits(action.as_str().len())
+        StorageCheck { run: &self.journal.root, node, what: Written::Action, most: MAX_ACTION }
+            .fits(action.as_str().len())
     }
 
     /// The error of a run of which something cannot be kept.

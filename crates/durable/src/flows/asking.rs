@@ -10,7 +10,7 @@ use crate::{
     flows::registered::AnyFlow,
     records::{load::Asked, pauses::AskedNow},
     words::{
-        checked::{self, Slip},
+        checked::{self, StorageCheck},
         error::{KeepError, ReadError, Written},
         info::Question,
         migrate::Asking,
@@ -52,7 +52,7 @@ impl Question {
 
     /// Returns what to write of the question. `most` is how many bytes its parts may have.
     pub(crate) fn to_text(&self, run: &RunId, most: usize) -> Result<AskedNow, KeepError> {
-        let text = |what, json| Slip { run, node: &self.node, what, most }.text(json);
+        let text = |what, json| StorageCheck { run, node: &self.node, what, most }.text(json);
         let (question, schema) = (text(Written::Question, &self.question)?, text(Written::Schema, &self.schema)?);
         Ok(AskedNow { question, schema, version: self.version })
     }

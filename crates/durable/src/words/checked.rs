@@ -1,7 +1,7 @@
-//! Checks of what is written beside states: questions, answers, edits are what will be read back.
+//! Checks of the JSON that is written beside states, such as questions, answers and edits: it must be readable again.
 //!
-//! **Invariant:** a text that goes into the store as JSON went through here, or through
-//! [`Shared::store`](crate::drive::shared::Shared::store) if it is a state.
+//! **Invariant:** every JSON text in the store was checked here; a state was checked by
+//! [`Shared::store`](crate::drive::shared::Shared::store).
 
 use std::sync::Arc;
 
@@ -11,18 +11,18 @@ use serde_json::Value;
 
 use crate::words::error::{KeepError, Written};
 
-/// Something that is to be written, and whose it is.
+/// The check that a value of a node passes before it is stored: it can be read back, and is not too large.
 #[derive(Clone, Copy)]
-pub(crate) struct Slip<'a> {
+pub(crate) struct StorageCheck<'a> {
     pub(crate) run: &'a RunId,
     pub(crate) node: &'a NodePath,
     pub(crate) what: Written,
-    /// The most bytes that it may have.
+    /// The most bytes that the value may have as JSON.
     pub(crate) most: usize,
 }
 
-impl Slip<'_> {
-    /// Returns a value as JSON, as it will be read.
+impl StorageCheck<'_> {
+    /// Returns a value as the JSON that will be read back.
     pub(crate) fn value(&self, value: &(impl Serialize + ?Sized)) -> Result<Value, KeepError> {
         let Self { run, node, what, .. } = *self;
         let json = storable(value).map_err(|source| KeepError::Unstorable {
@@ -35,14 +35,14 @@ impl Slip<'_> {
         Ok(json)
     }
 
-    /// Returns the text of JSON that is read as it is, if it is not too large.
+    /// Returns the text of JSON that can be read back, if the text is not too large.
     pub(crate) fn text(&self, json: &Value) -> Result<String, KeepError> {
         let text = json.to_string();
         self.fits(text.len())?;
         Ok(text)
     }
 
-    /// Checks a size.
+    /// Fails if a size is over the limit.
     pub(crate) fn fits(&self, size: usize) -> Result<(), KeepError> {
         let Self { run, node, what, most } = *self;
         if size <= most {
@@ -52,7 +52,7 @@ impl Slip<'_> {
     }
 }
 
-/// Says what is wrong with the schema of an answer, if it is none.
+/// Fails if a value is no JSON schema, and says why.
 pub(crate) fn check_schema(schema: &Value) -> Result<(), String> {
     if *schema == Value::Bool(true) {
         return Ok(());
@@ -60,12 +60,12 @@ pub(crate) fn check_schema(schema: &Value) -> Result<(), String> {
     jsonschema::validator_for(schema).map(drop).map_err(|error| error.to_string())
 }
 
-/// Says what in an answer does not fit a schema.
+/// Fails if an answer does not fit a schema, and says which parts.
 pub(crate) fn fits_schema(schema: &Value, answer: &Value) -> Result<(), String> {
     if *schema == Value::Bool(true) {
         return Ok(());
     }
-    // Only an older version kept a schema that is none: the type of the answer is still checked, by the driver.
+    // Only older versions kept values that are no schema. The driver still checks the answer by its type.
     let Ok(validator) = jsonschema::validator_for(schema) else { return Ok(()) };
     let faults: Vec<String> = validator
         .iter_errors(answer)
