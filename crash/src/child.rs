@@ -18,9 +18,10 @@ use flowstone::durable::{WriteMoment, WritePoint};
 
 use crate::{
     at_work::AtWork,
+    fault::Fault,
     ledger::{self, Ledger, Line},
     nodes::World,
-    operator::{self, Fault},
+    operator,
     plan::{JOBS, MOMENTS, Point, Script},
     poison::{DEATH, Poison},
     probe,

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `random`, `plan`, `version` | what a seed determines: runs, lives, kills; what each life changes of the program |
 //! | `flows`, `nodes`, `ledger` | random flows; what their nodes do, and where they write that down |
-//! | `child`, `operator` | the process that is killed; what it does to the runs from outside |
+//! | `child`, `operator`, `fault` | the process that is killed; what it does to the runs from outside; what stops it |
 //! | `process`, `other`, `seed` | starting and killing it; what is asked from beside it; one seed |
 //! | `expected`, `found`, `check` | what should be, what is in a store, and the comparison |
 //! | `damage` | torn logs and broken files |
@@ -28,6 +28,7 @@ mod child;
 mod clock;
 mod damage;
 mod expected;
+mod fault;
 mod flows;
 mod found;
 mod ledger;

@@ -11,14 +11,15 @@ use std::{
 };
 
 use flowstone::durable::{
-    AnswerError, ChangeError, DriveError, Error, Finished, FlowOptions, NotEnded, OpenError, Prune, Question,
-    ReadError, Run, RunFailure, Runs, StartError, Status, Store, StoreOptions, WrongStatus,
+    AnswerError, ChangeError, DriveError, Error, Finished, FlowOptions, Prune, Question, ReadError, Run, RunFailure,
+    Runs, StartError, Status, Store, StoreOptions, WrongStatus,
 };
 use tokio::task::JoinSet;
 
 use crate::{
     answers,
     clock::Clock,
+    fault::{Fault, came_late},
     flows::{KEEP_WAITS, build, name, renames},
     ledger::{self, Line, Told, in_memory},
     nodes::{Job, World},
@@ -36,37 +37,6 @@ const SELDOM: Duration = Duration::from_millis(80);
 
 /// The longest wait for a run before looking whether another was stopped by a fault.
 const LONG: Duration = Duration::from_millis(300);
-
-/// The reason for which a driver does not come to its end.
-pub(crate) enum Fault {
-    Store(Error),
-    /// Something that must not happen.
-    Odd(String),
-}
-
-/// The errors of the operations, each as one of the store or its runs.
-macro_rules! of_store {
-    ($($error:ty),*) => {
-        $(impl From<$error> for Fault {
-            fn from(error: $error) -> Self {
-                Self::Store(error.into())
-            }
-        })*
-    };
-}
-
-of_store!(Error, OpenError, ReadError, StartError, AnswerError, ChangeError, DriveError, NotEnded);
-
-/// Returns whether somebody else was faster.
-pub(crate) fn came_late(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Change(ChangeError::WrongStatus(_))
-            | Error::Answer(
-                AnswerError::WrongStatus(_) | AnswerError::AlreadyAnswered { .. } | AnswerError::NotAsking { .. }
-            )
-    )
-}
 
 /// Returns the options with which a life of a seed opens its store.
 pub(crate) fn options(script: &Script, life: usize) -> StoreOptions {
@@ -383,27 +353,5 @@ impl Operator {
             Err(error) => return Err(error.into()),
         }
         Ok(())
-    }
-}
-
-impl Fault {
-    pub(crate) fn line(&self) -> String {
-        let (kind, text) = match self {
-            Self::Store(error) => {
-                let other = if matches!(error, Error::Open(_)) { "open" } else { "run" };
-                (error.fault().map_or_else(|| other.to_owned(), |fault| format!("{fault:?}")), format!("{error:?}"))
-            }
-            Self::Odd(text) => ("odd".to_owned(), text.clone()),
-        };
-        format!("fault {} {}", kind.to_lowercase(), text.replace('\n', " "))
-    }
-}
-
-impl std::fmt::Debug for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Store(error) => error.fmt(f),
-            Self::Odd(text) => text.fmt(f),
-        }
     }
 }

@@ -21,8 +21,8 @@ use serde_json::Value;
 use crate::{
     answers,
     clock::Clock,
+    fault::came_late,
     ledger::{Ledger, Line, Told, in_memory},
-    operator::came_late,
     plan::{Fate, Script, Who},
 };
 

@@ -10,7 +10,7 @@ use flowstone::{
     durable::{Filter, Status, Store},
 };
 
-use crate::{flows::KEEP_WAITS, operator::Fault};
+use crate::{fault::Fault, flows::KEEP_WAITS};
 
 /// The number of threads for blocking work of a process whose pool is to be full.
 pub(crate) const THREADS: usize = 2;

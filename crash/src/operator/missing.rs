@@ -5,8 +5,9 @@ use std::time::Duration;
 use flowstone::durable::{ChangeError, DriveError, ReadError, Status, Store, WrongStatus};
 
 use crate::{
+    fault::Fault,
     ledger::Told,
-    operator::{Fault, Operator},
+    operator::Operator,
     plan::{Fate, Plan, Who},
 };
 

@@ -89,9 +89,12 @@ mod drive {
 mod flows {
     //! Flows without their types.
 
+    pub(crate) mod any_flow;
     pub(crate) mod asking;
+    pub(crate) mod description;
     pub(crate) mod fitness;
     pub(crate) mod registered;
+    pub(crate) mod registry;
 }
 
 mod records {

@@ -13,7 +13,7 @@ use crate::{
         changes,
         shared::Shared,
     },
-    flows::registered::FlowOver,
+    flows::any_flow::FlowOver,
     records::{reader::Reader, state::state_at},
     words::{
         error::{AnswerError, ChangeError, DriveError, NotEnded, ReadError},

@@ -21,7 +21,11 @@ use crate::{
         resume::{self, Resumed},
         shared::Shared,
     },
-    flows::registered::{AnyFlow, FlowOver, Registered, describe},
+    flows::{
+        any_flow::{AnyFlow, FlowOver},
+        description::describe,
+        registered::Registered,
+    },
     records::{
         flows,
         list::Filter,

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     disk::states::States,
     drive::shared::Shared,
-    flows::registered::AnyFlow,
+    flows::any_flow::AnyFlow,
     records::{
         deleting,
         ids::id_of,

@@ -22,7 +22,7 @@ use crate::{
         shared::Shared,
         surroundings::Surroundings,
     },
-    flows::registered::AnyFlow,
+    flows::any_flow::AnyFlow,
     records::{
         load::{Asked, load},
         reader::Reader,

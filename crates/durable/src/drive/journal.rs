@@ -18,7 +18,7 @@ use crate::{
         storage::Storage,
         surroundings::Surroundings,
     },
-    flows::registered::AnyFlow,
+    flows::any_flow::AnyFlow,
     records::{
         items::{Did, NewItem, keep_item, keep_visit},
         load::{KnownChild, UnderWay},

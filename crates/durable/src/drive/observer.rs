@@ -14,7 +14,7 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::{
     drive::{meter::UsageMeters, work::Working},
-    flows::registered::Hooks,
+    flows::any_flow::Hooks,
     words::{guard::lock, info::FailedAttempt},
 };
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     drive::{shared::Shared, turns},
-    flows::registered::AnyFlow,
+    flows::any_flow::AnyFlow,
     records::{
         load::{Standing, standing},
         reader::Reader,

@@ -21,7 +21,7 @@ use crate::{
         turns::{Place, Turns},
         work::Working,
     },
-    flows::registered::Flows,
+    flows::registry::Flows,
     records::{
         inbox::Inbox,
         parked::{self, GoesOn},

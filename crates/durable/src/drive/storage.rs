@@ -19,7 +19,7 @@ use crate::{
         writer::Writer,
     },
     drive::{readers::Readers, turns::Turns},
-    flows::registered::{AnyFlow, Flows},
+    flows::{any_flow::AnyFlow, registry::Flows},
     records::{deleting, reader::Reader},
     words::{
         columns::millis,

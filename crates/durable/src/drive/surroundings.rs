@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flowstone_core::RunId;
 
-use crate::{drive::observer::Observer, flows::registered::AnyFlow};
+use crate::{drive::observer::Observer, flows::any_flow::AnyFlow};
 
 /// The run that the user started, as one that is driven sees it: itself, or what it is a child of.
 pub(crate) struct Surroundings {

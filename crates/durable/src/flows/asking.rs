@@ -7,7 +7,7 @@ use flowstone_core::{NodePath, RunId};
 use serde_json::Value;
 
 use crate::{
-    flows::registered::AnyFlow,
+    flows::any_flow::AnyFlow,
     records::{load::Asked, pauses::AskedNow},
     words::{
         checked::{self, StorageCheck},

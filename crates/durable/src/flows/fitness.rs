@@ -7,7 +7,10 @@ use std::sync::Arc;
 use flowstone_core::{NodePath, Usage};
 
 use crate::{
-    flows::registered::{AnyFlow, Flows, Hooks},
+    flows::{
+        any_flow::{AnyFlow, Hooks},
+        registry::Flows,
+    },
     records::{
         load::{KnownChild, Loaded, load},
         parked,

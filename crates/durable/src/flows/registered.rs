@@ -1,138 +1,29 @@
-//! The flows of a store: what a stored run needs to become one that is driven.
+//! A flow as it is registered with a store: its options are applied to each stored run that goes on.
 
-use std::{
-    any::Any,
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
 use flowstone_core::{
-    AsyncFlow, BoxError, CancellationToken, Label, Listener, NodePath, RunId, RunOptions, State, Usage,
-    driver::{Execution, KeyBase, Panicked, Running, storable},
+    AsyncFlow, BoxError, Label, Listener, NodePath, RunId, RunOptions, State, Usage,
+    driver::{Execution, KeyBase, Panicked, Running},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
+    flows::any_flow::{AnyFlow, FlowOver, Hooks},
     records::{
-        flows::FlowRow,
         load::{Kept, Loaded},
         state::decode,
     },
     words::{
-        error::{AnswerError, DriveError, OpenError, ReadError, damaged},
+        error::{AnswerError, DriveError, ReadError, damaged},
         flow_options::FlowOptions,
-        guard::{drop_quietly, lock},
+        guard::drop_quietly,
         migrate::{Asking, MigrateItems},
     },
 };
 
-/// The flows that are registered with a store, by name.
-#[derive(Default)]
-pub(crate) struct Flows(Mutex<BTreeMap<String, Arc<dyn AnyFlow>>>);
-
-impl Flows {
-    pub(crate) fn insert(&self, flow: Arc<dyn AnyFlow>) {
-        lock(&self.0).insert(flow.name().to_owned(), flow);
-    }
-
-    /// Returns the flow of the runs that the store has under a name: the flow that has it, or else one that had it.
-    pub(crate) fn get(&self, name: &str) -> Option<Arc<dyn AnyFlow>> {
-        let flows = lock(&self.0);
-        let had_it = || flows.values().find(|flow| flow.before().iter().any(|before| before == name));
-        flows.get(name).or_else(had_it).cloned()
-    }
-
-    /// Returns the names under which the store may have runs of one flow, or of all.
-    pub(crate) fn names(&self, only: Option<&str>) -> Vec<String> {
-        let flows: Vec<_> = lock(&self.0).values().cloned().collect();
-        let mut names = BTreeSet::new();
-        for flow in flows.iter().filter(|flow| only.is_none_or(|name| flow.name() == name)) {
-            let is_its = |name: &&String| self.get(name).is_some_and(|found| found.name() == flow.name());
-            names.extend(flow.before().iter().filter(is_its).cloned());
-            names.insert(flow.name().to_owned());
-        }
-        names.into_iter().collect()
-    }
-}
-
-/// Additions of a drive to a run: the listener of its events, its cancellation, and a value that everything it starts
-/// holds on to.
-#[derive(Clone, Default)]
-pub(crate) struct Hooks {
-    pub(crate) cancel: CancellationToken,
-    pub(crate) listener: Option<Arc<dyn Listener>>,
-    pub(crate) hold: Option<Arc<dyn Any + Send + Sync>>,
-}
-
-/// A flow of a store, without its types.
-pub(crate) trait AnyFlow: Send + Sync {
-    fn name(&self) -> &str;
-
-    /// The names that it had before.
-    fn before(&self) -> &[String];
-
-    /// The number of this version of the flow in the store.
-    fn row(&self) -> i64;
-
-    /// The version of its state.
-    fn version(&self) -> u32;
-
-    /// The listeners to its runs, beside their history.
-    fn listeners(&self) -> &[Arc<dyn Listener>];
-
-    /// The number of its runs that are driven at once, if that is limited.
-    fn concurrency(&self) -> Option<usize>;
-
-    /// The number of times that a visit may be begun again after its process has died.
-    fn max_resumes(&self) -> u32;
-
-    /// Returns `true` if its runs have a budget, and have to know what they have used.
-    fn has_budget(&self) -> bool;
-
-    /// Places a stored run where it was. `used` counts for its budget.
-    fn restore(&self, loaded: &Loaded, used: Usage, hooks: &Hooks) -> Result<Box<dyn Execution>, DriveError>;
-
-    /// Brings what items of the visit under way gave to the newest version.
-    fn migrate_items(&self, loaded: &mut Loaded) -> Result<(), DriveError>;
-
-    /// Returns a question of an older version as the newest asks it; `None` if it stays as it is.
-    fn migrate_question(
-        &self,
-        run: &RunId,
-        node: &NodePath,
-        found: u32,
-        asking: Asking,
-    ) -> Result<Option<Asking>, ReadError>;
-
-    /// Checks that a child, given by the path of its node, could go on with its state. `run` is the one that the user
-    /// started, with the version of its flow.
-    fn takes_child(&self, run: (&RunId, i64), node: &NodePath, step: u64, state: &[u8]) -> Result<(), DriveError>;
-
-    /// Returns whether two names are of one node.
-    fn is_same(&self, one: &NodePath, other: &NodePath) -> bool;
-
-    /// Checks an answer to a node of a version of the flow by its type.
-    fn fits(&self, run: &RunId, flow: i64, node: &NodePath, answer: &Value) -> Result<(), AnswerError>;
-
-    /// Returns a state of an older version in the newest; `None` if it is in that.
-    fn migrated(&self, run: &RunId, version: u32, state: &[u8]) -> Result<Option<Vec<u8>>, ReadError>;
-
-    /// Checks that a run could begin at a node of a version of the flow, with a state of the newest version; returns
-    /// the name that the node has now.
-    fn begins(&self, run: &RunId, flow: i64, node: &NodePath, state: &[u8]) -> Result<NodePath, DriveError>;
-}
-
-/// A flow of a store.
-pub(crate) trait FlowOver<S>: AnyFlow {
-    /// Places a new run before its first visit.
-    fn execution(&self, id: &RunId, key: KeyBase, state: S, hooks: &Hooks) -> Box<dyn Execution>;
-
-    /// Reads a state of this version or an older one.
-    fn decode(&self, run: &RunId, version: u32, state: &[u8]) -> Result<S, ReadError>;
-}
-
-/// A flow with what a store is told of it.
+/// A flow that is registered with a store, and its options.
 pub(crate) struct Registered<S, X> {
     pub(crate) flow: AsyncFlow<S, X>,
     pub(crate) row: i64,
@@ -371,33 +262,4 @@ where
         let migrated = self.migrate(run, version, state)?;
         decode(run, migrated.as_deref().unwrap_or(state))
     }
-}
-
-/// Describes a flow for the store.
-pub(crate) fn describe<S: State, X: Label>(
-    flow: &AsyncFlow<S, X>,
-    options: &FlowOptions,
-) -> Result<FlowRow, OpenError> {
-    let too_deep = |source| OpenError::FlowTooDeep { flow: flow.name().to_owned(), source: Arc::new(source) };
-    let mut graph = storable(&flow.to_json()).map_err(too_deep)?;
-    // In one order, whatever else is in the build: a package may ask serde_json to keep that of the program.
-    graph.sort_all_objects();
-    let graph = graph.to_string();
-    Ok(FlowRow {
-        name: flow.name().to_owned(),
-        before: options.before.clone(),
-        renamed: options.renamed.to_json(),
-        fingerprint: fingerprint(graph.as_bytes()),
-        graph,
-        mermaid: flow.to_mermaid(),
-        dot: flow.to_dot(),
-    })
-}
-
-/// FNV-1a over 64 bits (Fowler, Noll and Vo): what tells versions of a flow apart, the same on every machine.
-fn fingerprint(bytes: &[u8]) -> String {
-    let hash = bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    format!("{hash:016x}")
 }

@@ -1,12 +1,14 @@
-//! Options of a flow that is registered with a store.
+//! Options of a flow that is registered with a store: its limits and listeners, and below its names and versions.
+
+mod names;
+mod versions;
 
 use std::{fmt, sync::Arc};
 
-use flowstone_core::{BoxError, Budget, Listener, NodePath};
-use serde_json::Value;
+use flowstone_core::{Budget, Listener};
 
 use crate::words::{
-    migrate::{Asking, Migrate, MigrateItems, MigrateQuestions},
+    migrate::{Migrate, MigrateItems, MigrateQuestions},
     renamed::Renamed,
 };
 
@@ -81,79 +83,6 @@ impl FlowOptions {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Numbers the state type, and says how a state of an older version becomes one of this: `migrate` gets the older
-    /// version's number and the state as JSON. It is called when a run of an older version goes on, and when such a
-    /// state is read as its type. It should do nothing else: it may be called often for one state.
-    #[must_use]
-    pub fn version(
-        mut self,
-        version: u32,
-        migrate: impl Fn(u32, Value) -> Result<Value, BoxError> + Send + Sync + 'static,
-    ) -> Self {
-        self.version = version;
-        self.migrate = Some(Arc::new(migrate));
-        self
-    }
-
-    /// Says how what an item of a [journaled](flowstone_core::NodeExt::journaled) batch gave under an older
-    /// [`version`](Self::version) becomes an output of this one: `migrate` gets the older version's number, the path of
-    /// the node, and the output as JSON. It is called when a run goes on that was in the middle of a batch.
-    ///
-    /// Without it, an output that does not decode any more refuses its run, which stays as it is. Outputs in children
-    /// have no versions.
-    ///
-    /// # Example
-    ///
-    /// ```
-    /// use flowstone_durable::FlowOptions;
-    ///
-    /// // In version 1 the batch `translate` gives objects where it gave texts.
-    /// let options = FlowOptions::new().version(1, |_, state| Ok(state)).migrate_items(|_version, node, output| {
-    ///     Ok(if node == "translate" { serde_json::json!({ "text": output }) } else { output })
-    /// });
-    /// # let _ = options;
-    /// ```
-    #[must_use]
-    pub fn migrate_items(
-        mut self,
-        migrate: impl Fn(u32, &NodePath, Value) -> Result<Value, BoxError> + Send + Sync + 'static,
-    ) -> Self {
-        self.migrate_items = Some(Arc::new(migrate));
-        self
-    }
-
-    /// Says how a question that was asked under an older [`version`](Self::version) is asked in this one: `migrate`
-    /// gets the older version's number, the path of the node (`review[3]/approve` in a child), and the question with
-    /// the schema of its answer. If the run was answered and has not gone on yet, it gets the answer, too; without one
-    /// in what it returns, or with one that does not fit, the question is open again.
-    ///
-    /// It is called when such a question is read by [`Run::questions`](crate::Run::questions), when it is answered, and
-    /// when its run goes on; it is written down with its answer. Without it a question keeps its schema, and an answer
-    /// has to fit that and the type that the node has now. From beside, by [`Requests`](crate::Requests), a question is
-    /// read and answered as it is stored; that answer then goes through `migrate`.
-    ///
-    /// # Example
-    ///
-    /// ```
-    /// use flowstone_durable::{Asking, FlowOptions};
-    /// use serde_json::json;
-    ///
-    /// // In version 1 an answer is a text where it was a bool.
-    /// let options = FlowOptions::new().version(1, |_, state| Ok(state)).migrate_questions(|_version, _node, asking| {
-    ///     let answer = asking.answer.map(|yes| if yes == true { json!("yes") } else { json!("no") });
-    ///     Ok(Asking { schema: json!({ "enum": ["yes", "no", "later"] }), answer, ..asking })
-    /// });
-    /// # let _ = options;
-    /// ```
-    #[must_use]
-    pub fn migrate_questions(
-        mut self,
-        migrate: impl Fn(u32, &NodePath, Asking) -> Result<Asking, BoxError> + Send + Sync + 'static,
-    ) -> Self {
-        self.migrate_questions = Some(Arc::new(migrate));
-        self
     }
 
     /// Lets at most so many runs of this flow be driven at once; by default there is no limit. With 0 none is.
@@ -342,72 +271,5 @@ impl FlowOptions {
     pub fn listen(mut self, listener: impl Listener + 'static) -> Self {
         self.listeners.push(Arc::new(listener));
         self
-    }
-
-    /// Says that a node has another path now, so that runs that are at the old one go on at the new one, and questions
-    /// are answered under both. Of a flow inside the flow, all its nodes have.
-    ///
-    /// The [key](flowstone_core::Context::idempotency_key) of a visit that is under way stays as it was. Another node
-    /// may have the old name now: a run that made its last step with this version of the flow stands at that one.
-    #[must_use]
-    pub fn rename(mut self, from: impl Into<NodePath>, to: impl Into<NodePath>) -> Self {
-        self.renamed.push(from.into(), to.into());
-        self
-    }
-
-    /// Says that the flow had another name, so that runs which began under it are found, and go on: with the first step
-    /// that one makes it belongs to the flow of the new name, and until then the older program can take it back.
-    ///
-    /// If a flow of that name is registered as well, its runs are its own.
-    ///
-    /// # Example
-    ///
-    /// ```
-    /// use flowstone_core::{Ask, AsyncFlow, Result};
-    /// use flowstone_durable::{FlowOptions, Status, Store};
-    ///
-    /// struct Approve;
-    ///
-    /// impl Ask<bool> for Approve {
-    ///     type Question = ();
-    ///     type Answer = bool;
-    ///     type Action = ();
-    ///
-    ///     fn ask(&self, _: &bool) -> Result<()> { Ok(()) }
-    ///     fn post(&self, approved: &mut bool, answer: bool) -> Result<()> { *approved = answer; Ok(()) }
-    /// }
-    ///
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("invoices.db");
-    /// let flow = |name: &str| {
-    ///     let mut flow = AsyncFlow::builder(name);
-    ///     let approve = flow.add("approve", Approve);
-    ///     flow.start(approve);
-    ///     flow.build()
-    /// };
-    /// let store = Store::open(&path).await?;
-    /// store.runs(flow("invoice")?).await?.start("march", false).await?.settled().await?;
-    /// store.close().await;
-    ///
-    /// let store = Store::open(&path).await?; // the next program
-    /// let bills = store.runs_with(flow("bill")?, FlowOptions::new().renamed_from("invoice")).await?;
-    /// bills.answer("march", "approve", true).await?;
-    /// assert!(bills.get("march").await?.finished().await?.ended()?.state);
-    /// assert_eq!(bills.get("march").await?.info().await?.flow, "bill");
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn renamed_from(mut self, name: impl Into<String>) -> Self {
-        self.before.push(name.into());
-        self
-    }
-
-    /// Returns the names that the flow had, see [`renamed_from`](Self::renamed_from).
-    #[must_use]
-    pub fn former_names(&self) -> &[String] {
-        &self.before
     }
 }
