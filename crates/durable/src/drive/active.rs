@@ -1,4 +1,4 @@
-//! A run that is driven, as the list of such runs has it.
+//! The entry of a driven run in the list of such runs.
 
 use std::sync::{
     Arc,
@@ -42,7 +42,7 @@ impl Cancel {
         self.written.store(true, Ordering::Release);
     }
 
-    /// Returns whether the run was cancelled by this; it may have been retried since.
+    /// Returns `true` if this has cancelled the run; it may have been retried since.
     pub(crate) fn is_written(&self) -> bool {
         self.written.load(Ordering::Acquire)
     }

@@ -1,6 +1,6 @@
-//! Announcements to the listeners of a run as a whole: it begins or goes on, and then it halts.
+//! Announcements to the listeners of a run: that it begins or goes on, and then that it halts.
 //!
-//! **Invariant:** what they are told is on disk; after each beginning they are told of at most one halt.
+//! **Invariant:** an announced fact is on disk, and each beginning is followed by at most one halt.
 
 use flowstone_core::{EventKind, NodePath, driver::Execution};
 use serde_json::Value;
@@ -8,12 +8,12 @@ use serde_json::Value;
 use crate::drive::run_driver::RunDriver;
 
 impl RunDriver {
-    /// Returns `true` if somebody listens to the run as a whole, which nobody does to a child.
+    /// Returns `true` if the run has listeners. A child has none.
     pub(super) fn is_heard(&self) -> bool {
         self.is_root() && !self.journal.flow.listeners().is_empty()
     }
 
-    /// Tells listeners of the run as a whole, if there are any.
+    /// Tells the listeners of the run, if there are any.
     pub(super) fn announce(
         &self,
         execution: &dyn Execution,
@@ -25,7 +25,7 @@ impl RunDriver {
         }
     }
 
-    /// Tells them that the run begins or goes on, unless they know.
+    /// Tells the listeners that the run begins or goes on, unless they know.
     pub(super) fn announce_start(&self, execution: &dyn Execution) {
         if self.is_heard() && self.observer.announces() {
             let flow = execution.flow().to_owned();
@@ -33,7 +33,7 @@ impl RunDriver {
         }
     }
 
-    /// Tells them of a question: the run waits for the answer, or a child does while the run goes on.
+    /// Tells the listeners of a question. Either the run waits for the answer, or a child does while the run goes on.
     pub(super) fn announce_question(&self, execution: &dyn Execution, question: &Value) {
         if self.journal.flow.listeners().is_empty() {
             return;

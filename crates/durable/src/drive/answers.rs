@@ -33,14 +33,14 @@ use crate::{
 
 /// The question that an answer is for.
 pub(crate) enum Which {
-    /// The one that is open at a node.
+    /// The question that is open at a node.
     At(NodePath),
-    /// This one, and no later one of the same node.
+    /// This question, and no later one of the same node.
     Question(Box<Question>),
 }
 
 impl Which {
-    /// The node that asks, for errors.
+    /// Returns the node that asks, for errors.
     pub(crate) fn node(&self) -> &NodePath {
         match self {
             Self::At(node) => node,
@@ -81,14 +81,14 @@ pub(crate) async fn answer(
     Ok(())
 }
 
-/// Returns an answer as JSON, as it will be read.
+/// Returns an answer as the JSON that will be read back.
 pub(crate) fn to_json(run: &RunId, node: &NodePath, answer: impl Serialize, most: usize) -> Result<Value, KeepError> {
     StorageCheck { run, node, what: Written::Answer, most }.value(&answer)
 }
 
 /// A question that an answer was checked against.
 pub(crate) struct Found {
-    /// The run that asks: a child, perhaps.
+    /// The run that asks, which may be a child.
     pub(crate) run: i64,
     pub(crate) step: u64,
     /// The node, by its path from the run that the user started.
@@ -136,7 +136,7 @@ fn at_node(
     is_node: IsNode<'_>,
 ) -> Result<Option<(i64, Question)>, AnswerError> {
     let number = reader.number(run)?;
-    // The id of a child may come with the path from there, or with that from the run that the user started.
+    // With the id of a child, the path may be relative to the child or to the run that the user started.
     let own = parked::prefix(&reader.db, number)?;
     let local = node.as_str().strip_prefix(own.as_str()).map_or_else(|| node.clone(), NodePath::from);
     let (asking, local) = parked::resolve(&reader.db, number, &local, is_node)?;
@@ -144,14 +144,14 @@ fn at_node(
     let is_its = |question: &Question| if is_root { is_node(&local, &question.node) } else { question.node == local };
     let asked = match questions::at(&reader.db, asking, reader.last_step(asking)? + 1)?.filter(is_its) {
         Some(next) => Some(next),
-        // Only for the error all of its questions are read.
+        // All of its questions are read only for the error.
         None => questions::of_run(&reader.db, asking)?.into_iter().rfind(is_its),
     };
     Ok(asked.map(|asked| (asking, asked)))
 }
 
-/// Returns a question as it stands now, if it is one of this run and its children. Another life of the run has other
-/// ones.
+/// Returns the present state of a question, if it belongs to this run or its children. If the id was deleted and
+/// started again, the new run has other questions.
 fn again(reader: &Reader, run: &RunId, known: &Question) -> Result<Option<(i64, Question)>, AnswerError> {
     let (number, asking) = (reader.number(run)?, known.asking);
     if !parked::is_within(&reader.db, asking, number)? {
@@ -180,7 +180,7 @@ pub(crate) fn keep(db: &Connection, found: &Found, answer: &Value) -> Result<Goe
             now.as_ref().map_or(Ok(()), |now| set_question(db, *run, *step, now))?;
             Ok(goes_on)
         }
-        // Since it was looked at, it expired, was answered, or asks again.
+        // In the meantime the question has expired, was answered, or was asked again.
         (_, Some((true, Some(at)))) => {
             Err(AnswerError::Expired { run: ids::id_of(db, *run)?, node: node.clone(), at: time(at) })
         }
@@ -191,7 +191,7 @@ pub(crate) fn keep(db: &Connection, found: &Found, answer: &Value) -> Result<Goe
     }
 }
 
-/// Keeps an answer, if the question is open; returns whether it was kept.
+/// Keeps an answer if the question is open; returns `true` if it was kept.
 fn keep_answer(db: &Connection, run: i64, seq: u64, answer: &str) -> Result<bool, AnswerError> {
     let mut update = db.prepare_cached(
         "UPDATE pauses SET answer = ?3, answered_at = ?4, refused = NULL WHERE run = ?1 AND seq = ?2 AND answer IS NULL
@@ -200,7 +200,7 @@ fn keep_answer(db: &Connection, run: i64, seq: u64, answer: &str) -> Result<bool
     Ok(update.execute(params![run, int(seq), answer, now()])? > 0)
 }
 
-/// Writes a question down as it was migrated.
+/// Writes down a migrated question.
 fn set_question(db: &Connection, run: i64, seq: u64, asked: &AskedNow) -> Result<(), AnswerError> {
     let mut update =
         db.prepare_cached("UPDATE pauses SET question = ?3, schema = ?4, version = ?5 WHERE run = ?1 AND seq = ?2")?;

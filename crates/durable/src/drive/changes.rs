@@ -1,7 +1,7 @@
-//! Changes of a run by its id, whatever the type of its state: it is cancelled, retried, forked or deleted.
+//! Changes of a run that need only its id and not the type of its state: cancelling, retrying, forking, deleting.
 //!
-//! **Invariant:** a run that is to go on is read back first, as its flow is now. What refuses it has not changed it,
-//! and notes why (`docs/decisions/0018-load-first-then-change.md`).
+//! **Invariant:** before a run is changed so that it goes on, it is read back with its flow as that is now. If the flow
+//! refuses the run, only the reason is noted and nothing is changed (`docs/decisions/0018-load-first-then-change.md`).
 
 use std::sync::Arc;
 
@@ -43,19 +43,19 @@ pub(crate) async fn retry(shared: &Arc<Shared>, run: i64) -> Result<(), ChangeEr
     Ok(())
 }
 
-/// Cancels a run: one that is driven is stopped where it waits, one that is parked needs only be marked.
+/// Cancels a run. A run that is driven is stopped where it waits; a parked one is only marked.
 pub(crate) async fn cancel(shared: &Arc<Shared>, run: i64) -> Result<(), ChangeError> {
     loop {
         let mut news = shared.wait_for(run);
         if let Some(_reserved) = shared.reserve(run) {
-            // Nobody begins to drive it before it is marked.
+            // This keeps the run from being driven until it is marked.
             if shared.writer.call("cancel", move |db| cancel_stored(db, run)).await? {
                 shared.tell_stopped(run).await;
             }
             return Ok(());
         }
-        // Its own drive writes down that it was cancelled, unless it comes to a halt before it sees that; if it goes on
-        // after that, it is another drive.
+        // The drive of the run writes the cancellation down, unless it halts before it sees it. If the run is still
+        // driven after that, it is by another drive.
         while let Some(cancel) = shared.cancel(run) {
             if !cancel.is_written() {
                 news.changed().await?;
@@ -67,7 +67,7 @@ pub(crate) async fn cancel(shared: &Arc<Shared>, run: i64) -> Result<(), ChangeE
     }
 }
 
-/// Marks a run as cancelled; returns whether it was not before.
+/// Marks a run as cancelled; returns `true` if it was not cancelled before.
 fn cancel_stored(db: &Connection, run: i64) -> Result<bool, ChangeError> {
     match status(db, run)? {
         Status::Cancelled => Ok(false),
@@ -83,7 +83,7 @@ pub(crate) async fn delete(shared: &Arc<Shared>, run: i64) -> Result<(), ChangeE
     Ok(shared.delete_left().await?)
 }
 
-/// Deletes what deleted runs have left, unless the store is closed before.
+/// Deletes the remaining rows of deleted runs, until the store is closed.
 pub(crate) async fn delete_left(shared: Arc<Shared>) {
     shared
         .until_closed(async {
@@ -107,8 +107,8 @@ impl Limits {
     }
 }
 
-/// Makes of a state, edited, the beginning of another run. Where its flow is at hand, the state is of the newest
-/// version before it is edited, and fits its type afterwards.
+/// Makes an edited state the start of another run. If its flow is registered, the state is migrated before the edit,
+/// and checked against its type after it.
 pub(crate) fn fork(
     reader: &Reader,
     (run, step): (&RunId, u64),
@@ -132,7 +132,7 @@ pub(crate) fn fork(
     let json = edited((run, before), (&id, &next), edit)?;
     let (stored_under, stored_name) = reader.flow_version_of(origin)?;
     let start = match flow {
-        // The fork belongs to this version: so does the name of its node.
+        // The fork belongs to this version of the flow, so its node has the name of this version.
         Some(flow) => flow.begins(&id, stored_under, &next, &json)?,
         None => next,
     };
@@ -163,8 +163,7 @@ pub(crate) fn fork(
     })
 }
 
-/// Edits the state of a run to be that of another; one that is left as it was stays as it was written, to the last
-/// digit.
+/// Edits a state for a fork. If the edit changes nothing, the stored text is kept to the last digit.
 fn edited(
     (run, state): (&RunId, &[u8]),
     (id, node): (&RunId, &NodePath),
@@ -180,17 +179,17 @@ fn edited(
     Ok(edit.value(&after)?.to_string().into_bytes())
 }
 
-/// Begins a run whose id must be new.
+/// Starts a run whose id must be new.
 pub(crate) fn begin_new(db: &Connection, new: &NewRun) -> Result<i64, StartError> {
     match runs::start(db, new) {
         Ok(Started { run, new: true }) => Ok(run),
-        // Whichever flow has it, by whichever of its names.
+        // The id counts as taken whichever flow has it, under any of its names.
         Ok(Started { .. }) | Err(StartError::OtherFlow { .. }) => Err(StartError::Taken { run: new.id.clone() }),
         Err(error) => Err(error),
     }
 }
 
-/// Marks a run as deleted that makes no visits; what it has is then deleted [in pieces](deleting::piece).
+/// Marks a run that makes no visits as deleted; its rows are then deleted [in pieces](deleting::piece).
 pub(crate) fn mark_deleted(db: &Connection, run: i64) -> Result<(), ChangeError> {
     match status(db, run)? {
         Status::Running => {

@@ -1,14 +1,14 @@
-//! The runs of children: what a journaled batch flow runs for each of its items, and what an `exec` runs.
+//! Child runs: those that a journaled batch flow runs for its items, and those that an `exec` runs.
 //!
-//! A child is a run of its own in the store, with a history of its own, that knows the visit and the item that it
-//! belongs to. It is driven inside the visit of its parent, by the same loop, and never by itself.
+//! A child is a run of its own in the store, with its own history, and knows the visit and the item that it belongs to.
+//! It is driven inside the visit of its parent, by the same loop, and never by itself.
 //!
-//! An `exec` that is tried again calls for its child again: it then goes on where its last commit put it.
+//! An `exec` that is tried again calls its child again. The child then goes on after its last commit.
 //!
-//! After a restart a child is found by the key of its item, wherever that stands now; one whose item is gone is
-//! cancelled when the visit is committed.
+//! After a restart a child is found by the key of its item, at any place in the batch. A child whose item no longer
+//! exists is cancelled when the visit is committed.
 //!
-//! **Invariant:** an item of a visit has one child.
+//! **Invariant:** an item of a visit has at most one child.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -39,10 +39,10 @@ use crate::{
     },
 };
 
-/// States of children have no version of their own: `migrate` is for the state of a run.
+/// The version of the states of children, which have no versions of their own: `migrate` is for the state of a run.
 const CHILD_VERSION: u32 = 0;
 
-/// Drives a child of an `exec` to its end, from where it was.
+/// Drives a child of an `exec` to its end, from its last commit.
 pub(crate) async fn drive(journal: &RunJournal, item: ItemId, child: &mut dyn Execution) -> Result<Action, RunError> {
     match halt(journal, item, child, false).await? {
         Halted::Ended(exit) => Ok(exit),
@@ -53,7 +53,7 @@ pub(crate) async fn drive(journal: &RunJournal, item: ItemId, child: &mut dyn Ex
     }
 }
 
-/// Drives a child of a batch flow from where it was, until it ends or is put away.
+/// Drives a child of a batch flow from its last commit until it ends or is parked.
 pub(crate) async fn fork(journal: &RunJournal, item: ItemId, child: &mut dyn Execution) -> Result<Forked, RunError> {
     loop {
         match halt(journal, item, child, true).await? {
@@ -65,13 +65,13 @@ pub(crate) async fn fork(journal: &RunJournal, item: ItemId, child: &mut dyn Exe
     }
 }
 
-/// Returns a function that makes of the store's error one of the visit of the parent.
+/// Returns a function that turns an error of the store into one of the parent's visit.
 fn failed(journal: &RunJournal, item: ItemId) -> impl Fn(DriveError) -> RunError {
     let (root, node) = (journal.root.clone(), journal.node());
     move |error| RunError::journal(root.clone(), node.clone(), Some(item.index), error)
 }
 
-/// Drives a child from where it was until it comes to a halt; one that `parks` may be put away.
+/// Drives a child from its last commit until it halts. With `parks` it may be parked.
 async fn halt(journal: &RunJournal, item: ItemId, child: &mut dyn Execution, parks: bool) -> Result<Halted, RunError> {
     let (node, index, failed) = (journal.node(), item.index, failed(journal, item));
     let mut call = ChildCall::begin(journal, item, child, parks).map_err(&failed)?;
@@ -102,7 +102,7 @@ async fn halt(journal: &RunJournal, item: ItemId, child: &mut dyn Execution, par
                 return Ok(Halted::Ended(ended));
             }
             if loaded.standing.refused {
-                // Its state before it was answered from beside is over, also if its parent is refused later.
+                // The note of the child's former status is deleted, also if its parent is refused later.
                 let accept = move |db: &_| status::accept(db, run);
                 journal.storage.writer.call("begin", accept).await.map_err(|error: StoreError| failed(error.into()))?;
             }
@@ -130,11 +130,11 @@ async fn halt(journal: &RunJournal, item: ItemId, child: &mut dyn Execution, par
 struct ChildCall<'a> {
     journal: &'a RunJournal,
     item: ItemId,
-    /// `true` if this process has called for it before, in this visit.
+    /// `true` if this process has called the child before, in this visit.
     again: bool,
-    /// `true` if it may be put away; it is then called for again, with whatever state.
+    /// `true` if it may be parked; a later call then passes a state that is not used.
     parks: bool,
-    /// `true` once the child has halted, which is written down.
+    /// `true` once the halt of the child is written down.
     halted: bool,
 }
 
@@ -169,7 +169,7 @@ impl<'a> ChildCall<'a> {
             return Ok(known);
         }
         let known = lock(&journal.called).get(&item.index).and_then(|called| called.run);
-        // A call that was dropped may have left something in the writer's queue: this comes after it.
+        // An earlier call that was dropped may have left a job in the writer's queue; this job is done after it.
         let (parent, seq) = (journal.run, journal.seq());
         let find = move |db: &_| if known.is_some() { Ok(known) } else { runs::child(db, parent, seq, item) };
         let Some(run) = journal.storage.writer.call("child", find).await? else { return Ok(None) };
@@ -189,7 +189,7 @@ impl<'a> ChildCall<'a> {
             }
             children.iter().filter(|known| known.item.key.is_none() && item.key.is_some()).copied().collect()
         };
-        // Those of an older version have no keys: they are known by their first states.
+        // Children of an older version have no keys; they are recognized by their first states.
         let wanted = if older.is_empty() { return Ok(None) } else { key_of(child)? };
         older.sort_by_key(|known| known.item.index != item.index);
         for known in older {
@@ -206,14 +206,14 @@ impl<'a> ChildCall<'a> {
     }
 }
 
-/// Returns what tells the first state of a stored child from others.
+/// Returns the check that tells the first state of a stored child from others.
 async fn first_state(journal: &RunJournal, run: i64) -> Result<ItemKey, DriveError> {
     let full_every = journal.storage.options.full_every;
     let first = journal.storage.read(move |reader| state_at(&reader.db, run, 0, full_every)).await?;
     Ok(ItemKey::of_json(first.chain.state(), 0))
 }
 
-/// The same of the state of a child that was not visited yet.
+/// Returns the same check for the state of a child that has made no visit yet.
 fn key_of(child: &dyn Execution) -> Result<ItemKey, DriveError> {
     let state = child.save().map_err(|source| unstorable(child, source))?;
     Ok(ItemKey::of_json(&state, 0))
@@ -234,7 +234,7 @@ fn second(journal: &RunJournal, item: ItemId) -> DriveError {
     DriveError::SecondChild { run: journal.root.clone(), node: journal.node(), item: item.index }
 }
 
-/// Writes a new child down.
+/// Writes down a new child.
 async fn begin(
     journal: &RunJournal,
     item: ItemId,
@@ -258,7 +258,7 @@ async fn begin(
     Ok(RunDriver::starting(&journal.storage, started.run, states, around))
 }
 
-/// Reads a child that was begun before; one that failed goes on.
+/// Reads a child that was started before, and lets it go on if it has failed.
 async fn recall(journal: &RunJournal, run: i64, child: &mut dyn Execution) -> Result<Loaded, DriveError> {
     let full_every = journal.storage.options.full_every;
     let read = || journal.storage.read(move |reader| load(&reader.db, run, full_every));
@@ -267,16 +267,16 @@ async fn recall(journal: &RunJournal, run: i64, child: &mut dyn Execution) -> Re
     if !matches!(loaded.status, Status::Failed | Status::Cancelled) {
         return Ok(loaded);
     }
-    // One that its flow cannot take stays as it is.
+    // A child that its flow cannot take stays as it is.
     restore(&loaded, child)?;
     journal.storage.writer.call("child", move |db| retry::retry(db, run)).await?;
-    // Its waits are forgotten now, too.
+    // It is read again, since the retry has also deleted its waits.
     Ok(read().await?.ok_or_else(gone)?)
 }
 
-/// Places a child where it was; returns its last action if it was at its end.
+/// Places a child at its last commit; returns its last action if it is at its end.
 fn restore(loaded: &Loaded, child: &mut dyn Execution) -> Result<Option<Action>, DriveError> {
-    // At its end there is no next node; its state is what counts.
+    // A child at its end has no next node; only its state is needed.
     let node = loaded.next.clone().unwrap_or_else(|| child.node().clone());
     let restored = child.restore(&node, loaded.seq, loaded.chain.state());
     restored.map_err(|source| DriveError::Restore {

@@ -1,7 +1,6 @@
-//! Drives: a run is read back, driven until it comes to a halt, and again while it is to go on.
+//! Drives: a run is read back and driven until it halts, as long as there is a reason to drive it again.
 //!
-//! **Invariant:** as long as something that a drive started still runs, its run stays on the list of those that are
-//! driven.
+//! **Invariant:** a run stays on the list of driven runs until all work that its drive started has ended.
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
@@ -49,13 +48,13 @@ pub(super) struct Begin {
     execution: Box<dyn Execution>,
     driver: RunDriver,
     answered: Option<Asked>,
-    /// On what terms it goes on, if the store has to be told first.
+    /// The terms on which it goes on, if the store has to be told first.
     terms: Option<Terms>,
 }
 
 impl Shared {
     /// Drives a run that has just been written down. It is called on the writer's thread before anything else is
-    /// written, so that nobody can find the run and not find it driven.
+    /// written, so that nobody finds the run in the store before it is on the list of driven runs.
     pub(crate) fn begin(self: &Arc<Self>, run: i64, flow: Arc<dyn AnyFlow>, states: States, new: New) {
         let New { execution, cancel, observer } = new;
         let cancel = Cancel::by(cancel);
@@ -67,7 +66,7 @@ impl Shared {
         self.spawn(run, Some(Begin { execution, driver, answered: None, terms: None }));
     }
 
-    /// Reads a run that is to go on, and drives it; returns whether it went on.
+    /// Reads a run and drives it; returns `true` if it went on.
     pub(crate) fn resume_here(self: &Arc<Self>, reader: &Reader, run: i64) -> Result<bool, DriveError> {
         if !self.enter(run, || Active::new(self.new_observer())) {
             return Ok(false);
@@ -90,7 +89,7 @@ impl Shared {
         self.tasks.spawn_on(shared.drive(run, begin), &self.runtime);
     }
 
-    /// Drives a run until it comes to a halt, and again while it is to go on.
+    /// Drives a run until it halts, and again as long as it was asked to go on in the meantime.
     fn drive(self: Arc<Self>, run: i64, mut begin: Option<Begin>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             loop {
@@ -109,7 +108,7 @@ impl Shared {
                     tracing::warn!(target: "flowstone", run, %error, "why a run cannot go on could not be written down");
                 }
                 let again = self.halted(run, driven.is_ok());
-                // A waiter sees by itself that the store was closed.
+                // Waiters see on their own that the store was closed.
                 self.tell(run, driven.err().filter(|_| !self.closing.is_cancelled()));
                 if !again {
                     return;
@@ -118,7 +117,7 @@ impl Shared {
         })
     }
 
-    /// Marks a run as failed whose driving panicked.
+    /// Marks a run as failed, because its driver panicked.
     async fn panicked(&self, run: i64, payload: Box<dyn Any + Send>) -> DriveError {
         let message = Panicked::new(payload).message;
         let mark = move |db: &Connection| status::mark_panicked(db, run, message);
@@ -127,10 +126,10 @@ impl Shared {
         error
     }
 
-    /// Drives a run until it comes to a halt, and nothing that it started still runs.
+    /// Drives a run until it has halted and all work that it started has ended.
     ///
-    /// **Invariant:** as long as something does, the run stays on the list of those that are driven: at most one `exec`
-    /// of a visit runs at a time.
+    /// **Invariant:** until then the run stays on the list of driven runs, so that at most one `exec` of a visit runs
+    /// at a time.
     async fn drive_to_end(
         self: &Arc<Self>,
         run: i64,
@@ -139,13 +138,13 @@ impl Shared {
     ) -> Result<(), DriveError> {
         let under_way = self.stops.token();
         let leaving = Leaving(observer);
-        // A run that nobody drives must not look as if it were driven, whatever happens.
+        // A run whose drive is over must leave the list, whatever happens.
         let once = AssertUnwindSafe(self.drive_once(run, begin)).catch_unwind();
         let driven = tokio::select! {
             driven = once => driven,
             () = self.halt.cancelled() => Ok(Err(self.halt_fault().into())),
         };
-        // Here the visit is dropped, and what is left of it was told to stop.
+        // Here the visit is dropped, and the work that is left of it was told to stop.
         let ended = lock(&observer.working).let_go();
         if let Some(mut ended) = ended {
             tokio::select! {
@@ -164,7 +163,7 @@ impl Shared {
         }
     }
 
-    /// Says why nothing goes on any more.
+    /// Returns the reason why no run of the store goes on any more.
     fn halt_fault(&self) -> StoreError {
         StoreError::new(if self.closing.is_cancelled() { StoreFault::Closed } else { StoreFault::LockLost })
     }
@@ -194,7 +193,7 @@ impl Shared {
         }
         match driver.drive(&mut *execution, answered).instrument(span.clone()).await? {
             Halted::Ended(_) | Halted::Parked => {}
-            // A child was answered while the others came to a halt.
+            // A child was answered while the others halted.
             Halted::Again => self.resume(run),
             Halted::Stopped(error) => {
                 error.record_in(&span);
@@ -205,7 +204,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Reads what a run needs to go on; `None` if it is not to.
+    /// Loads a run so that it can be continued; `None` if it should not go on.
     fn load(self: &Arc<Self>, reader: &Reader, run: i64) -> Result<Option<Begin>, DriveError> {
         let Some(mut loaded) = load(&reader.db, run, self.options.full_every)? else { return Ok(None) };
         if loaded.status != Status::Running {
@@ -232,7 +231,8 @@ impl Shared {
     }
 }
 
-/// Lets go of a drive's work when the drive is over, or its task is dropped with the runtime: what is left is noted.
+/// Releases the work of a drive when the drive is over, or when its task is dropped with the runtime, and notes the
+/// work that is left.
 struct Leaving<'a>(&'a Observer);
 
 impl Drop for Leaving<'_> {

@@ -1,4 +1,4 @@
-//! Core's trait [`Journal`], over the journal of a run and the driver of its children.
+//! The implementation of core's trait [`Journal`] by the journal of a run and the driver of its children.
 
 use std::{
     sync::atomic::Ordering,
@@ -54,7 +54,7 @@ impl Journal for RunJournal {
             let number = lock(&self.items).number(Some(item));
             let did = Did::Give { output, version: self.version };
             self.keep("item", NewItem { number, key: item.key, did }).await?;
-            // An item whose `exec` ran a flow was counted with that.
+            // An item whose `exec` ran a flow was already counted with the child.
             if !lock(&self.called).get(&item.index).is_some_and(|called| called.counted) {
                 self.count(false);
             }

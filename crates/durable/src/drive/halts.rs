@@ -1,4 +1,4 @@
-//! Halts of a run that is driven: it is put away, or stops, and that is written down.
+//! Halts of a driven run: it is parked, or it failed or was cancelled, and the store says so.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ impl RunDriver {
         Ok(Halted::Parked)
     }
 
-    /// Returns the row of a question. The state is checked, too: it is read back by whoever goes on with the run.
+    /// Returns the row of a question. The state is checked, too, since it is read back when the run goes on.
     fn question(&self, execution: &dyn Execution, pause: &Pause) -> Result<NewPause, KeepError> {
         check_state(execution)?;
         let (run, node, most) = (&self.journal.root, pause.node(), self.storage.options.max_state);
@@ -86,7 +86,7 @@ impl RunDriver {
         Ok(Halted::Parked)
     }
 
-    /// Puts the run away while its children wait.
+    /// Parks the run while its children wait.
     pub(super) async fn park(&mut self, execution: &dyn Execution) -> Result<Halted, DriveError> {
         if let Err(error) = check_state(execution) {
             return self.stop(execution, self.not_kept(execution.node(), error)).await;
@@ -108,7 +108,7 @@ impl RunDriver {
         Ok(if parked { Halted::Parked } else { Halted::Again })
     }
 
-    /// Writes down why the run goes no further; passes on what is the store's fault, which is none of the run's.
+    /// Writes down why the run stopped. An error that is the store's fault, and not the run's, is returned.
     pub(super) async fn stop(&mut self, execution: &dyn Execution, error: RunError) -> Result<Halted, DriveError> {
         self.caught_up().await?;
         let run = self.run;
@@ -128,7 +128,7 @@ impl RunDriver {
         Ok(Halted::Stopped(error))
     }
 
-    /// Gives an answer back that does not fit: the question is open again.
+    /// Refuses an answer that does not fit, so that the question is open again.
     pub(super) async fn refuse(
         &mut self,
         execution: &dyn Execution,
@@ -142,7 +142,7 @@ impl RunDriver {
         Ok(Halted::Parked)
     }
 
-    /// Writes down that a visit did not end, with what it has used: that is spent all the same.
+    /// Writes down the failure of a visit with its usage, which is spent all the same.
     async fn write(
         &self,
         name: &'static str,
@@ -157,17 +157,17 @@ impl RunDriver {
     }
 }
 
-/// Checks that a run can be read back that is to be put away.
+/// Checks that a run can be read back, before it is parked.
 fn check_state(execution: &dyn Execution) -> Result<(), KeepError> {
     execution.save_surely().map(drop).map_err(|source| unstorable(execution, source))
 }
 
-/// Returns `true` if the run is at fault, by its state or by what its `exec` runs, and not the store.
+/// Returns `true` if the fault is the run's, in its state or in a flow that its `exec` runs, and not the store's.
 fn is_of_run(source: &BoxError) -> bool {
     matches!(source.downcast_ref(), Some(DriveError::Keep(_) | DriveError::SecondChild { .. }))
 }
 
-/// The store's error inside the error of a visit whose journal failed.
+/// Returns the store's error inside the error of a visit whose journal failed.
 fn of_journal(source: BoxError) -> DriveError {
     match source.downcast::<DriveError>() {
         Ok(error) => *error,

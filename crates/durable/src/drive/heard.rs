@@ -1,4 +1,4 @@
-//! Telling listeners that a run has failed or was cancelled while nobody drove it.
+//! Telling listeners that a run failed or was cancelled while it was not driven.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ impl Shared {
         self.tasks.spawn_on(async move { shared.tell_stopped(run).await }, &self.runtime);
     }
 
-    /// Tells the listeners of a run that it has failed or was cancelled, as the store has it by now.
+    /// Tells the listeners of a run that it failed or was cancelled, according to the store.
     pub(crate) async fn tell_stopped(&self, run: i64) {
         let info = match self.read(move |reader| reader.info(run)).await {
             Ok(Some(info)) if info.parent.is_none() => info,
@@ -28,12 +28,12 @@ impl Shared {
         let kind = match (info.status, info.error) {
             (Status::Failed, Some(error)) => EventKind::Failed { phase: None, error: error.message },
             (Status::Cancelled, _) => EventKind::failed(&RunError::cancelled(info.id.clone(), node.clone())),
-            // It was tried again since.
+            // The run was retried in the meantime.
             _ => return,
         };
         let event = Event::of_run(info.id, Some(node), info.step, kind);
         for listener in flow.listeners() {
-            // The run is at its end: there is nothing that a panic could stop.
+            // A panic of a listener stops nothing here: the run is at its end.
             if let Err(panicked) = Panicked::catch(|| listener.event(&event)) {
                 tracing::error!(target: "flowstone", run = %event.run, "a listener {panicked}");
             }

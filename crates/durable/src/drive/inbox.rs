@@ -1,4 +1,4 @@
-//! The inbox, as the driver reads it: what other processes ask for is done.
+//! The driver's side of the inbox: it carries out the requests of other processes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
 /// The time between two looks at the inbox: a request takes effect within 100 ms.
 const INBOX: Duration = Duration::from_millis(50);
 
-/// Does what other processes ask for, until the store is closed.
+/// Carries out the requests of other processes, until the store is closed.
 pub(crate) async fn watch(shared: Arc<Shared>) {
     shared
         .until_closed(async {
@@ -34,7 +34,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
         .await;
 }
 
-/// Does what the inbox holds. That a run goes on waits for its flow; the rest needs none.
+/// Carries out the requests in the inbox. Letting a run go on needs its flow, and waits for that; the others need none.
 pub(crate) async fn read_inbox(shared: &Arc<Shared>) -> Result<(), StoreError> {
     let again = std::mem::take(&mut lock(&shared.inbox).again);
     let mut page = again.clone();
@@ -50,7 +50,7 @@ pub(crate) async fn read_inbox(shared: &Arc<Shared>) -> Result<(), StoreError> {
         let page = shared.read(move |reader| inbox::requests(&reader.db, after)).await?;
         let Some(last) = page.last().map(|last| last.request) else { return Ok(()) };
         do_requests(shared, page).await?;
-        // Unless all are to be looked at again.
+        // The place moves on, unless all requests are to be looked at again since it was read.
         let mut inbox = lock(&shared.inbox);
         if inbox.round == round {
             inbox.seen = inbox.seen.max(last);
@@ -58,14 +58,14 @@ pub(crate) async fn read_inbox(shared: &Arc<Shared>) -> Result<(), StoreError> {
     }
 }
 
-/// Does what is asked for, and takes it out of the inbox.
+/// Carries out a request, and deletes it from the inbox.
 async fn do_requests(shared: &Arc<Shared>, requests: Vec<Request>) -> Result<(), StoreError> {
     let (mut done, mut cancelled) = (Vec::new(), Vec::new());
     for asked in requests {
         let Request { request, run, what, flow } = &asked;
         let (request, run) = (*request, *run);
         let result = match flow {
-            // One that is driven is looked at again when it has come to a halt: nobody else waits for that.
+            // If the run is driven, the request is looked at again when it has halted.
             Some(_) if what == "cancel" && shared.cancel(run).is_some() => {
                 lock(&shared.inbox).again.push(asked);
                 continue;
@@ -80,7 +80,7 @@ async fn do_requests(shared: &Arc<Shared>, requests: Vec<Request>) -> Result<(),
                 shared.go_on(&goes_on);
                 Ok(())
             }
-            // It was deleted; whoever did that may have ended in the middle of it.
+            // The run was deleted, perhaps by a process that ended before it had deleted all rows.
             None => {
                 shared.tell(run, None);
                 shared.delete_left().await.map_err(ChangeError::from)
@@ -90,7 +90,7 @@ async fn do_requests(shared: &Arc<Shared>, requests: Vec<Request>) -> Result<(),
             Err(error) if error.of_store().is_some_and(|error| error.fault() != StoreFault::Corrupt) => {
                 return Err(error.of_store().cloned().unwrap_or_else(|| StoreError::new(StoreFault::Internal)));
             }
-            // A request that cannot be done, since it was done or the run is at an end, is not kept.
+            // A request that can no longer be carried out is not kept: it was done already, or the run is at an end.
             Ok(()) | Err(_) => done.push(request),
         }
     }
@@ -103,7 +103,7 @@ async fn do_requests(shared: &Arc<Shared>, requests: Vec<Request>) -> Result<(),
         Ok(())
     };
     shared.writer.call("inbox", delete).await?;
-    // After the request is gone, so that no later process tells of it again.
+    // This comes after the request is deleted, so that no later process tells of it again.
     for run in cancelled {
         shared.tell_stopped(run).await;
     }

@@ -24,7 +24,7 @@ pub(crate) fn gone(db: &Connection, run: i64, what: &str) -> ReadError {
 
 /// Returns the numbers of a run, of its children, and of all below them.
 pub(crate) fn tree(db: &Connection, run: i64) -> Result<Vec<i64>, StoreError> {
-    // Not `UNION ALL`: parents that lead in a circle, as a damaged store may have, must come to an end.
+    // This is not `UNION ALL`, so that the query also ends if parents lead in a circle, as in a damaged store.
     let mut select = db.prepare_cached(
         "WITH RECURSIVE tree (run) AS (
              VALUES (?1)

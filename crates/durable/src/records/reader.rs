@@ -1,4 +1,4 @@
-//! Reading a store, beside whoever drives it: runs, steps, states, questions, graphs.
+//! Reading a store beside the process that drives it: runs, steps, states, questions, graphs.
 
 use std::{
     path::{Path, PathBuf},
@@ -76,9 +76,9 @@ impl Reader {
         Self { path: path.to_owned(), db, files, _held: held }
     }
 
-    /// Reads everything that `read` reads as it is at one moment, and takes the file's lock once for all of it.
+    /// Lets `read` see the store as it is at one moment, and takes the file's lock once for all of it.
     ///
-    /// One inside another is a part of that.
+    /// A snapshot inside another is a part of the outer one.
     pub(crate) fn at_once<T, E: From<StoreError>>(&self, read: impl FnOnce(&Self) -> Result<T, E>) -> Result<T, E> {
         if !self.db.is_autocommit() {
             return read(self);
@@ -197,7 +197,7 @@ impl Reader {
         let mut select = self.db.prepare_cached("SELECT run FROM runs WHERE id = ?1")?;
         match select.query_row([id.as_str()], |row| row.get(0)).optional()? {
             Some(run) if !deleting::is_gone(&self.db, run)? => Ok(run),
-            // An error names the id, which should not be megabytes long.
+            // An id that is too long may have megabytes, so the error gives its length and not its text.
             _ => Err(match bad_length(id) {
                 Some(length) => ReadError::BadId { length, most: MAX_ID },
                 None => ReadError::UnknownRun { run: id.clone() },
@@ -205,7 +205,7 @@ impl Reader {
         }
     }
 
-    /// The number of a run that is no child, which is what something can be asked of.
+    /// Returns the number of a run that is no child: requests are for such runs only.
     pub(crate) fn own_number(&self, id: &RunId) -> Result<i64, ReadError> {
         let run = self.number(id)?;
         let mut select = self.db.prepare_cached(
@@ -217,7 +217,7 @@ impl Reader {
         }
     }
 
-    /// Returns how the nodes of a run's flow were called before, as far as a program has said so.
+    /// Returns the former names of the nodes of a run's flow, as programs have declared them.
     pub(crate) fn renamed(&self, id: &RunId) -> Result<Renamed, ReadError> {
         let run = self.number(id)?;
         let mut select = self.db.prepare_cached("SELECT renamed FROM runs JOIN flows USING (flow) WHERE run = ?1")?;
@@ -227,12 +227,12 @@ impl Reader {
         }
     }
 
-    /// The name of a run's flow.
+    /// Returns the name of a run's flow.
     pub(crate) fn flow_of(&self, run: i64) -> Result<String, ReadError> {
         self.flow_version_of(run).map(|(_, name)| name)
     }
 
-    /// The version of a run's flow, by number, and the name of the flow.
+    /// Returns the number of the version of a run's flow, and the name of the flow.
     pub(crate) fn flow_version_of(&self, run: i64) -> Result<(i64, String), ReadError> {
         let mut select =
             self.db.prepare_cached("SELECT flow, name FROM runs JOIN flows USING (flow) WHERE run = ?1")?;
@@ -264,7 +264,7 @@ struct Moment<'a>(&'a Reader);
 
 impl Drop for Moment<'_> {
     fn drop(&mut self) {
-        // There is nothing to write down. If it fails, the next call does.
+        // The transaction has written nothing. If its end fails, the next call fails.
         drop(self.0.run_cached("COMMIT"));
     }
 }
@@ -300,13 +300,13 @@ fn info(row: &Row<'_>) -> Result<RunInfo, ReadError> {
     })
 }
 
-/// Returns since when a run waits for its turn: since its status changed, if it had begun before.
+/// Returns the time since which a run waits for its turn; if it had begun before, the time at which its status changed.
 fn queued_at(row: &Row<'_>) -> Result<Option<SystemTime>, ReadError> {
     let changed_at: i64 = row.get("changed_at")?;
     Ok(since_3::<Option<i64>>(row, "queued_at")?.flatten().map(|at| time(at.max(changed_at))))
 }
 
-/// Reads a column that came with schema 3: a reader may be at a store that nobody has upgraded yet.
+/// Reads a column that was added by schema 3: a reader may open a store that is not upgraded yet.
 fn since_3<T: FromSql>(row: &Row<'_>, column: &str) -> Result<Option<T>, ReadError> {
     if row.as_ref().column_index(column).is_err() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Retrying: a run that failed or was cancelled goes on from the node where it stopped.
+//! Retrying a run that failed or was cancelled: it goes on from the node where it stopped.
 
 use rusqlite::Connection;
 
@@ -24,7 +24,7 @@ pub(crate) fn check_retry(db: &Connection, run: i64) -> Result<Status, StatusErr
 
 /// Lets a run that failed or was cancelled go on, from the node where it stopped, with the items that are recorded.
 ///
-/// To cancel it, as was asked for before, is done.
+/// A request to cancel it that was made before counts as done.
 pub(crate) fn retry(db: &Connection, run: i64) -> Result<(), StatusError> {
     prepare_retry(db, run)?;
     status::change(db, run, Happened::Retried, &Change::default())

@@ -1,4 +1,4 @@
-//! Runs as rows: begun once, and children in their places.
+//! Runs as rows: the start of a run, and the place of a child.
 //!
 //! **Invariant:** each function checks before it writes, so that one which refuses has written nothing.
 
@@ -29,9 +29,9 @@ pub(crate) struct NewRun {
     pub(crate) id: RunId,
     pub(crate) flow: i64,
     pub(crate) flow_name: String,
-    /// The names under which runs of the same flow may be, beside its own.
+    /// The former names of its flow, under which runs of the same flow may be stored.
     pub(crate) flow_before: Vec<String>,
-    /// The beginning of the keys of its visits; none of a child, whose keys begin with its id.
+    /// The beginning of the keys of its visits; `None` for a child, whose keys begin with its id.
     pub(crate) key: Option<KeyBase>,
     pub(crate) start: NodePath,
     pub(crate) state: Stored,
@@ -72,7 +72,7 @@ pub(crate) fn start(db: &Connection, new: &NewRun) -> Result<Started, StartError
         })
         .optional()?;
     let known = match known {
-        // The rest of a deleted run must not keep the id.
+        // The rows that are left of a deleted run must not block the id.
         Some((run, _, Some(_))) if deleting::is_gone(db, run)? => {
             deleting::mark(db, run)?;
             None
@@ -84,7 +84,7 @@ pub(crate) fn start(db: &Connection, new: &NewRun) -> Result<Started, StartError
             return Err(StartError::OtherFlow { run: new.id.clone(), found, wanted: new.flow_name.clone() });
         }
         Some((run, _, None)) if new.parent.is_none() => return Ok(Started { run, new: false }),
-        // The id of a child is made of its parent's: nothing else may have it.
+        // The id of a child is made from that of its parent, so no other run may have it.
         Some(_) => return Err(StartError::Taken { run: new.id.clone() }),
         None => {}
     }
@@ -105,12 +105,12 @@ pub(crate) fn start(db: &Connection, new: &NewRun) -> Result<Started, StartError
     if insert_row(db, &first, &new.state)? {
         return Ok(Started { run, new: true });
     }
-    // The number is new.
+    // The run's number is new, so it can have no steps yet.
     Err(damaged(format!("there are steps of run #{run}, which is not there")).into())
 }
 
 fn insert_run(db: &Connection, new: &NewRun, status: Status, at: i64) -> Result<i64, StoreError> {
-    // Nobody lets a fork run before it is taken up.
+    // A fork has no driver's number, since no driver lets it run before it is taken up.
     let mut insert = db.prepare_cached(
         "INSERT INTO runs (id, flow, status, created_at, changed_at, parent, parent_seq, item, origin, origin_seq,
                            key, item_key, queued_at, epoch)
@@ -136,7 +136,7 @@ fn insert_run(db: &Connection, new: &NewRun, status: Status, at: i64) -> Result<
     Ok(db.last_insert_rowid())
 }
 
-/// Returns the child of an item that this process has begun in a visit, if there is one.
+/// Returns the child that this process has started for an item of a visit, if there is one.
 pub(crate) fn child(db: &Connection, run: i64, seq: u64, item: ItemId) -> Result<Option<i64>, StoreError> {
     let mut select = db.prepare_cached(
         "SELECT run FROM runs
@@ -146,13 +146,13 @@ pub(crate) fn child(db: &Connection, run: i64, seq: u64, item: ItemId) -> Result
     Ok(select.query_row(row, |row| row.get(0)).optional()?)
 }
 
-/// Writes down the place that the item of a child has now.
+/// Writes down the present place of a child's item.
 pub(crate) fn place_child(db: &Connection, child: i64, item: usize) -> Result<(), StoreError> {
     db.prepare_cached("UPDATE runs SET item = ?2 WHERE run = ?1")?.execute((child, int(item)))?;
     Ok(())
 }
 
-/// Notes that a run has gone on under another version of its flow, if it has.
+/// Notes the version of the flow under which a run has gone on, if that is another one.
 pub(crate) fn set_flow(db: &Connection, run: i64, flow: Option<i64>) -> Result<(), StoreError> {
     if let Some(flow) = flow {
         db.prepare_cached("UPDATE runs SET flow = ?2 WHERE run = ?1")?.execute((run, flow))?;

@@ -1,4 +1,4 @@
-//! The state of a run after a step, read back.
+//! Reading the state of a run after a step.
 
 use flowstone_core::{RunId, driver::Panicked};
 use rusqlite::{Connection, OptionalExtension};
@@ -13,19 +13,18 @@ use crate::{
     },
 };
 
-/// A state as it was after a step.
+/// The state of a run after a step.
 pub(crate) struct Restored {
     pub(crate) version: u32,
     /// The step that changed the state last.
     pub(crate) changed: u64,
-    /// Holds the state itself, too.
+    /// The chain that the next snapshot continues; it holds the state.
     pub(crate) chain: Chain,
 }
 
-/// Reads the state after a step: from the last whole one, over the changes since.
+/// Reads the state after a step: the last whole state, and the changes since.
 ///
-/// Each row names the one that it changes, so that it takes a look at each change, however many visits left the state
-/// as it was.
+/// Each row names the row that it changes, so only changes are read, and no visits that left the state as it was.
 pub(crate) fn state_at(db: &Connection, run: i64, seq: u64, full_every: u32) -> Result<Restored, ReadError> {
     let mut select =
         db.prepare_cached("SELECT kind, body, version, base, size FROM visits WHERE run = ?1 AND seq = ?2")?;
@@ -47,7 +46,7 @@ pub(crate) fn state_at(db: &Connection, run: i64, seq: u64, full_every: u32) -> 
         let (code, body, own, base, own_size) = row.optional()?.ok_or_else(|| gone(db, run, "step"))?;
         size = size.or(Some(own_size));
         let kind = Kind::from_code(code).map_err(unreadable)?;
-        // A base is always before: a damaged store must not lead in a circle.
+        // A base is always an earlier row; without this check a damaged store could lead in a circle.
         at = base.and_then(|base| u64::try_from(base).ok()).filter(|base| *base < link);
         match (kind, &body) {
             (Kind::Same, None) => {}
@@ -67,14 +66,15 @@ pub(crate) fn state_at(db: &Connection, run: i64, seq: u64, full_every: u32) -> 
         unfolding.push(kind, &body).map_err(unreadable)?;
     }
     let chain = unfolding.into_chain(full_every).map_err(unreadable)?;
-    // Where a page was cut off SQLite reads zeros, which are a row, too: of another size than its state.
+    // If a page was cut off, SQLite reads zeros, which also parse as a row, but with a size that is not that of its
+    // state.
     if size != Some(chain.state().len() as u64) {
         return Err(unreadable(Unreadable::Check));
     }
     Ok(Restored { version, changed: changed.unwrap_or_default(), chain })
 }
 
-/// Reads a state that is as it was written.
+/// Decodes a state that is known to be as it was written.
 pub(crate) fn decode<S: DeserializeOwned>(run: &RunId, json: &[u8]) -> Result<S, ReadError> {
     let failed =
         |path: String, source: serde_json::Error| ReadError::Decode { run: run.clone(), path, source: source.into() };

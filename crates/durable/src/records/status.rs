@@ -1,4 +1,4 @@
-//! The status of a run, as its row has it: read, and changed.
+//! Reading and changing the status in the row of a run.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Returns the status of a run that was there a moment ago.
+/// Returns the status of a run that should exist; it may have been deleted a moment ago.
 pub(crate) fn status(db: &Connection, run: i64) -> Result<Status, ReadError> {
     let mut select = db.prepare_cached("SELECT status FROM runs WHERE run = ?1")?;
     match select.query_row([run], |row| row.get(0)).optional()? {
@@ -23,24 +23,24 @@ pub(crate) fn status(db: &Connection, run: i64) -> Result<Status, ReadError> {
     }
 }
 
-/// Details of a change of a run's status: what its row says beside it.
+/// The other columns of a run's row that change with its status.
 #[derive(Default)]
 pub(crate) struct Change {
     pub(crate) wake_at: Option<i64>,
-    /// At which of the store's ticks it wakes at the latest, or its question expires.
+    /// The tick of the store at which it wakes at the latest, or its question expires.
     pub(crate) wake_tick: Option<i64>,
     pub(crate) action: Option<String>,
     pub(crate) error: Option<RunFailure>,
-    /// When its status changed, if that was before now.
+    /// The time at which its status changed, if that was before now.
     pub(crate) changed_at: Option<i64>,
 }
 
-/// Changes the status of a run by what happened to it, see [`Status::after`]: every change of a status is this
-/// statement. With a run that fails or is cancelled, its children are cancelled that are not at an end.
+/// Changes the status of a run after an event, see [`Status::after`]. Every change of a status is made by this
+/// statement. If the run fails or is cancelled, its children that are not at an end are cancelled, too.
 ///
 /// # Errors
 ///
-/// If that cannot happen to the run in its status: then nothing is changed.
+/// If the event cannot happen in the run's status; nothing is changed then.
 pub(crate) fn change(db: &Connection, run: i64, happened: Happened, change: &Change) -> Result<(), StatusError> {
     let before = status(db, run)?;
     let Some(after) = before.after(happened) else {
@@ -58,7 +58,7 @@ pub(crate) fn change(db: &Connection, run: i64, happened: Happened, change: &Cha
     if matches!(after, Status::Failed | Status::Cancelled) { cancel_under_way(db, run) } else { Ok(()) }
 }
 
-/// Cancels what is below a visit that no longer needs it: its children that are not at an end, and their children.
+/// Cancels the children of a visit that no longer needs them, with their children, unless they are at an end.
 pub(crate) fn cancel_children(db: &Connection, run: i64, seq: u64) -> Result<(), StatusError> {
     let mut children = db.prepare_cached(
         "SELECT run FROM runs WHERE parent = ?1 AND parent_seq = ?2 AND status IN (0, 1, 2) AND parent IS NOT NULL",
@@ -70,14 +70,14 @@ pub(crate) fn cancel_children(db: &Connection, run: i64, seq: u64) -> Result<(),
     Ok(())
 }
 
-/// Cancels what is below the visit that a run has under way.
+/// Cancels the children of the visit that a run has under way.
 fn cancel_under_way(db: &Connection, run: i64) -> Result<(), StatusError> {
     let mut last = db.prepare_cached("SELECT max(seq) FROM visits WHERE run = ?1")?;
     let last: Option<i64> = last.query_row([run], |row| row.get(0))?;
     last.map_or(Ok(()), |last| cancel_children(db, run, u64::try_from(last + 1).unwrap_or_default()))
 }
 
-/// Marks a run that is to go on as failed, since its driving panicked; returns the error.
+/// Marks a run as failed because its driver panicked; returns the error.
 pub(crate) fn mark_panicked(db: &Connection, run: i64, message: String) -> Result<DriveError, StatusError> {
     let error = DriveError::Panicked { run: id_of(db, run)?, message };
     let mut next = db.prepare_cached("SELECT next FROM visits WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?;
@@ -91,18 +91,18 @@ pub(crate) fn mark_panicked(db: &Connection, run: i64, message: String) -> Resul
     Ok(error)
 }
 
-/// A run as it was before another process let it go on, whose flow is not at hand.
+/// A run as it was before a process that does not have its flow let it go on.
 #[derive(Serialize, Deserialize)]
 struct Was {
     status: i64,
     changed_at: i64,
     wake_at: Option<i64>,
     wake_tick: Option<i64>,
-    /// As JSON.
+    /// The failure of the run, as JSON.
     error: Option<String>,
 }
 
-/// Returns a run as it is, as JSON, before it is let go on by a process that does not have its flow.
+/// Returns a run as it is, as JSON, before a process that does not have its flow lets it go on.
 pub(crate) fn was(db: &Connection, run: i64) -> Result<Option<String>, StoreError> {
     let mut select =
         db.prepare_cached("SELECT status, changed_at, wake_at, wake_tick, error FROM runs WHERE run = ?1")?;
@@ -118,8 +118,8 @@ pub(crate) fn was(db: &Connection, run: i64) -> Result<Option<String>, StoreErro
     Ok(was.optional()?.and_then(|was| serde_json::to_string(&was).ok()))
 }
 
-/// Keeps what runs were before they were let go on. No driver has let those run that were parked: none can die of it
-/// yet.
+/// Writes down how runs were before they were let go on. Parked runs lose the number of their driver: no driver has let
+/// them run yet, so none can have died of them.
 pub(crate) fn set_was(db: &Connection, before: &[(i64, String)]) -> Result<(), StoreError> {
     let mut update =
         db.prepare_cached("UPDATE runs SET was = ?2, epoch = iif(?2 ->> 'status' = 0, epoch, NULL) WHERE run = ?1")?;
@@ -127,8 +127,8 @@ pub(crate) fn set_was(db: &Connection, before: &[(i64, String)]) -> Result<(), S
     Ok(())
 }
 
-/// Notes why a run cannot go on, unless it has ended by now. With its children, it is what it was before another
-/// process let it go on.
+/// Notes why a run cannot go on, unless it has ended by now. If another process had let it go on, the run and its
+/// children get their former statuses back.
 pub(crate) fn refuse(db: &Connection, run: i64, why: &str) -> Result<(), StatusError> {
     for run in tree(db, run)? {
         take_back(db, run)?;
@@ -139,7 +139,7 @@ pub(crate) fn refuse(db: &Connection, run: i64, why: &str) -> Result<(), StatusE
     Ok(())
 }
 
-/// Makes of a run what it was before another process let it go on, if one did.
+/// Gives a run the status back that it had before another process let it go on, if one did.
 fn take_back(db: &Connection, run: i64) -> Result<(), StatusError> {
     let mut select = db.prepare_cached("SELECT was FROM runs WHERE run = ?1 AND was IS NOT NULL")?;
     let Some(was) = select.query_row([run], |row| row.get::<_, String>(0)).optional()? else { return Ok(()) };
@@ -147,7 +147,7 @@ fn take_back(db: &Connection, run: i64) -> Result<(), StatusError> {
     let Was { status: code, changed_at, wake_at, wake_tick, error } = serde_json::from_str(&was).map_err(unread)?;
     let before = Status::of_code(code).ok_or_else(|| damaged(format!("a run with status {code}")))?;
     if before == Status::Running {
-        // It ran before, too, and has changed in nothing.
+        // It was running before, too, so nothing changes.
         db.prepare_cached("UPDATE runs SET was = NULL WHERE run = ?1")?.execute([run])?;
         return Ok(());
     }
@@ -156,7 +156,7 @@ fn take_back(db: &Connection, run: i64) -> Result<(), StatusError> {
     change(db, run, Happened::TakenBack(before), &as_before)
 }
 
-/// Notes that nothing keeps a run, or one of its children, from going on.
+/// Deletes the notes that say why a run, or one of its children, cannot go on.
 pub(crate) fn accept(db: &Connection, run: i64) -> Result<(), StoreError> {
     for run in tree(db, run)? {
         let mut update = db.prepare_cached(

@@ -47,8 +47,8 @@ impl Reader {
         Ok(steps)
     }
 
-    /// Returns the state after a step; the last one, if none is given. It is given as it is stored, in the version that
-    /// it had then.
+    /// Returns the state after a step; the last one, if none is given. It is returned as it is stored, in the version
+    /// that it had then.
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ impl Reader {
             }
             state_at(&reader.db, run, step, 1)
         })?;
-        // Its check says that it is what was written.
+        // Its check has shown that it is the state that was written.
         decode(&id, restored.chain.state())
     }
 

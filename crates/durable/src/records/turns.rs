@@ -1,17 +1,17 @@
-//! Whose turn it is, where not all runs can be driven at once: those beyond a limit, and those that may kill their
-//! process.
+//! Turns, for runs that cannot all be driven at once: those beyond a limit, and those that may kill their process.
 //!
 //! ```text
 //! runs ─▶ take_up ─┬─ begins
 //!                  └─ waits: runs.queued_at ─▶ due ─▶ choose ─▶ Place ─▶ begins
 //! ```
 //!
-//! A run that waits is a mark in the store, and nothing else: no task, no memory. Children have no turns: they belong
+//! A waiting run is only a mark in the store: it has no task and takes no memory. Children have no turns: they belong
 //! to the run that the user started.
 //!
-//! A run that was under way when its process died is counted when it is taken up again, once a death. From the second
-//! death of one visit on it is a *suspect*: suspects are taken up one at a time, those with the fewest deaths first, so
-//! that the next death is put on the one that ran. Why so: `docs/decisions/0022-suspects-run-one-at-a-time.md`.
+//! If a run was under way when its process died, the death is counted when the run is taken up again. After two deaths
+//! in one visit the run is a *suspect*. Suspects are taken up one at a time, those with the fewest deaths first, so
+//! that the next death is counted for the run that was being driven. The reasons are in
+//! `docs/decisions/0022-suspects-run-one-at-a-time.md`.
 
 use std::collections::BTreeMap;
 
@@ -31,10 +31,10 @@ use crate::{
     },
 };
 
-/// From how many deaths on a visit is taken up alone. The indexes of the store have the same number.
+/// The number of deaths in a visit from which on its run is a suspect. The indexes of the store have the same number.
 pub(crate) const SUSPECT: i64 = 2;
 
-/// On what terms a run is taken up.
+/// The terms on which a run is taken up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
     /// Its turn has come.
@@ -45,7 +45,8 @@ pub(crate) struct Terms {
     pub(crate) died: bool,
     /// The number of times that a visit may be begun again after a death.
     pub(crate) max_resumes: u32,
-    /// Since when it is due, in milliseconds since 1970; since its status changed, if nothing is said.
+    /// The time since which it is due, in milliseconds since 1970; `None` stands for the time at which its status
+    /// changed.
     pub(crate) since: Option<i64>,
 }
 
@@ -62,12 +63,12 @@ pub(crate) enum Turn {
     Gone,
 }
 
-/// A run as it is when it is taken up.
+/// The row of a run when it is taken up.
 struct Found {
     is_queued: bool,
-    /// `true` if the store says why it could not go on, or what it was before.
+    /// `true` if its row still says why the run could not go on, or which status it had before.
     is_refused: bool,
-    /// The driver that let it run, if one did.
+    /// The number of the driver that let it run, if one did.
     epoch: Option<i64>,
     mine: i64,
     changed_at: i64,
@@ -78,7 +79,7 @@ struct Found {
     resumed_kept: i64,
 }
 
-/// Lets a run begin that runs by its status and was read back a moment ago, or wait for its turn.
+/// Takes up a run whose status is `Running` and that was just read back: it begins, or waits for its turn.
 pub(crate) fn take_up(db: &Connection, run: i64, terms: Terms) -> Result<Turn, StatusError> {
     let Some(found) = find(db, run)? else { return Ok(Turn::Gone) };
     if deleting::is_gone(db, run)? {
@@ -97,7 +98,7 @@ pub(crate) fn take_up(db: &Connection, run: i64, terms: Terms) -> Result<Turn, S
     }
     let same_visit = found.resumed_seq == Some(found.seq);
     let (mut resumes, mut kept) = if same_visit { (found.resumes, found.resumed_kept) } else { (0, 0) };
-    // One that this process let run, or somebody beside it, was not under way when the last one died.
+    // A run that was let run by this process, or by a request, was not under way when the last process died.
     let was_begun = found.epoch.is_some_and(|epoch| epoch != found.mine);
     if terms.died && was_begun {
         let now = count_kept(db, run, found.seq)?;
@@ -109,7 +110,7 @@ pub(crate) fn take_up(db: &Connection, run: i64, terms: Terms) -> Result<Turn, S
         }
     }
     let waits = terms.is_limited || resumes >= SUSPECT;
-    // One that an earlier process had begun comes before all others.
+    // A run that an earlier process had begun comes before all others.
     let due = if was_begun { 0 } else { terms.since.unwrap_or(found.changed_at) };
     let mut update = db.prepare_cached(
         "UPDATE runs SET resumes = ?2, resumed_seq = ?3, resumed_kept = ?4, queued_at = ?5, epoch = ?6 WHERE run = ?1",
@@ -141,12 +142,12 @@ fn find(db: &Connection, run: i64) -> Result<Option<Found>, StoreError> {
     Ok(found.optional()?)
 }
 
-/// Returns whether a run waits for its turn.
+/// Returns `true` if a run waits for its turn.
 pub(crate) fn is_queued(db: &Connection, run: i64) -> Result<bool, StoreError> {
     Ok(db.prepare_cached("SELECT 1 FROM runs WHERE run = ?1 AND queued_at IS NOT NULL")?.exists([run])?)
 }
 
-/// Counts what a visit under way has kept: its items, and the steps and items of its children.
+/// Returns the number of rows that a visit under way has kept: its items, and the steps and items of its children.
 fn count_kept(db: &Connection, run: i64, seq: i64) -> Result<i64, StoreError> {
     let mut items =
         db.prepare_cached("SELECT count(*) FROM items WHERE run = ?1 AND seq = ?2 AND output IS NOT NULL")?;
@@ -199,7 +200,7 @@ pub(crate) struct Wanted {
 /// A run whose turn may be now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Candidate {
-    /// Since when it waits, in milliseconds since 1970.
+    /// The time since which it waits, in milliseconds since 1970.
     pub(crate) due: i64,
     pub(crate) run: i64,
 }
@@ -207,15 +208,16 @@ pub(crate) struct Candidate {
 /// The runs that wait for their turn.
 #[derive(Debug, Default)]
 pub(crate) struct Due {
-    /// By flow, those that are due first first.
+    /// By flow, in the order in which they are due.
     pub(crate) runs: BTreeMap<String, Vec<Candidate>>,
-    /// The suspect with the fewest deaths, by flow: deaths and run.
+    /// The suspect with the fewest deaths of each flow: its deaths and its run.
     pub(crate) suspects: BTreeMap<String, (i64, i64)>,
-    /// `true` if there may be more than were looked at.
+    /// `true` if more runs may wait than were looked at.
     pub(crate) is_full: bool,
 }
 
-/// Finds the runs that wait for their turn, of one flow at a time, along the indexes: runs of others are not looked at.
+/// Finds the runs that wait for their turn. It takes one flow at a time, along the indexes, and reads no runs of other
+/// flows.
 pub(crate) fn due(db: &Connection, flows: &[Wanted]) -> Result<Due, StoreError> {
     let mut versions = db.prepare_cached("SELECT flow FROM flows WHERE name = ?1")?;
     let mut queued = db.prepare_cached(

@@ -16,7 +16,7 @@ use crate::{
 /// The first schema with the table.
 const SINCE: i64 = 2;
 
-/// Usage of a visit, to be added to what is known of it.
+/// Usage to be added to the row of a visit.
 #[derive(Debug)]
 pub(crate) struct Spent {
     pub(crate) run: i64,
@@ -24,9 +24,9 @@ pub(crate) struct Spent {
     pub(crate) usage: Usage,
 }
 
-/// Adds what a visit has used to what is known of it, in the transaction around it.
+/// Adds usage to the row of a visit, in the transaction around it.
 pub(crate) fn add(db: &Connection, spent: &Spent) -> Result<(), StoreError> {
-    // Sums stop at the largest number: SQLite would make a float of a larger one, which the column does not take.
+    // Sums stop at the largest integer: SQLite would turn a larger one into a float, which the column refuses.
     let mut upsert = db.prepare_cached(
         "INSERT INTO usage (run, seq, calls, input_tokens, output_tokens, cost_nanos)
          SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE EXISTS (SELECT 1 FROM runs WHERE run = ?1)
@@ -47,7 +47,7 @@ pub(crate) fn total(db: &Connection, run: i64) -> Result<Usage, StoreError> {
     if !schema::reaches(db, SINCE)? {
         return Ok(Usage::default());
     }
-    // Not `UNION ALL`: parents that lead in a circle, as a damaged store may have, must come to an end.
+    // This is not `UNION ALL`, so that the query also ends if parents lead in a circle, as in a damaged store.
     let mut select = db.prepare_cached(
         "WITH RECURSIVE tree (run) AS (
              VALUES (?1)
@@ -57,11 +57,11 @@ pub(crate) fn total(db: &Connection, run: i64) -> Result<Usage, StoreError> {
          SELECT usage.* FROM tree CROSS JOIN usage USING (run)",
     )?;
     let used = select.query_map([run], usage)?;
-    // Summed up here, where a sum that is too large is no error.
+    // The sum is made here and not in SQL, where a sum that is too large is an error.
     Ok(used.sum::<rusqlite::Result<_>>()?)
 }
 
-/// Returns what the visits of a run used that are these steps, without those that used nothing.
+/// Returns the usage of these steps of a run, without those that used nothing.
 pub(crate) fn of_steps(db: &Connection, run: i64, from: u64, to: u64) -> Result<HashMap<u64, Usage>, StoreError> {
     if !schema::reaches(db, SINCE)? {
         return Ok(HashMap::new());

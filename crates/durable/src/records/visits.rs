@@ -25,14 +25,14 @@ pub(crate) struct VisitRow {
     pub(crate) started_at: i64,
     pub(crate) took: Duration,
     pub(crate) attempts: u64,
-    /// As JSON.
+    /// The failed attempts, as JSON.
     pub(crate) retries: Option<String>,
     pub(crate) items: Option<Items>,
 }
 
 /// Writes a visit.
 ///
-/// Of two writers of one run only one can write a step.
+/// If two writers drive one run, only one of them can write a step.
 pub(crate) fn insert_visit(db: &Connection, visit: &VisitRow, state: &Stored) -> Result<(), DriveError> {
     if insert_row(db, visit, state)? { Ok(()) } else { Err(conflict(db, visit)?) }
 }
@@ -66,7 +66,7 @@ pub(crate) fn insert_row(db: &Connection, visit: &VisitRow, state: &Stored) -> R
     Ok(inserted > 0)
 }
 
-/// Fails if the step before a visit is not there, because its commit failed after this one was on its way.
+/// Fails if the step before a visit is missing: its commit may have failed when this one was already on its way.
 pub(crate) fn check_step_before(db: &Connection, visit: &VisitRow) -> Result<(), DriveError> {
     let mut look = db.prepare_cached("SELECT 1 FROM visits WHERE run = ?1 AND seq = ?2 - 1")?;
     if look.exists((visit.run, int(visit.seq)))? { Ok(()) } else { Err(conflict(db, visit)?) }

@@ -22,7 +22,7 @@ pub enum OpenError {
         /// The system's error.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
-    /// The file is not a store: another program's, or no database at all.
+    /// The file is not a store: it belongs to another program, or is no database at all.
     #[error("`{}` is not a store of Flowstone: {what}", .path.display())]
     #[non_exhaustive]
     NotAStore {
@@ -51,11 +51,11 @@ pub enum OpenError {
     Locked {
         /// The file.
         path: PathBuf,
-        /// The process that drives it, if it could be told.
+        /// The process that drives it, if the lock file names it.
         pid: Option<u32>,
     },
-    /// The store was closed, but something of its runs cannot be interrupted, and still runs: to drive it now could run
-    /// that a second time beside it.
+    /// The store was closed, but work of its runs that cannot be interrupted still goes on. Another driver could now do
+    /// the same work a second time beside it.
     #[error(
         "the store `{}` was closed, but {} still runs what cannot be interrupted, of {}: wait until that has ended, or end the process",
         .path.display(), Owner(*.pid), Lefts(.left)
@@ -64,12 +64,12 @@ pub enum OpenError {
     StillRuns {
         /// The file.
         path: PathBuf,
-        /// The process in which it runs, if it could be told.
+        /// The process in which they run, if the lock file names it.
         pid: Option<u32>,
         /// The runs, and the nodes that they visited.
         left: Vec<Left>,
     },
-    /// The file cannot be read or written as it should.
+    /// The file cannot be read or written.
     #[error("the store `{}` cannot be used", .path.display())]
     #[non_exhaustive]
     Store {
@@ -87,7 +87,7 @@ pub enum OpenError {
         /// The fault.
         source: Arc<Unstorable>,
     },
-    /// The runs that a flow could not take before cannot be tried again with it.
+    /// The runs that an earlier version of the flow could not take cannot be tried again.
     #[error("the runs of flow `{flow}` that could not go on before cannot be tried again")]
     #[non_exhaustive]
     Resume {
@@ -98,7 +98,7 @@ pub enum OpenError {
     },
 }
 
-/// The part of a message that names a process.
+/// Returns the part of a message that names a process.
 struct Owner(Option<u32>);
 
 impl std::fmt::Display for Owner {
@@ -110,7 +110,7 @@ impl std::fmt::Display for Owner {
     }
 }
 
-/// The part of a message that names runs: the first few.
+/// Returns the part of a message that names the first few runs.
 struct Lefts<'a>(&'a [Left]);
 
 impl std::fmt::Display for Lefts<'_> {

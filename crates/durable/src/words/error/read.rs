@@ -42,7 +42,7 @@ pub enum ReadError {
         /// The flow that was asked for.
         wanted: String,
     },
-    /// The run is a child, of a batch flow or of an `exec`: what is asked has to be asked of its parent.
+    /// The run is a child, of a batch flow or of an `exec`: the request has to be made for its parent.
     #[error("run `{run}` is a child of run `{parent}`: ask that one")]
     #[non_exhaustive]
     IsChild {
@@ -51,7 +51,7 @@ pub enum ReadError {
         /// The run that it belongs to.
         parent: RunId,
     },
-    /// No id of a run: empty, or too long.
+    /// The id is empty or too long.
     #[error("a run's id has 1 to {most} bytes; this one has {length}")]
     #[non_exhaustive]
     BadId {
@@ -71,7 +71,7 @@ pub enum ReadError {
         /// The part that does not fit there.
         source: Arc<serde_json::Error>,
     },
-    /// `migrate` failed, or there is none for a state of an older version.
+    /// A state has an older version, and `migrate` failed or is missing.
     #[error("the state of run `{run}` has version {found}, and could not be brought to version {wanted}")]
     #[non_exhaustive]
     Migrate {
@@ -119,7 +119,7 @@ impl JobError for ReadError {
 }
 
 impl ReadError {
-    /// Returns, with its causes and in one line, why a program cannot read a run; `None` if nothing of the run is at
+    /// Returns the reason why a program cannot read a run, with its causes, in one line; `None` if the run is not at
     /// fault.
     pub(crate) fn refusal(&self) -> Option<String> {
         let is_of_run = match self {

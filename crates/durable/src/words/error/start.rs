@@ -32,7 +32,7 @@ pub enum StartError {
         /// The id.
         run: RunId,
     },
-    /// No id of a run: empty, or too long.
+    /// The id is empty or too long.
     #[error("a run's id has 1 to {most} bytes; this one has {length}")]
     #[non_exhaustive]
     BadId {

@@ -1,10 +1,10 @@
-//! The file of a store while it is used.
+//! Errors of the file of an open store.
 
 use std::sync::Arc;
 
 use flowstone_core::BoxError;
 
-/// An error of a store's file. The last commit stands; nothing after it is there.
+/// An error of a store's file. The last commit stands; nothing after it was written.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{kind}")]
 pub struct StoreError {
@@ -43,8 +43,8 @@ pub enum StoreFault {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
-    /// A statement or a job failed that cannot: a fault of this library, which is worth a report, or of a file whose
-    /// tables somebody changed.
+    /// A statement or a job failed that should never fail. Either this library has a bug, which is worth a report, or
+    /// somebody changed the tables of the file.
     #[error("the store could not do what was asked of it, by a fault of this library or of the file's tables")]
     Internal,
 }
@@ -58,7 +58,7 @@ impl StoreError {
         Self { kind, source: Some(Arc::from(source.into())) }
     }
 
-    /// Returns what kind of fault it is.
+    /// Returns the kind of fault.
     #[must_use]
     pub fn fault(&self) -> StoreFault {
         self.kind
@@ -71,7 +71,7 @@ impl From<rusqlite::Error> for StoreError {
 
         let kind = match &error {
             Sql::SqliteFailure(code, _) | Sql::SqlInputError { error: code, .. } => fault(*code),
-            // A value that cannot have been written where it was read.
+            // The column has a value that this library never writes there.
             Sql::FromSqlConversionFailure(..)
             | Sql::IntegralValueOutOfRange(..)
             | Sql::InvalidColumnType(..)
@@ -109,7 +109,7 @@ fn fault(error: rusqlite::ffi::Error) -> StoreFault {
     }
 }
 
-/// An error of a job: the one of a store may be inside.
+/// An error of a job, which may hold an error of the store.
 pub(crate) trait JobError: std::error::Error + From<StoreError> + Clone + Send + 'static {
     /// Returns the error of the store, if it is one.
     fn of_store(&self) -> Option<&StoreError>;
@@ -121,13 +121,14 @@ impl JobError for StoreError {
     }
 }
 
-/// The error of something in the store that is not what was written.
+/// Returns the error of a value in the store that is not the one that was written.
 pub(crate) fn damaged(what: impl Into<BoxError>) -> StoreError {
     StoreError::because(StoreFault::Corrupt, what)
 }
 
 /// An error that may say that a flow refuses a run.
 pub(crate) trait Refuses {
-    /// Returns, with its causes and in one line, why the flow refuses the run, if it does.
+    /// Returns the reason why the flow refuses the run, with its causes, in one line; `None` if the flow does not
+    /// refuse it.
     fn refusal(&self) -> Option<String>;
 }
