@@ -42,19 +42,18 @@ pub(crate) struct RunJournal {
     /// The run that the user started, and its flow.
     pub(crate) root: RunId,
     pub(crate) flow: Arc<dyn AnyFlow>,
-    /// Counts what the visit under way uses; it also knows the step that the visit will be.
+    /// The meter of the visit under way, which also knows the step that the visit will be.
     pub(super) meter: Arc<UsageMeter>,
-    /// The path of the node that is visited, as events name it.
+    /// The path of the visited node, as it stands in events.
     pub(super) node: Mutex<NodePath>,
     pub(crate) observer: Arc<Observer>,
     /// The items of this visit that are kept.
     pub(super) items: Mutex<Items>,
-    /// The children that an earlier process began, and nobody has called for yet.
+    /// The children that an earlier process started, and that nobody has called yet.
     pub(crate) children: Mutex<Vec<KnownChild>>,
-    /// The children that an earlier process began, and whose items have other places now that are yet to be written
-    /// down.
+    /// The children of an earlier process whose items have moved to other places, which are not written down yet.
     pub(super) moved: Mutex<Vec<(i64, usize)>>,
-    /// The items of the children, by number, that this visit has called for.
+    /// The items whose children this visit has called, by the numbers of the children.
     pub(super) forks: Mutex<HashMap<i64, usize>>,
     /// The children that this process has run in this visit, by item.
     pub(crate) called: Mutex<HashMap<usize, CalledChild>>,
@@ -62,7 +61,7 @@ pub(crate) struct RunJournal {
     pub(crate) left: AtomicBool,
     pub(super) recorded: AtomicU64,
     pub(super) recalled: AtomicU64,
-    /// `true` if something of this visit is in the store.
+    /// `true` if the store has rows of this visit.
     pub(super) kept: AtomicBool,
     /// The version of the flow.
     pub(super) version: u32,
@@ -114,7 +113,7 @@ impl RunJournal {
         })
     }
 
-    /// Turns to the next visit. What was recalled is of the first one.
+    /// Turns to the next visit. Rows of an earlier process are only for the first visit.
     pub(crate) fn begin(&self, seq: u64, node: NodePath) {
         *lock(&self.node) = node;
         if self.meter.begin(seq) != 0 {
@@ -138,7 +137,7 @@ impl RunJournal {
         lock(&self.node).clone()
     }
 
-    /// The items of this visit, if it has any that are kept.
+    /// Returns the items of this visit, if some of them are kept.
     pub(crate) fn items(&self) -> Option<info::Items> {
         let recalled = self.recalled.load(Ordering::Relaxed);
         let recorded = self.recorded.load(Ordering::Relaxed) + recalled;
@@ -149,17 +148,17 @@ impl RunJournal {
         self.kept.load(Ordering::Relaxed)
     }
 
-    /// When the node itself goes on, by the store's clock, if it waits.
+    /// Returns the time by the store's clock at which the node itself goes on, if it waits.
     pub(crate) fn wakes_at(&self) -> Option<i64> {
         lock(&self.items).wait(None).map(|(_, wait)| wait.ends_at)
     }
 
-    /// Returns `true` if there are children of this visit that nobody goes on with once it is committed.
+    /// Returns `true` if this visit has children that are of no use once it is committed.
     pub(crate) fn has_left(&self) -> bool {
         self.left.load(Ordering::Relaxed) || !lock(&self.children).is_empty()
     }
 
-    /// The children of this visit that an earlier process began, and this one has not called for.
+    /// Returns the children of this visit that an earlier process started, and that this one has not called.
     pub(crate) fn left_children(&self) -> Vec<i64> {
         let (children, forks) = (lock(&self.children), lock(&self.forks));
         let mut left: Vec<i64> =
@@ -168,19 +167,20 @@ impl RunJournal {
         left
     }
 
-    /// Notes which item a child belongs to that may be put away.
+    /// Notes the item of a child that may be parked.
     pub(crate) fn forked_as(&self, run: i64, item: usize) {
         lock(&self.forks).insert(run, item);
     }
 
-    /// Notes the place of the item of a child that an earlier process began.
+    /// Notes the place of the item of a child that an earlier process started.
     pub(crate) fn found(&self, known: &KnownChild, item: ItemId) {
         if known.item.index != item.index {
             lock(&self.moved).push((known.run, item.index));
         }
     }
 
-    /// Writes down the places of children that have moved, so that each has its own: questions are answered by it.
+    /// Writes down the new places of children whose items have moved. Each needs its own place, since questions are
+    /// answered by place.
     pub(crate) async fn place_children(&self) -> Result<(), DriveError> {
         let moved = std::mem::take(&mut *lock(&self.moved));
         if moved.is_empty() {
@@ -191,7 +191,7 @@ impl RunJournal {
         Ok(self.storage.writer.call::<_, StoreError>("place", place).await?)
     }
 
-    /// Counts a child that is done, once: recalled, or just run.
+    /// Counts a child that is done, whether it was recalled or just run, and counts it only once.
     pub(crate) fn count_child(&self, item: usize, recalled: bool) {
         let mut called = lock(&self.called);
         if let Some(called) = called.get_mut(&item).filter(|called| !called.counted) {
@@ -205,7 +205,8 @@ impl RunJournal {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Keeps what an item, or the node itself, has done, and what that says of the visit.
+    /// Writes an output or a wait, of an item or of the node itself, and with it the row of the visit if that has
+    /// changed.
     pub(super) async fn keep(&self, name: &'static str, item: NewItem) -> Result<(), DriveError> {
         self.kept.store(true, Ordering::Relaxed);
         let waits = matches!(item.did, Did::Wait { .. });

@@ -1,14 +1,14 @@
-//! Meters of usage: what the visits of a run use of paid services, gathered while they are under way.
+//! Meters of usage: they add up the use of paid services by the visits of a run, while these are under way.
 //!
 //! ```text
 //! cx.spend ─▶ event `Used` ─▶ UsageMeters ─▶ the UsageMeter of the run, or child, whose node it is
 //!                                            └▶ written with the next that is: an item, a wait, the visit, its failure
 //! ```
 //!
-//! A child that is no run of its own, since its batch is not journaled, counts on the meter of the run around it.
+//! A child of a batch that is not journaled is no run of its own, and is counted on the meter of the run around it.
 //!
-//! **Invariant:** what is taken from a meter is written in one transaction, or put back, or lost with a commit that
-//! failed: nothing is counted twice.
+//! **Invariant:** usage that is taken from a meter is written in one transaction, or put back, or lost with a commit
+//! that failed. Nothing is counted twice.
 
 use std::{
     collections::HashMap,
@@ -29,15 +29,15 @@ use crate::{
 /// The meters of a run that is driven, and of its children.
 #[derive(Debug, Default)]
 pub(crate) struct UsageMeters {
-    /// By what stands before the paths of their nodes in events; the run itself has an empty text.
+    /// The meters by the text before the paths of their nodes in events; for the run itself it is empty.
     open: Mutex<HashMap<String, Arc<UsageMeter>>>,
     /// The usage of visits that were left under way.
     left: Mutex<Vec<Spent>>,
-    /// `true` once something was used: of a run that uses nothing, no visit takes a look.
+    /// `true` once something was used, so that the visits of a run that uses nothing need not look.
     any: AtomicBool,
 }
 
-/// The usage of one run's visit under way, as far as it is not written down.
+/// The usage of one run's visit under way that is not written down yet.
 #[derive(Debug)]
 pub(crate) struct UsageMeter {
     run: i64,
@@ -47,14 +47,14 @@ pub(crate) struct UsageMeter {
 }
 
 impl UsageMeters {
-    /// Opens the meter of a run, whose nodes have this before their paths.
+    /// Opens the meter of a run; `prefix` is the text before the paths of its nodes.
     pub(crate) fn open(self: &Arc<Self>, prefix: &str, run: i64) -> OpenMeter {
         let meter = Arc::new(UsageMeter { run, seq: AtomicU64::new(0), used: Mutex::default() });
         lock(&self.open).insert(prefix.to_owned(), Arc::clone(&meter));
         OpenMeter { meters: Arc::clone(self), prefix: prefix.to_owned(), meter }
     }
 
-    /// Counts what a node has used.
+    /// Counts the usage of a node.
     pub(crate) fn add(&self, node: &NodePath, usage: Usage) {
         let open = lock(&self.open);
         let mut path = node.as_str();
@@ -68,13 +68,13 @@ impl UsageMeters {
             }
             match child {
                 Some(at) => path = &path[..at],
-                // Nobody drives the run any more.
+                // The run is not driven any more.
                 None => return,
             }
         }
     }
 
-    /// Takes what is in a meter, and what was left by others, to write it down.
+    /// Takes the usage out of a meter, and the usage that others have left, to write it down.
     pub(crate) fn take(self: &Arc<Self>, meter: &UsageMeter) -> Taken {
         if !self.any.load(Ordering::Relaxed) {
             return Taken { meters: None, spent: Vec::new() };
@@ -84,7 +84,7 @@ impl UsageMeters {
         taken
     }
 
-    /// Takes what visits had used that were left under way.
+    /// Takes the usage of visits that were left under way.
     pub(crate) fn take_left(self: &Arc<Self>) -> Taken {
         Taken { meters: Some(Arc::clone(self)), spent: std::mem::take(&mut *lock(&self.left)) }
     }
@@ -106,7 +106,7 @@ impl UsageMeter {
     }
 }
 
-/// The meter of a run while it is driven; it closes when dropped, and what is in it is left to whoever writes next.
+/// The meter of a run while it is driven. It closes when dropped, and the next writer gets what is in it.
 pub(crate) struct OpenMeter {
     meters: Arc<UsageMeters>,
     prefix: String,
@@ -114,7 +114,7 @@ pub(crate) struct OpenMeter {
 }
 
 impl OpenMeter {
-    /// Takes what is to be written down.
+    /// Takes the usage that is to be written down.
     pub(crate) fn take(&self) -> Taken {
         self.meters.take(&self.meter)
     }
@@ -127,7 +127,7 @@ impl Drop for OpenMeter {
     }
 }
 
-/// Usage on its way to be written down; it is put back if that is given up.
+/// Usage on its way to the store; it is put back if the write is given up.
 pub(crate) struct Taken {
     meters: Option<Arc<UsageMeters>>,
     spent: Vec<Spent>,
@@ -138,7 +138,7 @@ impl Taken {
         self.spent.is_empty()
     }
 
-    /// Adds it to what the store knows of the visits, in the transaction around it.
+    /// Adds the usage to the rows of the visits, in the transaction around it.
     pub(crate) fn write(mut self, db: &Connection) -> Result<(), StoreError> {
         self.spent.iter().try_for_each(|spent| usage::add(db, spent))?;
         self.spent.clear();

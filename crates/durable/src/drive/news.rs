@@ -1,4 +1,4 @@
-//! Those who wait for news of a run: told of each change, and of what keeps the run from going on.
+//! News of runs for those who wait: each change, and the fault that keeps a run from going on.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,14 +13,14 @@ use crate::words::{
     guard::lock,
 };
 
-/// News of a run: that something changed, and what stopped its driving if something did.
+/// News of a run: something changed, or a fault stopped its drive.
 #[derive(Clone, Debug, Default)]
 struct News {
     fault: Option<DriveError>,
 }
 
-/// The most faults that are kept of runs that nobody waits for. Whoever asks later is told why the flow refuses a run
-/// all the same: it is looked at again.
+/// The most faults that are kept for runs that nobody waits for. If a fault was dropped and somebody asks later, the
+/// run is looked at again to find it.
 const KEPT: usize = 1000;
 
 /// The runs that somebody waits for.
@@ -35,13 +35,13 @@ impl Waiting {
         Self { list: Mutex::default(), closing }
     }
 
-    /// Returns a place among those who wait for news of a run.
+    /// Returns a receiver of the news of a run.
     pub(crate) fn wait_for(self: &Arc<Self>, run: i64) -> Waiter {
         let news = lock(&self.list).channel(run).subscribe();
         Waiter { waiting: Arc::clone(self), run, news }
     }
 
-    /// Tells those who wait for a run that something changed. A fault is kept for those who ask later, until the run
+    /// Tells all who wait for a run that something changed. A fault is also kept for those who ask later, until the run
     /// goes on.
     pub(crate) fn tell(&self, run: i64, fault: Option<DriveError>) {
         let mut list = lock(&self.list);
@@ -56,7 +56,7 @@ impl Waiting {
 
 #[derive(Default)]
 struct List {
-    /// By the numbers of the runs.
+    /// The runs by number.
     runs: HashMap<i64, watch::Sender<News>>,
     /// The runs with faults that nobody waits for, oldest first.
     kept: VecDeque<i64>,
@@ -67,7 +67,7 @@ impl List {
         self.runs.entry(run).or_insert_with(|| watch::channel(News::default()).0)
     }
 
-    /// Forgets a run that nobody waits for, beside so many who leave just now; a fault of it is kept for a while.
+    /// Forgets a run if nobody but the `leaving` waits for it. A fault of the run is kept for a while.
     fn settle(&mut self, run: i64, leaving: usize) {
         let Some(news) = self.runs.get(&run).filter(|news| news.receiver_count() == leaving) else { return };
         self.kept.retain(|kept| *kept != run);
@@ -86,7 +86,7 @@ impl List {
     }
 }
 
-/// A place among those who wait for news of a run; it goes when the last of them leaves.
+/// A receiver of the news of a run. The run is forgotten when the last of its receivers is dropped.
 pub(crate) struct Waiter {
     waiting: Arc<Waiting>,
     run: i64,
@@ -101,18 +101,18 @@ impl Waiter {
     /// If the store is closed.
     pub(crate) async fn changed(&mut self) -> Result<(), DriveError> {
         tokio::select! {
-            // The sender stays while somebody waits.
+            // The sender is kept while somebody waits.
             _ = self.news.changed() => Ok(()),
             () = self.waiting.closing.cancelled() => Err(StoreError::new(StoreFault::Closed).into()),
         }
     }
 
-    /// Takes the changes so far as known.
+    /// Marks the changes so far as seen.
     pub(crate) fn mark_unchanged(&mut self) {
         self.news.mark_unchanged();
     }
 
-    /// Returns what keeps the run from going on, if something does.
+    /// Returns the fault that keeps the run from going on, if there is one.
     pub(crate) fn fault(&self) -> Option<DriveError> {
         self.news.borrow().fault.clone()
     }
@@ -120,7 +120,7 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        // This one still counts.
+        // This receiver itself still counts.
         lock(&self.waiting.list).settle(self.run, 1);
     }
 }

@@ -1,5 +1,4 @@
-//! The observer of a run that is driven: it gathers attempts and their errors for the history, and passes events to
-//! followers.
+//! The observer of a driven run: it collects attempts and their errors for the history, and passes events to followers.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -18,18 +17,18 @@ use crate::{
     words::{guard::lock, info::FailedAttempt},
 };
 
-/// The number of failed attempts of a visit that are written down, so that its row stays small.
+/// The most failed attempts of a visit that are written down, so that its row stays small.
 const RETRIES: usize = 100;
 
-/// The number of events that a follower of a run may be behind before it loses some; it never loses steps, see
-/// [`Runs::follow`](crate::Runs::follow).
+/// The number of events by which a follower may be behind before it loses some. It never loses steps, see
+/// [`Run::follow`](crate::Run::follow).
 const FOLLOW: usize = 256;
 
 /// Listens to one run and its children.
 #[derive(Debug, Default)]
 pub(crate) struct Observer {
-    /// The visits under way that will be written down, by path. Those of other children leave nothing here, however
-    /// many there are.
+    /// The visits under way that will be written down, by path. Visits of children that are no runs are not noted,
+    /// since there may be very many.
     visits: Mutex<HashMap<NodePath, VisitNotes>>,
     pub(crate) meters: Arc<UsageMeters>,
     followers: Mutex<Option<broadcast::Sender<Live>>>,
@@ -37,11 +36,11 @@ pub(crate) struct Observer {
     step: AtomicU64,
     /// The work that the drive has under way.
     pub(crate) working: Mutex<Working>,
-    /// The children, by number, that were put away and can go on.
+    /// The parked children that can go on, by number.
     awake: Mutex<BTreeSet<i64>>,
-    /// Told of each of them.
+    /// Notified of each such child.
     woken: Notify,
-    /// `true` if listeners were told that the run goes on, and not yet of its halt.
+    /// `true` if listeners were told that the run goes on, but not yet that it has halted.
     announced: AtomicBool,
 }
 
@@ -69,27 +68,27 @@ impl VisitNotes {
 }
 
 impl Observer {
-    /// Makes who watches a drive that has this under way.
+    /// Creates the observer of a drive that has this work.
     pub(crate) fn new(working: Working) -> Self {
         Self { working: Mutex::new(working), ..Self::default() }
     }
 
-    /// Returns what the observer adds to a run that it observes.
+    /// Returns the hooks that the observer adds to its run.
     pub(crate) fn hooks(self: &Arc<Self>, cancel: CancellationToken) -> Hooks {
         Hooks { cancel, listener: Some(Arc::clone(self) as _), hold: lock(&self.working).held() }
     }
 
-    /// Begins to note what is seen of a visit that will be written down.
+    /// Starts the notes about a visit that will be written down.
     pub(crate) fn note(&self, node: NodePath) {
         lock(&self.visits).insert(node, VisitNotes::default());
     }
 
-    /// Returns what was seen of a visit, and forgets it.
+    /// Takes the notes about a visit.
     pub(crate) fn take(&self, node: &NodePath) -> VisitNotes {
         lock(&self.visits).remove(node).unwrap_or_default()
     }
 
-    /// Forgets what was seen of a visit that was left: it begins anew.
+    /// Deletes the notes about a visit that was given up and will start again.
     pub(crate) fn forget(&self) {
         lock(&self.visits).clear();
     }
@@ -100,16 +99,16 @@ impl Observer {
         lock(&self.working).visit(run, node);
     }
 
-    /// Tells whoever waits for children that some can go on: one that was parked, and those around it.
+    /// Tells those who wait for children that some can go on: a parked child, and those around it.
     pub(crate) fn wake(&self, children: &[i64]) {
         lock(&self.awake).extend(children);
         self.woken.notify_waiters();
     }
 
-    /// Waits until one of some children can go on, and returns what `mine` knows of it.
+    /// Waits until one of these children can go on, and returns what `mine` gives for it.
     pub(crate) async fn woken<T>(&self, mine: impl Fn(i64) -> Option<T>) -> T {
         loop {
-            // In this order no wake falls between the look and the wait.
+            // The order matters: no wake can be missed between the look and the wait.
             let told = self.woken.notified();
             let found = lock(&self.awake).iter().find_map(|child| Some((*child, mine(*child)?)));
             if let Some((child, known)) = found {
@@ -120,7 +119,7 @@ impl Observer {
         }
     }
 
-    /// Returns whether listeners are yet to be told that the run goes on.
+    /// Returns `true` if listeners have not been told yet that the run goes on.
     pub(crate) fn announces(&self) -> bool {
         !self.announced.swap(true, Ordering::Relaxed)
     }
@@ -132,7 +131,7 @@ impl Observer {
         }
     }
 
-    /// Returns what happens from now on.
+    /// Returns a receiver of the events from now on.
     pub(crate) fn follow(&self) -> broadcast::Receiver<Live> {
         let mut followers = lock(&self.followers);
         followers.get_or_insert_with(|| broadcast::channel(FOLLOW).0).subscribe()
@@ -155,7 +154,7 @@ impl Listener for Observer {
                 }
             }
             (EventKind::Used { usage }, Some(node)) => self.meters.add(node, *usage),
-            // A follower learns from the store how the run stands.
+            // A follower reads the status of the run from the store.
             (EventKind::RunStarted { .. } | EventKind::Asked { .. }, _) => return,
             _ if event.is_terminal() => return self.announced.store(false, Ordering::Relaxed),
             _ => {}
@@ -165,7 +164,7 @@ impl Listener for Observer {
         }
     }
 
-    /// Values are for who follows the run: its history does not keep them.
+    /// Emitted values are for followers only: the history does not keep them.
     fn hears(&self) -> bool {
         lock(&self.followers).as_ref().is_some_and(|followers| followers.receiver_count() > 0)
     }

@@ -1,4 +1,4 @@
-//! Whose turn it is, as this process sees it: on what terms a run goes on, and giving places to those that wait.
+//! Places for waiting runs: the terms on which a run goes on, and giving free places to those whose turn it is.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,30 +13,30 @@ use crate::{
     words::error::{DriveError, ReadError},
 };
 
-/// The number of waiting runs that are looked at in one go, where no limit says how many there is room for.
+/// The number of waiting runs that are looked at in one go, if no limit says how many there is room for.
 const PAGE: usize = 1000;
 
 impl Shared {
-    /// Returns whether there is a limit to how many runs of a flow are driven at once.
+    /// Returns `true` if the number of runs of a flow that are driven at once is limited.
     pub(crate) fn is_limited(&self, flow: &dyn AnyFlow) -> bool {
         self.options.concurrency.is_some() || flow.concurrency().is_some()
     }
 
-    /// Returns on what terms a run of a flow is taken up that has no place.
+    /// Returns the terms on which a run without a place is taken up.
     pub(crate) fn terms(&self, flow: &dyn AnyFlow) -> Terms {
         let (is_limited, max_resumes) = (self.is_limited(flow), flow.max_resumes());
         Terms { is_placed: false, is_limited, died: self.died, max_resumes, since: None }
     }
 
-    /// Returns whether the store has to be told before a run goes on: that nothing keeps it from that, that it waits,
-    /// or that it was under way when its process died.
+    /// Returns `true` if the store has to be changed before a run goes on: a note of a refusal is to be deleted, the
+    /// run may have to wait, or a death is to be counted.
     pub(crate) fn is_taken_up(&self, standing: &Standing, terms: Terms) -> bool {
         let known = standing.epoch.is_some_and(|epoch| epoch == self.epoch || !self.died);
         standing.refused || standing.queued || standing.suspect || terms.is_placed || terms.is_limited || !known
     }
 
-    /// Returns on what terms a run that runs is to be taken up, if the store has to be told of it first. It is read
-    /// back then.
+    /// Returns the terms on which a run is taken up, if the store has to be changed first. The run is then read back,
+    /// too.
     pub(crate) fn is_asked(&self, reader: &Reader, run: i64) -> Result<Option<Terms>, DriveError> {
         let Some(head) = standing(&reader.db, run)? else { return Ok(None) };
         let Some(flow) = self.flows.get(&head.flow_name) else {
@@ -46,14 +46,14 @@ impl Shared {
         if !self.is_taken_up(&head, terms) {
             return Ok(None);
         }
-        // One that waits already was read back before.
+        // A run that waits already was read back before.
         if !head.queued {
             self.flows.check(reader, run)?;
         }
         Ok(Some(terms))
     }
 
-    /// Returns the error of a run that failed a moment ago, since its process has died too often.
+    /// Returns the error of a run that has just failed because its process died too often.
     pub(crate) fn why_failed(&self, reader: &Reader, run: i64) -> Result<DriveError, ReadError> {
         let info = reader.info(run)?.ok_or_else(|| ReadError::UnknownRun { run: format!("#{run}").into() })?;
         let (run, deaths) = (info.id, info.error.as_ref().and_then(|error| error.deaths).unwrap_or_default());
@@ -61,7 +61,7 @@ impl Shared {
         Ok(DriveError::KillsItsProcess { run, node, deaths })
     }
 
-    /// Returns the flows of which a run could be driven, each with how many of those that wait to look at.
+    /// Returns the flows that have room for another run, each with the number of waiting runs to look at.
     pub(crate) fn wanted(&self) -> Vec<Wanted> {
         let placed = self.turns.placed();
         let all: usize = placed.values().sum();
@@ -72,7 +72,7 @@ impl Shared {
             let own = placed.get(flow.name()).copied().unwrap_or_default();
             let room = flow.concurrency().map_or(room, |limit| limit.saturating_sub(own).min(room)).min(PAGE);
             if room > 0 {
-                // Those that have a place may not have begun yet: they are found, too.
+                // Runs that have a place but have not begun yet are found, too, so their number is added.
                 let page = if self.is_limited(&*flow) { room + own } else { PAGE };
                 wanted.push(Wanted { stored, flow: flow.name().to_owned(), page });
             }
@@ -80,10 +80,9 @@ impl Shared {
         wanted
     }
 
-    /// Gives places to those that wait and whose turn it is, and drives them; returns whether more may have their turn
-    /// now.
+    /// Gives places to the waiting runs whose turn it is, and drives them; returns `true` if there may be more.
     pub(crate) fn give_places(self: &Arc<Self>, mut due: Due) -> bool {
-        // One that is driven already is found as long as that is not written down.
+        // A run that is driven already is still found until the store says that it no longer waits.
         due.runs.values_mut().for_each(|runs| runs.retain(|due| !self.is_active(due.run)));
         let (all, limit) = (self.options.concurrency, |flow: &str| self.flows.get(flow)?.concurrency());
         let placed = self.turns.placed();

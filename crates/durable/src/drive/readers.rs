@@ -1,13 +1,13 @@
-//! Threads that read a store beside its writer, each with a connection of its own.
+//! Threads that read a store beside its writer, each with its own connection.
 //!
 //! ```text
 //! read(job) ─▶ queue ─▶ thread, at most four ─▶ the caller gets the result
 //! ```
 //!
-//! They are not those of the runtime's blocking pool, which may all be taken by nodes that block: whoever lists,
-//! answers or cancels runs does not wait for these.
+//! They are not from the runtime's blocking pool, since blocking nodes may occupy all of that: listing, answering and
+//! cancelling runs must not wait for nodes.
 //!
-//! **Invariant:** a job that nobody waits for any more takes no thread beyond those that there are.
+//! **Invariant:** no thread is started for a job that nobody waits for any more.
 
 use std::{
     any::Any,
@@ -40,28 +40,28 @@ const QUEUE: usize = 256;
 /// The threads that read a store. They are started when they are needed.
 pub(crate) struct Readers {
     store: Arc<Opening>,
-    /// None once the store is closed.
+    /// The queue; `None` once the store is closed.
     queue: Mutex<Option<mpsc::Sender<Job>>>,
     jobs: Arc<Mutex<mpsc::Receiver<Job>>>,
     load: Arc<Mutex<Load>>,
     threads: TaskTracker,
 }
 
-/// The store as a thread opens it.
+/// The means by which a thread opens the store.
 pub(crate) struct Opening {
     pub(crate) path: PathBuf,
     pub(crate) vfs: Option<String>,
     /// The files that the writer has open.
     pub(crate) files: Files,
-    /// Where the tasks run that a job may start.
+    /// The runtime on which a job may start tasks.
     pub(crate) runtime: Handle,
 }
 
 impl Opening {
-    /// Opens the files that the writer has open, and no others.
+    /// Opens the store, and fails if its files are not those that the writer has open.
     fn open(&self) -> Result<Reader, OpenError> {
         let moved = |source| OpenError::Store { path: self.path.clone(), source };
-        // Where the files are gone the error is that, and not what SQLite makes of it.
+        // If the files are gone, the error says so, and not what SQLite makes of it.
         self.files.check_data().map_err(moved)?;
         let opened = schema::open(&self.path, self.vfs.as_deref(), Access::Read)?;
         opened.files.check_same(&self.files).map_err(moved)?;
@@ -69,7 +69,7 @@ impl Opening {
     }
 }
 
-/// Returns the store's error in one of opening it.
+/// Returns the store's error inside an error of opening it.
 fn because(error: OpenError) -> StoreError {
     match error {
         OpenError::Store { source, .. } => source,
@@ -84,7 +84,7 @@ struct Load {
     jobs: usize,
 }
 
-/// Gets a reader, or why there is none; returns whether the reader is still good.
+/// A job: it gets a reader, or the error of opening one, and returns `true` if the reader can be used again.
 type Job = Box<dyn FnOnce(Result<&Reader, StoreError>) -> bool + Send>;
 
 /// The end of a job: its result, or its panic.
@@ -102,7 +102,7 @@ impl Readers {
         }
     }
 
-    /// Opens a connection for a thread of the caller's.
+    /// Opens a connection for a thread of the caller.
     pub(crate) fn open(&self) -> Result<Reader, OpenError> {
         self.store.open()
     }
@@ -129,11 +129,11 @@ impl Readers {
             };
             let is_good = match &outcome {
                 Ok(Err(error)) => error.of_store().is_none_or(|error| error.fault() != StoreFault::Moved),
-                // It may have left a transaction open.
+                // The job may have left a transaction open.
                 Err(_) => false,
                 Ok(_) => true,
             };
-            // Whoever asked may have gone.
+            // The caller may have stopped waiting.
             drop(reply.send(outcome));
             is_good
         });
@@ -142,13 +142,13 @@ impl Readers {
         room.send(job);
         match told.await {
             Ok(Ok(result)) => result,
-            // It was the caller's code that panicked.
+            // The caller's code panicked, so the caller gets the panic.
             Ok(Err(panic)) => resume_unwind(panic),
             Err(_) => Err(closed()),
         }
     }
 
-    /// Counts a job, and starts a thread for it if those that there are have others.
+    /// Counts a job, and starts a thread for it if all threads are busy.
     fn need_thread(&self) -> Result<(), StoreError> {
         let mut load = lock(&self.load);
         load.jobs += 1;
@@ -167,13 +167,13 @@ impl Readers {
                 load.jobs -= 1;
                 return Err(StoreError::because(StoreFault::Io, error));
             }
-            // It waits for one of the others.
+            // If no thread can be started, the job waits for one of the others.
             Err(_) => {}
         }
         Ok(())
     }
 
-    /// Ends the threads once they have done what waits, and returns when they have given up the file.
+    /// Ends the threads after the jobs that wait, and returns when they have closed the file.
     pub(crate) async fn close(&self) {
         lock(&self.queue).take();
         self.threads.close();
@@ -181,12 +181,12 @@ impl Readers {
     }
 }
 
-/// Does jobs until there are no more to come.
+/// Does jobs until the queue is closed.
 fn work(store: &Opening, jobs: &Mutex<mpsc::Receiver<Job>>, load: &Mutex<Load>) {
     let _runtime = store.runtime.enter();
     let mut reader: Option<Reader> = None;
     loop {
-        // One thread waits in the queue, and the others for that one.
+        // One thread waits for the queue, and the others wait for that thread.
         let job = lock(jobs).blocking_recv();
         let Some(job) = job else { return };
         let opened = match reader.take() {

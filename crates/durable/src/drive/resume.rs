@@ -1,4 +1,4 @@
-//! Resuming: after a start every run that is not at an end is looked at, and goes on if it can.
+//! Resuming: after a start, every run that is not at an end is checked, and goes on if it can.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -24,7 +24,7 @@ use crate::{
 /// The number of runs that are read at once.
 const PAGE: usize = 1000;
 
-/// A run, and why it cannot go on; nothing if it can.
+/// A run, and the reason why it cannot go on; `None` if it can.
 pub(super) type Note = (i64, Option<String>);
 
 /// The outcome of resuming runs.
@@ -33,17 +33,17 @@ pub(super) type Note = (i64, Option<String>);
 pub struct Resumed {
     /// The runs that go on.
     pub runs: Vec<RunId>,
-    /// The errors of those that cannot go on, also of parked ones: their flow or their state has changed too much. They
-    /// stay as they are.
+    /// The errors of runs that cannot go on, also of parked ones: their flow or their state has changed too much. These
+    /// runs stay as they are.
     pub refused: Vec<DriveError>,
-    /// The number of runs that wait for their turn in the store: for room, where not all can be driven at once, or
-    /// since their process died in the same visit twice.
+    /// The number of runs that wait for their turn in the store, either because not all can be driven at once, or
+    /// because their process died twice in the same visit.
     pub waiting: u64,
-    /// The flows that are not registered and have runs that are not at an end. They stay as they are, too.
+    /// The flows that are not registered and have runs that are not at an end. These runs stay as they are, too.
     pub unregistered: Vec<Unregistered>,
 }
 
-/// A flow that a store has runs of, and that is not registered.
+/// A flow that has runs in the store but is not registered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Unregistered {
@@ -53,17 +53,18 @@ pub struct Unregistered {
     pub runs: u64,
 }
 
-/// Goes on with every run of one flow, or of all that are registered, that is neither parked nor at an end; and looks
-/// at those that are parked.
+/// Lets every run of one flow, or of all registered flows, go on that is neither parked nor at an end, and checks the
+/// parked ones.
 pub(crate) async fn resume_all(shared: &Arc<Shared>, flow: Option<&str>) -> Result<Resumed, DriveError> {
-    // Requests that came while nobody drove the store come first: a run that was cancelled must not go on.
+    // Requests that were made while nobody drove the store are done first: a cancelled run must not go on.
     read_inbox(shared).await?;
     let (store, names) = (Arc::clone(shared), shared.flows.names(flow));
     let is_all = flow.is_none();
-    // Each run is read as it is once it is this store's to drive, not as it was when the first one was read.
+    // Each run is read in a snapshot of its own: one snapshot for all would show the last runs as they were at the
+    // beginning.
     let read = move |reader: &Reader| -> Result<_, DriveError> {
         let mut look = Look::default();
-        // Those that run do not wait for a look at those that are parked.
+        // Running runs come first, so that they need not wait for the check of the parked ones.
         for status in [Status::Running, Status::Paused, Status::Sleeping] {
             look.at_runs(&store, reader, &names, status)?;
         }
@@ -76,7 +77,7 @@ pub(crate) async fn resume_all(shared: &Arc<Shared>, flow: Option<&str>) -> Resu
     write_down(shared, look).await
 }
 
-/// Tries once more what a flow could not take before it was registered as it is now.
+/// Tries the runs again that the flow could not take before its present registration.
 pub(crate) async fn try_again(shared: &Arc<Shared>, flow: &str) -> Result<(), DriveError> {
     let (store, names) = (Arc::clone(shared), shared.flows.names(Some(flow)));
     let read = move |reader: &Reader| -> Result<_, DriveError> {
@@ -90,18 +91,18 @@ pub(crate) async fn try_again(shared: &Arc<Shared>, flow: &str) -> Result<(), Dr
     write_down(shared, look).await.map(drop)
 }
 
-/// A look at the runs of a store that are not at an end.
+/// A check of the runs of a store that are not at an end.
 #[derive(Default)]
 struct Look {
     only_refused: bool,
     resumed: Resumed,
-    /// Notes to write down: why a run cannot go on, or that it can now.
+    /// Notes to write down: the reason why a run cannot go on, or that it can now.
     notes: Vec<Note>,
-    /// Runs that wait for an answer which they have.
+    /// Paused runs that have their answer already.
     answered: Vec<i64>,
 }
 
-/// A run as it is found.
+/// A run as the check found it.
 struct Found {
     run: i64,
     id: RunId,
@@ -109,7 +110,7 @@ struct Found {
 }
 
 impl Look {
-    /// Looks at the runs of some flows in one status, a page at a time.
+    /// Checks the runs of some flows in one status, a page at a time.
     fn at_runs(
         &mut self,
         shared: &Arc<Shared>,
@@ -132,8 +133,8 @@ impl Look {
         Ok(())
     }
 
-    /// Looks at the runs that wait for their turn, and could not go on when it came: with a flow that takes them they
-    /// wait again.
+    /// Checks the runs that could not go on when their turn came. If their flow takes them now, they wait for a turn
+    /// again.
     fn at_queued(&mut self, shared: &Shared, reader: &Reader, flows: &[String]) -> Result<(), DriveError> {
         for flow in reader.flow_numbers(flows)? {
             let mut after = 0;
@@ -155,8 +156,8 @@ impl Look {
         Ok(())
     }
 
-    /// Takes up those of a page of runs that do not just go on: they wait for their turn, or are counted first. Returns
-    /// the others, and those that begin now. So none that waits has a task.
+    /// Takes up those of a page of runs that have to wait for their turn, or whose deaths are counted first. Returns
+    /// the other runs, and those that begin now, so that no waiting run gets a task.
     fn take_up(&mut self, shared: &Arc<Shared>, reader: &Reader, page: Vec<Found>) -> Result<Vec<Found>, DriveError> {
         let (mut rest, mut asks) = (Vec::new(), Vec::new());
         for found in page {
@@ -208,13 +209,13 @@ impl Look {
             }),
         };
         if refused && status != Status::Running && goes_on.is_ok() {
-            // A sleeper whose time has come is found again by whoever wakes it.
+            // A sleeping run that is due is found again when runs are woken.
             self.notes.push((run, None));
         }
         match goes_on {
             Ok(true) => self.resumed.runs.push(id),
             Ok(false) => {}
-            // One run that is damaged must not keep the others.
+            // One damaged run must not hold up the others.
             Err(error) => {
                 self.notes.extend(error.refusal().map(|why| (run, Some(why))));
                 self.resumed.refused.push(error);
@@ -245,7 +246,7 @@ fn page(
     Ok(page.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Counts the runs that are not at an end and whose flows are not registered.
+/// Counts the runs that are not at an end and have no registered flow.
 fn unregistered(shared: &Shared, reader: &Reader) -> Result<Vec<Unregistered>, DriveError> {
     let mut named = reader.db.prepare_cached("SELECT name FROM flows WHERE flow = ?1")?;
     let mut count =
@@ -266,15 +267,15 @@ fn unregistered(shared: &Shared, reader: &Reader) -> Result<Vec<Unregistered>, D
     Ok(found.into_iter().map(|(flow, runs)| Unregistered { flow, runs }).collect())
 }
 
-/// Writes down what was found, and lets those go on that have an answer.
+/// Writes the notes down, and lets the runs go on that have an answer.
 async fn write_down(shared: &Arc<Shared>, look: Look) -> Result<Resumed, DriveError> {
     let Look { resumed, notes, answered, .. } = look;
     let fit: Vec<i64> = notes.iter().filter(|(_, why)| why.is_none()).map(|(run, _)| *run).collect();
     note(shared, notes).await?;
-    // Those who wait for them are not told any more why they could not go on.
+    // Waiters for these runs no longer get the old reason.
     fit.into_iter().for_each(|run| shared.tell(run, None));
     for run in answered {
-        // One that was cancelled or deleted since does not go on.
+        // A run that was cancelled or deleted in the meantime does not go on.
         match shared.writer.call("resume", move |db| parked::go_on(db, run, Happened::Answered)).await {
             Ok(goes_on) => shared.go_on(&goes_on),
             Err(StatusError::Wrong(_) | StatusError::Read(ReadError::UnknownRun { .. })) => {}
@@ -285,7 +286,7 @@ async fn write_down(shared: &Arc<Shared>, look: Look) -> Result<Resumed, DriveEr
     Ok(resumed)
 }
 
-/// Writes down why runs cannot go on, or that they can.
+/// Writes down the reasons why runs cannot go on, or that they can.
 pub(super) async fn note(shared: &Shared, mut notes: Vec<Note>) -> Result<(), StatusError> {
     while !notes.is_empty() {
         let rest = notes.split_off(notes.len().min(PAGE));

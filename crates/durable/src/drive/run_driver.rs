@@ -1,14 +1,14 @@
-//! Driving one run: visit, commit, visit, commit, until it ends or is put away.
+//! Driving one run: visit, commit, visit, commit, until it ends or is parked.
 //!
 //! ```text
 //! loop { visit ─▶ commit ─▶ next? go on │ end? ended │ pause, sleep? parked │ error? failed }
 //! ```
 //!
-//! It knows a run as an [`Execution`], without its types, so that the runs of users and their children go through one
+//! The driver knows a run as an [`Execution`], without its types, so that runs and their children go through the same
 //! loop (`docs/decisions/0009-a-driver-sees-an-execution.md`).
 //!
-//! **Invariant:** the next visit begins when the last is on disk, or with [`Durability::Behind`] at most so many are
-//! not.
+//! **Invariant:** the next visit begins when the last one is on disk; with [`Durability::Behind`], when no more than
+//! that number of visits are not on disk.
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -41,7 +41,7 @@ use crate::{
     },
 };
 
-/// The longest action, in bytes: a label, and no place for data.
+/// The longest action, in bytes: an action is a label, and no place for data.
 const MAX_ACTION: usize = 64 << 10;
 
 /// The driver of one run.
@@ -54,41 +54,41 @@ pub(crate) struct RunDriver {
     pub(super) journal: Arc<RunJournal>,
     pub(super) observer: Arc<Observer>,
     pub(super) meter: OpenMeter,
-    /// The text before the node's path in events: for a child the path of its item.
+    /// The text before the paths of nodes in events: for a child, the path of its item.
     pub(super) prefix: String,
     /// Commits that are on their way, oldest first.
     pub(super) behind: VecDeque<Reply<(), DriveError>>,
-    /// The version of its flow, if that is not the one that the store knows.
+    /// The version of its flow, if the store has another one for the run.
     pub(super) flow: Option<i64>,
-    /// `true` if the run was begun before.
+    /// `true` if the run was started before this drive.
     pub(super) resumed: bool,
 }
 
-/// The halt of a drive that met no error of its own.
+/// The way in which a drive without an error halted.
 #[derive(Debug)]
 pub(crate) enum Halted {
     /// It reached its end.
     Ended(Action),
-    /// It was put away until an answer comes, or a time.
+    /// It was parked until an answer or a time comes.
     Parked,
-    /// Its children waited, but one can go on since: it is to be read and driven again.
+    /// Its children waited, but one of them can go on by now, so the run is read and driven again.
     Again,
-    /// It was cancelled, or failed; that is written down.
+    /// It was cancelled or failed, and the store says so.
     Stopped(RunError),
 }
 
 impl RunDriver {
-    /// Makes what keeps a run that has just been written down.
+    /// Creates the driver of a run that has just been written down.
     pub(crate) fn starting(storage: &Arc<Storage>, run: i64, states: States, around: Surroundings) -> Self {
         Self::new(storage, (run, 0), states, around, UnderWay::default())
     }
 
-    /// Makes what keeps a stored run. It takes over its states, and what its visit under way had done.
+    /// Creates the driver of a stored run. It takes over the chain of its states, and the rows of its visit under way.
     pub(crate) fn resuming(storage: &Arc<Storage>, loaded: Loaded, version: u32, around: Surroundings) -> Self {
-        // The run moves to the flow as it is now with its next step: until then the names that are stored are those of
-        // the version before, and the older program can take it back.
+        // The run moves to the present version of its flow with its next step. Until then the stored names are those of
+        // the old version, and the older program can take the run back.
         let flow = Some(around.flow.row()).filter(|flow| *flow != loaded.flow);
-        // A state that was migrated is no change of the one before, but a whole one.
+        // A migrated state is stored whole, and not as a change of the one before.
         let states = if loaded.version == version {
             States::resuming(loaded.chain, loaded.changed, version)
         } else {
@@ -117,11 +117,11 @@ impl RunDriver {
     ///
     /// # Errors
     ///
-    /// When something cannot be written: the last commit stands, and the run can be resumed.
+    /// If the store cannot be written: the last commit stands, and the run can be resumed.
     ///
     /// # Cancel safety
     ///
-    /// When dropped, the run stands where its last commit put it.
+    /// When dropped, the run stands at its last commit.
     pub(crate) async fn drive(
         &mut self,
         execution: &mut dyn Execution,
@@ -169,7 +169,7 @@ impl RunDriver {
         }
     }
 
-    /// Writes a visit down, and its end of the run if it is one.
+    /// Writes down a visit, and the end of the run if this is the last visit.
     async fn commit(
         &mut self,
         state: Stored,
@@ -181,7 +181,7 @@ impl RunDriver {
         let took = begun.instant.elapsed();
         let seen = self.observer.take(&self.path_of(&begun.node));
         if self.is_root() {
-            // No child of the visit is under way any more; one that failed or was dropped has left something.
+            // No child of the visit is under way any more, but one that failed or was dropped may have left notes.
             self.observer.forget();
         }
         self.seq += 1;
@@ -220,7 +220,7 @@ impl RunDriver {
             }
             Ok(())
         };
-        // The steps of children are not those of the run that is followed.
+        // Followers get the steps of the run itself, not those of its children.
         let observer = self.is_root().then(|| Arc::clone(&self.observer));
         let then = move |_: &()| observer.iter().for_each(|observer| observer.stepped(seq));
         self.behind.push_back(self.storage.writer.put("visit", write, then).await?);
@@ -231,12 +231,12 @@ impl RunDriver {
         self.wait_for(most).await
     }
 
-    /// The path of a node as events name it.
+    /// Returns the path of a node as it stands in events.
     pub(super) fn path_of(&self, node: &NodePath) -> NodePath {
         if self.is_root() { node.clone() } else { format!("{}{node}", self.prefix).into() }
     }
 
-    /// The number of the run in the store.
+    /// Returns the number of the run in the store.
     pub(crate) fn number(&self) -> i64 {
         self.run
     }
@@ -245,23 +245,23 @@ impl RunDriver {
         self.prefix.is_empty()
     }
 
-    /// Checks an action, which may be any text, and stands in a row.
+    /// Checks the length of an action, which may be any text and is stored in a row.
     fn action_fits(&self, node: &NodePath, action: &Action) -> Result<(), KeepError> {
         StorageCheck { run: &self.journal.root, node, what: Written::Action, most: MAX_ACTION }
             .fits(action.as_str().len())
     }
 
-    /// The error of a run of which something cannot be kept.
+    /// Returns the error of a run whose value cannot be kept.
     pub(super) fn not_kept(&self, node: &NodePath, error: KeepError) -> RunError {
         RunError::journal(self.journal.root.clone(), node.clone(), None, DriveError::Keep(error))
     }
 
-    /// Waits until all that was written is on disk.
+    /// Waits until all commits are on disk.
     pub(super) async fn caught_up(&mut self) -> Result<(), DriveError> {
         self.wait_for(0).await
     }
 
-    /// Waits until no more than so many commits are on their way.
+    /// Waits until at most this many commits are on their way.
     async fn wait_for(&mut self, most: usize) -> Result<(), DriveError> {
         while self.behind.len() > most {
             if let Some(oldest) = self.behind.pop_front() {
@@ -279,7 +279,7 @@ struct Begun {
     instant: Instant,
 }
 
-/// Goes on with a visit that asked.
+/// Continues a visit that asked a question.
 fn answer(execution: &mut dyn Execution, asked: Asked) -> Result<Visit, RunError> {
     let pause = execution.pause(asked.question, asked.schema);
     if asked.expired {

@@ -1,4 +1,4 @@
-//! The storage and the list of driven runs, shared by everything in a process that drives one store.
+//! The storage and the list of driven runs, which all tasks of one driven store share.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     pub(crate) storage: Arc<Storage>,
     /// The runs that are driven, by number.
     active: Mutex<HashMap<i64, Active>>,
-    /// Those who wait for news of a run.
+    /// The news of runs, for those who wait.
     waiting: Arc<Waiting>,
     /// The place in the inbox up to which requests of other processes were looked at.
     pub(crate) inbox: Mutex<Inbox>,
@@ -48,18 +48,18 @@ pub(crate) struct Shared {
     pub(super) epoch: i64,
     /// `true` if the process that drove the store before has died.
     pub(super) died: bool,
-    /// Cancelled also when another process drives the store: nothing is to go on.
+    /// Cancelled when the store is closed, and when another process drives it: no run may go on.
     pub(crate) halt: CancellationToken,
     pub(crate) tasks: TaskTracker,
-    /// Counts the drives that have not stopped yet; of one that has, something may still run.
+    /// Counts the drives that have not stopped yet. Work of a stopped drive may still run.
     pub(crate) stops: TaskTracker,
-    /// Held by the writer's thread, and by all that runs.
+    /// The lock of the store, which the writer's thread and all work hold.
     lock: Weak<Lock>,
-    /// Where the tasks run.
+    /// The runtime of the tasks.
     pub(super) runtime: Handle,
 }
 
-/// Whoever has the whole has its parts.
+/// The storage's methods can be called on the whole.
 impl Deref for Shared {
     type Target = Storage;
 
@@ -99,17 +99,17 @@ impl Shared {
         })
     }
 
-    /// Returns a place among those who wait for news of a run.
+    /// Returns a receiver of the news of a run.
     pub(crate) fn wait_for(&self, run: i64) -> Waiter {
         self.waiting.wait_for(run)
     }
 
-    /// Tells those who wait for a run that something changed, and what stopped its driving if something did.
+    /// Tells all who wait for a run that something changed, with the fault that stopped its drive if there was one.
     pub(crate) fn tell(&self, run: i64, fault: Option<DriveError>) {
         self.waiting.tell(run, fault);
     }
 
-    /// Goes on with a run that can: if it is a child, the run that the user started is driven, or told if it is
+    /// Drives a run that can go on. For a child, the run that the user started is driven, or told if it is driven
     /// already.
     pub(crate) fn go_on(self: &Arc<Self>, goes_on: &GoesOn) {
         if !goes_on.children.is_empty()
@@ -120,7 +120,7 @@ impl Shared {
         self.resume(goes_on.root);
     }
 
-    /// Drives a stored run that is to go on; if it is driven already, it goes on when that comes to a halt.
+    /// Drives a stored run. If it is driven already, it is driven again after that drive halts.
     pub(crate) fn resume(self: &Arc<Self>, run: i64) {
         match lock(&self.active).entry(run) {
             Entry::Occupied(mut active) => {
@@ -134,7 +134,7 @@ impl Shared {
         self.spawn(run, None);
     }
 
-    /// Puts a run on the list of those that are driven; returns `false` if it is there already.
+    /// Puts a run on the list of driven runs; returns `false` if it is there already.
     pub(super) fn enter(&self, run: i64, active: impl FnOnce() -> Active) -> bool {
         match lock(&self.active).entry(run) {
             Entry::Occupied(_) => false,
@@ -145,12 +145,12 @@ impl Shared {
         }
     }
 
-    /// Takes a run off the list of those that are driven.
+    /// Takes a run off the list of driven runs.
     pub(super) fn take_off(&self, run: i64) -> Option<Active> {
         lock(&self.active).remove(&run)
     }
 
-    /// Returns the cancellation and the observer of a run that is driven, and `true` if the run has a place.
+    /// Returns the cancellation and the observer of a driven run, and `true` if the run has a place.
     pub(super) fn drive_of(&self, run: i64) -> Option<(CancellationToken, Arc<Observer>, bool)> {
         let active = lock(&self.active);
         let this = active.get(&run)?;
@@ -164,7 +164,7 @@ impl Shared {
         }
     }
 
-    /// Returns what still runs of a store that is closed, and keeps what it had used until now.
+    /// Returns the work of a closed store that is still under way, and keeps the usage so far.
     pub(crate) async fn leave(&self) -> Vec<Left> {
         let mut active: Vec<(i64, Arc<Observer>)> =
             lock(&self.active).iter().map(|(run, active)| (*run, Arc::clone(&active.observer))).collect();
@@ -177,7 +177,7 @@ impl Shared {
         left
     }
 
-    /// Writes down what visits had used that were left under way, if the store can be written.
+    /// Writes down the usage of visits that were left under way, if the store can be written.
     pub(super) async fn keep_left(&self, run: i64, observer: &Observer) {
         let left = observer.meters.take_left();
         if left.is_empty() {
@@ -188,7 +188,7 @@ impl Shared {
         }
     }
 
-    /// Takes a run off the list of those that are driven, unless it is to go on.
+    /// Takes a run off the list of driven runs, unless it was asked to go on.
     pub(super) fn halted(&self, run: i64, ok: bool) -> bool {
         let mut active = lock(&self.active);
         if ok
@@ -211,13 +211,14 @@ impl Shared {
         }
     }
 
-    /// Writes down why a run cannot go on, if the error says that it cannot, and not that something else went wrong.
+    /// Writes down the reason why a run cannot go on, if an error says that its flow refuses it. Other errors are not
+    /// written down.
     pub(crate) async fn note_refusal(&self, run: i64, error: &impl Refuses) -> Result<(), StatusError> {
         let Some(why) = error.refusal() else { return Ok(()) };
         self.writer.call("refused", move |db| status::refuse(db, parked::root_of(db, run)?, &why)).await
     }
 
-    /// Notes a refusal, and passes the result on.
+    /// Notes a refusal, and returns the result unchanged.
     pub(super) async fn unless_refused<T, E>(&self, run: i64, result: Result<T, E>) -> Result<T, E>
     where
         E: Refuses + From<StatusError>,
@@ -228,7 +229,7 @@ impl Shared {
         result
     }
 
-    /// Does some work until it is over, or the store is closed.
+    /// Runs a future until it is over, or the store is closed.
     pub(crate) async fn until_closed(&self, work: impl Future<Output = ()>) {
         tokio::select! {
             () = work => {}
@@ -241,13 +242,13 @@ impl Shared {
         Arc::new(Observer::new(Working::new(self.lock.upgrade())))
     }
 
-    /// Keeps a run that is not driven from being driven, until what is returned is dropped; `None` if it is driven.
+    /// Keeps a run from being driven until the returned value is dropped; `None` if it is driven already.
     pub(crate) fn reserve(self: &Arc<Self>, run: i64) -> Option<Reserved> {
         let is_free = self.enter(run, || Active::new(Arc::default()));
         is_free.then(|| Reserved { shared: Arc::clone(self), run })
     }
 
-    /// Stops a run that is driven, if it is.
+    /// Stops a run, if it is driven.
     pub(crate) fn cancel(&self, run: i64) -> Option<Cancel> {
         let cancel = lock(&self.active).get(&run).map(|active| active.cancel.clone());
         cancel.inspect(|cancel| cancel.token.cancel())
@@ -257,14 +258,14 @@ impl Shared {
         lock(&self.active).contains_key(&run)
     }
 
-    /// Returns who watches a run that is driven.
+    /// Returns the observer of a driven run.
     pub(crate) fn observer(&self, run: i64) -> Option<Arc<Observer>> {
         lock(&self.active).get(&run).map(|active| Arc::clone(&active.observer))
     }
 }
 
-/// The place of a run that is changed while nobody drives it; when dropped, it is driven if that was asked for
-/// meanwhile.
+/// Keeps a run from being driven while it is changed. When dropped, the run is driven if that was asked for in the
+/// meantime.
 pub(crate) struct Reserved {
     shared: Arc<Shared>,
     run: i64,

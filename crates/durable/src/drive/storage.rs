@@ -1,4 +1,4 @@
-//! A store as a drive uses it: its writer, its readers, its clock, its flows, its options.
+//! The parts of a store that a drive uses: its writer, its readers, its clock, its flows, its options.
 
 use std::{
     path::PathBuf,
@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// The wait before another look at a store that could not be read or written.
+/// The wait before the next attempt at a store that could not be read or written.
 pub(super) const AGAIN: Duration = Duration::from_millis(200);
 
 /// A store that this process drives, without the runs that are driven.
@@ -39,9 +39,9 @@ pub(crate) struct Storage {
     pub(crate) writer: Writer,
     pub(crate) readers: Readers,
     pub(crate) flows: Flows,
-    /// Told when a run begins to sleep or to wait, a place is free, or a flow is registered.
+    /// Notified when a run begins to sleep or to wait, a place becomes free, or a flow is registered.
     pub(crate) wakes: Arc<Notify>,
-    /// The places of the runs that are driven.
+    /// The places of the driven runs.
     pub(crate) turns: Arc<Turns>,
     /// Cancelled when the store is closed.
     pub(crate) closing: CancellationToken,
@@ -53,7 +53,7 @@ impl Storage {
         millis(self.now_exact())
     }
 
-    /// Returns the moment by the store's clock and by its ticks.
+    /// Returns the present moment by the store's clock and by its ticks.
     pub(crate) fn moment(&self) -> Moment {
         Moment { clock: self.now(), ticks: self.writer.ticks() }
     }
@@ -62,7 +62,7 @@ impl Storage {
         (self.options.clock)()
     }
 
-    /// Reads something as it is at one moment.
+    /// Reads the store as it is at one moment.
     pub(crate) async fn read<T: Send + 'static, E: JobError>(
         &self,
         read: impl FnOnce(&Reader) -> Result<T, E> + Send + 'static,
@@ -70,7 +70,7 @@ impl Storage {
         self.readers.read(move |reader| reader.at_once(read)).await
     }
 
-    /// Deletes what deleted runs have left, a piece at a time, so that others commit between two of them.
+    /// Deletes the remaining rows of deleted runs, a piece at a time, so that others can commit between two pieces.
     pub(crate) async fn delete_left(&self) -> Result<(), StoreError> {
         while self.writer.call("piece", deleting::piece).await? {}
         Ok(())
@@ -81,13 +81,13 @@ impl Storage {
         self.readers.open()
     }
 
-    /// Returns what to store of a run's state after a step, if it can be read back and is not too large.
+    /// Returns the stored form of a run's state after a step, if the state can be read back and is not too large.
     pub(crate) fn store(&self, execution: &dyn Execution, states: &mut States, step: u64) -> Result<Stored, KeepError> {
         let json = execution.save().map_err(|source| unstorable(execution, source))?;
         self.store_json(execution, states, step, json)
     }
 
-    /// As [`store`](Self::store), for the state with which a run begins: it is read back first.
+    /// Does the same as [`store`](Self::store) for the first state of a run, which is also decoded as a test.
     pub(crate) fn store_surely(
         &self,
         execution: &dyn Execution,
@@ -113,14 +113,14 @@ impl Storage {
         states.next(step, json).map_err(|_| too_large(MAX_STATE))
     }
 
-    /// Returns the flow with which a run goes on.
+    /// Returns the flow of a run, by the name that is stored.
     pub(crate) fn flow_of(&self, reader: &Reader, run: i64) -> Result<Arc<dyn AnyFlow>, DriveError> {
         let flow = reader.flow_of(run)?;
         self.flows.get(&flow).ok_or(DriveError::UnknownFlow { flow })
     }
 }
 
-/// The error of a state that cannot be kept.
+/// Returns the error of a state that cannot be kept.
 pub(crate) fn unstorable(execution: &dyn Execution, source: Unstorable) -> KeepError {
     let (run, node, source) = (execution.id(), execution.node().clone(), Arc::new(source));
     KeepError::Unstorable { run, node, what: Written::State, source }

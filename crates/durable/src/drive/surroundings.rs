@@ -1,4 +1,4 @@
-//! The surroundings of a run that is driven.
+//! The surroundings of a driven run.
 
 use std::sync::Arc;
 
@@ -6,7 +6,8 @@ use flowstone_core::RunId;
 
 use crate::{drive::observer::Observer, flows::any_flow::AnyFlow};
 
-/// The run that the user started, as one that is driven sees it: itself, or what it is a child of.
+/// The surroundings of a driven run: the run that the user started, which is the driven run itself or the root above a
+/// child.
 pub(crate) struct Surroundings {
     /// The run that the user started, and its flow.
     pub(crate) root: RunId,
@@ -14,7 +15,7 @@ pub(crate) struct Surroundings {
     pub(crate) observer: Arc<Observer>,
     /// The text before the paths of its nodes in events.
     pub(crate) prefix: String,
-    /// `true` if a wait may put the run away.
+    /// `true` if a wait may park the run.
     pub(crate) parks: bool,
     /// The version of its flow.
     pub(crate) version: u32,

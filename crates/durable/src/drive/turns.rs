@@ -1,5 +1,4 @@
-//! Whose turn it is, as this process sees it: the places of runs that are driven, and who of those that wait gets the
-//! next.
+//! Turns in this process: the places of driven runs, and the choice of the waiting run that gets the next place.
 
 use std::{
     collections::BTreeMap,
@@ -13,14 +12,14 @@ use tokio::sync::Notify;
 
 use crate::{records::turns::Candidate, words::guard::lock};
 
-/// The places of the runs that are driven.
+/// The places of the driven runs.
 #[derive(Default)]
 pub(crate) struct Turns {
     /// The number of runs that have a place, by flow.
     placed: Mutex<BTreeMap<String, usize>>,
     /// The suspect that has its turn; 0 if none has.
     suspect: AtomicI64,
-    /// Told when a place is free.
+    /// Notified when a place becomes free.
     pub(crate) free: Arc<Notify>,
 }
 
@@ -34,17 +33,17 @@ impl Turns {
         Place { turns: Arc::clone(self), run, flow: flow.to_owned() }
     }
 
-    /// Returns how many have a place, by flow.
+    /// Returns the number of runs that have a place, by flow.
     pub(crate) fn placed(&self) -> BTreeMap<String, usize> {
         lock(&self.placed).clone()
     }
 
-    /// Returns whether a suspect may have its turn.
+    /// Returns `true` if a suspect may have its turn.
     pub(crate) fn takes_suspect(&self) -> bool {
         self.suspect.load(Ordering::Relaxed) == 0
     }
 
-    /// Lets the next suspect have its turn, if this run had it: its visit is committed, or it is driven no more.
+    /// Ends the turn of a suspect, if this run had it: its visit is committed, or it is no longer driven.
     pub(crate) fn cleared(&self, run: i64) {
         if self.suspect.load(Ordering::Relaxed) == run {
             self.suspect.store(0, Ordering::Relaxed);
@@ -53,7 +52,7 @@ impl Turns {
     }
 }
 
-/// The place of a run that is driven; it is free when this is dropped.
+/// The place of a driven run, which becomes free when this is dropped.
 pub(crate) struct Place {
     turns: Arc<Turns>,
     run: i64,
@@ -75,8 +74,8 @@ impl Drop for Place {
     }
 }
 
-/// Chooses whose turn it is, in order: the flow with the fewest that have a place first, and of a flow those that are
-/// due first.
+/// Chooses the runs whose turn it is, in order: from the flow with the fewest places, and within a flow by the time at
+/// which they are due.
 pub(crate) fn choose(
     mut runs: BTreeMap<String, Vec<Candidate>>,
     mut placed: BTreeMap<String, usize>,

@@ -1,4 +1,4 @@
-//! Wakes: a driver goes on with runs whose time or turn has come.
+//! Wakes: the driver lets runs go on whose time or turn has come.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -26,13 +26,13 @@ use crate::{
     },
 };
 
-/// The wait before another look where more runs are due than are woken at once.
+/// The wait before the next look, if more runs are due than are woken at once.
 const SOON: Duration = Duration::from_millis(20);
 
 /// The number of runs that are read at once.
 const PAGE: usize = 1000;
 
-/// Goes on with runs whose time has come, until the store is closed.
+/// Lets runs go on whose time has come, until the store is closed.
 pub(crate) async fn watch(shared: Arc<Shared>) {
     shared
         .until_closed(async {
@@ -53,10 +53,10 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
         .await;
 }
 
-/// Goes on with the runs whose time or turn has come, and returns how long until there may be more.
+/// Lets the runs go on whose time or turn has come, and returns the time until there may be more.
 ///
-/// A sleeper is read back before it is awake. Those that their flow cannot take sleep on, and are not found again until
-/// a flow is registered.
+/// A sleeping run is read back before its status changes. If its flow cannot take it, it sleeps on, and is not found
+/// again until a flow is registered.
 async fn wake(shared: &Arc<Shared>) -> Result<Duration, DriveError> {
     let flows = sleeping(shared);
     if flows.is_empty() {
@@ -78,7 +78,7 @@ async fn wake(shared: &Arc<Shared>) -> Result<Duration, DriveError> {
     Ok(until.min(LOOK))
 }
 
-/// Returns the names of flows whose runs may wake, and on what terms these go on where not all can at once.
+/// Returns the names of flows whose runs may wake, and the terms on which these go on if not all can at once.
 fn sleeping(shared: &Shared) -> Vec<(String, Option<Terms>)> {
     let terms = |name: &String| {
         let flow = shared.flows.get(name).filter(|flow| shared.is_limited(&**flow))?;
@@ -88,7 +88,7 @@ fn sleeping(shared: &Shared) -> Vec<(String, Option<Terms>)> {
     names.into_iter().map(|name| (terms(&name), name)).map(|(terms, name)| (name, terms)).collect()
 }
 
-/// Goes on with runs whose time has come; returns whether some of them wait for their turn.
+/// Lets runs go on whose time has come; returns `true` if some of them wait for their turn.
 async fn set_all_awake(shared: &Arc<Shared>, due: Vec<Sleeper>, now: Moment) -> Result<bool, DriveError> {
     let store = Arc::clone(shared);
     let (fit, notes) = shared.read(move |reader| fitting(&store, reader, due, now)).await?;
@@ -97,7 +97,7 @@ async fn set_all_awake(shared: &Arc<Shared>, due: Vec<Sleeper>, now: Moment) -> 
     let woken = match shared.writer.call("wake", move |db| set_awake(db, fit, now)).await {
         Ok(woken) => woken,
         Err(error) => {
-            // It is tried again; meanwhile those who wait are told why nothing goes on.
+            // This is tried again; in the meantime the waiters are told why nothing goes on.
             let parked = roots.into_iter().filter(|root| !shared.is_active(*root));
             parked.for_each(|root| shared.tell(root, Some(error.clone())));
             return Err(error);
@@ -107,7 +107,7 @@ async fn set_all_awake(shared: &Arc<Shared>, due: Vec<Sleeper>, now: Moment) -> 
     for Awake { goes_on, is_queued } in woken {
         waits |= is_queued;
         if is_queued && !shared.is_active(goes_on.root) {
-            // It has no task until its turn comes.
+            // The run has no task until its turn comes.
             shared.tell(goes_on.root, None);
         } else {
             shared.go_on(&goes_on);
@@ -116,7 +116,7 @@ async fn set_all_awake(shared: &Arc<Shared>, due: Vec<Sleeper>, now: Moment) -> 
     Ok(waits)
 }
 
-/// Returns those of the runs whose flows can take them, and why the others, and the runs around them, cannot go on.
+/// Returns the runs whose flows can take them, and the reasons why the others, and the runs around those, cannot go on.
 fn fitting(
     shared: &Shared,
     reader: &Reader,
@@ -124,7 +124,7 @@ fn fitting(
     now: Moment,
 ) -> Result<(Vec<Sleeper>, Vec<Note>), DriveError> {
     let (mut fit, mut notes) = (Vec::with_capacity(due.len()), Vec::new());
-    // Of many children of one run, that is read once.
+    // A run with many such children is read only once.
     let mut last: Option<(i64, Fit)> = None;
     let mut seen = BTreeSet::new();
     due.reverse(); // so that the first is taken first
@@ -135,7 +135,7 @@ fn fitting(
         }
         match status(&reader.db, run) {
             Ok(Status::Paused | Status::Sleeping) => {}
-            // Since it was found, it was answered, cancelled or deleted.
+            // The run was answered, cancelled or deleted after it was found.
             Ok(_) | Err(ReadError::UnknownRun { .. }) => continue,
             Err(error) => return Err(error.into()),
         }
@@ -157,7 +157,7 @@ fn fitting(
             Err(error) => {
                 let Some(why) = error.refusal() else { return Err(error) };
                 notes.push((run, Some(why.clone())));
-                // One that is driven is told when it waits for this child.
+                // A driven run is told, in case it waits for this child.
                 if !shared.is_active(root) {
                     notes.push((root, Some(why)));
                     shared.tell(root, Some(error));
@@ -175,8 +175,8 @@ struct Awake {
     is_queued: bool,
 }
 
-/// Marks those runs as running that sleep, or whose questions expire; others were cancelled or deleted a moment ago.
-/// Where not all can run at once, the run that the user started waits for its turn, unless it ran already.
+/// Marks sleeping runs, and runs whose questions expire, as running; other runs were cancelled or deleted a moment ago.
+/// If not all can run at once, the run that the user started waits for its turn, unless it was running already.
 fn set_awake(db: &Connection, due: Vec<Sleeper>, now: Moment) -> Result<Vec<Awake>, DriveError> {
     let mut awake = Vec::with_capacity(due.len());
     for Sleeper { wait, run, terms, .. } in due {
@@ -202,12 +202,12 @@ fn set_awake(db: &Connection, due: Vec<Sleeper>, now: Moment) -> Result<Vec<Awak
 /// A run that wakes.
 #[derive(Clone, Copy)]
 struct Sleeper {
-    /// In how many milliseconds it wakes: less than 0 if its time has come.
+    /// The milliseconds until it wakes; less than 0 if its time has come.
     wait: i64,
     run: i64,
-    /// The run that the user started, once it is known.
+    /// The run that the user started, once that is known.
     root: i64,
-    /// On what terms it goes on, where not all can at once.
+    /// The terms on which it goes on, if not all can at once.
     terms: Option<Terms>,
 }
 
@@ -215,14 +215,14 @@ struct Due {
     runs: Vec<Sleeper>,
     /// `true` if more may be due.
     is_full: bool,
-    /// In how many milliseconds the next one wakes.
+    /// The milliseconds until the next run wakes.
     next: Option<i64>,
 }
 
 /// Finds the runs whose time has come, by the clock or by the store's ticks.
 fn next_wakes(db: &Connection, flows: &[(String, Option<Terms>)], now: Moment) -> Result<Due, DriveError> {
     let mut versions = db.prepare_cached("SELECT flow FROM flows WHERE name = ?1")?;
-    // Of one flow at a time, along the index: sleepers of others are not looked at.
+    // This takes one flow at a time, along the index, so that sleeping runs of other flows are not read.
     let mut by_clock = db.prepare_cached(
         "SELECT run, wake_at FROM runs INDEXED BY runs_by_wake
          WHERE flow = ?1 AND wake_at IS NOT NULL AND refused IS NULL ORDER BY wake_at LIMIT ?2",

@@ -1,4 +1,4 @@
-//! Work that a drive has under way beside its own future: it cannot be interrupted, and holds the store's lock until it
+//! Work that a drive has started outside its own future. It cannot be interrupted, and holds the store's lock until it
 //! ends.
 //!
 //! ```text
@@ -6,8 +6,8 @@
 //!                      └▶ Lock
 //! ```
 //!
-//! A drive that is dropped lets go of its [`Work`], and waits until nobody else holds it: only then may the run be
-//! driven again. Why the lock is held by the work itself: `docs/decisions/0021-what-is-left-holds-the-lock.md`.
+//! A drive that is dropped releases its [`Work`], and waits until nobody else holds it: only then may the run be driven
+//! again. The reason why the work itself holds the lock is in `docs/decisions/0021-what-is-left-holds-the-lock.md`.
 
 use std::{
     any::Any,
@@ -23,12 +23,12 @@ use tokio::sync::oneshot;
 
 use crate::{disk::lock::Lock, words::info::Left};
 
-/// Held by everything that a drive has started.
+/// A handle that all work of a drive holds until it ends.
 pub(crate) struct Work {
     lock: Arc<Lock>,
     /// The number of its note in the lock; 0 if there is none.
     note: AtomicU64,
-    /// Dropped last: who waits for the end finds the lock let go.
+    /// Dropped last, so that the lock is free when a waiter learns of the end.
     _ended: oneshot::Sender<Infallible>,
 }
 
@@ -41,10 +41,10 @@ impl Drop for Work {
     }
 }
 
-/// The work of one drive, as the drive knows it.
+/// The drive's own side of its work.
 #[derive(Default)]
 pub(crate) struct Working {
-    /// Until the drive lets go of it.
+    /// The work, until the drive releases it.
     held: Option<Arc<Work>>,
     work: Weak<Work>,
     ended: Option<oneshot::Receiver<Infallible>>,
@@ -59,7 +59,7 @@ impl std::fmt::Debug for Working {
 }
 
 impl Working {
-    /// Makes the work of a new drive; of none, once the store is closed.
+    /// Creates the work of a new drive; it is empty once the store is closed.
     pub(crate) fn new(lock: Option<Arc<Lock>>) -> Self {
         let Some(lock) = lock else { return Self::default() };
         let (ends, ended) = oneshot::channel();
@@ -67,7 +67,7 @@ impl Working {
         Self { work: Arc::downgrade(&held), held: Some(held), ended: Some(ended), at: None }
     }
 
-    /// Returns what is to be held by all that the drive starts.
+    /// Returns the handle that all work of the drive has to hold.
     pub(crate) fn held(&self) -> Option<Arc<dyn Any + Send + Sync>> {
         self.held.clone().map(|held| held as _)
     }
@@ -77,17 +77,18 @@ impl Working {
         self.at = Some((run, node));
     }
 
-    /// Lets go of the work, and returns what tells the end of the rest of it.
+    /// Releases the work, and returns a receiver that learns when the rest of it has ended.
     pub(crate) fn let_go(&mut self) -> Option<oneshot::Receiver<Infallible>> {
         self.held = None;
         self.ended.take()
     }
 
-    /// Returns what is under way, if anything is, and notes it in the lock, for whoever opens the store.
+    /// Returns the work that is under way, if there is any, and notes it in the lock file for the next process that
+    /// opens the store.
     pub(crate) fn left(&self) -> Option<Left> {
         let (work, (run, node)) = (self.work.upgrade()?, self.at.clone()?);
         let left = Left { run, node };
-        // Two at once would leave a note that nobody takes back: whoever calls this holds the lock around it.
+        // Two calls at once would leave a note that nobody removes, so callers hold the lock around it.
         if work.note.load(Ordering::Relaxed) == 0 {
             work.note.store(work.lock.note(left.clone()), Ordering::Relaxed);
         }

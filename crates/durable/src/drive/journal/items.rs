@@ -1,11 +1,11 @@
-//! The items of the visit under way: under which number each is kept, and whether those of an earlier process are the
-//! same.
+//! The items of the visit under way: the number under which each is kept, and how an item is matched with a row of an
+//! earlier process.
 //!
 //! A row has a number, and an item of a batch that tells its items apart has a key. A row that was found keeps its
-//! number, wherever its item stands now; items that are new get numbers that no row has.
+//! number, also if its item has moved; new items get numbers that no row has.
 //!
-//! **Invariant:** a row is found by its key, or by its number if that was the rule when it was written: the user says
-//! so, or an older version wrote it. Rows of an older version get their keys when the batch goes on.
+//! **Invariant:** a row is found by its key. It is found by its number if it was written so, because the batch has no
+//! keys or an older version wrote it. Rows of an older version get their keys when the batch goes on.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -22,23 +22,23 @@ use crate::{
     words::{columns::int, error::DriveError, waits::Wait},
 };
 
-/// The kept part of the visit under way, as far as nobody has taken it yet.
+/// The rows of the visit under way that nobody has taken yet.
 #[derive(Default)]
 pub(crate) struct Items {
     kept: BTreeMap<i64, KeptItem>,
-    /// The numbers of items with keys, as far as they are not their places.
+    /// The numbers of items with keys, where the number is not the place.
     numbers: HashMap<ItemKey, i64>,
-    /// The number of the next new item, in a batch that an earlier process began.
+    /// The number of the next new item, in a batch that an earlier process started.
     next: Option<i64>,
     /// The number of items that the batch had when it was begun.
     began_with: Option<u64>,
     /// `true` if the rows are of an older version, and the items have keys now.
     by_place: bool,
-    /// The keys of such rows, to be written down.
+    /// The keys that such rows get, to be written down.
     adopted: Vec<(i64, ItemKey)>,
     /// `true` if an item that cannot be read runs again.
     retried: bool,
-    /// When the time of the visit is over.
+    /// The time at which the `total_timeout` of the visit is over.
     ends: Option<Wait>,
     /// `true` once the row of the visit is written.
     is_noted: bool,
@@ -52,7 +52,7 @@ impl Items {
         Self { kept, numbers, next, began_with, retried, ends, ..Self::default() }
     }
 
-    /// Checks that the items of a batch can be told from those that an earlier process kept.
+    /// Checks that the items of a batch can be matched with those that an earlier process kept.
     pub(crate) fn begin_batch(
         &mut self,
         items: usize,
@@ -67,7 +67,8 @@ impl Items {
             return Err(DriveError::ItemKeys { run, node, keyed });
         }
         let has_any = self.kept.iter().any(|(number, item)| *number != NODE && item.key.is_none());
-        // An older version did not write down how many there were: at least as many as the last that it kept.
+        // An older version did not write down the number of items: there were at least as many as the last one that it
+        // kept.
         let had = self.began_with.or(self.next.map(|next| u64::try_from(next).unwrap_or_default().max(items)));
         self.by_place = keyed && is_older && has_any;
         if let Some(had) = had.filter(|had| has_any && (!keyed || is_older) && *had != items) {
@@ -77,7 +78,7 @@ impl Items {
         Ok(())
     }
 
-    /// Returns the number of an item that is kept.
+    /// Returns the number of an item that has a row.
     fn known(&self, item: Option<ItemId>) -> Option<i64> {
         let number = match item {
             None => NODE,
@@ -91,7 +92,7 @@ impl Items {
         Some(number)
     }
 
-    /// Returns the number to keep an item under.
+    /// Returns the number under which to keep an item.
     pub(crate) fn number(&mut self, item: Option<ItemId>) -> i64 {
         if let Some(number) = self.known(item) {
             return number;
@@ -121,7 +122,7 @@ impl Items {
         }
     }
 
-    /// Returns `true` if a row with this key, or with none, is of an item with the row's number.
+    /// Returns `true` if a row with this key, or without one, belongs to the item that has the row's number.
     fn is_of(&self, key: Option<ItemKey>, item: Option<ItemId>) -> bool {
         key == item.and_then(|item| item.key) || (self.by_place && key.is_none())
     }
@@ -147,20 +148,20 @@ impl Items {
         number
     }
 
-    /// Forgets the wait before this one, which is too short to be kept.
+    /// Forgets the earlier wait of an item whose present wait is too short to be kept.
     pub(crate) fn forget_wait(&mut self, item: Option<ItemId>) {
         if let Some(number) = self.known(item).filter(|_| self.wait(item).is_some()) {
             self.kept.remove(&number);
         }
     }
 
-    /// Returns when the time of the visit is over, which begins now with this if nobody began it.
+    /// Returns the time at which the visit's `total_timeout` is over; the timeout starts now if it had not started yet.
     pub(crate) fn ends(&mut self, begin: impl FnOnce() -> Wait) -> Wait {
         *self.ends.get_or_insert_with(begin)
     }
 
-    /// Returns what to write down of the visit as a whole, if there is something that is not: with every wait, since
-    /// some of its time is used up by then.
+    /// Returns the row of the visit if it has to be written. It is written with every wait, since some of the visit's
+    /// time is used up by then.
     pub(crate) fn note(&mut self, with_wait: bool, now: i64) -> Option<VisitUnderWay> {
         let is_new = !std::mem::replace(&mut self.is_noted, true);
         let ends = self.ends.map(|ends| (ends.ends_at, ends.left(now)));
