@@ -16,23 +16,24 @@ use crate::{
 /// The number of steps that are read from the store at once.
 const PAGE: usize = 256;
 
-/// Something that is seen of a run that is followed.
+/// Something that a follower of a run sees.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Seen {
-    /// A step: each, once, in order.
+    /// A step. Every step is seen, once and in order.
     Step(StepInfo),
-    /// Something inside the visit under way: attempts, items, what nodes emit. What happened before the follower came
-    /// is not told.
+    /// An event inside the visit under way: an attempt, an item, a value that a node emits. Events from before the
+    /// follower came are not told.
     Event(Arc<Event>),
-    /// The follower was too slow: so many events are lost to it. Steps never are.
+    /// The follower was too slow, and this many events are lost to it. Steps are never lost.
     Missed(u64),
-    /// The run came to a halt in this status. Last, if that is final.
+    /// The run halted in this status. If the status is final, this is the last item.
     Status(Status),
 }
 
 impl<S: State + Serialize + DeserializeOwned> Run<S> {
-    /// Follows the run from a step on: first what the store has, then what happens, until it is at its end.
+    /// Follows the run from a step on, until it is at its end: first come the stored steps, and then those that are
+    /// made.
     ///
     /// # Example
     ///
@@ -84,10 +85,10 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
 
 struct Follower<S> {
     run: Run<S>,
-    /// The step that is to be told next.
+    /// The next step to tell.
     next: u64,
     ready: VecDeque<StepInfo>,
-    /// The step up to which the store is to be read; none while what happens is heard.
+    /// The step up to which the store is to be read; `None` while events are received.
     until: Option<u64>,
     live: Option<broadcast::Receiver<Live>>,
     news: Waiter,
@@ -114,11 +115,10 @@ impl<S: State + Serialize + DeserializeOwned> Follower<S> {
         }
     }
 
-    /// Reads steps, or waits for something to happen.
+    /// Reads steps, or waits for an event.
     async fn advance(&mut self) -> Result<Option<Seen>, DriveError> {
         if let Some(last) = self.until.take() {
-            // In this order nothing falls between history and life: who listens first, and reads then, hears what it
-            // did not read.
+            // The order matters: by listening first and reading afterwards, no step can fall between the two.
             self.news.mark_unchanged();
             if self.live.is_none() {
                 self.live = self.run.shared().observer(self.run.run).map(|observer| observer.follow());
@@ -140,7 +140,7 @@ impl<S: State + Serialize + DeserializeOwned> Follower<S> {
         self.wait().await
     }
 
-    /// Waits until something happens that is worth telling, or there may be another step.
+    /// Waits until there is an event to tell, or there may be another step.
     async fn wait(&mut self) -> Result<Option<Seen>, DriveError> {
         loop {
             let Some(live) = &mut self.live else {
@@ -156,7 +156,7 @@ impl<S: State + Serialize + DeserializeOwned> Follower<S> {
                 Ok(Live::Event(step, _)) if step < self.next => {}
                 Ok(Live::Event(_, event)) => return Ok(Some(Seen::Event(event))),
                 Ok(Live::Step(step)) if step < self.next => {}
-                // No further than this one: the events of the next are still to be told.
+                // The store is read up to this step only, since the events of the next visit are still to be told.
                 Ok(Live::Step(step)) => {
                     self.until = Some(step);
                     return Ok(None);

@@ -1,4 +1,4 @@
-//! The handle of a store that users hold.
+//! The handle of a store, which stops the store when the last user drops it.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use flowstone_core::CancellationToken;
 
 use crate::drive::shared::Shared;
 
-/// A handle that users hold. The tasks of the store have none, so that the last one to go can stop them.
+/// A handle that users hold. The tasks of the store hold none, so that dropping the last handle can stop them.
 pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
     /// Cancelled when the writer has given up the file.

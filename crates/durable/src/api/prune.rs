@@ -1,4 +1,4 @@
-//! Deleting runs that are at an end, so that a store does not grow for ever.
+//! Pruning: deleting runs that are at an end, so that a store does not grow for ever.
 
 use std::{
     sync::Arc,
@@ -18,10 +18,10 @@ use crate::{
     },
 };
 
-/// The most runs that are found at once, and marked in one transaction, so that others need not wait for long.
+/// The most runs that are marked in one transaction, so that others need not wait for long.
 const CHUNK: usize = 200;
 
-/// Which runs are deleted. By default those that ended or were cancelled: all of them.
+/// A choice of the runs to delete. By default these are all runs that ended or were cancelled.
 ///
 /// Every condition that is given must hold. Runs that are under way, parked or asleep are never deleted.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +29,7 @@ pub struct Prune {
     older_than: Option<Duration>,
     keep: usize,
     statuses: Vec<Status>,
-    /// Any, if there is none.
+    /// The names of flows; all flows if it is empty.
     flows: Vec<String>,
     dry_run: bool,
 }
@@ -40,7 +40,7 @@ pub struct Prune {
 pub struct Pruned {
     /// The number of runs.
     pub runs: u64,
-    /// By how many bytes the file is smaller; 0 for a dry run.
+    /// The number of bytes by which the file has shrunk; 0 for a dry run.
     pub bytes: u64,
 }
 
@@ -58,7 +58,7 @@ impl Prune {
         self
     }
 
-    /// Spares the newest so many of the runs that could be deleted.
+    /// Spares this many of the runs that could be deleted, the newest ones.
     #[must_use]
     pub fn keep(mut self, runs: usize) -> Self {
         self.keep = runs;
@@ -87,7 +87,7 @@ impl Prune {
         self
     }
 
-    /// Only counts.
+    /// Only counts the runs, and deletes nothing.
     #[must_use]
     pub fn dry_run(mut self) -> Self {
         self.dry_run = true;
@@ -99,7 +99,7 @@ impl Prune {
         all.into_iter().filter(|status| status.is_final()).collect()
     }
 
-    /// Returns which runs are looked at: those that were started before the newest that are spared.
+    /// Returns the bounds of the runs to look at: those that were started before the newest ones that are spared.
     pub(crate) fn bounds(&self, reader: &Reader, now: SystemTime) -> Result<Bounds, ChangeError> {
         let oldest = self.older_than.map_or(i64::MAX, |age| now.checked_sub(age).map_or(0, millis));
         let mut bounds = Bounds { after: 0, before: i64::MAX, oldest };
@@ -117,7 +117,7 @@ impl Prune {
             }
         }
         newest.sort_unstable_by(|a, b| b.cmp(a));
-        // Where there are fewer all are spared.
+        // If there are fewer, all are spared.
         bounds.before = newest.get(self.keep - 1).copied().unwrap_or(0);
         Ok(bounds)
     }
@@ -148,7 +148,7 @@ impl Prune {
         self.dry_run
     }
 
-    /// Marks those of the runs as deleted that are still at an end, in the transaction around it.
+    /// Marks those of the runs that are still at an end as deleted, in the transaction around it.
     pub(crate) fn delete(&self, db: &Connection, runs: &[i64]) -> Result<u64, ChangeError> {
         let statuses = self.statuses();
         let mut deleted = 0;
@@ -165,7 +165,7 @@ impl Prune {
     }
 }
 
-/// Which runs are looked at: by number, and the latest time of their last change.
+/// The bounds of the runs to look at: their numbers, and the latest time of their last change.
 #[derive(Clone, Copy)]
 pub(crate) struct Bounds {
     after: i64,

@@ -1,4 +1,4 @@
-//! Asking something of a store's runs from beside the process that drives it, or when none does.
+//! Requests for the runs of a store, from beside the process that drives it, or when none does.
 
 use std::{path::Path, time::SystemTime};
 
@@ -36,7 +36,7 @@ use crate::{
     },
 };
 
-/// A store opened to ask something of its runs, also while another process drives it.
+/// A store that is opened for requests to its runs, also while another process drives it.
 ///
 /// A request is checked and written down at once. The process that drives the store looks for it every 50
 /// milliseconds; if none does, the next one finds it.
@@ -100,7 +100,7 @@ impl Requests {
 
     /// Answers the open question of a run at a node, once.
     ///
-    /// The node is known by the names that it had, too; in a child it is named by its path, as in
+    /// The node may also be given by a former name. A node in a child is given by its path, as in
     /// [`Question::node`](crate::Question::node). The answer is checked against the schema that is stored with the
     /// question; the process that drives the run checks it against its type, too, and asks again if it does not fit
     /// ([`Question::refused`](crate::Question::refused)). If the run's flow cannot take the run any more, the answer is
@@ -147,7 +147,7 @@ impl Requests {
         })
     }
 
-    /// Cancels a run: at once if it is parked, else as soon as a process drives it.
+    /// Cancels a run: at once if it is parked, and otherwise as soon as a process drives it.
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ impl Requests {
                 status if status.is_final() => Err(WrongStatus { run, status, wanted: "cancelled" }.into()),
                 _ => {
                     status::change(db, number, Happened::Cancelled, &Change::default())?;
-                    // The driver tells those who wait for it, and those who listen.
+                    // The driver tells the waiters and the listeners of the run.
                     Ok(ask_driver(db, number, "cancelled")?)
                 }
             }
@@ -169,8 +169,8 @@ impl Requests {
     }
 
     /// Lets a run that failed or was cancelled go on, from the node where it stopped. If the process that drives the
-    /// store finds that its flow cannot take it, it is again what it was, and says why
-    /// ([`RunInfo::refused`](crate::RunInfo::refused)).
+    /// store finds that the flow cannot take the run, the run gets its former status back, and
+    /// [`RunInfo::refused`](crate::RunInfo::refused) says why.
     ///
     /// # Errors
     ///
@@ -184,8 +184,8 @@ impl Requests {
         })
     }
 
-    /// Begins another run where a run was after a step, with its state as `edit` changes it: as it is stored, since the
-    /// types of its flow are not at hand here.
+    /// Starts another run at the point where a run was after a step, with its state as changed by `edit`. The state is
+    /// edited as it is stored, since the types of the flow are not known here.
     ///
     /// # Errors
     ///
@@ -251,7 +251,8 @@ impl Requests {
         Ok(pruned)
     }
 
-    /// Deletes what deleted runs have left, a transaction a piece, so that the driver does not wait for long.
+    /// Deletes the remaining rows of deleted runs, each piece in its own transaction, so that the driver does not wait
+    /// for long.
     fn delete_left(&mut self) -> Result<(), StoreError> {
         while self.write(deleting::piece)? {}
         Ok(())
@@ -261,7 +262,7 @@ impl Requests {
         let Opened { db, files, .. } = &mut self.writer;
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(StoreError::from)?;
         let result = write(&transaction)?;
-        // As late as can be, so that nothing is written where nobody finds it.
+        // The files are checked as late as possible, so that nothing is written where nobody finds it.
         files.check()?;
         transaction.commit().map_err(StoreError::from)?;
         Ok(result)

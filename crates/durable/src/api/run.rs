@@ -28,7 +28,7 @@ use crate::{
 pub enum Finished<S> {
     /// It reached an exit of its flow.
     Ended(Ended<S>),
-    /// A node failed, or killed its process again and again; the run can be retried.
+    /// A node failed, or has killed its process again and again; the run can be retried.
     Failed(RunFailure),
     /// It was cancelled.
     Cancelled(RunId),
@@ -90,7 +90,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         &self.handle.shared
     }
 
-    /// Returns what the store knows of it.
+    /// Returns the facts about it in the store.
     ///
     /// # Errors
     ///
@@ -100,11 +100,11 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         self.shared().read(move |reader| reader.info(run)?.ok_or(ReadError::UnknownRun { run: id })).await
     }
 
-    /// Waits until it is at its end, also through pauses and sleeps, and returns how it ended.
+    /// Waits until it is at its end, also through pauses and sleeps, and returns its end.
     ///
     /// # Errors
     ///
-    /// If the store or the flow keeps it from going on: it can then be resumed.
+    /// If the store or the flow keeps it from going on. It can be resumed later.
     ///
     /// # Cancel safety
     ///
@@ -149,7 +149,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
                 return Err(fault);
             }
             if info.refused.is_some() && !shared.is_active(self.run) {
-                // Another process noted why, or it was forgotten since.
+                // Another process has noted the reason, or this one has forgotten it.
                 let (store, run) = (Arc::clone(shared), self.run);
                 shared.read(move |reader| store.flows.check(reader, run)).await?;
             }
@@ -157,11 +157,11 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         }
     }
 
-    /// Returns its state after its last step; one of an older version is migrated.
+    /// Returns its state after its last step. A state of an older version is migrated.
     ///
     /// # Errors
     ///
-    /// If it was deleted, or the state neither fits its type nor can be brought to it.
+    /// If it was deleted, or the state does not fit its type and cannot be migrated.
     pub async fn state(&self) -> Result<S, ReadError> {
         let (run, id, full_every) = (self.run, self.id.clone(), self.shared().options.full_every);
         let state = self.shared().read(move |reader| {
@@ -182,7 +182,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         self.shared().read(move |reader| reader.steps(id, from, limit)).await
     }
 
-    /// Returns what it has used of paid services so far, see [`Reader::usage`].
+    /// Returns its usage of paid services so far, see [`Reader::usage`].
     ///
     /// # Errors
     ///
@@ -192,7 +192,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         self.shared().read(move |reader| reader.usage(id)).await
     }
 
-    /// Returns its state after a step, as JSON: as it is stored, also if its flow has another version now.
+    /// Returns its state after a step as JSON, as it is stored, also if its flow has another version now.
     ///
     /// # Errors
     ///
@@ -202,7 +202,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         self.shared().read(move |reader| reader.state(id, Some(step))).await
     }
 
-    /// Returns what changed in its state between two steps, as a JSON patch (RFC 6902): of both as they are stored.
+    /// Returns the changes of its stored state between two steps, as a JSON patch (RFC 6902).
     ///
     /// # Errors
     ///
@@ -212,8 +212,9 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         self.shared().read(move |reader| reader.diff(id, from, to)).await
     }
 
-    /// Returns its questions with their answers, oldest first, and then those of its children. One that is open is
-    /// asked as its flow asks it now, see [`FlowOptions::migrate_questions`](crate::FlowOptions::migrate_questions).
+    /// Returns its questions with their answers, oldest first, and then those of its children. An open question is
+    /// migrated to the present version of the flow, see
+    /// [`FlowOptions::migrate_questions`](crate::FlowOptions::migrate_questions).
     ///
     /// # Errors
     ///
@@ -247,7 +248,7 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
         answers::answer(self.shared(), (self.run, &self.id), Which::Question(Box::new(question.clone())), answer).await
     }
 
-    /// Cancels it: where it waits, if it is driven.
+    /// Cancels it. If it is driven, it stops where it waits.
     ///
     /// # Errors
     ///
@@ -261,12 +262,13 @@ impl<S: State + Serialize + DeserializeOwned> Run<S> {
     ///
     /// # Errors
     ///
-    /// If it neither failed nor was cancelled, or its flow cannot take it: then it stays as it is.
+    /// If it neither failed nor was cancelled, or its flow cannot take it. It then stays as it is.
     pub async fn retry_failed(&self) -> Result<(), ChangeError> {
         changes::retry(self.shared(), self.run).await
     }
 
-    /// Lets it go on after a [`StoreError`](crate::StoreError) stopped it; one that is driven or parked stays as it is.
+    /// Lets it go on after a [`StoreError`](crate::StoreError) stopped it. A run that is driven or parked stays as it
+    /// is.
     pub fn resume(&self) {
         self.shared().resume(self.run);
     }

@@ -139,7 +139,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
     ///
     /// # Cancel safety
     ///
-    /// When dropped, the run may have been started or not; starting it again tells.
+    /// When dropped, the run may have been started or not. To be sure, start it again.
     pub async fn start(&self, id: impl Into<RunId>, state: S) -> Result<Run<S>, StartError> {
         let id = id.into();
         runs::check_id(&id)?;
@@ -171,14 +171,14 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         };
         let started = shared.writer.put("start", move |db| runs::start(db, &new), begin).await?.done().await?;
         if !started.new && !shared.is_active(started.run) {
-            // Another process may have asked to cancel it while nobody drove it.
+            // Another process may have requested its cancellation while nobody drove it.
             inbox::read_inbox(shared).await?;
             shared.resume(started.run);
         }
         Ok(self.run(id, started.run))
     }
 
-    /// The names under which the store may have its runs.
+    /// Returns the names under which the store may have its runs.
     fn names(&self) -> Vec<String> {
         let names = self.shared().flows.names(Some(self.flow.name()));
         if names.is_empty() { vec![self.flow.name().to_owned()] } else { names }
@@ -221,8 +221,8 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         self.shared().read(move |reader| reader.list(&filter)).await
     }
 
-    /// Goes on with the runs of this flow that are neither parked nor at an end: what to do first after opening. Those
-    /// that are parked are looked at, so that what they need is known before somebody answers.
+    /// Lets the runs of this flow go on that are neither parked nor at an end. Call it first after opening. Parked runs
+    /// are checked, so that a fault of one is known before somebody answers.
     ///
     /// # Errors
     ///
@@ -242,7 +242,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
 
     /// Answers the question of a run at a node, once, and lets the run go on.
     ///
-    /// That of a child is named by its path, as `review[3]/approve`, or by the id of the child.
+    /// A node of a child is given by its path, as `review[3]/approve`, or by its name with the id of the child.
     ///
     /// # Errors
     ///
@@ -257,11 +257,11 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         self.find(run.into(), Reader::number).await?.answer(node, answer).await
     }
 
-    /// Returns the state of a run after its last step; one of an older version is migrated.
+    /// Returns the state of a run after its last step. A state of an older version is migrated.
     ///
     /// # Errors
     ///
-    /// If there is no such run, or the state neither fits its type nor can be brought to it.
+    /// If there is no such run, or the state does not fit its type and cannot be migrated.
     pub async fn state(&self, run: impl Into<RunId>) -> Result<S, ReadError> {
         self.get(run).await?.state().await
     }
@@ -288,13 +288,13 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
         Ok(run)
     }
 
-    /// Begins another run where a run was after a step, with its state as `edit` changes it; one of an older version is
-    /// migrated before.
+    /// Starts another run at the point where a run was after a step, with its state as changed by `edit`. A state of an
+    /// older version is migrated before the edit.
     ///
     /// # Errors
     ///
-    /// If there is no such run or step, the run is at its end there, the new id is taken, or the state that `edit`
-    /// leaves does not fit its type.
+    /// If there is no such run or step, the run is at its end there, the new id is taken, or the edited state does not
+    /// fit its type.
     pub async fn fork(
         &self,
         run: impl Into<RunId>,
@@ -325,7 +325,7 @@ impl<S: State + Serialize + DeserializeOwned> Runs<S> {
 }
 
 impl Store {
-    /// Registers a flow, and gives its runs. Of two flows with one name, the second takes the place of the first.
+    /// Registers a flow, and returns its runs. A flow with the name of an earlier one takes its place.
     ///
     /// # Errors
     ///
@@ -338,7 +338,7 @@ impl Store {
         self.runs_with(flow, FlowOptions::new()).await
     }
 
-    /// Registers a flow with options: the version of its state, and how to go on with runs of older ones.
+    /// Registers a flow with options, such as the version of its state and the migration of older runs.
     ///
     /// # Errors
     ///

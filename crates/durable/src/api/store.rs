@@ -1,4 +1,4 @@
-//! A store that this process drives: its writer, its flows, and what watches it.
+//! A store that this process drives: opening, closing, and the requests that need no flow.
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
@@ -26,10 +26,11 @@ use crate::{
     },
 };
 
-/// A file of runs, driven by this process: it alone makes visits of them.
+/// A file of runs that this process drives: no other process makes visits of them.
 ///
-/// Cheap to clone. When the last clone, [`Runs`](crate::Runs) and [`Run`](crate::Run) of it is dropped, its runs are
-/// stopped where they are, and can be resumed by whoever opens it next; [`close`](Self::close) waits for that.
+/// Cheap to clone. When its last clone, [`Runs`](crate::Runs) and [`Run`](crate::Run) is dropped, its runs are stopped
+/// where they are, and can be resumed when the store is opened again; [`close`](Self::close) waits until they have
+/// stopped.
 ///
 /// # Example
 ///
@@ -99,13 +100,13 @@ impl Store {
         let shared = Shared::new(driven, options, closing);
         shared.tasks.spawn(inbox::watch(Arc::clone(&shared)));
         shared.tasks.spawn(wakes::watch(Arc::clone(&shared)));
-        // Of runs whose deleting was cut off.
+        // Rows may be left of runs whose deleting was cut off.
         shared.tasks.spawn(changes::delete_left(Arc::clone(&shared)));
         Ok(Self { handle: Arc::new(Handle { shared, ended }) })
     }
 
-    /// Goes on with the runs of all registered flows that are neither parked nor at an end. Those that are parked are
-    /// looked at, so that what they need is known before somebody answers; those of other flows are counted.
+    /// Lets the runs of all registered flows go on that are neither parked nor at an end. Parked runs are checked, so
+    /// that a fault of one is known before somebody answers; runs of other flows are counted.
     ///
     /// # Errors
     ///
@@ -114,7 +115,7 @@ impl Store {
         resume::resume_all(&self.handle.shared, None).await
     }
 
-    /// Returns what the store knows of a run, whatever its flow.
+    /// Returns the facts about a run of any flow.
     ///
     /// # Errors
     ///
@@ -154,7 +155,7 @@ impl Store {
         answers::answer(&self.handle.shared, (number, &question.run), which, answer).await
     }
 
-    /// Cancels a run, whatever its flow, also of one that is not registered.
+    /// Cancels a run of any flow, also of one that is not registered.
     ///
     /// # Errors
     ///
@@ -172,7 +173,7 @@ impl Store {
         changes::retry(&self.handle.shared, self.number(&run.into()).await?).await
     }
 
-    /// Deletes a run that is not under way, with its history, whatever its flow, also of one that is not registered.
+    /// Deletes a run that is not under way, with its history. Its flow need not be registered.
     ///
     /// # Errors
     ///
@@ -207,8 +208,8 @@ impl Store {
     /// Stops all runs where they are, and closes the file. Other clones get
     /// [`StoreFault::Closed`](crate::StoreFault::Closed).
     ///
-    /// Waits for what cannot be interrupted: a blocking `exec` or [job](flowstone_core::Context::blocking) that is on
-    /// the pool, and a spawned item until its next `.await`. They are told through
+    /// Waits for work that cannot be interrupted: a blocking `exec` or [job](flowstone_core::Context::blocking) that is
+    /// on the pool, and a spawned item until its next `.await`. Such work is told through
     /// [`Context::cancelled`](flowstone_core::Context::cancelled); [`close_within`](Self::close_within) does not wait
     /// for ever.
     pub async fn close(&self) {
@@ -218,12 +219,12 @@ impl Store {
         self.end(true).await;
     }
 
-    /// Stops all runs where they are, waits at most so long for what cannot be interrupted, closes the file, and
-    /// returns what is left. What can be interrupted has a second, if `within` is less.
+    /// Stops all runs where they are, waits at most `within` for work that cannot be interrupted, closes the file, and
+    /// returns the work that is left. Work that can be interrupted gets at least a second.
     ///
-    /// The store stays locked until what is left has ended, so that no other driver, in this process or in another,
-    /// runs a second time beside it: who opens the store until then gets [`OpenError::StillRuns`]. What it gives is
-    /// discarded.
+    /// The store stays locked until the work that is left has ended, so that no other driver, in this process or in
+    /// another, does it a second time beside it: opening the store until then fails with [`OpenError::StillRuns`].
+    /// Results of this work are discarded.
     ///
     /// # Example
     ///
@@ -270,7 +271,8 @@ impl Store {
     /// # }
     /// ```
     pub async fn close_within(&self, within: Duration) -> Vec<Left> {
-        /// The time that interruptible work has to stop: until its task gets a thread of the runtime.
+        /// The least time that interruptible work gets to stop, since its task has to get a thread of the runtime
+        /// first.
         const STOP: Duration = Duration::from_secs(1);
 
         let shared = &self.handle.shared;
@@ -285,7 +287,7 @@ impl Store {
         left
     }
 
-    /// Gives up the file.
+    /// Closes the file.
     async fn end(&self, clean: bool) {
         self.handle.shared.readers.close().await;
         self.handle.shared.writer.close(clean).await;

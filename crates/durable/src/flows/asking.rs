@@ -1,7 +1,7 @@
-//! Questions that an older version of a flow asked, as the newest asks them.
+//! Migration of questions that an older version of a flow has asked to its newest version.
 //!
-//! **Invariant:** an answer has the version of its question. So an open question stays as it was asked, and is migrated
-//! each time that it is looked at; with an answer to the migrated one, that is written down.
+//! **Invariant:** an answer has the version of its question. So an open question is stored as it was asked, and
+//! migrated each time that it is read. The migrated question is written down together with its answer.
 
 use flowstone_core::{NodePath, RunId};
 use serde_json::Value;
@@ -17,12 +17,12 @@ use crate::{
     },
 };
 
-/// The reason for giving an answer back that `migrate_questions` left out.
+/// The reason for refusing an answer that `migrate_questions` left out.
 const LEFT_OUT: &str = "it was given to an older version of the flow, and `migrate_questions` left it out";
 
 impl Asked {
-    /// Brings the question to the newest version, with its answer. One that does not fit any more is refused by the
-    /// driver, and the question open again.
+    /// Brings the question to the newest version, with its answer. If the answer does not fit any more, the driver
+    /// refuses it, and the question is open again.
     pub(crate) fn migrate(&mut self, flow: &dyn AnyFlow, run: &RunId, node: &NodePath) -> Result<(), ReadError> {
         let answer = self.answer.as_ref().and_then(|answer| answer.as_ref().ok()).cloned();
         let had_answer = answer.is_some();
@@ -38,7 +38,7 @@ impl Asked {
 }
 
 impl Question {
-    /// Brings the question to the newest version, if it is open and of an older one.
+    /// Brings the question to the newest version, if it is open and was asked by an older one.
     pub(crate) fn migrate(&mut self, flow: &dyn AnyFlow, run: &RunId) -> Result<(), ReadError> {
         if !self.is_open {
             return Ok(());
@@ -50,7 +50,7 @@ impl Question {
         Ok(())
     }
 
-    /// Returns what to write of the question. `most` is how many bytes its parts may have.
+    /// Returns the question as it is written. `most` is the limit for each of its parts, in bytes.
     pub(crate) fn to_text(&self, run: &RunId, most: usize) -> Result<AskedNow, KeepError> {
         let text = |what, json| StorageCheck { run, node: &self.node, what, most }.text(json);
         let (question, schema) = (text(Written::Question, &self.question)?, text(Written::Schema, &self.schema)?);

@@ -16,7 +16,7 @@ pub(crate) fn describe<S: State, X: Label>(
 ) -> Result<FlowRow, OpenError> {
     let too_deep = |source| OpenError::FlowTooDeep { flow: flow.name().to_owned(), source: Arc::new(source) };
     let mut graph = storable(&flow.to_json()).map_err(too_deep)?;
-    // In one order, whatever else is in the build: a package may ask serde_json to keep that of the program.
+    // The keys are sorted, since any package of the build may switch serde_json to the order of insertion.
     graph.sort_all_objects();
     let graph = graph.to_string();
     Ok(FlowRow {
@@ -30,7 +30,8 @@ pub(crate) fn describe<S: State, X: Label>(
     })
 }
 
-/// FNV-1a over 64 bits (Fowler, Noll and Vo): what tells versions of a flow apart, the same on every machine.
+/// Returns the FNV-1a hash of 64 bits (Fowler, Noll and Vo), which tells versions of a flow apart and is the same on
+/// every machine.
 fn fingerprint(bytes: &[u8]) -> String {
     let hash = bytes
         .iter()

@@ -1,6 +1,7 @@
-//! The check that a flow, as it is now, takes a stored run and its children, before anything of them is changed.
+//! The check that a flow, as it is now, can take a stored run and its children, before anything of them is changed.
 //!
-//! Children are looked at beside the run that the user started, since that is driven, and finds them only in its visit.
+//! Children are checked together with the run that the user started: only that run is driven, and it would find its
+//! children no sooner than in its visit.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use crate::{
     },
 };
 
-/// A run that the user started, and that its flow takes; its children are not checked yet.
+/// A run that the user started and that its flow takes. Its children are not checked yet.
 pub(crate) struct Fit {
     loaded: Loaded,
     flow: Arc<dyn AnyFlow>,
@@ -34,14 +35,14 @@ struct Root<'a> {
     reader: &'a Reader,
     flow: &'a dyn AnyFlow,
     loaded: &'a Loaded,
-    /// In which statuses children are checked that are not taken up at once.
+    /// The statuses in which children are checked although they are not taken up at once.
     waiting: &'a [Status],
 }
 
 impl Flows {
     /// Checks that a run and its children could go on with its flow as that is now. Nothing is changed.
     ///
-    /// A run that has come to its end since somebody looked for it is not going on, and so no flow refuses it.
+    /// A run that has ended in the meantime does not go on, so no flow refuses it.
     pub(crate) fn check(&self, reader: &Reader, run: i64) -> Result<(), DriveError> {
         let loaded = loaded(reader, run)?;
         if loaded.status == Status::Ended {
@@ -52,7 +53,7 @@ impl Flows {
         Root { reader, flow: &*flow, loaded: &loaded, waiting }.children(&loaded, "")
     }
 
-    /// Checks that a run or a child could go on, with the runs around it, of which the first was checked.
+    /// Checks that a run or a child could go on, with the runs around it; the outermost of them was checked already.
     pub(crate) fn check_line(&self, reader: &Reader, Fit { loaded, flow }: &Fit, run: i64) -> Result<(), DriveError> {
         Root { reader, flow: &**flow, loaded, waiting: &[] }.line(run)
     }
@@ -86,10 +87,10 @@ fn loaded(reader: &Reader, run: i64) -> Result<Loaded, ReadError> {
 }
 
 impl Root<'_> {
-    /// Checks those children of a visit under way that are taken up, or wait, and theirs.
+    /// Checks those children of a visit under way that are taken up or wait, and their children.
     fn children(&self, of: &Loaded, prefix: &str) -> Result<(), DriveError> {
         let Some(node) = &of.next else { return Ok(()) };
-        // A child is younger than its parent: a damaged store must not lead in a circle.
+        // A child is younger than its parent; without this check a damaged store could lead in a circle.
         for child in of.under_way.children.iter().filter(|child| child.run > of.run && self.takes_up(child.status)) {
             let KnownChild { run, item, .. } = child;
             let prefix = format!("{prefix}{node}[{}]/", item.index);
@@ -103,7 +104,7 @@ impl Root<'_> {
     fn takes_up(&self, status: Status) -> bool {
         match status {
             Status::Running | Status::Failed => true,
-            // With a run that is tried again; else its item is gone from the list.
+            // Such a child is taken up if the run is tried again; otherwise its item has left the list.
             Status::Cancelled => self.loaded.under_way.retried || self.loaded.status.is_final(),
             status => self.waiting.contains(&status),
         }
@@ -119,7 +120,7 @@ impl Root<'_> {
         Ok(())
     }
 
-    /// Checks one child; `None` if it is gone, or at its end.
+    /// Checks one child; `None` if it no longer exists, or is at its end.
     fn child(&self, run: i64, prefix: &str) -> Result<Option<Loaded>, DriveError> {
         let Some(mut loaded) = load(&self.reader.db, run, 1)? else { return Ok(None) };
         let Some(next) = &loaded.next else { return Ok(None) };

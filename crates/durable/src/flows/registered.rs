@@ -52,19 +52,19 @@ where
         }
     }
 
-    /// Returns the name that a node has now of a run that made its last step under a version of the flow. A name that
-    /// was stored under this version is meant as it is, also if another node had it once.
+    /// Returns the present name of a node, for a run that made its last step under a version of the flow. A name that
+    /// was stored under the present version is taken as it is, also if another node once had it.
     fn now(&self, flow: i64, node: &NodePath) -> NodePath {
         if flow == self.row && self.flow.position(node.as_str()).is_some() { node.clone() } else { self.renamed(node) }
     }
 
-    /// Returns the name that a node of an older version has now.
+    /// Returns the present name of a node of an older version.
     fn renamed(&self, node: &NodePath) -> NodePath {
         self.options.renamed.now(node, |node| self.flow.position(node.as_str()).is_some())
     }
 
-    /// Returns the path that a node has now, which may be one of a child; `now` knows the names of the nodes of the run
-    /// itself.
+    /// Returns the present path of a node, which may be in a child; `now` gives the present names of the run's own
+    /// nodes.
     fn path_now(node: &NodePath, now: impl Fn(&NodePath) -> NodePath) -> NodePath {
         match node.into_child().find(|(outer, ..)| now(outer) != *outer) {
             Some((outer, item, inner)) => format!("{}[{item}]/{inner}", now(&outer)).into(),
@@ -72,7 +72,7 @@ where
         }
     }
 
-    /// Places a run at a node, by the name that it has now, in the state of the newest version.
+    /// Places a run at a node with a state; the name and the state are those of the newest version.
     fn place(
         &self,
         run: &RunId,
@@ -88,7 +88,7 @@ where
         let due = loaded.next.as_ref().ok_or_else(no_next)?;
         let migrated = self.migrate(&loaded.id, loaded.version, loaded.chain.state())?;
         let state = migrated.as_deref().unwrap_or(loaded.chain.state());
-        // The key of the visit under way has the name that is stored, whatever its node is called now.
+        // The key of the visit under way has the stored name of the node, also if the node was renamed.
         let options = self.run_options(&loaded.id, loaded.key.clone(), hooks);
         let options = options.used(used).due(loaded.seq, due.clone());
         let now = self.now(loaded.flow, due);
@@ -115,7 +115,8 @@ where
         serde_json::to_vec(&state).map(Some).map_err(|error| failed(error.into()))
     }
 
-    /// Brings what items gave to the newest version, or leaves out what cannot be, of a run that is tried again.
+    /// Migrates the outputs of items to the newest version. If the run is tried again, outputs that cannot be migrated
+    /// are left out.
     fn migrated_items(&self, loaded: &mut Loaded, migrate: &MigrateItems) -> Result<(), DriveError> {
         let wanted = self.options.version;
         let Some(node) = loaded.next.as_ref().map(|node| self.now(loaded.flow, node)) else { return Ok(()) };

@@ -16,7 +16,8 @@ impl Flows {
         lock(&self.0).insert(flow.name().to_owned(), flow);
     }
 
-    /// Returns the flow of the runs that the store has under a name: the flow that has it, or else one that had it.
+    /// Returns the flow of the runs that are stored under a name: the flow of that name, or else one that had it
+    /// before.
     pub(crate) fn get(&self, name: &str) -> Option<Arc<dyn AnyFlow>> {
         let flows = lock(&self.0);
         let had_it = || flows.values().find(|flow| flow.before().iter().any(|before| before == name));
