@@ -1,4 +1,4 @@
-//! The answers to questions, and their times: by the text of a question, which both who asks and who answers know.
+//! The answers to questions, and the times of answers. Both follow from the text of the question.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +6,7 @@ use flowstone::durable::Question;
 
 use crate::random::mix;
 
-/// When somebody answers a question that expires.
+/// The time at which a question that expires is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum When {
     /// Before its time is over.
@@ -16,15 +16,15 @@ enum When {
     Never,
 }
 
-/// The most milliseconds before or after the end of its time at which somebody answers a question late.
+/// The most milliseconds by which a late answer comes before or after the question expires.
 const ABOUT: u64 = 15;
 
-/// Returns the answer of anybody who is asked.
+/// Returns the answer to a question.
 pub(crate) fn to(question: &str) -> bool {
     hash(question).is_multiple_of(2)
 }
 
-/// Returns the time for which a question that expires stands.
+/// Returns the time after which a question expires.
 pub(crate) fn stands(question: &str) -> Duration {
     let some = hash(question) >> 8;
     Duration::from_millis(match when(question) {
@@ -34,7 +34,7 @@ pub(crate) fn stands(question: &str) -> Duration {
     })
 }
 
-/// Returns `true` if it is time to answer a question. One that has expired in the meantime takes no answer any more.
+/// Returns `true` if it is time to answer a question. A question that has expired takes no answer any more.
 pub(crate) fn is_time(question: &Question) -> bool {
     let text = question.question.as_str().unwrap_or_default();
     let Some(expires) = question.expires_at else { return true };
@@ -48,7 +48,7 @@ pub(crate) fn is_time(question: &Question) -> bool {
     }
 }
 
-/// Returns `true` if the time of a question has been over for some moments.
+/// Returns `true` if a question should have expired some moments ago.
 pub(crate) fn is_over(question: &Question) -> bool {
     question.expires_at.is_some_and(|at| at + Duration::from_millis(ABOUT) <= SystemTime::now())
 }

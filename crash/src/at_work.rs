@@ -1,7 +1,7 @@
-//! Counts the runs at work at once: at no `exec` are there more than the limits of the store and of one flow allow.
+//! Counts the runs at work at once, and checks at each `exec` that the limits of the store and of one flow hold.
 //!
-//! Children, and items side by side, belong to their run. A process counts for itself: whatever another one had under
-//! way ended with it.
+//! Children, and items side by side, count with their run. Each process counts anew, since the work of an earlier one
+//! ended with it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ use crate::{
     version::Limits,
 };
 
-/// The runs of which some `exec` is under way.
+/// The runs that have an `exec` under way.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AtWork(Option<Arc<Counts>>);
 
@@ -25,11 +25,11 @@ struct Counts {
     limits: Limits,
     /// The runs of the flow that has a limit of its own, without forks.
     of_flow: BTreeSet<String>,
-    /// By run, how many calls of `exec` are under way.
+    /// The number of calls of `exec` that are under way, by run.
     now: Mutex<BTreeMap<String, usize>>,
-    /// `true` if as many were at work as a limit allows.
+    /// `true` if a limit was reached.
     reached: AtomicBool,
-    /// Called once they are.
+    /// Called once a limit is reached.
     full: fn(),
 }
 
@@ -37,7 +37,7 @@ struct Counts {
 pub(crate) struct Working<'a>(Option<(&'a Counts, String)>);
 
 impl AtWork {
-    /// Counts what a life of a seed lets be at work, if it has limits, and calls back once so many are as may be.
+    /// Creates the counter of a life of a seed, if that has limits. `full` is called once a limit is reached.
     pub(crate) fn of(script: &Script, limits: Limits, full: fn()) -> Self {
         if limits == Limits::default() {
             return Self::default();
@@ -48,7 +48,7 @@ impl AtWork {
         Self(Some(Arc::new(Counts { limits, of_flow, now, reached, full })))
     }
 
-    /// Counts a call of `exec` until what it returns is dropped; ends the process if that is one run too many.
+    /// Counts a call of `exec` until the returned value is dropped; ends the process if that is one run too many.
     pub(crate) fn begin(&self, run: &str) -> Working<'_> {
         let Some(counts) = &self.0 else { return Working(None) };
         if let Err(why) = counts.begin(run) {

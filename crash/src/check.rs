@@ -1,7 +1,7 @@
-//! The promises: what is committed was done once, and is never done again; what was under way at a kill, at most once
-//! more.
+//! The promises: a committed deed was done once and is never done again; a deed that was under way at a kill is done at
+//! most once more.
 //!
-//! **Invariant of a checker:** `committed` only grows. What is in it was found in the store after some kill, and no
+//! **Invariant of a checker:** `committed` only grows. Each deed in it was found in the store after some kill, and no
 //! line of the ledger after that kill may repeat it.
 
 mod counts;
@@ -41,23 +41,23 @@ pub(crate) struct Checker<'a> {
     read: usize,
     done: HashSet<Identity>,
     committed: HashSet<Identity>,
-    /// Runs that somebody is about to take out of the store.
+    /// Runs that are about to be deleted from the store.
     leaving: BTreeSet<String>,
-    /// Runs of which somebody was told that they have ended.
+    /// Runs whose end was told to a caller.
     ended: BTreeSet<String>,
-    /// The things that somebody was told of a run, and that nothing has changed since.
+    /// The facts that callers were told of runs and that nothing has changed since.
     told: BTreeSet<(String, Told)>,
     /// The letters of each key.
     keys: HashMap<String, String>,
-    /// The way in which each question that expires came to its end, by key: it was answered, or it expired.
+    /// The end of each question that can expire, by key: it was answered, or it expired.
     ways: HashMap<String, u32>,
     /// The number of processes that died so far.
     deaths: u64,
-    /// The runs that failed for that.
+    /// The runs that failed because of such deaths.
     failed: BTreeSet<String>,
     /// `true` if no run kills its process.
     calm: bool,
-    /// `true` if visits that were made may become due again, maybe under other names of their nodes.
+    /// `true` if committed visits may become due again, perhaps under other names of their nodes.
     due_again: bool,
     pub(crate) counts: Counts,
 }
@@ -85,9 +85,9 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Follows a copy of the store, with a ledger of its own: all that is committed in it has been done.
+    /// Returns a checker of a copy of the store with its own ledger, in which all committed deeds have been done.
     pub(crate) fn over(&self, found: &Found) -> Self {
-        // A run whose start it lacks begins another life.
+        // A run whose start is missing in the copy begins another life.
         let known = |key: &str| key.split([':', '?']).next().is_some_and(|run| found.runs.contains_key(run));
         let keys = self.keys.iter().filter(|(key, _)| known(key)).map(|(key, whole)| (key.clone(), whole.clone()));
         let (deaths, calm, due_again) = (self.deaths, true, true);
@@ -102,10 +102,10 @@ impl<'a> Checker<'a> {
         checker
     }
 
-    /// Checks what a process has done, from where the last one ended, and what it has left in the store; `again` if it
+    /// Checks the lines that a process has added to the ledger, and the store that it has left. `again` says that it
     /// was asked to go on after failed commits.
     pub(crate) fn after_life(&mut self, found: &Found, lines: &[Line], again: bool) -> Result<()> {
-        // In one life of a run nothing is done twice; a retry begins another, and so does a request after a failed
+        // In one life of a run no deed is done twice. A retry begins another life, and so does a request after a failed
         // commit.
         let mut once: BTreeMap<&str, BTreeSet<(&str, u32)>> = BTreeMap::new();
         let new = lines.get(self.read..).context("the ledger has become shorter")?;
@@ -129,7 +129,7 @@ impl<'a> Checker<'a> {
         self.commit(found)
     }
 
-    /// A line that is new.
+    /// Checks a new line.
     fn deed(&mut self, deed: &Deed) -> Result<()> {
         let identity = (deed.key.clone(), deed.attempt);
         let course = self.expected.courses.get(&deed.run).with_context(|| format!("of an unknown run: {deed:?}"))?;
@@ -152,12 +152,12 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Says how far something is in a store, by the key that it had when it was done.
+    /// Returns the progress of a deed in a store, by the key that it had when it was done.
     fn standing(&self, found: &Found, key: &str, attempt: u32) -> Standing {
         if let Some((who, number)) = key.split_once('?')
             && who.contains('/')
         {
-            // A child is known by something else that it did.
+            // A child is recognized by another deed of it.
             let deed = self.expected.courses.get(root(who, '/')).and_then(|course| course.children.get(who));
             let child = deed.and_then(|deed| self.keys.get(deed)).map(|whole| in_memory(whole));
             let id = child.as_deref().and_then(|key| Some(key.rsplit_once(':')?.0.rsplit_once(':')?.0));
@@ -166,8 +166,7 @@ impl<'a> Checker<'a> {
         found.standing(&self.keys.get(key).map_or_else(|| key.to_owned(), |whole| in_memory(whole)), attempt)
     }
 
-    /// Checks that no more was under way than may be: one visit of a run, and of a journaled batch so many items as its
-    /// limit says.
+    /// Checks that only one visit of a run was under way, and no more items of a journaled batch than its limit allows.
     fn in_flight(&self, found: &Found, once: &BTreeMap<&str, BTreeSet<(&str, u32)>>) -> Result<()> {
         for deeds in once.values() {
             let mut items: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -186,7 +185,7 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Takes down what is committed, and checks that it was done.
+    /// Notes the committed deeds, and checks that they were done.
     fn commit(&mut self, found: &Found) -> Result<()> {
         for (run, course) in &self.expected.courses {
             let gone = !found.runs.contains_key(run) && self.leaving.contains(run);
@@ -195,7 +194,7 @@ impl<'a> Checker<'a> {
                 let done = self.done.contains(identity);
                 match standing {
                     Standing::Committed => {}
-                    // A deed that was done stays so, also if its run was deleted in the middle.
+                    // A committed deed stays committed, also if its run was deleted in the middle.
                     _ if gone && (done || self.ended.contains(run)) => {}
                     _ if gone => continue,
                     Standing::Ahead(visits) if done => {
@@ -209,7 +208,7 @@ impl<'a> Checker<'a> {
                         continue;
                     }
                 }
-                // An item that one version has, and another has not.
+                // This item is not in every version.
                 if !done && (is_optional(&identity.0) || self.came_another_way(identity)) {
                     continue;
                 }
@@ -222,12 +221,13 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Returns `true` if a question came to an answer, and not to the end of its time, or the other way round.
+    /// Returns `true` if the other end of a question was done: it was answered where this says that it expired, or the
+    /// other way round.
     fn came_another_way(&self, (key, attempt): &Identity) -> bool {
         key.contains('?') && *attempt < 2 && self.done.contains(&(key.clone(), 1 - attempt))
     }
 
-    /// Compares the last state of each run with the one that it has at this step without kills.
+    /// Compares the last state of each run with the state after the same step of a run without kills.
     pub(crate) fn states(&mut self, store: &Path, found: &Found) -> Result<()> {
         if found.runs.is_empty() {
             return Ok(());
@@ -257,7 +257,7 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Checks that everything came to its end.
+    /// Checks that all runs are at their ends.
     pub(crate) fn ends(&mut self, store: &Path, found: &Found) -> Result<()> {
         let reader = Reader::open(store)?;
         for plan in &self.script.plans {
@@ -295,7 +295,7 @@ impl<'a> Checker<'a> {
         self.history(&reader, found)
     }
 
-    /// Every state of every seventh run: what history shows is what was.
+    /// Checks every state in the history of every seventh run.
     fn history(&mut self, reader: &Reader, found: &Found) -> Result<()> {
         for (run, course) in self.expected.courses.iter().step_by(7) {
             let Some(stored) = found.runs.get(run) else { continue };
@@ -308,7 +308,7 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Returns `true` if a run was cancelled or failed, and so stays as it was in the middle of a visit.
+    /// Returns `true` if a run was cancelled or failed, so that its visit under way stays unfinished.
     fn has_stopped(&self, found: &Found) -> bool {
         let stopped = [Status::Cancelled as i64, Status::Failed as i64];
         let has = |id: &str| found.runs.get(id).is_some_and(|run| stopped.contains(&run.status));

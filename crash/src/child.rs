@@ -1,4 +1,5 @@
-//! The process that is killed: it drives the runs of a seed, from wherever an earlier one left them, to their ends.
+//! The process that is killed: it drives the runs of a seed to their ends, from the point where an earlier process left
+//! them.
 //!
 //! It tells the process that started it, by lines on its standard output: `open`, `seen JOB WHEN`, `at JOB WHEN` (and
 //! stops there), `fault KIND TEXT`, `panic TEXT`, `abort RUN`, `full`, `done`.
@@ -64,7 +65,7 @@ pub(crate) fn main(start: Start) -> ExitCode {
     }
 }
 
-/// Ends the process for something that has nothing to do with the store.
+/// Ends the process for a reason that has nothing to do with the store.
 pub(crate) fn give_up(why: &str) -> ! {
     say(&format!("fault odd {why}"));
     std::process::exit(4)
@@ -79,11 +80,11 @@ pub(crate) fn abort(world: &World, run: &str) -> ! {
 
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
-    // Whoever listened may have gone; then this process ends, too.
+    // The listening process may have ended; then this one ends, too.
     drop(out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush()));
 }
 
-/// Ends this process when the one that started it ends, however that came: nobody would kill it.
+/// Ends this process when the one that started it ends for any reason, since nobody would kill it then.
 fn end_with_parent() {
     std::thread::spawn(|| {
         drop(std::io::stdin().read(&mut [0]));
@@ -111,7 +112,8 @@ async fn live(start: Start) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Returns a function for each write point: it tells the first of each kind, and stops at the one to be killed at.
+/// Returns a function to call at each write point. It reports the first of each kind, and stops at the one at which the
+/// process is to be killed.
 fn watch(stop: Option<Point>) -> impl Fn(WritePoint) + Send + Sync + 'static {
     let (seen, left) = (Mutex::new(BTreeSet::new()), AtomicU64::new(stop.as_ref().map_or(0, |stop| stop.nth)));
     move |WritePoint { job, when }| {
@@ -134,7 +136,7 @@ fn moment(when: WriteMoment) -> &'static str {
     MOMENTS.iter().find(|(moment, _)| *moment == when).map_or("unknown", |(_, name)| name)
 }
 
-/// Finds the constant of a job's and a moment's name.
+/// Returns the constant with this name, of a job or of a moment.
 pub(crate) fn point(job: &str, when: &str, nth: u64) -> Option<Point> {
     let job = JOBS.into_iter().find(|known| *known == job)?;
     let (_, when) = MOMENTS.into_iter().find(|(_, known)| *known == when)?;

@@ -1,4 +1,4 @@
-//! A clock that somebody sets, back and forward, while a process lives.
+//! A clock that is set back and forward while a process lives.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,12 +9,12 @@ const HOUR: u64 = 3600;
 /// A machine that has no battery for its clock begins in 1970, about.
 const YEARS: u64 = 56 * 365 * 24 * HOUR;
 
-/// By how much a clock is wrong, from one moment of a life on.
+/// An error of the clock, from one moment of a life on.
 #[derive(Debug, Clone, Copy)]
 struct Set {
-    /// In milliseconds since the process began.
+    /// The moment, in milliseconds since the process began.
     at: u64,
-    /// In seconds.
+    /// The error, in seconds.
     ahead: u64,
     back: u64,
 }
@@ -27,7 +27,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// The clock of a seed's life of this number: one that nobody sets in two of three seeds.
+    /// Returns the clock of a life of a seed. In two of three seeds the clock is never set.
     pub(crate) fn of(seed: u64, life: usize) -> Self {
         let mut sets = Vec::new();
         if Self::is_set(seed) {
@@ -42,7 +42,7 @@ impl Clock {
         Self { begun: Instant::now(), sets }
     }
 
-    /// Returns `true` if somebody sets the clock in some life of a seed.
+    /// Returns `true` if the clock is set in some life of a seed.
     pub(crate) fn is_set(seed: u64) -> bool {
         Random::of(seed, "clock").one_in(3)
     }

@@ -1,4 +1,4 @@
-//! Copies of a store as a kill left it, damaged: the log torn, the file cut short, pages overwritten.
+//! Damaged copies of a store as a kill left it: the log is torn, the file is cut short, or pages are overwritten.
 
 use std::{
     fs::{self, OpenOptions},
@@ -31,7 +31,7 @@ pub(crate) enum Damage {
 impl Damage {
     pub(crate) const ALL: [Self; 4] = [Self::LogCut, Self::LogNoise, Self::FileCut, Self::PageNoise];
 
-    /// Returns `true` if nothing but the last commits may be missing.
+    /// Returns `true` if only the last commits may be missing.
     pub(crate) fn is_harmless(self) -> bool {
         matches!(self, Self::LogCut | Self::LogNoise)
     }
@@ -65,7 +65,7 @@ impl Snapshot {
         Ok(Self { store: copy })
     }
 
-    /// Makes a damaged copy; `None` if there is nothing that can be damaged so.
+    /// Makes a damaged copy; `None` if nothing can be damaged in this way.
     pub(crate) fn damaged(&self, damage: Damage, folder: &Path, random: &mut Random) -> Result<Option<PathBuf>> {
         fs::create_dir_all(folder)?;
         let (copy, log) = (folder.join("runs.db"), beside(&self.store, "-wal"));
@@ -99,8 +99,8 @@ impl Snapshot {
         Ok(true)
     }
 
-    /// Where the part of the log ends that SQLite has begun to copy into the file. It was synced before, so that no
-    /// crash of a machine can tear it, and the file is of no use without it.
+    /// Returns the end of the part of the log that SQLite has begun to copy into the file. That part was synced before,
+    /// so no crash of a machine can tear it, and the file is of no use without it.
     fn floor(&self) -> Result<u64> {
         const ATTEMPTED: usize = 128; // `nBackfillAttempted` in the index of the log
         const FRAME: u64 = 24;
@@ -121,7 +121,7 @@ fn file(damage: Damage, copy: &Path, random: &mut Random) -> Result<bool> {
     }
     let mut file = OpenOptions::new().write(true).open(copy)?;
     match damage {
-        // One of no bytes is a new store to SQLite: the log beside it is dropped.
+        // To SQLite a file of no bytes is a new store, and the log beside it is dropped.
         Damage::FileCut => file.set_len(random.between(1, size - 1))?,
         _ => {
             file.seek(SeekFrom::Start(random.below(size / PAGE) * PAGE))?;
@@ -131,8 +131,7 @@ fn file(damage: Damage, copy: &Path, random: &mut Random) -> Result<bool> {
     Ok(true)
 }
 
-/// Checks that what is left of a torn log is what was committed first, and nothing else but runs that were deleted
-/// later.
+/// Checks that a torn log leaves the first commits and nothing else, except for runs that were deleted later.
 pub(crate) fn is_prefix(whole: &Found, part: &Found) -> Result<()> {
     let deleted = |(run, _): &(i64, u64)| !whole.numbers.contains(run);
     let Some(last) = part.visits.keys().next_back() else { return Ok(()) };
@@ -146,7 +145,8 @@ pub(crate) fn is_prefix(whole: &Found, part: &Found) -> Result<()> {
     Ok(())
 }
 
-/// Reads everything from a damaged file: each answer is right, or a typed error. Returns whether there was one.
+/// Reads everything from a damaged file and checks that each result is right or a typed error. Returns `true` if there
+/// was an error.
 pub(crate) fn read_damaged(store: &Path, expected: &Expected) -> Result<bool> {
     let reader = match Reader::open(store) {
         Ok(reader) => reader,
@@ -171,7 +171,7 @@ fn is_damage(error: &ReadError) -> bool {
     !matches!(error, ReadError::UnknownRun { .. } | ReadError::UnknownStep { .. })
 }
 
-/// Compares the ends that runs came to over a damaged file: those that can be read are right.
+/// Checks that the ends of runs over a damaged file are right, as far as they can be read.
 pub(crate) fn ends_of_damaged(store: &Path, expected: &Expected) -> Result<()> {
     read_damaged(store, expected).map(drop).context("after runs went on over it")
 }

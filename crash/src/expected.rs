@@ -1,4 +1,4 @@
-//! The end of every run when nothing is kept and nothing is killed: the flows run in memory, by the same visits.
+//! The expected end of every run: its flow runs in memory, with the same visits, and nothing is stored or killed.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -21,13 +21,13 @@ use crate::{
 /// A run from its start to its end.
 #[derive(Debug, Default)]
 pub(crate) struct Course {
-    /// The state after each step; that of step 0 is the one that it starts with.
+    /// The state after each step; step 0 has the state with which it starts.
     pub(crate) states: Vec<Value>,
     /// The node of each visit.
     pub(crate) nodes: Vec<String>,
-    /// The deeds that it does, by key and attempt; of a question that expires both ways.
+    /// Its deeds, by key and attempt; a question that can expire has both of its ends.
     pub(crate) deeds: BTreeMap<(String, u32), Deed>,
-    /// Of each child that does something, by its name in the state, the key of something that it does.
+    /// The key of a deed of each child that does something, by the child's name in the state.
     pub(crate) children: BTreeMap<String, String>,
 }
 
@@ -37,7 +37,7 @@ impl Course {
         self.nodes.len() as u64
     }
 
-    /// Returns `true` if it has this state after a step, whichever of its questions were answered, and which expired.
+    /// Returns `true` if it has this state after a step; each of its questions may have been answered or have expired.
     pub(crate) fn has_state(&self, step: u64, found: &Value) -> bool {
         let state = usize::try_from(step).ok().and_then(|step| self.states.get(step));
         let Some(state) = state else { return false };

@@ -10,7 +10,7 @@ pub(crate) enum Fault {
     Odd(String),
 }
 
-/// The errors of the operations, each as one of the store or its runs.
+/// Converts the errors of the operations to faults of the store or its runs.
 macro_rules! of_store {
     ($($error:ty),*) => {
         $(impl From<$error> for Fault {

@@ -7,11 +7,11 @@ pub(crate) struct Counts {
     pub(crate) deeds: u64,
     /// Deeds found committed.
     pub(crate) committed: u64,
-    /// Deeds that were under way at a kill, and were done again.
+    /// Deeds that were under way at a kill and were done again.
     pub(crate) repeated: u64,
     /// States that were compared.
     pub(crate) states: u64,
-    /// Times that what somebody was told was found to be so.
+    /// Facts that callers were told and that were found to be true.
     pub(crate) told: u64,
     /// Questions that could expire and were answered, and those that expired.
     pub(crate) answered: u64,

@@ -1,4 +1,4 @@
-//! Processes that died: a visit is begun again so often as its flow allows, and no more.
+//! Deaths of processes: a visit is started again as often as its flow allows, and no more.
 
 use anyhow::{Result, ensure};
 
@@ -10,7 +10,8 @@ impl Checker<'_> {
         self.deaths += 1;
     }
 
-    /// Checks that a visit was begun again so often as its flow allows, and no run failed for deaths that were none.
+    /// Checks that a visit was started again as often as its flow allows, and that no run failed for deaths that did
+    /// not happen.
     pub(super) fn died(&mut self, found: &Found) -> Result<()> {
         for (run, stored) in &found.runs {
             let Some(plan) = self.script.plan(run) else { continue };

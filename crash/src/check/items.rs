@@ -1,9 +1,9 @@
-//! Reads from keys what they tell of the items of a batch.
+//! Reads facts about the items of a batch from their keys.
 
 use crate::nodes::always;
 
-/// Returns how many items of a batch may be under way, by its key: all of one that is not journaled, or whose run is
-/// the child of a batch flow that is not.
+/// Returns the most items of a batch that may be under way, by its key. It is the number of all items if the batch, or
+/// the batch flow around its run, is not journaled.
 pub(super) fn limit(batch: &str) -> usize {
     let names = || batch.split(':').map(|path| path.rsplit('/').next().unwrap_or(path));
     if names().any(|name| name.starts_with("flows")) {
@@ -13,7 +13,7 @@ pub(super) fn limit(batch: &str) -> usize {
     kept.and_then(|(_, limit)| limit.split_once("of")?.0.parse().ok()).unwrap_or(usize::MAX)
 }
 
-/// Returns `true` if an item, by its key, is one that not every version of its batch has.
+/// Returns `true` if not every version of a batch has the item with this key.
 pub(super) fn is_optional(key: &str) -> bool {
     let item = key.rsplit_once('[').and_then(|(batch, item)| {
         let items: usize = batch.rsplit_once("of")?.1.parse().ok()?;

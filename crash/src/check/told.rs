@@ -1,4 +1,4 @@
-//! Checks what somebody was told of a run: it is so, until something is done to the run.
+//! Checks the facts that callers were told of a run: they hold until something is done to the run.
 
 use anyhow::{Result, ensure};
 use flowstone::durable::Status;
@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Checker<'_> {
-    /// Takes down what somebody was told, and forgets what is about to be changed.
+    /// Notes a fact that a caller was told, and drops the facts that are about to change.
     pub(super) fn hear(&mut self, line: &Line) {
         match line {
             Line::Told(what, run) => {
@@ -20,7 +20,7 @@ impl Checker<'_> {
                 if *what == Told::Failed {
                     self.failed(run);
                 }
-                // Another thread may write down last what it was told before the run began to leave.
+                // Another thread may write down late what it was told before the deletion began.
                 if *what == Told::Gone || !self.leaving.contains(root(run, ':')) {
                     self.told.insert((run.clone(), *what));
                 }
@@ -42,7 +42,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks that everything is so that somebody was told.
+    /// Checks that all facts hold that callers were told.
     pub(super) fn kept_its_word(&mut self, found: &Found) -> Result<()> {
         for (run, told) in &self.told {
             let stored = found.runs.get(run);

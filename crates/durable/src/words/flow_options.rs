@@ -38,7 +38,7 @@ pub struct FlowOptions {
     pub(crate) migrate_questions: Option<MigrateQuestions>,
     /// The names that the flow had.
     pub(crate) before: Vec<String>,
-    /// Nodes that have another path now.
+    /// The nodes that have another path now.
     pub(crate) renamed: Renamed,
     pub(crate) max_visits: Option<u64>,
     pub(crate) budget: Option<Budget>,
@@ -85,13 +85,13 @@ impl FlowOptions {
         Self::default()
     }
 
-    /// Lets at most so many runs of this flow be driven at once; by default there is no limit. With 0 none is.
+    /// Sets the most runs of this flow that are driven at once; by default there is no limit. With 0 no run is driven.
     ///
     /// The others wait in the store, without a task and without memory, and take their turns in the order in which they
     /// are due: by the time at which they were started, answered or retried, or at which they wake or their question
     /// expires. A start returns when it is on disk, also if the run has to wait; its status is then
-    /// [`Running`](crate::Status::Running), and [`RunInfo::queued_at`](crate::RunInfo::queued_at) says since when. One
-    /// that is parked takes no place. Children belong to their run.
+    /// [`Running`](crate::Status::Running), and [`RunInfo::queued_at`](crate::RunInfo::queued_at) is the time since
+    /// which it waits. A parked run takes no place. Children count with their run.
     ///
     /// # Example
     ///
@@ -121,21 +121,21 @@ impl FlowOptions {
         self
     }
 
-    /// Sets how often one visit of a run may be begun again after its process has died; the default is 5. A run whose
-    /// process dies once more [fails](crate::DriveError::KillsItsProcess), so that the others go on;
+    /// Sets the number of times that one visit of a run may be started again after its process has died; the default is
+    /// 5. A run whose process dies once more [fails](crate::DriveError::KillsItsProcess), so that the others go on;
     /// [`retry_failed`](crate::Runs::retry_failed) lets it try again.
     ///
-    /// A process that closes its store, or ends after its handles were dropped, has not died. A visit that has kept
-    /// more items than when it was begun last begins to count anew. Runs whose process has died twice in the same visit
-    /// are taken up one at a time, so that one which kills its process does not take others along.
+    /// A process that closes its store, or ends after its handles were dropped, has not died. The count starts again
+    /// when a visit has kept more items than at its last start. Runs whose process has died twice in the same visit are
+    /// driven one at a time, so that a run that kills its process does not make others fail with it.
     #[must_use]
     pub fn max_resumes(mut self, times: u32) -> Self {
         self.max_resumes = times;
         self
     }
 
-    /// Fails a run before it makes more visits than this, counted over all its processes; children's are included while
-    /// they run.
+    /// Fails a run before it makes more visits than this, counted over all its processes. Visits of children are
+    /// included while these run.
     ///
     /// # Example
     ///
@@ -166,9 +166,9 @@ impl FlowOptions {
         self
     }
 
-    /// Bounds what a run and its children may use of paid services, counted over all its processes: a call beyond it
-    /// fails the run with [`OverBudget`](flowstone_core::OverBudget). The state is kept, and the run can be
-    /// [tried again](crate::Runs::retry_failed) once its flow has a larger budget.
+    /// Sets the budget of a run and its children for paid services, counted over all its processes. A call beyond it
+    /// fails the run with [`OverBudget`](flowstone_core::OverBudget). The state is kept, and the run can be [tried
+    /// again](crate::Runs::retry_failed) once its flow has a larger budget.
     ///
     /// # Example
     ///
@@ -225,17 +225,17 @@ impl FlowOptions {
         self
     }
 
-    /// Sends what happens in this flow's runs to a listener, while this process drives them, after those listeners that
-    /// there are.
+    /// Adds a listener, which hears the events of this flow's runs while this process drives them, after the listeners
+    /// that were added before.
     ///
-    /// It hears each run as a whole, once what it hears is on disk: `RunStarted` whenever this process begins to drive
-    /// it, and then one of `Sleeping`, `Paused`, `Ended` and `Failed`, which also tells that it was cancelled, driven
-    /// or parked, here or by another process. No later process tells it again. If the process ends in the middle, the
-    /// next one begins with `RunStarted { resumed: true }`. A child that asks is heard as `Asked`.
+    /// It hears each run as a whole, and each event once that is on disk: `RunStarted` whenever this process begins to
+    /// drive it, and then one of `Sleeping`, `Paused`, `Ended` and `Failed`, which also tells that it was cancelled,
+    /// driven or parked, here or by another process. No later process tells it again. If the process ends in the
+    /// middle, the next one begins with `RunStarted { resumed: true }`. A child that asks is heard as `Asked`.
     ///
-    /// Unlike one who [follows](crate::Run::follow) a run, it misses nothing, from the first visit on, and gets nothing
-    /// a second time that is history; a visit that was under way at a crash is made again, and heard again, with the
-    /// items that were kept as `recalled`. It is called in the way of the run, see [`Listener`].
+    /// Unlike a [follower](crate::Run::follow) of a run, it misses no event from the first visit on, and gets no
+    /// history. A visit that was under way at a crash is made again and heard again, with the items that were kept as
+    /// `recalled`. The run waits while the listener is called, see [`Listener`].
     ///
     /// # Example
     ///

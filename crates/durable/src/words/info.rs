@@ -1,4 +1,4 @@
-//! Facts about a run, as they are read from outside: its place in its life, its steps, its questions.
+//! Facts about a run that users read: its status, its steps, its questions.
 
 use std::{
     fmt,
@@ -22,29 +22,29 @@ pub struct RunInfo {
     pub flow: String,
     /// The fingerprint of its flow when it began, or made its last step.
     pub fingerprint: String,
-    /// Where it is in its life.
+    /// Its status.
     pub status: Status,
-    /// The number of its last step: how many visits it has completed.
+    /// The number of its last step, which is the number of visits that it has completed.
     pub step: u64,
-    /// The node that it visits next; none once it has ended.
+    /// The node that it visits next; `None` once it has ended.
     pub node: Option<NodePath>,
     /// Its last action, once it has ended.
     pub action: Option<Action>,
     /// The failure of a run that failed.
     pub error: Option<RunFailure>,
-    /// The reason why the program that drives the store cannot go on with it, as a rule that its flow has changed too
-    /// much. Nothing else of it has changed, and a program that can goes on with it.
+    /// The reason why the program that drives the store cannot continue it; as a rule its flow has changed too much.
+    /// The run itself has not changed, and a program whose flow takes it continues it.
     pub refused: Option<String>,
-    /// When it was started.
+    /// The time at which it was started.
     pub created_at: SystemTime,
-    /// When its status last changed.
+    /// The time at which its status last changed.
     pub changed_at: SystemTime,
-    /// When it wakes, if it sleeps; when its question expires, if it is paused.
+    /// The time at which it wakes, if it sleeps, or its question expires, if it is paused.
     pub wake_at: Option<SystemTime>,
-    /// The number of times that the visit under way was begun again after its process had died; from two on the run
-    /// waits for a turn of its own, see [`FlowOptions::max_resumes`](crate::FlowOptions::max_resumes).
+    /// The number of times that the visit under way was started again after its process had died. After two of them the
+    /// run is driven alone, see [`FlowOptions::max_resumes`](crate::FlowOptions::max_resumes).
     pub resumes: u64,
-    /// Since when it waits for its turn, see [`FlowOptions::concurrency`](crate::FlowOptions::concurrency).
+    /// The time since which it waits for its turn, see [`FlowOptions::concurrency`](crate::FlowOptions::concurrency).
     pub queued_at: Option<SystemTime>,
     /// For a child of a journaled batch flow: the run that it belongs to.
     pub parent: Option<RunId>,
@@ -52,7 +52,7 @@ pub struct RunInfo {
     pub item: Option<u64>,
     /// For a fork: the run that it is a fork of, if that is still there, and the step.
     pub origin: Option<(RunId, u64)>,
-    /// Its place in the store, which [`list`](crate::Reader::list) goes on from.
+    /// Its place in the list of runs, see [`Filter::after`](crate::Filter::after).
     #[serde(skip)]
     pub cursor: Cursor,
 }
@@ -94,8 +94,8 @@ pub struct RunFailure {
     pub deaths: Option<u32>,
 }
 
-/// A run of a store that was closed of which something still runs, since it cannot be interrupted: a blocking `exec`, a
-/// job of [`Context::blocking`](flowstone_core::Context::blocking), or a spawned item between two `.await`s.
+/// A run of a closed store that still has work under way, since that cannot be interrupted: a blocking `exec`, a job of
+/// [`Context::blocking`](flowstone_core::Context::blocking), or a spawned item between two `.await`s.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Left {
@@ -117,7 +117,7 @@ pub struct StepInfo {
     pub action: Option<Action>,
     /// The node to visit next; none at the end.
     pub next: Option<NodePath>,
-    /// When the visit began.
+    /// The time at which the visit began.
     pub started_at: SystemTime,
     /// The duration of the visit.
     pub took: Duration,
@@ -125,13 +125,13 @@ pub struct StepInfo {
     pub attempts: u64,
     /// The errors of attempts that were followed by another: the first hundred.
     pub retries: Vec<FailedAttempt>,
-    /// The number of items of a journaled batch, and of those that an earlier process had done.
+    /// The number of items of a journaled batch, and the number of those that an earlier process had done.
     pub items: Option<Items>,
-    /// The usage of paid services, all attempts together; that of its children is theirs.
+    /// The usage of paid services by all attempts together, without that of its children.
     pub usage: Usage,
     /// The size of the state as JSON, in bytes.
     pub state_size: u64,
-    /// The room that the state takes in the store, in bytes.
+    /// The bytes that the state takes in the store.
     pub stored_size: u64,
 }
 
@@ -183,23 +183,23 @@ pub struct Items {
 pub struct Question {
     /// The run that asks: the run itself, or one of its children.
     pub run: RunId,
-    /// The step that the answer completes, of the run that asks.
+    /// The step of the asking run that the answer completes.
     pub step: u64,
-    /// The node that asks; in a child, by its path from the run that the user started, as `review[3]/approve`.
+    /// The node that asks; for a node in a child, its path from the run that the user started, as `review[3]/approve`.
     pub node: NodePath,
     /// The question itself.
     pub question: Value,
     /// The JSON schema of the answer; `true` describes anything.
     pub schema: Value,
-    /// When it was asked.
+    /// The time at which it was asked.
     pub asked_at: SystemTime,
-    /// When it expires, see [`Ask::expires`](flowstone_core::Ask::expires).
+    /// The time at which it expires, see [`Ask::expires`](flowstone_core::Ask::expires).
     pub expires_at: Option<SystemTime>,
-    /// When it did.
+    /// The time at which it has expired.
     pub expired_at: Option<SystemTime>,
     /// The answer, once there is one.
     pub answer: Option<Value>,
-    /// When it was answered.
+    /// The time at which it was answered.
     pub answered_at: Option<SystemTime>,
     /// The reason why the last answer from another process was refused.
     pub refused: Option<String>,
@@ -213,7 +213,7 @@ pub struct Question {
 }
 
 impl Question {
-    /// Returns whether it waits for an answer.
+    /// Returns `true` if it waits for an answer.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.is_open

@@ -6,7 +6,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[doc(hidden)]
 pub struct WritePoint {
-    /// The deed of the job, as `visit`.
+    /// The kind of the job, as `visit`.
     pub job: &'static str,
     /// The progress of the job.
     pub when: WriteMoment,
@@ -18,9 +18,9 @@ pub struct WritePoint {
 pub enum WriteMoment {
     /// Nothing is written.
     Before,
-    /// It is written, but not committed.
+    /// The job is written, but not committed.
     Applied,
-    /// It is committed, but nobody was told.
+    /// The job is committed, but its caller was not told.
     Committed,
 }
 

@@ -1,12 +1,12 @@
-//! Names of nodes over time: which node of a flow as it is now one of an older version is.
+//! Former names of nodes: they lead from a node of an older version of a flow to the same node of the present one.
 //!
-//! **Invariant:** a name that nobody renamed is itself, and following names always comes to an end.
+//! **Invariant:** a name that was not renamed leads to itself, and following names always ends.
 
 use flowstone_core::NodePath;
 
-/// Pairs of names: the one that a node had, and the one that it has.
+/// Pairs of names: a former name of a node, and the name after it.
 ///
-/// A name followed by `/` and more is that of a node inside a flow: it goes where the flow goes.
+/// A name followed by `/` and more is the path of a node inside a flow, and is renamed with the flow.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Renamed(Vec<(NodePath, NodePath)>);
 
@@ -15,10 +15,11 @@ impl Renamed {
         self.0.push((from, to));
     }
 
-    /// Returns the name that a node has now. One that was renamed twice is followed until `exists` knows the name.
+    /// Returns the present name of a node. If it was renamed several times, names are followed until `exists` knows
+    /// one.
     pub(crate) fn now(&self, node: &NodePath, exists: impl Fn(&NodePath) -> bool) -> NodePath {
         let mut now = node.clone();
-        // At most once for each pair: names that were exchanged lead in a circle.
+        // Each pair is followed at most once, since names that were exchanged lead in a circle.
         for _ in &self.0 {
             let Some(next) = self.next(&now) else { break };
             now = next;
@@ -29,7 +30,7 @@ impl Renamed {
         now
     }
 
-    /// Returns whether two names are of one node, whatever the flow has now.
+    /// Returns `true` if two names are of the same node, without a look at the present flow.
     pub(crate) fn is_same(&self, one: &NodePath, other: &NodePath) -> bool {
         let reaches = |from: &NodePath, to: &NodePath| from == to || self.now(from, |node| node == to) == *to;
         reaches(one, other) || reaches(other, one)
@@ -50,7 +51,7 @@ impl Renamed {
         if self.0.is_empty() { None } else { serde_json::to_string(&self.0).ok() }
     }
 
-    /// Reads what [`to_json`](Self::to_json) gave.
+    /// Reads the JSON that [`to_json`](Self::to_json) wrote.
     pub(crate) fn from_json(json: &str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(json).map(Self)
     }

@@ -1,4 +1,4 @@
-//! The status of a run, and the one rule of what follows what: [`Status::after`].
+//! The status of a run, and the rule of how it changes: [`Status::after`].
 //!
 //! ```text
 //!            Asked, FellAsleep             Ended
@@ -12,12 +12,12 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// Where a run is in its life.
+/// The status of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Status {
-    /// It makes visits, or will when its store is driven again.
+    /// It makes visits, or will make them when its store is driven again.
     Running,
     /// It waits for an answer.
     Paused,
@@ -32,11 +32,11 @@ pub enum Status {
 }
 
 impl Status {
-    /// All of them, in the order of their codes in the store.
+    /// All statuses, in the order of their codes in the store.
     pub const ALL: [Self; 6] =
         [Self::Running, Self::Paused, Self::Sleeping, Self::Ended, Self::Failed, Self::Cancelled];
 
-    /// Returns whether the run makes no further visit by itself, answer or time.
+    /// Returns `true` if no answer and no time lets the run make a further visit.
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Ended | Self::Failed | Self::Cancelled)
@@ -62,7 +62,8 @@ impl Status {
         }
     }
 
-    /// Its number in a store. Written out, so that another order of the variants leaves stores as they are.
+    /// Returns its number in a store. The numbers are written out, so that stores stay valid if the variants are
+    /// reordered.
     pub(crate) fn code(self) -> i64 {
         match self {
             Self::Running => 0,
@@ -100,16 +101,16 @@ impl Status {
     }
 }
 
-/// Something that happens to a run, and decides its next status.
+/// An event that decides the next status of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Happened {
     /// Its last visit led to an exit.
     Ended,
-    /// A node failed, its driving panicked, or its process has died too often.
+    /// A node failed, its driver panicked, or its process has died too often.
     Failed,
     /// Somebody cancelled it, or the run that it is a child of came to an end.
     Cancelled,
-    /// It asks a question, or one of its children does and none can go on.
+    /// It asks a question, or one of its children does and no child can go on.
     Asked,
     /// It waits for a time, or its children do.
     FellAsleep,
@@ -117,20 +118,20 @@ pub(crate) enum Happened {
     Answered,
     /// Its question expired.
     Expired,
-    /// Its answer does not fit after all: the question is open again.
+    /// Its answer turned out not to fit, so the question is open again.
     AnswerRefused,
-    /// The time came for which it slept.
+    /// Its sleep is over.
     Woken,
     /// One of its children can go on.
     ChildWent,
-    /// Somebody lets it try again.
+    /// Somebody has retried it.
     Retried,
-    /// Another process had let it go on, and its flow cannot take it: it is what it was before.
+    /// Another process had let it go on, but its flow cannot take it, so it gets its former status back.
     TakenBack(Status),
 }
 
 impl Happened {
-    /// Returns the word for it in an error that says that it cannot happen.
+    /// Returns the word for the event in an error that says that it cannot happen.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Ended => "ended",

@@ -13,16 +13,16 @@ use crate::words::points::{OnWrite, WritePoint};
 /// The most deltas that may follow a full snapshot, unless an application sets another number.
 pub(crate) const FULL_EVERY: u32 = 1_000;
 
-/// The distance by which a run may be ahead of the disk.
+/// The number of visits by which a run may be ahead of the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
     /// The next visit begins when the last is on disk.
     #[default]
     Synced,
-    /// At most so many visits of a run are not on disk yet; a run that is further ahead waits.
+    /// At most this many visits of a run are not on disk yet; a run that is further ahead waits.
     ///
-    /// After a crash so many visits may run again. Pauses, sleeps, ends and items wait for the disk all the same.
+    /// After a crash this many visits may run again. Pauses, sleeps, ends and items always wait for the disk.
     Behind(usize),
 }
 
@@ -107,7 +107,7 @@ impl fmt::Debug for StoreOptions {
 }
 
 impl StoreOptions {
-    /// Creates the defaults.
+    /// Creates the default options.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -120,25 +120,25 @@ impl StoreOptions {
         self
     }
 
-    /// Sets after how many changes a state is stored whole, at the latest; the default is 1,000. It is stored whole
-    /// earlier once the changes weigh some times what it does.
+    /// Sets the number of changes after which a state is stored whole at the latest; the default is 1,000. It is stored
+    /// whole earlier if the changes take several times the bytes of the state.
     ///
-    /// More take less room, and longer to read back.
+    /// A larger number makes the file smaller, and states slower to read back.
     #[must_use]
     pub fn full_every(mut self, visits: u32) -> Self {
         self.full_every = visits;
         self
     }
 
-    /// Sets how many bytes a state may have as JSON; the default is 64 MiB. A question, an answer and the output of a
-    /// journaled item may have as many.
+    /// Sets the most bytes that a state may have as JSON; the default is 64 MiB. The limit also holds for a question,
+    /// an answer, and the output of a journaled item.
     #[must_use]
     pub fn max_state(mut self, bytes: usize) -> Self {
         self.max_state = bytes;
         self
     }
 
-    /// Sets from which length on a wait survives a restart, and a `Sleep` node puts its run away; the default is two
+    /// Sets the length from which on a wait survives a restart and a `Sleep` node parks its run; the default is two
     /// seconds.
     #[must_use]
     pub fn keep_waits(mut self, from: Duration) -> Self {
@@ -146,7 +146,7 @@ impl StoreOptions {
         self
     }
 
-    /// Lets at most so many runs of the store be driven at once, of all flows together; by default there is no limit.
+    /// Sets the most runs of the store that are driven at once, of all flows together; by default there is no limit.
     /// The others wait as with [`FlowOptions::concurrency`](crate::FlowOptions::concurrency); the flow with the fewest
     /// runs under way is next.
     #[must_use]
@@ -155,8 +155,8 @@ impl StoreOptions {
         self
     }
 
-    /// Measures when runs wake, and what is old enough to prune, by another clock than the system's, for tests. What is
-    /// written down, such as when a run was started, is the system's time.
+    /// Replaces the clock that decides when runs wake and which are old enough to prune, for tests. Times that are
+    /// written down, such as the start of a run, are always the system's.
     #[must_use]
     pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Arc::new(move || match Panicked::catch(&now) {
@@ -177,7 +177,7 @@ impl StoreOptions {
         self
     }
 
-    /// Copies the log into the file after so many of its pages, for tests: SQLite does that after 1,000.
+    /// Sets the number of pages after which the log is copied into the file, for tests; in SQLite it is 1,000.
     #[doc(hidden)]
     #[must_use]
     pub fn checkpoint_every(mut self, pages: u32) -> Self {
@@ -185,7 +185,7 @@ impl StoreOptions {
         self
     }
 
-    /// Calls back at each moment at which a crash makes a difference, for tests that kill the process there.
+    /// Calls a function at each moment at which a crash makes a difference, for tests that kill the process there.
     #[doc(hidden)]
     #[must_use]
     pub fn on_write(mut self, on_write: impl Fn(WritePoint) + Send + Sync + 'static) -> Self {

@@ -5,8 +5,8 @@ use flowstone_core::NodePath;
 use crate::words::flow_options::FlowOptions;
 
 impl FlowOptions {
-    /// Says that a node has another path now, so that runs that are at the old one go on at the new one, and questions
-    /// are answered under both. Of a flow inside the flow, all its nodes have.
+    /// Says that a node has another path now, so that runs at the old path go on at the new one, and questions can be
+    /// answered under both. Renaming a flow inside the flow renames all its nodes.
     ///
     /// The [key](flowstone_core::Context::idempotency_key) of a visit that is under way stays as it was. Another node
     /// may have the old name now: a run that made its last step with this version of the flow stands at that one.
@@ -16,10 +16,10 @@ impl FlowOptions {
         self
     }
 
-    /// Says that the flow had another name, so that runs which began under it are found, and go on: with the first step
-    /// that one makes it belongs to the flow of the new name, and until then the older program can take it back.
+    /// Says that the flow had another name, so that runs that began under that name are found and go on. With its next
+    /// step such a run belongs to the flow of the new name; until then the older program can take it back.
     ///
-    /// If a flow of that name is registered as well, its runs are its own.
+    /// If a flow of the old name is registered as well, it keeps its runs.
     ///
     /// # Example
     ///
@@ -66,7 +66,7 @@ impl FlowOptions {
         self
     }
 
-    /// Returns the names that the flow had, see [`renamed_from`](Self::renamed_from).
+    /// Returns the former names of the flow, see [`renamed_from`](Self::renamed_from).
     #[must_use]
     pub fn former_names(&self) -> &[String] {
         &self.before

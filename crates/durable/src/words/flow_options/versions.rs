@@ -8,9 +8,10 @@ use serde_json::Value;
 use crate::words::{flow_options::FlowOptions, migrate::Asking};
 
 impl FlowOptions {
-    /// Numbers the state type, and says how a state of an older version becomes one of this: `migrate` gets the older
-    /// version's number and the state as JSON. It is called when a run of an older version goes on, and when such a
-    /// state is read as its type. It should do nothing else: it may be called often for one state.
+    /// Sets the version of the state type, and the function that migrates a state of an older version: `migrate` gets
+    /// the number of the older version and the state as JSON. It is called when a run of an older version goes on, and
+    /// when such a state is read as its type. It should have no side effects, since it may be called often for one
+    /// state.
     #[must_use]
     pub fn version(
         mut self,
@@ -22,12 +23,12 @@ impl FlowOptions {
         self
     }
 
-    /// Says how what an item of a [journaled](flowstone_core::NodeExt::journaled) batch gave under an older
-    /// [`version`](Self::version) becomes an output of this one: `migrate` gets the older version's number, the path of
-    /// the node, and the output as JSON. It is called when a run goes on that was in the middle of a batch.
+    /// Sets the function that migrates the output of an item of a [journaled](flowstone_core::NodeExt::journaled) batch
+    /// from an older [`version`](Self::version): `migrate` gets the number of the older version, the path of the node,
+    /// and the output as JSON. It is called when a run goes on that was in the middle of a batch.
     ///
-    /// Without it, an output that does not decode any more refuses its run, which stays as it is. Outputs in children
-    /// have no versions.
+    /// Without it, a run with an output that does not decode any more is refused, and stays as it is. Outputs in
+    /// children have no versions.
     ///
     /// # Example
     ///
@@ -49,15 +50,16 @@ impl FlowOptions {
         self
     }
 
-    /// Says how a question that was asked under an older [`version`](Self::version) is asked in this one: `migrate`
-    /// gets the older version's number, the path of the node (`review[3]/approve` in a child), and the question with
-    /// the schema of its answer. If the run was answered and has not gone on yet, it gets the answer, too; without one
-    /// in what it returns, or with one that does not fit, the question is open again.
+    /// Sets the function that migrates a question of an older [`version`](Self::version): `migrate` gets the number of
+    /// the older version, the path of the node (`review[3]/approve` in a child), and the question with the schema of
+    /// its answer. If the run was answered and has not gone on yet, it gets the answer, too. If it then returns no
+    /// answer, or one that does not fit, the question is open again.
     ///
     /// It is called when such a question is read by [`Run::questions`](crate::Run::questions), when it is answered, and
-    /// when its run goes on; it is written down with its answer. Without it a question keeps its schema, and an answer
-    /// has to fit that and the type that the node has now. From beside, by [`Requests`](crate::Requests), a question is
-    /// read and answered as it is stored; that answer then goes through `migrate`.
+    /// when its run goes on; the migrated question is written down with its answer. Without `migrate` a question keeps
+    /// its schema, and an answer has to fit both that and the present type of the node. Through
+    /// [`Requests`](crate::Requests) a question is read and answered as it is stored; that answer then goes through
+    /// `migrate`.
     ///
     /// # Example
     ///
