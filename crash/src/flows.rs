@@ -1,4 +1,4 @@
-//! Random flows: what a seed makes of chains, loops, flows in flows, batches, questions and sleeps.
+//! Random flows, which a seed builds of chains, loops, flows in flows, batches, questions and sleeps.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     version::{Names, plain},
 };
 
-/// From which length on a wait is kept in the store: short, so that the waits of a test are.
+/// The length from which on a wait is kept in the store. It is short, so that the waits of a test are kept.
 pub(crate) const KEEP_WAITS: Duration = Duration::from_millis(20);
 
 /// One node of a flow.
@@ -22,7 +22,7 @@ pub(crate) enum Stage {
         trouble: Trouble,
         wait: u64,
     },
-    /// Goes back so many nodes until it was visited so often.
+    /// Goes back this many nodes until it was visited this many times.
     Loop {
         back: usize,
         turns: u32,
@@ -48,7 +48,7 @@ pub(crate) enum Stage {
     Sleep(u64),
 }
 
-/// Flows with all kinds of nodes, however the rest falls out.
+/// Returns flows that have all kinds of nodes between them, for any seed.
 pub(crate) fn blueprints(seed: u64) -> Vec<Vec<Stage>> {
     let mut random = Random::of(seed, "flows");
     let mut deck: Vec<Stage> = (0..10).map(|kind| stage(&mut random, kind, 0)).collect();
@@ -66,7 +66,7 @@ pub(crate) fn blueprints(seed: u64) -> Vec<Vec<Stage>> {
     flows
 }
 
-/// A flow with one node that kills its process in some of its runs: by itself, as an item, or in a child.
+/// Returns a flow with a node that kills its process in some of its runs: by itself, as an item, or in a child.
 pub(crate) fn poisonous(random: &mut Random) -> Vec<Stage> {
     let trouble = Trouble { poison: true, ..Trouble::default() };
     let blocking = random.one_in(2);
@@ -104,7 +104,7 @@ fn ask_more(random: &mut Random, stages: &mut Vec<Stage>, asks: Asks) {
         }
     }
     if asks == Asks::Children && random.one_in(2) {
-        // By what it does first a child is known that only asks.
+        // A child that only asks is recognized by its first deed.
         stages.insert(0, Stage::Work { blocking: false, trouble: Trouble::default(), wait: 0 });
         if random.one_in(2) {
             stages.push(Stage::Sleep(random.between(15, 40)));
@@ -118,13 +118,14 @@ fn any(random: &mut Random, depth: u32) -> Stage {
     stage(random, kind, depth)
 }
 
-/// A stage of a flow in a flow: all kinds but another flow in a flow.
+/// Returns a stage of a flow in a flow, of any kind but another flow in a flow.
 fn nested(random: &mut Random) -> Stage {
     let kind = random.below(8);
     stage(random, kind, 0)
 }
 
-/// A stage of one of ten kinds; the last three are not for children, which can neither ask nor be retried alone.
+/// Returns a stage of one of ten kinds. The last three are not for children, which can neither ask nor be retried
+/// alone.
 fn stage(random: &mut Random, kind: u64, depth: u32) -> Stage {
     match kind {
         0 => work(random),
@@ -169,17 +170,17 @@ fn turns(random: &mut Random) -> u32 {
     u32::try_from(random.between(2, 4)).unwrap_or(2)
 }
 
-/// A wait between attempts; every other one is long enough to be kept.
+/// Returns a wait between attempts; every other one is long enough to be kept.
 fn wait(random: &mut Random) -> u64 {
     if random.one_in(2) { random.between(1, 5) } else { random.between(20, 30) }
 }
 
-/// The name of a seed's flow in the first version.
+/// Returns the name of a seed's flow in the first version.
 pub(crate) fn name(flow: usize) -> String {
     format!("flow{flow}")
 }
 
-/// Makes the flow of a blueprint, with the names that its nodes have.
+/// Builds the flow of a blueprint, with the names of its nodes in this version.
 pub(crate) fn build(name: &str, stages: &[Stage], world: &Arc<World>, names: &Names) -> Result<AsyncFlow<Job>> {
     let mut flow = AsyncFlow::builder(name);
     let mut nodes = Vec::new();
@@ -202,7 +203,7 @@ pub(crate) fn build(name: &str, stages: &[Stage], world: &Arc<World>, names: &Na
     Ok(flow.build()?)
 }
 
-/// The name of a node in the first version.
+/// Returns the name of a node in the first version.
 fn first_name(at: usize, stage: &Stage) -> String {
     match stage {
         Stage::Work { .. } => format!("work{at}"),
@@ -217,7 +218,7 @@ fn first_name(at: usize, stage: &Stage) -> String {
     }
 }
 
-/// Tells a flow what its nodes were called before.
+/// Adds the former names of a flow's nodes to its options.
 pub(crate) fn renames(mut options: FlowOptions, stages: &[Stage], names: &Names) -> FlowOptions {
     for (at, stage) in stages.iter().enumerate() {
         let name = first_name(at, stage);
@@ -249,7 +250,7 @@ fn add(
         Stage::Loop { turns, .. } => flow.add(name, Awaiting(work(Trouble::default(), *turns, 0))),
         Stage::Nested(stages) => flow.add(name, build(&inner, stages, world, &names.inside(&first))?),
         Stage::Batch { items, limit, kept, trouble, wait } => {
-            // Items that are not kept are known by their places, and so are their keys: their list must stay the same.
+            // Items that are not kept, and their keys, go by their places, so their list must stay the same.
             let version = world.lists.filter(|_| *kept && !names.unkept);
             let batch = Batch { work: work(*trouble, 0, *items), version }.retry(retry(*wait));
             match (*limit, *kept) {
@@ -273,7 +274,8 @@ fn add(
             }
         }
         Stage::Sleep(millis) => {
-            // A `Sleep` has the action `()`: inside a flow of its own its exit can be called as all others are.
+            // A `Sleep` has the action `()`. It is wrapped in a flow, so that its exit can have the name that all
+            // others have.
             let mut asleep = AsyncFlow::<Job>::builder(inner);
             let sleep = asleep.add(names.inside(&first).now(SLEEP), Sleep::new(world.time(*millis)));
             asleep.start(sleep);
@@ -282,7 +284,7 @@ fn add(
     })
 }
 
-/// The name of the node in a flow that sleeps.
+/// The name of the sleeping node inside that flow.
 const SLEEP: &str = "sleep";
 
 fn fork(name: &str, children: u64) -> impl Fn(&Job) -> Vec<Job> + Send + Sync + 'static + use<> {

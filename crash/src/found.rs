@@ -1,4 +1,4 @@
-//! The content of a store when nobody drives it, read by SQL: nothing of what is checked here checks itself.
+//! The content of a store that nobody drives, read by SQL, so that the code under test does not check itself.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,8 @@ pub(crate) struct Stored {
     pub(crate) answers: u64,
     /// The node of each committed visit.
     pub(crate) nodes: Vec<String>,
-    /// The results of items of a visit under way: by step, and by what keys have of an item; `-1` is the node itself.
+    /// The outputs of items of a visit under way, by step and by the part of the key that names an item; `-1` is the
+    /// node itself.
     items: BTreeMap<(u64, String), Kept>,
     /// The steps whose questions have an answer, also one that did not fit.
     answered: BTreeSet<u64>,
@@ -31,7 +32,7 @@ pub(crate) struct Stored {
     pub(crate) expired: BTreeSet<u64>,
     /// The number of times that its process died in the visit under way.
     pub(crate) deaths: u64,
-    /// After how many deaths it failed for them, if it did.
+    /// The number of deaths for which it failed, if it did.
     pub(crate) failed_after: Option<u64>,
 }
 
@@ -55,14 +56,14 @@ pub(crate) struct Found {
     pub(crate) deleting: BTreeSet<i64>,
 }
 
-/// The progress of something that the ledger holds.
+/// The progress of a deed of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Standing {
     /// It is in the store, and must never be done again.
     Committed,
     /// It belongs to the visit that follows the last committed one.
     InFlight,
-    /// It belongs to a visit so many after that.
+    /// It belongs to a visit this many after that.
     Ahead(u64),
     /// Its run is not in the store.
     Unknown,
@@ -71,7 +72,7 @@ pub(crate) enum Standing {
 pub(crate) const ENDED: i64 = 3;
 
 impl Found {
-    /// Checks a file, and reads it. One that was never made a store holds nothing.
+    /// Checks a file, and reads it. A file that was never made a store has no content.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         if !path.exists() {
             return Ok(Self::default());
@@ -92,14 +93,14 @@ impl Found {
         Self::rows(&db).context("the store cannot be read")
     }
 
-    /// Reads a file that somebody drives, as it is at one moment.
+    /// Reads a file that is being driven, as it is at one moment.
     pub(crate) fn beside_driver(path: &Path) -> Result<Self> {
         let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         let moment = db.unchecked_transaction()?;
         Self::rows(&moment)
     }
 
-    /// Checks that all is there that was seen earlier, unless its run was deleted since, and counts it.
+    /// Checks that all rows are there that were seen earlier, unless their run was deleted since, and counts them.
     pub(crate) fn has_all_of(&self, seen: &Self) -> Result<u64> {
         let mut count = 0;
         for (id, run) in &seen.runs {
@@ -117,7 +118,7 @@ impl Found {
     fn rows(db: &Connection) -> Result<Self> {
         let mut found = Self::default();
         let mut ids = BTreeMap::new();
-        // The rest of runs that were deleted: their numbers, and their children, which are no runs either.
+        // These are the remains of deleted runs: their numbers, and their children, which no longer exist either.
         let mut select = db.prepare("SELECT run FROM deleting")?;
         let mut deleted: BTreeSet<i64> = select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
         found.deleting.clone_from(&deleted);
@@ -203,8 +204,8 @@ impl Found {
         Ok(found)
     }
 
-    /// Says how far something is, by its key: `run:visit:node[item]`, of a child the parent's key and then its own; of
-    /// what follows a question the id of the run or child and `?number`.
+    /// Returns the progress of a deed by its key: `run:visit:node[item]`; for a child, the key of its parent and then
+    /// its own; after a question, the id of the run or child and `?number`.
     pub(crate) fn standing(&self, key: &str, attempt: u32) -> Standing {
         let (key, question) = match key.split_once('?') {
             Some((key, number)) => (key, Some(number.parse().unwrap_or(u64::MAX))),

@@ -1,7 +1,8 @@
 //! The deeds of nodes outside the store: one line for each call of `exec`, in a file that is only appended to.
 //!
-//! A line is one `write` to a file opened with `O_APPEND`, so that lines of two processes do not mix. Of the last one a
-//! killed process may leave a part, up to the end of a page. It is never synced: the process dies, not the machine.
+//! A line is one `write` to a file opened with `O_APPEND`, so that lines of two processes do not mix. A killed process
+//! may leave a part of its last line, up to the end of a page. The file is never synced, since the process dies and not
+//! the machine.
 
 use std::{
     fs::{File, OpenOptions},
@@ -19,15 +20,15 @@ use crate::version::plain;
 /// One call of `exec`, or of the `post` of a question.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Deed {
-    /// The idempotency key as it is in memory, by the first version, with the places that items have there; of a
-    /// question, one that is made up.
+    /// The idempotency key of the same deed in memory, in the first version, with the places of items there; for a
+    /// question it is made up.
     pub(crate) key: String,
-    /// The key as it is.
+    /// The key itself.
     pub(crate) whole: String,
     pub(crate) attempt: u32,
     /// The run that the user started.
     pub(crate) run: String,
-    /// The one who did it, as the state says: the run, or the child of a batch flow.
+    /// The run, or the child of a batch flow, that did it, according to the state.
     pub(crate) who: String,
     pub(crate) visit: u64,
     pub(crate) node: String,
@@ -35,17 +36,17 @@ pub(crate) struct Deed {
     pub(crate) item: Option<usize>,
 }
 
-/// A line of a ledger: a deed, a mark of what is about to be done to a run from outside, or what somebody was told.
+/// A line of a ledger: a deed, a mark of an action on a run that is about to follow, or a fact that a caller was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Line {
     Deed(Deed),
-    /// A mark: the thing that is done (`retry`, `cancel`, `delete`, …), and the run.
+    /// A mark: the action (`retry`, `cancel`, `delete`, …), and the run.
     Mark(String, String),
-    /// Something that somebody was told of a run: it must be so from then on.
+    /// A fact that a caller was told of a run, and that must hold from then on.
     Told(Told, String),
 }
 
-/// Something that the store has said is done.
+/// A fact that the store has told a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Told {
     Started,
@@ -55,9 +56,9 @@ pub(crate) enum Told {
     /// The question of this step has expired: an answer was refused.
     Late(u64),
     Cancelled,
-    /// It was cancelled, and goes on; what is broken in it may still be.
+    /// It was cancelled, and goes on; a broken node may still be broken.
     Uncancelled,
-    /// It had failed, and goes on; what was broken is mended.
+    /// It had failed, and goes on; its broken node is mended.
     Retried,
     /// Its process has died too often.
     Failed,
@@ -65,12 +66,13 @@ pub(crate) enum Told {
     Gone,
 }
 
-/// Where lines are written down.
+/// The place to which lines are written.
 #[derive(Debug)]
 pub(crate) enum Ledger {
     File(File),
     Memory(Mutex<Vec<Line>>),
-    /// Nothing is done, nor heard of, by a machine without power.
+    /// The lines of a machine with this disk. Without power it does nothing and hears nothing, so further lines are
+    /// dropped.
     Powered {
         disk: Arc<Disk>,
         lines: Arc<Mutex<Vec<Line>>>,
@@ -92,14 +94,14 @@ impl Deed {
         }
     }
 
-    /// Returns whether it is the same but for the letters of its key.
+    /// Returns `true` if the two are the same except for the letters of their keys.
     pub(crate) fn is(&self, other: &Self) -> bool {
         let of = |deed: &Self| Self { whole: String::new(), ..deed.clone() };
         of(self) == of(other)
     }
 
-    /// Returns the deed that follows a question, which knows of its run only what the state holds. That it expired, and
-    /// not that it was answered, is its attempt 1.
+    /// Returns the deed that follows a question, which knows only the state of its run. Attempt 0 stands for an answer,
+    /// and attempt 1 for the question's expiry.
     pub(crate) fn of_question(who: &str, number: usize, expires: bool, expired: bool) -> Self {
         Self {
             key: format!("{who}?{number}"),
@@ -113,14 +115,14 @@ impl Deed {
         }
     }
 
-    /// The same question's other way, if it has two.
+    /// Returns the other end of the same question, if it has two.
     pub(crate) fn other_way(&self) -> Option<Self> {
         let two = self.key.contains('?') && self.node == "expiring";
         two.then(|| Self { attempt: 1 - self.attempt, ..self.clone() })
     }
 }
 
-/// The run that the user started, by the id or the name of a child, whose parts come after such a letter.
+/// Returns the run that the user started, from the id or the name of a child, whose own parts come after such a letter.
 pub(crate) fn root(child: &str, after: char) -> &str {
     child.split(after).next().unwrap_or(child)
 }
@@ -167,16 +169,16 @@ impl Told {
     }
 }
 
-/// The number of letters of a key that only one life of its run has.
+/// The number of letters in a key that belong to one life of its run.
 const LIFE: usize = 16;
 
-/// Those letters; none in a run in memory.
+/// Returns those letters; a run in memory has none.
 pub(crate) fn life(key: &str) -> Option<&str> {
     key.split_once('~')?.1.get(..LIFE)
 }
 
-/// Returns the identity of a deed: its key as it is in memory, with the places of items that `who` did it and the item
-/// have, where a key has what the journal knows an item by.
+/// Returns the identity of a deed: its key in memory. Where the key names an item as the journal knows it, the identity
+/// has the place of the item, from `who` and `item`.
 fn identity(whole: &str, who: &str, item: Option<usize>) -> String {
     let key = in_memory(whole);
     let mut children = who.split('/').skip(1).map(|child| child.rsplit('.').next().unwrap_or(child));
@@ -192,8 +194,8 @@ fn identity(whole: &str, who: &str, item: Option<usize>) -> String {
     parts.join(":")
 }
 
-/// A key, or the id of a child, as it is in memory: `run3~0123456789abcdef:1:work2-g1` without what only this life of
-/// its run has, and with the names of the first version.
+/// Returns a key, or the id of a child, in the form that it has in memory: for `run3~0123456789abcdef:1:work2-g1`
+/// without the letters of this life, and with the names of the first version.
 pub(crate) fn in_memory(key: &str) -> String {
     let life = key.split_once('~').and_then(|(id, rest)| Some(format!("{id}{}", rest.get(LIFE..)?)));
     plain(&life.unwrap_or_else(|| key.to_owned()))
@@ -231,10 +233,10 @@ fn append(mut file: &File, line: &str) -> std::io::Result<()> {
     if written == line.len() { Ok(()) } else { Err(std::io::ErrorKind::WriteZero.into()) }
 }
 
-/// The words of a process that met its limit of file sizes here, before it did what it was about to write down.
+/// The message of a process that reached its limit of file sizes here, before it did the deed of the line.
 pub(crate) const FULL: &str = "the ledger cannot be written";
 
-/// Cuts off the part of a line with which a process ended: it has not done what it was about to write down.
+/// Cuts off the part of a line that a process has left at its end; the process has not done that deed.
 pub(crate) fn cut_part(path: &Path) -> Result<()> {
     if !path.exists() {
         return Ok(());

@@ -64,7 +64,7 @@ const HELP: &str = "\
 flowstone-crash [--seeds N] [--from SEED] [--jobs J]    kills processes, with N seeds
 flowstone-crash --power N [--from SEED] [--jobs J]      cuts the power of a disk N times";
 
-/// After how many failed seeds no other begins: each keeps its files.
+/// The number of failed seeds after which no other begins, since each keeps its files.
 const ENOUGH: usize = 10;
 
 fn main() -> ExitCode {

@@ -21,9 +21,9 @@ use crate::{
 /// The state of every run, and of every child.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Job {
-    /// The run, or the run's name with the place of a child.
+    /// The name of the run, or of a child: the run's name with the place of the child.
     pub(crate) who: String,
-    /// A digest of everything that was done so far.
+    /// A digest of all deeds so far.
     pub(crate) digest: u64,
     /// The number of visits of each node.
     pub(crate) turns: BTreeMap<String, u32>,
@@ -40,7 +40,7 @@ impl Job {
         Self { who, digest: mix(seed), ballast: "lorem ipsum ".repeat(ballast / 12), ..Self::default() }
     }
 
-    /// Takes in what a visit made.
+    /// Adds the result of a visit.
     pub(crate) fn absorb(&mut self, node: &str, made: u64) {
         self.digest = mix(self.digest ^ made);
         *self.turns.entry(node.to_owned()).or_default() += 1;
@@ -71,9 +71,10 @@ pub(crate) struct Input {
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) ledger: Arc<Ledger>,
-    /// Runs for which what is broken was mended, so that they can be retried.
+    /// The runs whose broken nodes were mended, so that they can be retried.
     pub(crate) mended: Mutex<BTreeSet<String>>,
-    /// `true` if everything takes no time and nothing is broken: runs without a store, to compare others with.
+    /// `true` in the ideal world, in which nothing takes time and nothing is broken: its runs, without a store, are
+    /// compared with the others.
     pub(crate) ideal: bool,
     /// The version of the lists that batches have, unless it is the first.
     pub(crate) lists: Option<u64>,
@@ -102,7 +103,7 @@ impl World {
         self.ideal || self.mended.lock().unwrap_or_else(PoisonError::into_inner).contains(run)
     }
 
-    /// A time, or none in the ideal world.
+    /// Returns a time, which is none in the ideal world.
     pub(crate) fn time(&self, millis: u64) -> Duration {
         Duration::from_millis(if self.ideal { 0 } else { millis })
     }
@@ -125,7 +126,7 @@ pub(crate) struct Trouble {
     pub(crate) flaky: bool,
     /// `true` if it fails for good until somebody retries the run; also in the next process, if this one dies first.
     pub(crate) broken: bool,
-    /// `true` if it kills its process, in the runs that are to do so.
+    /// `true` if it kills its process, in the runs that are planned to do so.
     pub(crate) poison: bool,
 }
 
@@ -147,7 +148,7 @@ pub(crate) struct Work {
     pub(crate) trouble: Trouble,
     /// The longest time that it takes, in milliseconds.
     pub(crate) most: u64,
-    /// After how many visits it goes on; before, it goes back.
+    /// The number of visits after which it goes on; before that, it goes back.
     pub(crate) turns: u32,
     /// Items of a batch.
     pub(crate) items: usize,
@@ -159,7 +160,7 @@ impl Work {
         let made = mix(input.number);
         let run = cx.run_id();
         if self.trouble.broken && is_first(input) && !self.world.is_mended(run.as_str()) {
-            // Whoever retries the run does not do so before it has failed.
+            // The run is not retried before it has failed.
             self.world.mend(run.as_str());
             return Err(NodeError::terminal("broken until somebody mends it"));
         }
@@ -173,7 +174,7 @@ impl Work {
         self.world.time((made >> 8) % (self.most + 1))
     }
 
-    /// Returns how long to wait before killing the process, if that is to be.
+    /// Returns the time to wait before it kills the process, if it has to.
     fn dies_in(&self, input: &Input, cx: &Context, made: u64) -> Option<Duration> {
         let run = cx.run_id();
         let dies = self.trouble.poison
@@ -214,7 +215,7 @@ impl Work {
     }
 }
 
-/// Returns `true` if trouble may come: in a batch only one item has it, one that every version has.
+/// Returns `true` if the node may make trouble. In a batch only one item does, one that every version has.
 fn is_first(input: &Input) -> bool {
     input.item.is_none_or(|item| item == 1)
 }
@@ -302,8 +303,8 @@ impl AsyncBatchNode<Job> for Batch {
 }
 
 impl Batch {
-    /// The items of this version of the program, by their places in the first: in another order, and without some of
-    /// the last ones.
+    /// Returns the items of this version of the program, by their places in the first version. They are in another
+    /// order, and some of the last ones are missing.
     fn list(&self) -> Vec<usize> {
         let Work { name, items, .. } = &self.work;
         let mut list: Vec<usize> = (0..*items).collect();
@@ -316,7 +317,7 @@ impl Batch {
     }
 }
 
-/// Returns how many items of a batch are in every version, and so in the state.
+/// Returns the number of items of a batch that are in every version, and so in the state.
 pub(crate) fn always(items: usize) -> usize {
     items - items / 3
 }
@@ -344,8 +345,8 @@ impl Question {
         self.goes_on(job, Some(answer))
     }
 
-    /// Goes on after a question. What the run makes of it is the same both ways, so that one run in memory stands for
-    /// both.
+    /// Goes on after a question. The result is the same if it was answered or has expired, so that one run in memory
+    /// stands for both.
     fn goes_on(&self, job: &mut Job, answer: Option<bool>) -> Action {
         let (text, number) = (Self::text(job), job.answers.len());
         self.world.deed(Deed::of_question(&job.who, number, self.expires, answer.is_none()));

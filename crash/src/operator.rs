@@ -1,5 +1,5 @@
-//! A driver's work on the runs of a seed: it starts them, answers, cancels, retries, forks, deletes and prunes, as
-//! their plans say, until all have come to their ends.
+//! The operator of the runs of a seed: it starts, answers, cancels, retries, forks, deletes and prunes them as planned,
+//! until all are at their ends.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,13 +29,13 @@ use crate::{
 
 mod missing;
 
-/// The time between two looks at a run to which somebody else is to do something.
+/// The time between two looks at a run that waits for somebody else.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The longest time between two such looks.
 const SELDOM: Duration = Duration::from_millis(80);
 
-/// The longest wait for a run before looking whether another was stopped by a fault.
+/// The longest wait for a run before the operator checks if a fault has stopped another one.
 const LONG: Duration = Duration::from_millis(300);
 
 /// Returns the options with which a life of a seed opens its store.
@@ -48,8 +48,7 @@ pub(crate) fn options(script: &Script, life: usize) -> StoreOptions {
     }
 }
 
-/// Drives everything in a store that was just opened to its end, from wherever earlier drivers left it; `before` is
-/// what they wrote down.
+/// Drives all runs in a store that was just opened to their ends. `before` holds the lines of earlier drivers.
 pub(crate) async fn drive(
     store: &Store,
     script: &Script,
@@ -61,7 +60,7 @@ pub(crate) async fn drive(
         Line::Deed(_) | Line::Told(..) => None,
     });
     let marks: BTreeSet<_> = marks.collect();
-    // Before any run goes on, as some do as soon as their flows are there.
+    // This comes before any run goes on, as some do as soon as their flows are registered.
     marks.iter().filter(|(what, _)| what == "retry").for_each(|(_, run)| world.mend(run));
     let (mut runs, names) = (BTreeMap::new(), Names::new(version));
     for (flow, stages) in script.flows.iter().enumerate().filter(|(flow, _)| version.lacks != Some(*flow)) {
@@ -84,10 +83,10 @@ pub(crate) async fn drive(
     operator.prune(script).await
 }
 
-/// Returns the options of a flow, which the store is told beside its names.
+/// Returns the options of a flow, without its names.
 fn flow_options(script: &Script, flow: usize, version: Version) -> FlowOptions {
     let options = FlowOptions::new();
-    // One flow has another limit than the one that all have that say nothing.
+    // One flow has another limit than the default.
     let options = if flow + 2 == script.flows.len() { options.max_resumes(script.max_resumes(flow)) } else { options };
     match version.limits.flow {
         Some((limited, most)) if limited == flow => options.concurrency(most),
@@ -95,12 +94,12 @@ fn flow_options(script: &Script, flow: usize, version: Version) -> FlowOptions {
     }
 }
 
-/// Does to the runs what their plans say.
+/// The operator of all runs.
 struct Operator {
-    /// By the number of the flow, without the one that this version lacks.
+    /// The runs by the number of their flow, without the flow that this version lacks.
     runs: BTreeMap<usize, Runs<Job>>,
     world: Arc<World>,
-    /// The marks of what earlier processes were about to do.
+    /// The marks of actions that earlier processes were about to take.
     marks: BTreeSet<(String, String)>,
     /// `true` if the store's clock is that of the system, and stays so.
     is_right: bool,
@@ -214,7 +213,7 @@ impl Operator {
         self.conduct(&plan, &run).await.map(drop)
     }
 
-    /// Brings a run to where its plan wants it; returns whether it has ended.
+    /// Brings a run to the point that is planned for it; returns `true` if it has ended.
     async fn conduct(&self, plan: &Plan, run: &Run<Job>) -> Result<bool, Fault> {
         let mut cancel_at = match plan.fate {
             Fate::Cancelled { after, by: Who::Driver, .. } if !self.marked("cancel", &plan.id) => {
@@ -259,7 +258,7 @@ impl Operator {
         }
     }
 
-    /// Does what a run needs to go on.
+    /// Takes the action that a run needs to go on.
     async fn help(&self, plan: &Plan, run: &Run<Job>, status: Status) -> Result<(), Fault> {
         let id = run.id().as_str();
         match (status, plan.fate) {
@@ -284,7 +283,7 @@ impl Operator {
         Ok(())
     }
 
-    /// Answers the open questions of a run and of its children, as far as it is time to.
+    /// Answers the open questions of a run and of its children whose time for an answer has come.
     async fn answer(&self, run: &Run<Job>) -> Result<(), Fault> {
         let mut questions = run.questions().await?;
         questions.retain(|question| question.is_open() && answers::is_time(question));
@@ -297,14 +296,14 @@ impl Operator {
         Ok(())
     }
 
-    /// Writes down what came of an answer.
+    /// Writes down the result of an answer.
     fn answered(&self, question: &Question, result: Result<(), AnswerError>) -> Result<(), Fault> {
         let of = in_memory(question.run.as_str());
         match result {
             Err(AnswerError::Expired { .. }) if question.expires_at.is_none() => {
                 Err(Fault::Odd(format!("question {} of {of} never expires, and has", question.step)))
             }
-            // By a clock that is set back it may not have.
+            // By a clock that is set back, the question may not have expired.
             Err(AnswerError::Expired { .. }) if self.is_right => {
                 self.did(Told::Late(question.step), &of, Ok::<_, Error>(()))
             }
@@ -313,7 +312,7 @@ impl Operator {
         }
     }
 
-    /// Answers what has expired, which must be refused.
+    /// Answers expired questions, which must be refused.
     async fn answer_late(&self, run: &Run<Job>) -> Result<(), Fault> {
         let questions = run.questions().await?;
         for question in questions.iter().filter(|question| question.expired_at.is_some()) {
@@ -328,7 +327,7 @@ impl Operator {
         Ok(())
     }
 
-    /// Says whether a run has failed since its process died too often, and is to stay so.
+    /// Returns `true` if a run has failed because its process died too often, and is planned to stay so.
     async fn has_died_for_good(&self, plan: &Plan, run: &Run<Job>) -> Result<bool, Fault> {
         let Fate::Poisoned { retried, .. } = plan.fate else { return Ok(false) };
         match run.finished().await {
@@ -345,7 +344,7 @@ impl Operator {
         }
     }
 
-    /// Writes down that something was done; passes over errors that say that somebody else was faster.
+    /// Writes down that an action was done; ignores errors that say that somebody else was faster.
     fn did(&self, what: Told, run: &str, result: Result<(), impl Into<Error>>) -> Result<(), Fault> {
         match result.map_err(Into::into) {
             Ok(()) => self.told(what, run),

@@ -1,4 +1,4 @@
-//! The other process: answers, cancels and retries from beside the one that drives the store.
+//! The other process: it answers, cancels and retries runs from beside the process that drives the store.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,23 +26,23 @@ use crate::{
     plan::{Fate, Script, Who},
 };
 
-/// After how long it deletes runs of a flow that the driver lacks.
+/// The time after which it deletes runs of a flow that the driver lacks.
 const SOON: Duration = Duration::from_millis(100);
 
-/// After how many looks it opens the store again.
+/// The number of looks after which it opens the store again.
 const ONE_OPEN: u64 = 8;
 
 /// The time between two looks.
 const LOOK: Duration = Duration::from_millis(15);
 
-/// A thread that is the other process as long as this lives.
+/// A thread that plays the other process until this is dropped.
 pub(crate) struct Meddler {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
 impl Meddler {
-    /// Begins, beside a driver that lacks this flow.
+    /// Starts the thread, beside a driver that lacks this flow.
     pub(crate) fn start(script: &Arc<Script>, store: &Path, ledger: Arc<Ledger>, lacks: Option<usize>) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut meddling = Meddling {
@@ -68,7 +68,7 @@ impl Meddler {
         Ok(Self { stop, thread: Some(thread) })
     }
 
-    /// Ends it, and says whether something was not as it should be.
+    /// Ends the thread, and fails if something was wrong.
     pub(crate) fn end(mut self) -> Result<()> {
         self.join()
     }
@@ -99,16 +99,16 @@ struct Meddling {
     open: Option<Requests>,
     /// The number of looks at the store so far.
     looks: u64,
-    /// The questions that are answered late: once their time is over an answer is refused.
+    /// The questions that are answered late, after they have expired, so that the answer is refused.
     late: Vec<Question>,
     /// The flow that the driver lacks.
     lacks: Option<usize>,
-    /// The runs of that flow that are to be deleted, and whether they are.
+    /// The runs of that flow that are to be deleted, and `true` for those that were.
     deleting: BTreeMap<String, bool>,
 }
 
 impl Meddling {
-    /// Does once what there is to do.
+    /// Takes all actions once that are due.
     fn look(&mut self) -> Result<()> {
         let mut requests = match self.open.take() {
             Some(requests) => requests,
@@ -165,11 +165,11 @@ impl Meddling {
         let unfit = open.refused.is_none() && answers::to(&format!("unfit {text}"));
         let answer: Value = if unfit { "perhaps".into() } else { answers::to(text).into() };
         let told = match requests.answer_question(open, answer) {
-            // One that does not fit is taken here, and given back by the driver.
+            // An answer that does not fit is accepted here, and refused by the driver.
             Ok(()) if unfit => return Ok(()),
             Ok(()) => Told::Answered(open.step),
             Err(AnswerError::Expired { .. }) if open.expires_at.is_some() => {
-                // The driver may have a clock by which it has not.
+                // By the clock of the driver the question may not have expired.
                 if Clock::is_set(self.script.seed) {
                     return Ok(());
                 }
@@ -192,7 +192,7 @@ impl Meddling {
     }
 
     fn retry(&self, requests: &mut Requests, id: &str) -> Result<(), Error> {
-        // Before the request: what the run does again is of the life that begins here.
+        // This comes before the request, since the deeds that the run repeats belong to the life that begins here.
         drop(self.ledger.write(Line::Mark("retry".to_owned(), id.to_owned())));
         Ok(requests.retry_failed(id)?)
     }
@@ -210,7 +210,7 @@ impl Meddling {
 }
 
 impl Meddling {
-    /// Deletes runs of the flow that the driver lacks, after they were cancelled where that has to be.
+    /// Deletes runs of the flow that the driver lacks, after cancelling those for which that is needed.
     fn delete(&mut self, requests: &mut Requests) -> Result<()> {
         if self.begun.elapsed() < SOON {
             return Ok(());
@@ -220,7 +220,7 @@ impl Meddling {
                 continue;
             }
             if !self.deleting.contains_key(&plan.id) {
-                // Before it is: it is never started again.
+                // The mark comes first, since a deleted run is never started again.
                 drop(self.ledger.write(Line::Mark("delete".to_owned(), plan.id.clone())));
             }
             let deleted = match requests.delete(plan.id.as_str()) {
@@ -243,7 +243,7 @@ impl Meddling {
     }
 }
 
-/// Passes over errors that say that somebody else was faster, or holds the store for a moment.
+/// Ignores errors that say that somebody else was faster, or holds the store for a moment.
 fn passed(result: Result<(), impl Into<Error>>) -> Result<()> {
     match result.map_err(Into::into) {
         Err(error) if came_late(&error) || error.fault() == Some(StoreFault::Busy) => Ok(()),

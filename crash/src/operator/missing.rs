@@ -11,11 +11,11 @@ use crate::{
     plan::{Fate, Plan, Who},
 };
 
-/// After how long runs are deleted that are to be, in milliseconds.
+/// The time after which runs are deleted, in milliseconds.
 const SOON: u64 = 100;
 
 impl Operator {
-    /// Cancels and deletes those of the runs that are to be, whatever they are in the middle of.
+    /// Cancels and deletes the runs for which that is planned, in any status.
     pub(super) async fn of_missing_flow(&self, store: &Store, plans: impl Iterator<Item = &Plan>) -> Result<(), Fault> {
         let mut waited = 0;
         let mut plans: Vec<_> = plans.filter_map(|plan| Some((at(plan)?, plan))).collect();
@@ -62,7 +62,7 @@ impl Operator {
     }
 }
 
-/// When something is done to a run, in milliseconds.
+/// Returns the time at which an action on a run is due, in milliseconds.
 fn at(plan: &Plan) -> Option<u64> {
     match plan.fate {
         Fate::Cancelled { after, by: Who::Driver, .. } => Some(after),
