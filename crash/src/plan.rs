@@ -12,7 +12,7 @@ use crate::{
     version::Version,
 };
 
-/// The jobs of the writer thread. One that a process meets and that is not here is reported.
+/// The jobs of the writer thread. If a process meets a job that is missing here, it is reported.
 pub(crate) const JOBS: [&str; 26] = [
     "start", "visit", "item", "child", "wait", "pause", "answer", "refuse", "sleep", "wake", "stop", "retry", "cancel",
     "inbox", "fork", "delete", "piece", "prune", "flow", "usage", "begin", "park", "place", "resume", "refused",
@@ -30,24 +30,24 @@ const RUNS: usize = 120;
 pub(crate) struct Point {
     pub(crate) job: &'static str,
     pub(crate) when: &'static str,
-    /// Which occurrence, counted from 0.
+    /// The occurrence, counted from 0.
     pub(crate) nth: u64,
 }
 
-/// The way in which a process comes to its end.
+/// The end of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Life {
-    /// It is killed so many milliseconds after its start.
+    /// It is killed this many milliseconds after its start.
     Time(u64),
     /// It is killed where it stopped.
     Point(Point),
-    /// It cannot write files beyond so many KiB and what the ledger has already.
+    /// It cannot write files that are larger than this many KiB, plus the present size of the ledger.
     Limit(u64),
     /// It ends by itself.
     Whole,
 }
 
-/// The process that does something to a run.
+/// The process that acts on a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Who {
     /// The process that drives the store.
@@ -56,23 +56,24 @@ pub(crate) enum Who {
     Other,
 }
 
-/// The fate of a run: what is done to it from outside, beside answers and retries of what failed.
+/// The fate of a run: the actions on it from outside, beside answers and retries of failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     Ends,
-    /// It is cancelled after so many milliseconds, unless it has ended.
+    /// It is cancelled after this many milliseconds, unless it has ended.
     Cancelled {
         after: u64,
         by: Who,
         retried: bool,
     },
-    /// Once it has ended, another begins after this step.
+    /// Once it has ended, it is forked after this step.
     Forked(u64),
     /// Once it has ended, it is deleted.
     Deleted,
-    /// Once all have ended, it is pruned.
+    /// Once all runs have ended, it is pruned.
     Pruned,
-    /// It kills its process so often, unless it has failed before; if it has, it stays so, or is mended and retried.
+    /// It kills its process this many times, unless it has failed before. If it has failed, it stays so, or is mended
+    /// and retried.
     Poisoned {
         times: u32,
         retried: bool,
@@ -83,8 +84,8 @@ pub(crate) enum Fate {
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) id: String,
-    /// The flow's place among the seed's: those that kill their process have the last but one, those to be pruned the
-    /// last.
+    /// The flow's number in the seed. Runs that kill their process have the last flow but one, and runs to be pruned
+    /// the last.
     pub(crate) flow: usize,
     pub(crate) job: Job,
     pub(crate) fate: Fate,
@@ -92,7 +93,7 @@ pub(crate) struct Plan {
     pub(crate) by: Who,
 }
 
-/// All that a seed determines.
+/// The whole plan of a seed.
 #[derive(Debug, Clone)]
 pub(crate) struct Script {
     pub(crate) seed: u64,
@@ -100,13 +101,13 @@ pub(crate) struct Script {
     pub(crate) plans: Vec<Plan>,
     pub(crate) lives: Vec<Life>,
     pub(crate) durability: Durability,
-    /// The most visits of a run that may be made and not be on disk.
+    /// The most visits of a run that may be committed but not on disk.
     pub(crate) behind: u64,
-    /// The most times that a visit of the flow whose runs kill their process may be begun again.
+    /// The most times that a visit may be started again, in the flow whose runs kill their process.
     pub(crate) max_resumes: u32,
 }
 
-/// The same of all other flows, if they say nothing of it.
+/// The default of the same number, for all other flows.
 const MAX_RESUMES: u32 = 5;
 
 impl Script {
@@ -116,13 +117,13 @@ impl Script {
         script
     }
 
-    /// A few runs of the same kinds, which are over soon.
+    /// Returns a plan with a few runs of the same kinds, which are over soon.
     pub(crate) fn small(seed: u64, runs: usize) -> Self {
         let first = usize::try_from(Random::of(seed, "first").below(16)).unwrap_or_default();
         Self::with(seed, first..first + runs, 60)
     }
 
-    /// The runs of these numbers, which are cancelled within so many milliseconds, if they are.
+    /// Plans the runs of these numbers. A run that is cancelled is cancelled within `soon` milliseconds.
     fn with(seed: u64, runs: Range<usize>, soon: u64) -> Self {
         let mut flows = blueprints(seed);
         let mut random = Random::of(seed, "runs");
@@ -130,7 +131,7 @@ impl Script {
         let mut poison = Random::of(seed, "poison");
         let max_resumes = [1, 1, 2, MAX_RESUMES][usize::try_from(poison.below(4)).unwrap_or_default()];
         flows.push(poisonous(&mut poison));
-        // The runs of one flow are pruned, all of them.
+        // All runs of one flow are pruned.
         flows.push(flows[0].clone());
         let behind = if random.one_in(4) { random.between(1, 4) } else { 0 };
         let durability = match usize::try_from(behind) {
@@ -140,7 +141,7 @@ impl Script {
         Self { seed, flows, plans, lives: lives(seed), durability, behind, max_resumes }
     }
 
-    /// Adds runs that kill their process, in half of the seeds: some as often as they may, some for ever.
+    /// Adds runs that kill their process, in half of the seeds: some as often as the flow allows, some for ever.
     fn poison(&mut self) {
         let mut random = Random::of(self.seed, "poisoned runs");
         let flow = self.flows.len() - 2;
@@ -159,19 +160,19 @@ impl Script {
         }
     }
 
-    /// Returns how often a visit of a flow may be begun again after its process has died.
+    /// Returns the number of times that a visit of a flow may be started again after its process has died.
     pub(crate) fn max_resumes(&self, flow: usize) -> u32 {
         if flow + 2 == self.flows.len() { self.max_resumes } else { MAX_RESUMES }
     }
 
-    /// Returns how often the runs that kill their process may do so, all together.
+    /// Returns the number of times that all runs together may kill their process.
     pub(crate) fn most_deaths(&self) -> u64 {
         let poisoned = self.plans.iter().filter(|plan| matches!(plan.fate, Fate::Poisoned { .. })).count() as u64;
-        // A visit that has kept another item is counted anew.
+        // The count starts again when a visit has kept another item.
         poisoned * (u64::from(self.max_resumes) + 1) * 3
     }
 
-    /// The program of a life, by its number; that of a life after the last is the same, and no run kills it.
+    /// Returns the program of a life, by its number. After the last life it stays the same, and no run kills it.
     pub(crate) fn version(&self, life: usize) -> Version {
         let last = self.lives.len() - 1;
         let version = Version::of(self.seed, life.min(last), self.flows.len() - 2);
@@ -182,19 +183,19 @@ impl Script {
         }
     }
 
-    /// The plan of a run, also by the id of its fork or of a child.
+    /// Returns the plan of a run, also by the id of its fork or of a child.
     pub(crate) fn plan(&self, id: &str) -> Option<&Plan> {
         self.plans.iter().find(|plan| plan.id == origin(id))
     }
 }
 
-/// The id of the run that another is, or is a fork or a child of.
+/// Returns the id of a planned run, given its own id or that of a fork or a child of it.
 pub(crate) fn origin(id: &str) -> &str {
     let root = root(id, ':');
     root.strip_suffix("-fork").unwrap_or(root)
 }
 
-/// The id of a run's fork.
+/// Returns the id of a run's fork.
 pub(crate) fn fork_of(id: &str) -> String {
     format!("{id}-fork")
 }
@@ -216,8 +217,8 @@ fn plan(random: &mut Random, run: usize, (flows, soon): (usize, u64)) -> Plan {
     Plan { id, flow, job, fate, by }
 }
 
-/// Four lives that end too early, and one that does not. Each seed takes the next two points, so that many seeds in a
-/// row take all.
+/// Returns the ends of five lives: four end too early, and the last does not. Each seed takes the next two write
+/// points, so that many seeds in a row take all.
 fn lives(seed: u64) -> Vec<Life> {
     let mut random = Random::of(seed, "lives");
     let points = JOBS.len() * MOMENTS.len();
@@ -227,7 +228,7 @@ fn lives(seed: u64) -> Vec<Life> {
         let nth = match job {
             "visit" | "item" | "start" if random.one_in(2) => random.below(400),
             "delete" | "piece" | "prune" | "fork" | "refuse" | "flow" => random.below(2),
-            // Few lives have one at all.
+            // Few lives come to such a point at all.
             "resume" => 0,
             _ if random.one_in(2) => random.below(30),
             _ => 0,
@@ -256,7 +257,7 @@ mod tests {
 
     use super::*;
 
-    /// The names that the store gives its jobs, by how it calls its writer.
+    /// Returns the names of the store's jobs, as they stand in its calls of the writer.
     fn names(folder: &Path, names: &mut BTreeSet<String>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

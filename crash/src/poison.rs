@@ -1,6 +1,6 @@
-//! Runs that kill their process: how often, and how soon after they have begun to.
+//! Runs that kill their process: the number of times, and the wait before each.
 //!
-//! Each death is written down as a mark before it comes, so that the next process knows how many there were.
+//! Each death is written down as a mark beforehand, so that the next process knows their number.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ use crate::{
 /// The mark that a process writes down before one of its runs kills it.
 pub(crate) const DEATH: &str = "death";
 
-/// The bound of a run's wait before it kills its process, in milliseconds: others are to get on meanwhile.
+/// The bound of a run's wait before it kills its process, in milliseconds. In that time the others make progress.
 const WAIT: u64 = 200;
 
 /// The runs that kill this process.
@@ -24,7 +24,7 @@ const WAIT: u64 = 200;
 pub(crate) struct Poison(BTreeSet<String>);
 
 impl Poison {
-    /// Finds them by what earlier processes wrote down.
+    /// Finds these runs in the lines of earlier processes.
     pub(crate) fn of(script: &Script, before: &[Line]) -> Self {
         let mut deaths: BTreeMap<&str, u32> = BTreeMap::new();
         for line in before {
@@ -46,7 +46,7 @@ impl Poison {
         self.0.contains(run)
     }
 
-    /// Returns how long to wait before killing the process, by what the node has made.
+    /// Returns the time to wait before the process is killed, derived from the result of the node.
     pub(crate) fn wait(made: u64) -> Duration {
         Duration::from_millis(mix(made) % WAIT)
     }

@@ -40,7 +40,7 @@ use crate::{
     version::Version,
 };
 
-/// The number of runs of a seed: few, so that each sync of them can be a cut of its own.
+/// The number of runs of a seed: they are few, so that the power can be cut at each of their syncs.
 const RUNS: usize = 6;
 
 /// The longest time that a life may take.
@@ -49,10 +49,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The most cuts of one chain.
 const LONGEST: usize = 3;
 
-/// After how many failed chains no other begins: each keeps its files.
+/// The number of failed chains after which no other begins, since each keeps its files.
 const ENOUGH: usize = 5;
 
-/// Cuts the power so often as the options say, in as many seeds as that takes, and prints the sum.
+/// Cuts the power as often as the options say, in as many seeds as that takes, and prints the sum.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     println!("{} power cuts from seed {}", options.power, options.from);
     let (begun, run) = (Instant::now(), Mutex::new(Run { next: options.from, ..Run::default() }));
@@ -77,10 +77,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(if run.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The chains that are to come, and the sum of those that were.
+/// The chains that are still to come, and the sum of those that are done.
 #[derive(Default)]
 struct Run {
-    /// The seed that comes when all chains of the last one have begun.
+    /// The next seed, for when all chains of the present one have begun.
     next: u64,
     seeds: u64,
     trial: Option<(Arc<Trial>, usize)>,
@@ -89,7 +89,7 @@ struct Run {
 }
 
 impl Run {
-    /// Takes the next chain, unless there were cuts enough.
+    /// Takes the next chain, unless there were enough cuts.
     fn take(&mut self, wanted: u64) -> Option<(Arc<Trial>, usize)> {
         loop {
             if self.sum.cuts.iter().sum::<u64>() >= wanted || self.failed >= ENOUGH {
@@ -142,7 +142,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The runs of a seed, and where they can be cut.
+/// The runs of a seed, and the cuts that are possible in them.
 struct Trial {
     script: Arc<Script>,
     expected: Expected,
@@ -157,7 +157,7 @@ struct Outcome {
     chains: u64,
     /// Cuts before a sync, after one, and after another change.
     cuts: [u64; 3],
-    /// Cuts in a life that began with what another cut had left.
+    /// Cuts in a life that began with the files that another cut had left.
     again: u64,
     losses: Losses,
     counts: check::Counts,
@@ -165,15 +165,15 @@ struct Outcome {
     seen: u64,
 }
 
-/// The way in which a life came to its end.
+/// The end of a life.
 enum End {
     Done,
-    /// With what a reader had seen before.
+    /// The power was cut; this holds the rows that a reader had seen before.
     Cut(Arc<Disk>, Found),
 }
 
 impl Trial {
-    /// Makes the runs of a seed, runs them once on a disk whose power stays on, and plans a cut at each sync.
+    /// Drives the runs of a seed once on a disk whose power stays on, and plans a cut at each sync.
     fn of(seed: u64, lying: bool) -> Result<Self> {
         let script = Arc::new(Script::small(seed, RUNS));
         let expected = Expected::of(&script).context("in memory")?;
@@ -195,7 +195,7 @@ impl Trial {
         Ok(trial)
     }
 
-    /// Lets the power go at the cut of this number, and perhaps again soon after, and everything come to its end.
+    /// Cuts the power at the cut of this number, perhaps again soon after, and then drives everything to its end.
     fn chain(&self, number: usize, folder: &Path, outcome: &mut Outcome) -> Result<()> {
         let mut at = String::new();
         self.cut_and_go_on(number, folder, &mut at, outcome).with_context(|| at)
@@ -220,7 +220,7 @@ impl Trial {
             };
             let losses;
             (image, losses) = disk.survivors(&mut |bound| random.below(bound));
-            // It is looked at in a copy: the next driver finds it as the cut left it.
+            // The check works on a copy, so that the next driver finds the disk as the cut left it.
             let copy = folder.join(format!("left{life}"));
             image.write(&copy)?;
             let store = copy.join("runs.db");
@@ -241,7 +241,7 @@ impl Trial {
         Ok(())
     }
 
-    /// Drives what the image holds to its end, or until the power goes.
+    /// Drives the runs in an image to their ends, or until the power is cut.
     fn live(
         &self,
         (folder, life): (&Path, usize),

@@ -1,7 +1,7 @@
-//! A pool that is full: every thread for blocking work waits for something that must come without such a thread.
+//! A full pool: every thread for blocking work waits for events that must come without such a thread.
 //!
-//! Two runs beside those of the seed are started, listed, answered, cancelled and woken meanwhile; only then do the
-//! threads go on. If any of that wanted a thread of the pool, nothing would ever go on.
+//! In the meantime two runs beside those of the seed are started, listed, answered, cancelled and woken; only then do
+//! the threads go on. If any of these steps needed a thread of the pool, nothing would ever go on.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -12,10 +12,10 @@ use flowstone::{
 
 use crate::{fault::Fault, flows::KEEP_WAITS};
 
-/// The number of threads for blocking work of a process whose pool is to be full.
+/// The number of threads for blocking work in a process whose pool gets full.
 pub(crate) const THREADS: usize = 2;
 
-/// The name of the flow here, and the start of its runs' ids, which no seed has.
+/// The name of the flow here, and the start of the ids of its runs; no seed uses it.
 pub(crate) const NAME: &str = "probe";
 
 struct Question;
@@ -35,10 +35,10 @@ impl Ask<u32> for Question {
     }
 }
 
-/// Fills the pool, and empties it once everything has come that needs none of it.
+/// Fills the pool, and empties it once all steps are done that must not need it.
 pub(crate) async fn with_full_pool(store: &Store) -> Result<(), Fault> {
     let gate = Arc::new(Gate::default());
-    // However this comes to its end, also by being dropped: the threads must not keep the process.
+    // The gate opens at any end of this, also when it is dropped, so that the threads do not keep the process alive.
     let opens = Opens(Arc::clone(&gate));
     let (begun, mut wait) = tokio::sync::mpsc::channel(THREADS);
     for _ in 0..THREADS {
@@ -84,7 +84,7 @@ async fn probe(store: &Store) -> Result<(), Fault> {
         flow.build()
     };
     let runs = store.runs(built().map_err(|error| Fault::Odd(error.to_string()))?).await?;
-    // Of an earlier process some may be left; they are its own.
+    // Runs of an earlier process may be left; they have other ids.
     let id = |what: &str| format!("{NAME}-{what}-{}", std::process::id());
     let (answered, cancelled) = (runs.start(id("answered"), 1).await?, runs.start(id("cancelled"), 1).await?);
     for run in [&answered, &cancelled] {

@@ -1,4 +1,4 @@
-//! The child process: started, heard, killed, waited for.
+//! The child process: starting it, hearing it, killing it, waiting for it.
 
 use std::{
     io::{BufRead, BufReader},
@@ -16,18 +16,18 @@ use crate::plan::{Life, Point};
 /// The signal of an abort.
 const ABORT: i32 = 6;
 
-/// The way in which a process came to its end.
+/// The end of a process.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// Killed at a time.
+    /// It was killed at a time.
     Killed,
-    /// Killed at the point that it was to be killed at.
+    /// It was killed at the planned point.
     KilledAt,
     /// One of its runs killed it.
     Aborted,
     /// It ended by itself, with everything done.
     Done,
-    /// It ended by itself, for a reason that it told.
+    /// It ended by itself, for this reason.
     Fault { kind: String, text: String },
     /// It had to be killed because it did not end.
     Stuck,
@@ -41,7 +41,7 @@ pub(crate) enum News {
         job: String,
         when: String,
     },
-    /// So many runs were at work at once as may be.
+    /// A limit of the number of runs at work was reached.
     Full,
 }
 
@@ -91,8 +91,8 @@ impl Process {
         self.child.id()
     }
 
-    /// Lets it live until its time has come, and returns how it ended: as `late` says if it did not in time.
-    /// `news` says whether another process could drive the store, too.
+    /// Lets the process live until its planned end, and returns that end, or `late` if it did not come in time. `news`
+    /// is called for each message, and returns `true` if another process could drive the store, too.
     pub(crate) fn live(
         &mut self,
         life: &Life,
@@ -119,7 +119,7 @@ impl Process {
             match line.split_once(' ').unwrap_or((&line, "")) {
                 ("open", _) => {
                     if news(News::Open, pid)? {
-                        // It may have ended by itself a moment ago; then nobody held the store.
+                        // The process may have ended by itself a moment ago; then nobody held the store.
                         let has_ended = |_| {
                             std::thread::sleep(Duration::from_millis(50));
                             self.child.try_wait().is_ok_and(|status| status.is_some())
@@ -140,7 +140,7 @@ impl Process {
                         "fault" => text.split_once(' ').unwrap_or((text, "")),
                         _ => (kind, text),
                     };
-                    // The first is the cause, for what follows from it as well.
+                    // The first fault is the cause of the others.
                     end = end.or(Some(End::Fault { kind: kind.to_owned(), text: text.to_owned() }));
                 }
                 _ => end = Some(End::Fault { kind: "odd".to_owned(), text: line }),
@@ -157,7 +157,7 @@ impl Process {
         })
     }
 
-    /// Kills it and waits for it; says whether it had not ended before.
+    /// Kills the process and waits for it; returns `true` if it had not ended before.
     fn kill(&mut self) -> Result<(ExitStatus, bool)> {
         if let Some(status) = self.child.try_wait()? {
             return Ok((status, false));

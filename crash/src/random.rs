@@ -1,11 +1,11 @@
 //! Random numbers that a seed determines: SplitMix64 (Steele, Lea and Flood, 2014).
 
-/// A row of random numbers.
+/// A sequence of random numbers.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// A row of its own for one purpose, so that more numbers drawn for another do not change it.
+    /// Returns a separate sequence for one purpose, which does not change if another purpose draws more numbers.
     pub(crate) fn of(seed: u64, purpose: &str) -> Self {
         Self(purpose.bytes().fold(mix(seed), |hash, byte| mix(hash ^ u64::from(byte))))
     }
@@ -15,17 +15,17 @@ impl Random {
         mix(self.0)
     }
 
-    /// A number below `bound`, which is not 0.
+    /// Returns a number below `bound`, which must not be 0.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    /// A number from `low` to `high`, both included.
+    /// Returns a number from `low` to `high`, both included.
     pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low + 1)
     }
 
-    /// Returns `true` if something happens that happens in one of `of` cases.
+    /// Returns `true` in one of `of` cases.
     pub(crate) fn one_in(&mut self, of: u64) -> bool {
         self.below(of) == 0
     }
@@ -44,7 +44,7 @@ impl Random {
     }
 }
 
-/// Spreads a number over all of 64 bits.
+/// Mixes a number into all 64 bits.
 pub(crate) fn mix(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

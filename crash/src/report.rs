@@ -8,7 +8,7 @@ use crate::{
     seed::Outcome,
 };
 
-/// From how many seeds on every write point that occurs must have been killed at.
+/// The number of seeds from which on processes must have been killed at every write point that occurs.
 const MANY: u64 = 200;
 
 /// The sum of the outcomes of seeds.
@@ -43,7 +43,7 @@ impl Report {
         self.seeds += 1;
     }
 
-    /// The write points at which no process was killed, though they occur, and those that nobody knows.
+    /// Returns the write points that occur but at which no process was killed, and those that are unknown.
     pub(crate) fn gaps(&self) -> Vec<String> {
         let known = |(job, when): &(String, String)| {
             JOBS.contains(&job.as_str()) && MOMENTS.iter().any(|(_, name)| name == when)

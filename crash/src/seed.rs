@@ -1,4 +1,4 @@
-//! One seed: lives that are cut short, each followed by a look at what is left; and one to the end.
+//! One seed: lives that are cut short, each followed by a check of the store, and a last one to the end.
 
 use std::{
     collections::BTreeMap,
@@ -24,13 +24,13 @@ use crate::{
     version::Version,
 };
 
-/// The longest time that a process may take to its end: some seeds have a minute of waits one after another.
+/// The longest time in which a process has to end: some seeds have a minute of waits one after another.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// The same for one over a damaged file: some of its runs may not be found when they are to wake.
+/// The longest time of a process over a damaged file: some of its runs may not be found when they should wake.
 const LITTLE_PATIENCE: Duration = Duration::from_secs(3);
 
-/// The longest life of a process that is alone: some of its runs wait for another.
+/// The longest life of a process that is alone: some of its runs wait for another process.
 const ALONE: Duration = Duration::from_millis(1500);
 
 /// The outcome of a seed.
@@ -39,17 +39,17 @@ pub(crate) struct Outcome {
     pub(crate) runs: u64,
     pub(crate) visits: u64,
     pub(crate) kills: u64,
-    /// Lives that one of the runs ended.
+    /// Lives that were ended by one of the runs.
     pub(crate) aborts: u64,
-    /// Lives in which so many runs were at work as may be.
+    /// Lives in which a limit of the number of runs at work was reached.
     pub(crate) full: u64,
     /// Kills and occurrences of each write point.
     pub(crate) points: BTreeMap<(String, String), (u64, bool)>,
-    /// Lives that a limit of the size of files ended.
+    /// Lives that were ended by a limit of the size of files.
     pub(crate) limited: u64,
     /// Attempts to drive a store that another process drives.
     pub(crate) locked: u64,
-    /// Copies with each kind of damage, and how many of them told of it.
+    /// The number of copies with each kind of damage, and of those that reported it.
     pub(crate) damaged: BTreeMap<&'static str, (u64, u64)>,
     pub(crate) stuck: u64,
     pub(crate) counts: Counts,
@@ -76,7 +76,7 @@ struct Trial {
     outcome: Outcome,
 }
 
-/// Runs a seed; when something is wrong, its folder stays.
+/// Runs a seed. If something is wrong, its folder is kept.
 pub(crate) fn run(seed: u64) -> Result<Outcome> {
     let script = Arc::new(Script::of(seed));
     let expected = Expected::of(&script).context("in memory")?;
@@ -98,7 +98,7 @@ impl Trial {
         let (script, expected) = (Arc::clone(&self.script), std::mem::take(&mut self.expected));
         let place = Place::new(self.folder.path());
         let mut checker = Checker::new(&script, &expected);
-        // The life after which copies are damaged; nobody meddles with it.
+        // The life after which copies are damaged; no other process acts on it.
         let mut harmed = Some(usize::try_from(self.random.below(3))?);
         let (mut before, mut read) = (Found::default(), 0);
         let mut at = 0;
@@ -126,7 +126,7 @@ impl Trial {
             if let Some(snapshot) = snapshot {
                 self.harm(&snapshot, &found, &checker, &expected)?;
             }
-            // It was not killed as it was to be.
+            // It was not killed as planned.
             if matches!(end, End::Aborted) {
                 ensure!(
                     self.outcome.aborts <= script.most_deaths(),
@@ -150,7 +150,7 @@ impl Trial {
         bail!("it never came to its end")
     }
 
-    /// The last life, which no damaged copy has had.
+    /// Returns the last life, which no damaged copy has had.
     fn last(&self) -> (usize, &'static Life) {
         (self.script.lives.len(), &Life::Whole)
     }
@@ -163,7 +163,7 @@ impl Trial {
         (number, life): (usize, &Life),
         (patience, meddling): (Duration, bool),
     ) -> Result<End> {
-        // Alone, runs that wait for the other wait for ever.
+        // A process that is alone has runs that wait for ever for the other process.
         let (patience, late) = if meddling { (patience, End::Stuck) } else { (ALONE, End::Killed) };
         let mut process = Process::start(&place.store, &place.ledger, (self.script.seed, number), life)?;
         let meddler = match meddling {
@@ -200,7 +200,7 @@ impl Trial {
         Ok(end)
     }
 
-    /// Checks that a process ended as it may.
+    /// Checks that the end of a process is an allowed one.
     fn told(&mut self, end: &End, life: &Life) -> Result<()> {
         match end {
             End::Killed | End::KilledAt => self.outcome.kills += 1,
@@ -217,7 +217,7 @@ impl Trial {
         Ok(())
     }
 
-    /// Damages copies of what a kill left: the log in one way, the file in one way.
+    /// Damages two copies of the files that a kill left: the log of one, the main file of the other.
     fn harm(&mut self, snapshot: &Snapshot, whole: &Found, checker: &Checker<'_>, expected: &Expected) -> Result<()> {
         let kinds = [self.random.below(2), 2 + self.random.below(2)];
         for damage in kinds.into_iter().filter_map(|kind| Damage::ALL.get(usize::try_from(kind).ok()?)) {
@@ -235,7 +235,7 @@ impl Trial {
         Ok(())
     }
 
-    /// A torn log: the store holds what was committed first, and its runs come to their ends.
+    /// Checks a torn log: the store has the first commits, and its runs come to their ends.
     fn torn(&mut self, place: &Place, whole: &Found, checker: &Checker<'_>) -> Result<()> {
         let found = Found::read(&place.store)?;
         is_prefix(whole, &found)?;
@@ -251,10 +251,10 @@ impl Trial {
         Ok(())
     }
 
-    /// A broken file: each answer is right or a typed error. Returns whether there was one.
+    /// Checks a broken file: each result is right or a typed error. Returns `true` if there was an error.
     fn broken(&mut self, place: &Place, expected: &Expected) -> Result<bool> {
         let told = read_damaged(&place.store, expected)?;
-        // Runs that are found damaged are written down at points that no other life comes to.
+        // Damaged runs are written down at write points that no other life comes to.
         let points = self.outcome.points.clone();
         let end = self.live(place, self.last(), (LITTLE_PATIENCE, true));
         self.outcome.points = points;
@@ -300,7 +300,8 @@ fn stays(script: &Script, version: Version, (before, after): (&Found, &Found), n
     Ok(())
 }
 
-/// Tries to drive a store that a process drives, which must name that process; returns whether it was driven.
+/// Tries to drive a store that a process drives. The error must name that process; returns `true` if the store was
+/// driven.
 fn is_locked(runtime: &tokio::runtime::Runtime, store: &Path, driver: u32) -> Result<bool> {
     match runtime.block_on(Store::open(store)) {
         Err(OpenError::Locked { pid, .. }) => {
@@ -311,13 +312,13 @@ fn is_locked(runtime: &tokio::runtime::Runtime, store: &Path, driver: u32) -> Re
             runtime.block_on(store.close());
             Ok(false)
         }
-        // A damaged store says so of itself.
+        // A damaged store is reported as damaged instead.
         Err(OpenError::Store { .. } | OpenError::NotAStore { .. }) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Returns whether an error is a typed one of a store.
+/// Returns `true` if an error is a typed one of a store.
 fn is_of_store(error: &anyhow::Error) -> bool {
     error.is::<Error>()
         || error.is::<OpenError>()

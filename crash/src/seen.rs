@@ -1,4 +1,4 @@
-//! A reader beside the driver: what it has seen is committed, and must be there after a power cut.
+//! A reader beside the driver: the rows that it has seen are committed, and must be there after a power cut.
 
 use std::{
     path::Path,
@@ -18,7 +18,7 @@ use crate::found::Found;
 /// The time between two looks.
 const LOOK: Duration = Duration::from_millis(3);
 
-/// A thread that reads as long as this lives.
+/// A thread that reads the store until this is dropped.
 pub(crate) struct Watch {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Found>,
@@ -39,14 +39,14 @@ impl Watch {
         Ok(Self { stop, thread: std::thread::Builder::new().name("watch".to_owned()).spawn(look)? })
     }
 
-    /// Ends it, and returns what it saw last while the power was on.
+    /// Ends the thread, and returns the last rows that it saw while the power was on.
     pub(crate) fn end(self) -> Result<Found> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow!("a reader panicked"))
     }
 }
 
-/// Looks once. A store that is not there yet, or that another has locked for a moment, shows nothing.
+/// Reads the store once. If the store is not there yet, or is locked for a moment, nothing is seen.
 fn look(store: &Path, disk: &Disk, seen: &mut Found) {
     if let Ok(found) = Found::beside_driver(store) {
         disk.while_on(|| *seen = found);

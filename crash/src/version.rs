@@ -1,9 +1,9 @@
-//! The versions of the program: what each life of a seed's store has changed since the one before.
+//! The versions of the program: the changes of each life of a seed's store since the one before.
 //!
 //! Nodes get other names, with `FlowOptions::rename` for the old ones, and so do flows, with
 //! `FlowOptions::renamed_from`; the lists of batches come in another order, and with other items; one flow may be
 //! missing for a life; in some lives the pool for blocking work is full for a while, in some not all runs may be at
-//! work at once. What is compared with a run in memory is compared by the names of the first version.
+//! work at once. Comparisons with a run in memory go by the names of the first version.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::random::{Random, mix};
 /// The mark in the name of a node that was renamed: `work2-g1` was `work2` until the first renaming.
 const MARK: &str = "-g";
 
-/// The path that flows are in, as nodes are in nodes.
+/// The path under which names of flows are renamed.
 const FLOWS: &str = "/flows";
 
 /// A version of the program.
@@ -23,7 +23,7 @@ pub(crate) struct Version {
     seed: u64,
     /// The number of times that nodes were renamed so far.
     renamings: u64,
-    /// The flow that it does not have.
+    /// The flow that it lacks.
     pub(crate) lacks: Option<usize>,
     /// The version of the lists that batches have, unless it is the first.
     pub(crate) lists: Option<u64>,
@@ -37,9 +37,9 @@ pub(crate) struct Version {
 /// Limits of the number of runs that may be at work at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Of all flows together.
+    /// The limit of all flows together.
     pub(crate) store: Option<usize>,
-    /// Of the flow of this number.
+    /// A flow, by its number, and its limit.
     pub(crate) flow: Option<(usize, usize)>,
 }
 
@@ -54,8 +54,8 @@ impl Limits {
 }
 
 impl Version {
-    /// The program of a seed's life of this number; each renames some nodes and flows, or none. The first `flows` are
-    /// those that may be missing.
+    /// Returns the program of a life of a seed; each renames some nodes and flows, or none. Only the first `flows`
+    /// flows may be missing.
     pub(crate) fn of(seed: u64, life: usize, flows: usize) -> Self {
         let mut random = Random::of(seed, "versions");
         let (mut renamings, mut lacks, mut lists, mut full_pool) = (0, None, None, false);
@@ -70,39 +70,39 @@ impl Version {
         }
         let mut limits = Limits::of(seed, life, flows);
         if full_pool {
-            // A run that waits for the pool keeps its place, and so all would wait for the pool.
+            // A run that waits for the pool keeps its place, so in the end all runs would wait for the pool.
             limits.store = None;
         }
         Self { seed, renamings, lacks, lists, full_pool, limits, calm: false }
     }
 
-    /// The first one: every name is as it is compared.
+    /// Returns the first version, whose names are those of all comparisons.
     pub(crate) fn first(seed: u64) -> Self {
         Self { seed, renamings: 0, lacks: None, lists: None, full_pool: false, limits: Limits::default(), calm: false }
     }
 
-    /// The same with all flows.
+    /// Returns the same version with all flows.
     pub(crate) fn whole(self) -> Self {
         Self { lacks: None, ..self }
     }
 
-    /// The same, in which no run kills the process.
+    /// Returns the same version, but no run kills the process.
     pub(crate) fn calm(self) -> Self {
         Self { calm: true, ..self }
     }
 
-    /// The name of a flow, given its name in the first version.
+    /// Returns the name of a flow, given its name in the first version.
     pub(crate) fn flow(self, name: &str) -> String {
         self.name(FLOWS, name)
     }
 
-    /// The names that a flow had in the versions before, and has no more.
+    /// Returns the former names of a flow, without its present one.
     pub(crate) fn flow_before(self, name: &str) -> BTreeSet<String> {
         let before = (0..self.renamings).map(|renamings| Self { renamings, ..self }.flow(name));
         before.filter(|before| *before != self.flow(name)).collect()
     }
 
-    /// The name of a node, given its name in the first version and the path of what it is in.
+    /// Returns the name of a node, given its name in the first version and the path around it.
     fn name(self, outer: &str, name: &str) -> String {
         let of = outer.bytes().chain(name.bytes()).fold(mix(self.seed), |hash, byte| mix(hash ^ u64::from(byte)));
         let last = (1..=self.renamings).rev().find(|renaming| mix(of ^ renaming).is_multiple_of(3));
@@ -114,7 +114,7 @@ impl Version {
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
     version: Version,
-    /// The nodes, as named in the first version, that the flow is in.
+    /// The path of nodes around the flow, with the names of the first version.
     path: Vec<String>,
     /// `true` if it is the flow of children: their nodes keep their names, since `rename` is for those of runs.
     fixed: bool,
@@ -127,14 +127,14 @@ impl Names {
         Self { version, path: Vec::new(), fixed: false, unkept: false }
     }
 
-    /// The names in a flow that a node of this one is.
+    /// Returns the names in a flow that is a node of this one.
     pub(crate) fn inside(&self, name: &str) -> Self {
         let mut inner = self.clone();
         inner.path.push(name.to_owned());
         inner
     }
 
-    /// The names in a flow of children.
+    /// Returns the names in a flow of children.
     pub(crate) fn of_children(&self, kept: bool) -> Self {
         Self { fixed: true, unkept: self.unkept || !kept, ..self.clone() }
     }
@@ -143,12 +143,12 @@ impl Names {
         self.fixed
     }
 
-    /// The name that a node has in this version.
+    /// Returns the name of a node in this version.
     pub(crate) fn now(&self, name: &str) -> String {
         if self.fixed { name.to_owned() } else { self.version.name(&self.path.join("/"), name) }
     }
 
-    /// Adds what a node was called in the versions before to the options of its flow.
+    /// Adds the former names of a node to the options of its flow.
     pub(crate) fn rename(&self, options: FlowOptions, name: &str) -> FlowOptions {
         let now = self.whole_path(name, self.version);
         let mut options = options;
@@ -172,7 +172,7 @@ impl Names {
     }
 }
 
-/// A path, a key or an id with the names of the first version.
+/// Returns a path, a key or an id with the names of the first version.
 pub(crate) fn plain(text: &str) -> String {
     let mut parts = text.split(MARK);
     let mut plain = parts.next().unwrap_or_default().to_owned();
