@@ -22,13 +22,13 @@ pub struct Case {
     pub name: &'static str,
     /// The number of steps, runs or items, unless `--n` says otherwise.
     pub n: usize,
-    /// The name of one of the n.
+    /// The word for one step, run or item.
     pub unit: &'static str,
     /// Does the work with Flowstone.
     pub ours: fn(usize),
     /// Does it by hand.
     pub limit: fn(usize),
-    /// Which bytes of one of the n are of interest.
+    /// The bytes that are counted for one step, run or item.
     pub bytes: Bytes,
 }
 
@@ -45,12 +45,12 @@ pub enum Bytes {
 
 static WROTE: AtomicU64 = AtomicU64::new(0);
 
-/// Says how large the file is that a round has written.
+/// Notes the size of the file that a round has written.
 pub fn wrote(bytes: u64) {
     WROTE.store(bytes, Ordering::Relaxed);
 }
 
-/// Which program of a case.
+/// One of the two programs of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The one with Flowstone.
@@ -164,7 +164,7 @@ pub fn peak_memory() -> Result<u64> {
 
 static DONE: Mutex<Option<(Instant, ProcessTime)>> = Mutex::new(None);
 
-/// Says that what is measured ends here: what follows is tidying up.
+/// Ends the measured part of a round; the rest is tidying up.
 pub fn done() {
     *DONE.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), ProcessTime::now()));
 }

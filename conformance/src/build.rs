@@ -1,6 +1,6 @@
-//! From a spec to a flow, by Flowstone's public API alone.
+//! Building a flow from a spec, by Flowstone's public API alone.
 //!
-//! Each kind of the format becomes what stands for it in Flowstone:
+//! Each kind of the format is built as its counterpart in Flowstone:
 //!
 //! | kind | Flowstone |
 //! |---|---|
@@ -39,7 +39,7 @@ pub enum Runnable {
 pub enum Refused {
     /// Flowstone's `build()` found faults.
     Faults(BuildError),
-    /// An edge or the start names a node that there is not.
+    /// An edge or the start names a node that does not exist.
     UnknownNode {
         /// The flow that names it.
         flow: String,
@@ -121,8 +121,8 @@ fn async_flow(graph: &Graph, above: &Trail) -> Result<AsyncFlow<State>, Refused>
     Ok(if is_plain { flow } else { flow.map_exit(move |exit| map.apply(exit)) })
 }
 
-/// Fills a builder with the nodes and edges of a flow. Its name is its place, so that no flow seems to be inside
-/// itself.
+/// Fills a builder with the nodes and edges of a flow. The flow is named by its place, so that no flow seems to be
+/// inside itself.
 fn filled<K>(
     mut flow: Builder<State, K>,
     graph: &Graph,
@@ -223,7 +223,8 @@ fn fork(graph: &Graph) -> impl Fn(&State) -> Vec<State> + Send + Sync + 'static 
     move |state| state.children(&items)
 }
 
-/// The children write to what they share; what is left is the action: a batch flow's last action is the default.
+/// The children write to their shared value, so only the action is left: the last action of a batch flow is the
+/// default.
 fn join(graph: &Graph) -> impl Fn(&mut State, Vec<State>) -> Action + Send + Sync + 'static {
     let action = graph.map_action.apply(&Action::DEFAULT);
     move |_, _| action.clone()

@@ -53,7 +53,7 @@ impl Runner {
     }
 }
 
-/// Returns the node's own message; of an error that is not a node's, that of the engine.
+/// Returns the message of the node, or of the engine if the error is not a node's.
 fn message(error: &RunError) -> String {
     match error {
         RunError::Node { source, .. } => source.to_string(),

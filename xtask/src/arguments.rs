@@ -32,7 +32,7 @@ impl Arguments {
         Self(words.into_iter().collect())
     }
 
-    /// Takes `--name`, and says whether it was there.
+    /// Takes `--name`, and returns `true` if it was there.
     pub(crate) fn flag(&mut self, name: &str) -> bool {
         let before = self.0.len();
         self.0.retain(|word| word != name);

@@ -46,7 +46,7 @@ struct Message {
     content: String,
 }
 
-/// A chat of so many messages of 200 characters, which no two share.
+/// Returns a chat of this many messages of 200 characters, no two of them the same.
 fn chat(messages: usize, turns: usize) -> Chat {
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut letter = || {
@@ -133,7 +133,7 @@ struct Row {
     body: Option<Vec<u8>>,
 }
 
-/// Returns the rows that one of our runs of so many visits writes.
+/// Returns the rows that one of our runs of this many visits writes.
 fn rows(visits: usize, messages: usize) -> Arc<Vec<Row>> {
     let folder = sure(tempfile::tempdir());
     let path = folder.path().join("rows.db");

@@ -13,7 +13,7 @@ use crate::vfs::{self, Device, DeviceFile, Failure, Opened, Opening, lock};
 pub enum Operation {
     /// Bytes are written.
     Write,
-    /// The bytes that were written are to be on the disk.
+    /// The written bytes are synced to the disk.
     Sync,
     /// A file gets another size.
     Truncate,
@@ -30,7 +30,7 @@ pub enum Cause {
     Full,
 }
 
-/// The time for which operations fail.
+/// The number of operations that fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Span {
     /// One operation fails.
@@ -39,7 +39,7 @@ pub enum Span {
     UntilHealed,
 }
 
-/// A VFS that fails when it is told to, by its handle. What is registered lives as long as the process.
+/// The handle of a VFS that fails when it is told to. The VFS itself stays registered as long as the process lives.
 #[derive(Clone, Copy)]
 pub struct Faults {
     name: &'static str,
@@ -65,13 +65,13 @@ impl Faults {
         Self { name, state }
     }
 
-    /// Returns the name, for whoever opens a file through it.
+    /// Returns the name under which files are opened through it.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.name
     }
 
-    /// Returns how many operations there have been, and forgets them: counting starts again.
+    /// Returns the number of operations so far, and starts counting again.
     pub fn take_count(self) -> usize {
         std::mem::take(&mut self.state().seen)
     }
@@ -81,18 +81,18 @@ impl Faults {
         self.state().plan = Some(Plan { left: nth, of, cause, span, failed: 0 });
     }
 
-    /// Returns how many operations have failed since the last [`fail`](Self::fail).
+    /// Returns the number of operations that have failed since the last [`fail`](Self::fail).
     #[must_use]
     pub fn failed(self) -> usize {
         self.state().plan.map_or(0, |plan| plan.failed)
     }
 
-    /// Makes every file one that can be read only, those that are open as well.
+    /// Makes every file read-only, also those that are open.
     pub fn make_read_only(self) {
         self.state().read_only = true;
     }
 
-    /// Takes the cause away: from now on all goes well.
+    /// Ends the fault: from now on all operations succeed.
     pub fn heal(self) {
         let mut state = self.state();
         state.plan = None;
@@ -121,7 +121,7 @@ struct Plan {
 }
 
 impl State {
-    /// Counts an operation; says how it is to fail, if it is.
+    /// Counts an operation, and returns the failure that it has to have, if any.
     fn meet(&mut self, operation: Operation) -> Option<Cause> {
         self.seen += 1;
         if self.read_only && operation != Operation::Sync {
@@ -140,7 +140,7 @@ impl State {
     }
 }
 
-/// The disk and each of its files: all have one state.
+/// The disk and each of its files, which all share one state.
 #[derive(Clone, Copy)]
 struct Failing(&'static Mutex<State>);
 

@@ -1,9 +1,9 @@
-//! A file with what of it is on the disk, and what a power cut leaves of the rest.
+//! A file with the part of it that is on the disk, and the part of the rest that a power cut leaves.
 
-/// The smallest part of a write that is written whole, or not at all.
+/// The size of the parts of a write that are each written whole or not at all, in bytes.
 const SECTOR: usize = 512;
 
-/// A file: its bytes as of the last sync, and what was done to it since.
+/// A file: its bytes as of the last sync, and the changes since.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct File {
     synced: Vec<u8>,
@@ -24,18 +24,18 @@ pub(crate) struct Luck<'a> {
     losses: Losses,
 }
 
-/// The part of the changes not yet synced that survives a power cut.
+/// The part of the unsynced changes that survives a power cut.
 #[derive(Debug, Clone, Copy)]
 enum Kept {
     Nothing,
     All,
-    /// Each part by itself, in so many of eight cases: the disk has written them in another order.
+    /// Each part survives by itself, in this many of eight cases: the disk has written them in another order.
     Some(u64),
     /// The first changes survive, up to somewhere in the middle of a write: the disk has written them in order.
     First,
 }
 
-/// Counts of how unsynced parts of writes, of at most 512 bytes each, and other changes came out of power cuts.
+/// Counts of what power cuts made of other changes and of unsynced parts of writes, of at most 512 bytes each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Losses {
     /// They survived, though they were not synced.
@@ -44,7 +44,7 @@ pub struct Losses {
     pub lost: u64,
     /// Writes of which a part survived and a part was lost.
     pub torn: u64,
-    /// Files that were made, deleted, or got another size, for which that was lost.
+    /// Changes that were lost and that made a file, deleted it or gave it another size.
     pub names: u64,
 }
 
@@ -63,7 +63,7 @@ impl<'a> Luck<'a> {
         self.losses
     }
 
-    /// Returns how many of so many changes in a row survive at most.
+    /// Returns the most changes that survive, of this many in a row.
     pub(crate) fn first(&mut self, count: usize) -> usize {
         match self.kept {
             Kept::First => self.below(count + 1),
@@ -83,14 +83,14 @@ impl<'a> Luck<'a> {
         }
     }
 
-    /// Decides over a change that is not a write.
+    /// Decides if a change survives that is not a write.
     pub(crate) fn keeps_name(&mut self, possible: bool) -> bool {
         let kept = possible && self.keeps();
         self.losses.names += u64::from(!kept);
         kept
     }
 
-    /// Bytes that a file has where it grew, and nothing was written: zeros, or whatever was there before.
+    /// Returns the bytes of a file where it grew and nothing was written: zeros, or old content of the disk.
     fn left(&mut self, count: usize) -> Vec<u8> {
         if (self.random)(2) == 0 {
             return vec![0; count];
@@ -118,7 +118,7 @@ impl File {
         self.since.push(Change::Size(usize::try_from(size).unwrap_or(usize::MAX)));
     }
 
-    /// Puts everything on the disk.
+    /// Syncs all changes to the disk.
     pub(crate) fn sync(&mut self) {
         let fill = &mut |count| vec![0; count];
         for change in self.since.drain(..) {
@@ -129,7 +129,7 @@ impl File {
         }
     }
 
-    /// Returns what a power cut leaves: what was synced, and of what was done since as much as the luck says.
+    /// Returns the content after a power cut: the synced bytes, and as many of the later changes as `luck` decides.
     ///
     /// A write is cut where a sector of the disk ends. Bytes beside a write are as they were.
     pub(crate) fn survivors(&self, luck: &mut Luck<'_>) -> Vec<u8> {
@@ -139,7 +139,7 @@ impl File {
             match change {
                 Change::Write { at, bytes: written } => {
                     size_seen = size_seen.max(at + written.len());
-                    // Of writes that reach the disk in order, the last one is the one that is cut.
+                    // If writes reach the disk in order, the last one of them is cut.
                     let parts = match nth.cmp(&first) {
                         std::cmp::Ordering::Less => usize::MAX,
                         std::cmp::Ordering::Equal => luck.below(written.len() / SECTOR + 1),
@@ -155,7 +155,7 @@ impl File {
                 }
             }
         }
-        // The new size of a file may be on the disk before what was written there.
+        // The new size of a file may be on the disk before the bytes that were written there.
         if size_seen > bytes.len() && luck.keeps() {
             resize(&mut bytes, size_seen, &mut |count| luck.left(count));
         }
@@ -163,7 +163,7 @@ impl File {
     }
 }
 
-/// Writes those parts of a write that survive, of the first so many.
+/// Writes the surviving ones among the first parts of a write.
 fn tear(bytes: &mut Vec<u8>, (mut at, mut written): (usize, &[u8]), parts: usize, luck: &mut Luck<'_>) {
     let (mut kept, mut lost) = (0, 0);
     for part in 0.. {

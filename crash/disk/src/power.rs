@@ -1,11 +1,11 @@
 //! A disk whose power is cut: the files of one folder, as they are on the disk and as programs see them.
 //!
 //! The model is that of "Atomic Commit In SQLite": a write is in the system's cache until its file is synced. When the
-//! power goes, each part of it that lies in one sector of 512 bytes is on the disk or not, by itself, in any order;
-//! where a file has grown may be zeros or noise; that a file was made or deleted may be lost until its folder is
-//! synced. A sync makes durable what was done to that file before. What SQLite is told of it is
-//! `SQLITE_IOCAP_POWERSAFE_OVERWRITE` and no more: not that writes are atomic, nor that they are in order, nor that a
-//! file grows after it is written. Why so: `docs/decisions/0027-a-disk-that-loses-what-was-not-synced.md`.
+//! power fails, each part of it that lies in one sector of 512 bytes is on the disk or not, by itself and in any order.
+//! The new end of a file that has grown may be zeros or noise. Making or deleting a file may be lost until its folder
+//! is synced. A sync makes all earlier changes of its file durable. SQLite is told `SQLITE_IOCAP_POWERSAFE_OVERWRITE`
+//! and no more: not that writes are atomic, nor that they are in order, nor that a file grows after it is written. The
+//! reasons are in `docs/decisions/0027-a-disk-that-loses-what-was-not-synced.md`.
 
 use std::{
     collections::BTreeMap,
@@ -30,14 +30,15 @@ static DISKS: Mutex<BTreeMap<PathBuf, Arc<Inner>>> = Mutex::new(BTreeMap::new())
 /// The moment at which the power is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// At the sync of this number, counted from 0: before anything of it, or right after it.
+    /// The power is cut at the sync of this number, counted from 0: right before it or right after it.
     Sync {
-        /// Which sync.
+        /// The number of the sync.
         nth: u64,
-        /// `true` if it is done, and nobody was told.
+        /// `true` if the sync is done, but its caller is not told.
         done: bool,
     },
-    /// Right after a file was written, made, deleted or got another size, counted from 0.
+    /// The power is cut right after the change of this number, counted from 0: a file was written, made, deleted or got
+    /// another size.
     Change(u64),
 }
 
@@ -81,13 +82,13 @@ impl fmt::Debug for Disk {
 /// The state that the handle and its open files share.
 struct Inner {
     state: Mutex<State>,
-    /// Called once when the power is cut, while nothing else can be done to the disk.
+    /// Called once when the power is cut, before any other operation can reach the disk.
     then: Box<dyn Fn() + Send + Sync>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Every file that there was; names lead here.
+    /// All files that ever existed; names are indexes into them.
     files: Vec<File>,
     names: BTreeMap<OsString, usize>,
     /// The names as of the last sync of the folder.
@@ -107,8 +108,8 @@ struct Rename {
 }
 
 impl Disk {
-    /// Puts a disk under a folder, which is made and filled with the image. Its power is cut when `cut` says; `then` is
-    /// called at that moment, and must not touch the disk.
+    /// Puts a disk under a folder, which is made and filled with the image. The power is cut at the moment of `cut`;
+    /// `then` is called at that moment, and must not touch the disk.
     ///
     /// # Errors
     ///
@@ -131,32 +132,32 @@ impl Disk {
         Ok(Self { folder, inner })
     }
 
-    /// Makes it a disk that says that it has synced, and has not.
+    /// Makes it a lying disk, which reports syncs that it has not done.
     #[must_use]
     pub fn lying(self) -> Self {
         lock(&self.inner.state).lies = true;
         self
     }
 
-    /// Does something that nothing on the disk comes between, if the power is still on.
+    /// Runs a function without any operation of the disk in between, if the power is still on.
     pub fn while_on<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
         let state = lock(&self.inner.state);
         (!state.off).then(work)
     }
 
-    /// Returns whether the power was cut.
+    /// Returns `true` if the power was cut.
     #[must_use]
     pub fn is_off(&self) -> bool {
         lock(&self.inner.state).off
     }
 
-    /// Returns how many operations there were so far.
+    /// Returns the numbers of operations so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
         lock(&self.inner.state).counts
     }
 
-    /// Returns what the power cut has left, by random numbers below those that `random` is given.
+    /// Returns the files that the power cut has left; `random` gives numbers below its argument.
     pub fn survivors(&self, random: &mut dyn FnMut(u64) -> u64) -> (Image, Losses) {
         let state = lock(&self.inner.state);
         let mut luck = Luck::new(random);
@@ -180,7 +181,7 @@ impl Drop for Disk {
 }
 
 impl Inner {
-    /// Does something to the disk, and cuts the power if it is the time.
+    /// Does an operation on the disk, and cuts the power if its moment has come.
     fn change(&self, work: impl FnOnce(&mut State)) -> Result<(), Failure> {
         let mut state = lock(&self.state);
         if state.off {
@@ -192,7 +193,7 @@ impl Inner {
         self.cut(&mut state, now)
     }
 
-    /// Syncs a file, or the names of all, and cuts the power before it or after it if it is the time.
+    /// Syncs a file, or the names of all files, and cuts the power before or after the sync if its moment has come.
     fn sync(&self, file: usize, folder: bool) -> Result<(), Failure> {
         let mut state = lock(&self.state);
         if state.off {
@@ -237,7 +238,7 @@ impl State {
     }
 }
 
-/// Every disk of the process, as one VFS: what lies in no disk's folder is left to SQLite's own.
+/// All disks of the process, as one VFS. Files in no disk's folder are left to SQLite's own VFS.
 struct Disks;
 
 /// The disk and the name of a file.

@@ -31,12 +31,12 @@ use rusqlite::ffi::{
     sqlite3_vfs_register,
 };
 
-/// A disk, as SQLite's file system tells it what is about to be done.
+/// A disk, which SQLite's file system tells each operation before it is done.
 pub(crate) trait Device: Send + Sync + 'static {
     /// A file is about to be opened.
     fn open(&self, path: &Path, opening: Opening) -> Result<Opened, Failure>;
 
-    /// A file is about to be deleted, and its folder synced if `synced` says so.
+    /// A file is about to be deleted, and its folder to be synced if `synced` is `true`.
     fn delete(&self, path: &Path, synced: bool) -> Result<(), Failure>;
 }
 
@@ -48,14 +48,14 @@ pub(crate) trait DeviceFile: Send + Sync + 'static {
     /// The file is about to get another size.
     fn truncate(&self, size: u64) -> Result<(), Failure>;
 
-    /// The bytes that were written are to be on the disk. Nothing else is done.
+    /// The written bytes are to be synced. No real sync follows.
     fn sync(&self) -> Result<(), Failure>;
 }
 
 /// The manner in which a file is to be opened.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Opening {
-    /// `true` if it is made if it is not there.
+    /// `true` if a missing file is made.
     pub(crate) create: bool,
     /// `true` if it is a journal or a log: its first sync syncs its folder as well, if the file may have been made.
     pub(crate) is_log: bool,
@@ -66,7 +66,7 @@ pub(crate) struct Opening {
 pub(crate) struct Opened {
     /// `true` if it may be read only.
     pub(crate) read_only: bool,
-    /// Hears of what is done to it; nobody if there is none.
+    /// The receiver of the file's operations, if they are wanted.
     pub(crate) file: Option<Box<dyn DeviceFile>>,
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct Opened {
 pub(crate) enum Failure {
     /// An I/O error; nothing is done.
     Broken,
-    /// An I/O error, after so many bytes have been written.
+    /// An I/O error, after this many bytes have been written.
     Torn(usize),
     /// There is no room left. At `fsync` SQLite has no code for that.
     Full,
@@ -123,7 +123,7 @@ struct Vfs {
     device: &'static dyn Device,
     /// The distance of a file's [`Behind`] from the start of the file's object, in bytes.
     behind: usize,
-    /// By the address of the default's table. There are a handful, each leaked once.
+    /// Our tables, by the addresses of the default's. There are a handful, each leaked once.
     tables: Mutex<BTreeMap<usize, &'static Table>>,
 }
 
@@ -178,7 +178,7 @@ unsafe extern "C" fn open(
     }
 }
 
-/// Returns the flags for a file that can only be read, as a file system would have it: it is not made, nor written.
+/// Returns the flags for a read-only file as a file system has them: it is neither made nor written.
 fn read_only(flags: c_int) -> c_int {
     flags & !(SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE) | SQLITE_OPEN_READONLY
 }
@@ -195,7 +195,7 @@ unsafe extern "C" fn delete(vfs: *mut sqlite3_vfs, name: *const c_char, sync: c_
     }
 }
 
-/// The path of a file, if it has one.
+/// Returns the path of a file, if it has one.
 ///
 /// # Safety
 ///
@@ -205,7 +205,7 @@ unsafe fn path<'a>(name: *const c_char) -> Option<&'a Path> {
     (!name.is_null()).then(|| unsafe { Path::new(OsStr::from_bytes(CStr::from_ptr(name).to_bytes())) })
 }
 
-/// Our table for one of the default's.
+/// Returns our table for one of the default's.
 fn table(vfs: &Vfs, default: &'static sqlite3_io_methods) -> &'static Table {
     let default: *const sqlite3_io_methods = default;
     lock(&vfs.tables).entry(default.addr()).or_insert_with(|| {
@@ -220,7 +220,7 @@ fn table(vfs: &Vfs, default: &'static sqlite3_io_methods) -> &'static Table {
     })
 }
 
-/// Where the [`Behind`] of a file is.
+/// Returns the place of a file's [`Behind`].
 ///
 /// # Safety
 ///

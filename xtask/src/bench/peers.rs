@@ -17,7 +17,7 @@ use crate::{
 
 const ROUNDS: usize = 5;
 
-/// Each peer with the cases that it can express; why it lacks the others stands in its program.
+/// Each peer with the cases that it can express; its program says why it lacks the others.
 const PYTHON: [(&str, &[&str]); 2] = [
     ("pocketflow", &["chain", "async-chain", "concurrent", "fanout"]),
     (

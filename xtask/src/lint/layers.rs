@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::tree::{Fault, File};
 
-/// Which packages of the workspace each package may depend on. A new package gets its row here.
+/// The packages of the workspace that each package may depend on. A new package gets its row here.
 const LAYERS: [(&str, &[&str]); 14] = [
     ("flowstone-core", &[]),
     ("flowstone-macros", &[]),
