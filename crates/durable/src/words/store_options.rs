@@ -77,8 +77,8 @@ impl Default for StoreOptions {
     }
 }
 
-/// A policy of nodes does not compile on options of flows and stores. The words of the message are core's, and tested there
-/// by the programs of `flowstone-ui`, which do without SQLite.
+/// A policy of nodes does not compile on options of flows and stores. The words of the message are core's, and tested
+/// there by the programs of `flowstone-ui`, which do without SQLite.
 ///
 /// ```compile_fail,E0277
 /// let options = flowstone_durable::FlowOptions::default().retry(flowstone_core::Retry::attempts(3));
