@@ -167,9 +167,13 @@ impl Script {
 
     /// Returns the number of times that all runs together may kill their process.
     pub(crate) fn most_deaths(&self) -> u64 {
-        let poisoned = self.plans.iter().filter(|plan| matches!(plan.fate, Fate::Poisoned { .. })).count() as u64;
-        // The count starts again when a visit has kept another item.
-        poisoned * (u64::from(self.max_resumes) + 1) * 3
+        let counted = self.plans.iter().map(|plan| match plan.fate {
+            // The count starts again when the run is retried.
+            Fate::Poisoned { retried, .. } => 1 + u64::from(retried),
+            _ => 0,
+        });
+        // It also starts again when a visit has kept another item.
+        counted.sum::<u64>() * (u64::from(self.max_resumes) + 1) * 3
     }
 
     /// Returns the program of a life, by its number. After the last life it stays the same, and no run kills it.
